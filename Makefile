@@ -1,0 +1,57 @@
+# make demo   a fresh machine: install, then a real sweep on the CPU up to a verified submission
+# make test   a fresh machine: install what tests need, lint, types, every test that runs here
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check fast lint types docs clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+RUN := $(BIN)/pgolf-sweep
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+# torch first and pinned: left to choose, pip would fetch gigabytes of another build.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pgolf-sweep needs Python 3.11 or newer; name one with: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) torch==2.13.0
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) --editable '.[dev]'
+	@touch $@
+
+install: $(VENV)/.installed
+
+demo: $(VENV)/.installed
+	$(RUN) data demo
+	$(RUN) launch sweeps/demo.yaml
+	$(RUN) promote demo
+	$(RUN) verify runs/demo/submission/*
+	@echo
+	@echo 'Next:'
+	@echo '  source $(BIN)/activate'
+	@echo '  pgolf-sweep trials demo                  # every trial, with the reason of each end'
+	@echo '  pgolf-sweep define sweeps/mine.yaml --width 64:128:16 --lr 0.01:0.05:log --from sweeps/demo.yaml'
+	@echo '  pgolf-sweep plan sweeps/baseline.yaml    # what the real contest run would cost'
+
+test: check
+	$(BIN)/python -m pytest
+
+check: lint types
+
+fast: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m 'not slow and not ray'
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,275 @@
+"""From a loaded session to a driven study: folder, identity, storage, launcher, tracker, driver."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from pgolf_sweep.driver import Driver, Options
+from pgolf_sweep.errors import InputError
+from pgolf_sweep.session import store_program, stored_program
+from pgolf_sweep.track.base import RunTracking
+from pgolf_sweep.track.make import make_study_tracker
+from pgolf_sweep.track.mode import node_environment, run_id
+from pgolf_sweep.trialdir import read_json, write_json, write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from pgolf_sweep.clock import Clock
+    from pgolf_sweep.control import Request
+    from pgolf_sweep.driver import Observer
+    from pgolf_sweep.launch.base import Launcher
+    from pgolf_sweep.record import TrialRecord
+    from pgolf_sweep.search.study import Study
+    from pgolf_sweep.session import Session
+    from pgolf_sweep.track.mode import ResolvedMode
+    from pgolf_sweep.trialdir import StudyPaths
+
+PROJECT = "pgolf-sweep"
+"""W&B project where the sweep file names none."""
+
+EXTENDABLE = {"run_cap", "description", "early_terminate", "pgolf.budget", "pgolf.max_retries"}
+"""What may change between two launches of one study: none of it decides a trial's result."""
+
+RECORDED_PACKAGES = ("pgolf-sweep", "torch", "optuna", "ray", "wandb", "numpy")
+
+
+def prepare_folder(session: Session, paths: StudyPaths, *, sweep: Path, data_root: Path) -> bool:
+    """Make a study's folder, or check that a launch continues the study that is there.
+
+    Returns:
+        Whether the study existed.
+
+    Raises:
+        InputError: The sweep file or the program differ from those that the study began with.
+    """
+    resumed = paths.sweep.is_file()
+    if resumed:
+        changed = changes(paths.sweep.read_text(), session.spec.text) - EXTENDABLE
+        if changed:
+            raise InputError(
+                f"study {paths.name!r} was launched with another sweep file",
+                where=str(sweep),
+                got=f"changed: {', '.join(sorted(changed))}",
+                expected=f"only {', '.join(sorted(EXTENDABLE))} may change",
+                next_step="undo the change, or give the sweep another name: in a new file, "
+                "or with --name NEW",
+            )
+        stored = stored_program(paths)
+        if stored.sha256 != session.program.sha256:
+            raise InputError(
+                f"study {paths.name!r} was launched with another version of its program",
+                where=session.spec.program,
+                got=session.program.sha256[:16],
+                expected=stored.sha256[:16],
+                next_step="scores of two programs cannot share a study: launch with --name NEW",
+            )
+        created_at = read_json(paths.origin)["created_at"]
+    else:
+        store_program(paths, session.program)
+        created_at = time.time()
+    write_json(paths.origin, {"created_at": created_at, **_origin(sweep, data_root)})
+    write_text(paths.sweep, session.spec.text)
+    return resumed
+
+
+def enqueue_warm_start(session: Session, study: Study) -> None:
+    """Have a new study begin with the configurations that its sweep file names."""
+    for knobs in session.spec.pgolf.warm_start:
+        study.enqueue(knobs, by="warm_start")
+
+
+def check_identity(session: Session, study: Study) -> None:
+    """Refuse to add trials that could not be compared with those that the study holds.
+
+    Raises:
+        InputError: The validation data, the tokenizer, the program or the rules changed.
+    """
+    now: dict[str, Any] = {
+        "program": session.program.sha256,
+        "data": session.data_identity,
+        "rules": f"{session.rules.name}, cap {session.rules.artifact_cap_bytes} bytes",
+    }
+    before = study.attribute("identity")
+    if before is None:
+        study.set_attribute("identity", now)
+        return
+    changed = [key for key in now if now[key] != before.get(key)]
+    if changed:
+        key = changed[0]
+        raise InputError(
+            f"study {study.name!r} was begun with other {key}: its scores would not compare",
+            got=str(now[key]),
+            expected=str(before.get(key)),
+            next_step="restore it, or launch with --name NEW",
+        )
+
+
+def changes(old: str, new: str) -> set[str]:
+    """Key paths at which two sweep files differ, two levels deep below ``pgolf``."""
+    before, after = _flat(old), _flat(new)
+    return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+
+
+def _flat(text: str) -> dict[str, Any]:
+    document = yaml.safe_load(text) or {}
+    block = document.pop("pgolf", None) or {}
+    return document | {f"pgolf.{key}": value for key, value in block.items()}
+
+
+def _origin(sweep: Path, data_root: Path) -> dict[str, Any]:
+    return {
+        "base": str(sweep.resolve().parent),
+        "sweep": str(sweep),
+        "data_root": str(data_root.resolve()),
+        "argv": sys.argv[1:],
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions that a result may depend on."""
+    return {"python": platform.python_version()} | {
+        name: version(name) for name in RECORDED_PACKAGES
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tracking:
+    """How a study's trials appear in W&B.
+
+    Attributes:
+        salt: What tells this study from an earlier one of its name.
+    """
+
+    mode: ResolvedMode
+    session: Session
+    salt: str
+
+    def of(self, record: TrialRecord) -> RunTracking | None:
+        """Settings of one trial's run; None where W&B is disabled."""
+        predicted = record.predicted_bytes
+        return self.run(
+            key=str(record.number),
+            config={
+                **record.knobs,
+                "trial": record.number,
+                "proposer": record.proposer,
+                "predicted_bytes": None if predicted is None else round(predicted.mid),
+                "model_params": record.model_params,
+            },
+            tags=(record.proposer,),
+        )
+
+    def run(
+        self, *, key: str, config: Mapping[str, Any], tags: tuple[str, ...] = ()
+    ) -> RunTracking | None:
+        """Settings of any run of the study, named by its key."""
+        if self.mode.mode == "disabled":
+            return None
+        spec = self.session.spec
+        return RunTracking(
+            mode=self.mode.mode,
+            project=self.project,
+            entity=spec.entity,
+            group=spec.name,
+            run_id=run_id(spec.name, key, salt=self.salt),
+            name=f"{spec.name}-{key}",
+            config=config,
+            cap_bytes=self.session.rules.artifact_cap_bytes,
+            tags=tags,
+            env=node_environment(os.environ, self.mode.mode),
+        )
+
+    @property
+    def project(self) -> str:
+        """W&B project of the study."""
+        return self.session.spec.project or os.environ.get("WANDB_PROJECT") or PROJECT
+
+
+def make_tracking(session: Session, paths: StudyPaths, mode: ResolvedMode) -> Tracking:
+    """How the trials of a study that was launched appear in W&B."""
+    return Tracking(mode=mode, session=session, salt=str(read_json(paths.origin)["created_at"]))
+
+
+def make_driver(
+    session: Session,
+    study: Study,
+    launcher: Launcher,
+    paths: StudyPaths,
+    *,
+    mode: ResolvedMode,
+    clock: Clock,
+    observer: Observer,
+    request: Callable[[], Request],
+) -> Driver:
+    """A driver with the session's settings."""
+    spec = session.spec
+    tracking = make_tracking(session, paths, mode)
+    tracker = make_study_tracker(
+        mode=mode.mode,
+        project=tracking.project,
+        entity=spec.entity,
+        study=spec.name,
+        folder=paths.root,
+        config={"method": spec.method, "run_cap": spec.run_cap, "program": spec.program},
+        salt=tracking.salt,
+    )
+    return Driver(
+        session=session,
+        study=study,
+        launcher=launcher,
+        tracker=tracker,
+        paths=paths,
+        clock=clock,
+        observer=observer,
+        options=Options(
+            run_cap=spec.run_cap,
+            gpu_hours=spec.pgolf.budget.gpu_hours,
+            max_retries=spec.pgolf.max_retries,
+            request=request,
+            tracking=tracking.of,
+        ),
+    )
+
+
+def status_document(snapshot: Any) -> dict[str, Any]:
+    """A driver's snapshot as the plain data of ``status.json``."""
+    return {
+        "state": snapshot.state.value,
+        "reason": snapshot.reason,
+        "run_cap": snapshot.run_cap,
+        "slots": snapshot.slots,
+        "idle_seconds": snapshot.idle_seconds,
+        "trained_seconds": snapshot.trained_seconds,
+        "saved_by_gate_seconds": snapshot.saved_by_gate_seconds,
+        "seconds_left": snapshot.seconds_left,
+        "written_at": snapshot.now,
+        "running": [
+            {
+                "number": live.record.number,
+                "step": live.step,
+                "total_steps": live.total_steps,
+                "val_bpb": live.val_bpb,
+                "node": live.record.node,
+                "started_at": live.started_at,
+                "knobs": dict(live.record.knobs),
+            }
+            for live in snapshot.running
+        ],
+        "counts": dict(snapshot.counts),
+        "best": dataclasses.asdict(snapshot.best) if snapshot.best is not None else None,
+    }

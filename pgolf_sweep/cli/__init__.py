@@ -1,0 +1,9 @@
+"""The command line: parse, call, render, exit code. One module a family of commands."""
+
+from __future__ import annotations
+
+# Importing a module registers its commands, in the order in which a user meets them.
+from pgolf_sweep.cli import data, define, doctor, gate, knobs, launch, promote, study, verify  # noqa: F401
+from pgolf_sweep.cli.common import app, main
+
+__all__ = ["app", "main"]

@@ -1,0 +1,142 @@
+"""What every command shares: the application, its options, output, and errors to exit codes.
+
+Results go to stdout, people's progress and hints to stderr. With ``--json`` stdout holds exactly
+one JSON document.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+import os
+import sys
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from pgolf_sweep import __version__
+from pgolf_sweep.errors import PgolfError
+
+app = typer.Typer(
+    name="pgolf-sweep",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on stdout, nothing else there.")
+]
+RunsOption = Annotated[
+    Path,
+    typer.Option("--runs", envvar="PGOLF_RUNS", help="Folder that holds the studies."),
+]
+DataRootOption = Annotated[
+    Path,
+    typer.Option("--data-root", envvar="PGOLF_DATA", help="Folder of datasets and tokenizers."),
+]
+StudyArgument = Annotated[
+    str, typer.Argument(metavar="STUDY", help="A study's name, or the path of its folder.")
+]
+SweepArgument = Annotated[
+    Path, typer.Argument(metavar="SWEEP.yaml", help="A sweep file; see `pgolf-sweep define`.")
+]
+
+DEFAULT_RUNS = Path("runs")
+DEFAULT_DATA = Path("data")
+
+WIDE = 200
+"""Columns where the output is no terminal, so that a table in a file is not folded."""
+
+out = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
+err = Console(stderr=True, highlight=False)
+
+
+def say(text: str = "", *, style: str | None = None) -> None:
+    """A line for people, on stderr; brackets in it are text, not markup."""
+    err.print(text, style=style, markup=False, soft_wrap=True)
+
+
+def emit(document: Mapping[str, Any]) -> None:
+    """The one JSON document of a ``--json`` command, on stdout."""
+    sys.stdout.write(json.dumps(plain(document), indent=2, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, enums, paths and mappings as what JSON can hold; non-finite floats as null."""
+    if isinstance(value, Enum):
+        return value.value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def fail(error: PgolfError) -> None:
+    """Print an error as its lines on stderr."""
+    headline, *rest = error.lines()
+    err.print("error:", style="bold red", end=" ")
+    say(headline)
+    for line in rest:
+        say(line)
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks and debug logging.")
+    ] = False,
+) -> None:
+    """Hyperparameter sweeps for Parameter Golf: a compute budget in, a valid submission out.
+
+    Exit codes: 0 done; 1 it ran and the answer is no; 2 wrong input; 3 infrastructure failed;
+    130 interrupted.
+
+    Example: pgolf-sweep launch sweeps/demo.yaml
+    """
+    if version:
+        sys.stdout.write(f"pgolf-sweep {__version__}\n")
+        raise typer.Exit
+    if debug:
+        os.environ["PGOLF_DEBUG"] = "1"
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+
+
+def main() -> None:
+    """Entry point of ``pgolf-sweep``: the one place that turns an error into an exit code."""
+    try:
+        app()
+    except PgolfError as error:
+        if os.environ.get("PGOLF_DEBUG"):
+            raise
+        fail(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        say("interrupted")
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough; keep the interpreter from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

@@ -1,0 +1,327 @@
+"""``pgolf-sweep gate`` and ``pgolf-sweep plan``: what fits and what it costs, before spending."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pgolf_sweep.cli.common import (
+    DEFAULT_DATA,
+    DataRootOption,
+    JsonOption,
+    SweepArgument,
+    app,
+    emit,
+    out,
+    say,
+)
+from pgolf_sweep.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pgolf_sweep.session import Session
+    from pgolf_sweep.size.gate import Gate
+    from pgolf_sweep.size.plan import Bin, Cost, Draw
+    from pgolf_sweep.trial import Interval, KnobValue, Verdict
+
+DEFAULT_CONFIDENCE = 0.99
+BAR_WIDTH = 40
+STYLES = {"fits": "green", "near": "yellow", "too_big": "red", "invalid": "red", "unknown": "cyan"}
+
+
+@app.command()
+def gate(
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="K=V", help="A knob's value; repeatable.")
+    ] = None,
+    program: Annotated[
+        str | None, typer.Option(help="A script's path instead of our trainer.")
+    ] = None,
+    rules: Annotated[
+        str | None, typer.Option(help="A preset or a rules file [default: parameter-golf-2026].")
+    ] = None,
+    sweep: Annotated[
+        Path | None,
+        typer.Option(help="Take program, rules, confidence and fixed values from a sweep file."),
+    ] = None,
+    confidence: Annotated[
+        float | None,
+        typer.Option(min=0.5, max=0.9999, help="Probability that the interval holds the truth."),
+    ] = None,
+    data_root: DataRootOption = DEFAULT_DATA,
+    json_output: JsonOption = False,
+) -> None:
+    """One configuration: will its artifact fit?
+
+    Knobs that are not set have the program's defaults. Exit code 1: too big, or invalid.
+
+    Example: pgolf-sweep gate --set MODEL_DIM=576 --set MATRIX_BITS=6
+    """
+    from pgolf_sweep.size.inventory import SIZE_KNOBS
+    from pgolf_sweep.trial import VerdictKind
+
+    judge, fixed = _gate_of(program, rules, sweep, confidence, data_root)
+    knobs = {**fixed, **_parsed(settings or [], judge)}
+    verdict = judge.verdict(knobs)
+    groups, suggestions = judge.groups(knobs), judge.suggestions(knobs)
+    if json_output:
+        document = _document(verdict)
+        names = SIZE_KNOBS if judge.program.builtin else sorted(knobs)
+        values = {**judge.defaults, **knobs}
+        document |= {"groups": groups, "suggestions": suggestions}
+        emit(document | {"knobs": {name: values[name] for name in names if name in values}})
+    else:
+        _show_verdict(verdict)
+        if groups:
+            _show_groups(judge, verdict, knobs)
+        if suggestions:
+            out.print("\nIt would fit with any one of:", highlight=False)
+            for one in suggestions:
+                size = _count(one.artifact_bytes.mid)
+                out.print(f"  {one.knob}={one.value}  (about {size} bytes)", markup=False)
+        elif verdict.kind is VerdictKind.TOO_BIG:
+            say("no single knob makes it fit; lower two, for example NUM_LAYERS and MATRIX_BITS")
+    if verdict.discards:
+        raise typer.Exit(1)
+
+
+@app.command()
+def plan(
+    sweep: SweepArgument,
+    draws: Annotated[int, typer.Option(min=1, help="Configurations to sample.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
+    slots: Annotated[int, typer.Option(min=1, help="Trials that run at a time.")] = 1,
+    data_root: DataRootOption = DEFAULT_DATA,
+    json_output: JsonOption = False,
+) -> None:
+    """What a sweep would cost and how much of its space fits, before anything is spent.
+
+    Needs no GPU and no data.
+
+    Example: pgolf-sweep plan sweeps/lr.yaml --slots 4
+    """
+    from pgolf_sweep.session import open_session
+    from pgolf_sweep.size import plan as planning
+
+    session = open_session(sweep, data_root=data_root, need_data=False)
+    sampled = planning.sample_space(session, session.spec.space, draws=draws, seed=seed)
+    share = planning.fit_share(sampled)
+    bins = planning.histogram(sampled)
+    deciding = planning.deciding_knobs(sampled)
+    largest = planning.largest_by_bits(sampled, session.gate)
+    cost = planning.expected_cost(
+        sampled,
+        session.gate,
+        trials=_trials(session),
+        gpus=session.resources.gpus,
+        slots=slots,
+        train_seconds=session.rules.train_seconds,
+        usd_per_gpu_hour=session.spec.pgolf.budget.usd_per_gpu_hour,
+    )
+    varied = {name for name in session.spec.space.parameters if _varies(sampled, name)}
+    largest = [
+        dataclasses.replace(one, knobs={k: v for k, v in one.knobs.items() if k in varied})
+        for one in largest
+    ]
+    if json_output:
+        emit({
+            "sweep": str(sweep),
+            "cap_bytes": session.rules.artifact_cap_bytes,
+            "code_bytes": session.program.code_bytes,
+            "share": share,
+            "histogram": bins,
+            "deciding_knobs": deciding,
+            "largest_that_fits": largest,
+            "cost": cost,
+        })  # fmt: skip
+        return
+    kinds = ("fits", "near", "too_big", "invalid", "unknown")
+    parts = [f"{kind} {getattr(share, kind):.1%}" for kind in kinds if getattr(share, kind)]
+    out.print(f"{share.draws} draws: " + ", ".join(parts), markup=False)
+    _show_histogram(bins, session.rules.artifact_cap_bytes)
+    if deciding:
+        listed = ", ".join(f"{one.knob} {one.variance_share:.0%}" for one in deciding)
+        out.print(f"\nWhat decides the size (share of its variance): {listed}", markup=False)
+    if largest:
+        out.print("\nLargest model that surely fits, by bits of the blocks:")
+        for one in largest:
+            values = " ".join(f"{k}={_short(v)}" for k, v in one.knobs.items())
+            size = f"{one.model_params:,} parameters, {_count(one.artifact_bytes)} bytes"
+            out.print(f"  {one.bits} bits: {size}  {values}", markup=False)
+    _show_cost(cost, session.resources.gpus)
+
+
+def _gate_of(
+    program: str | None,
+    rules: str | None,
+    sweep: Path | None,
+    confidence: float | None,
+    data_root: Path,
+) -> tuple[Gate, Mapping[str, KnobValue]]:
+    """The gate that the options ask for, and the values that a sweep file fixes."""
+    from pgolf_sweep.rules import load_rules
+    from pgolf_sweep.script.program import BUILTIN, load_program
+    from pgolf_sweep.size.gate import Gate
+
+    fixed: Mapping[str, KnobValue] = {}
+    cap_bytes = None
+    if sweep is not None:
+        from pgolf_sweep.search.parameters import Constant
+        from pgolf_sweep.session import open_session
+
+        session = open_session(sweep, data_root=data_root, need_data=False)
+        constants = {
+            name: parameter.domain.value
+            for name, parameter in session.spec.space.parameters.items()
+            if isinstance(parameter.domain, Constant)
+        }
+        fixed = session.resolve(constants)
+        confidence = confidence or session.spec.pgolf.gate_confidence
+        cap_bytes = session.rules.artifact_cap_bytes
+        if program is None:
+            loaded = session.program
+    if sweep is None or program is not None:
+        loaded = load_program(program or BUILTIN, base=Path.cwd(), extra_files=())
+    if rules is not None or cap_bytes is None:
+        preset = load_rules(rules or "parameter-golf-2026", base=Path.cwd())
+        cap_bytes = preset.artifact_cap_bytes
+    return Gate(loaded, cap_bytes=cap_bytes, confidence=confidence or DEFAULT_CONFIDENCE), fixed
+
+
+def _parsed(settings: list[str], judge: Gate) -> dict[str, KnobValue]:
+    """``K=V`` texts as knobs, numbers where they are numbers."""
+    from pgolf_sweep.script.knobs import nearest_knob
+
+    values: dict[str, KnobValue] = {}
+    for setting in settings:
+        name, separator, text = setting.partition("=")
+        if not separator:
+            raise InputError(
+                "--set needs a name and a value", got=setting, expected="K=V, as MODEL_DIM=576"
+            )
+        if name not in judge.program.knobs:
+            nearest = nearest_knob(name, judge.program.knobs)
+            raise InputError(
+                f"the program reads no knob {name}",
+                got=setting,
+                expected=f"did you mean {nearest}?" if nearest else None,
+                next_step="pgolf-sweep knobs trainer" if judge.program.builtin else None,
+            )
+        values[name] = _value(text)
+    return values
+
+
+def _value(text: str) -> KnobValue:
+    for reader in (int, float):
+        try:
+            return reader(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _document(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "verdict": verdict.kind,
+        "reason": verdict.reason,
+        "model_params": verdict.model_params,
+        "code_bytes": verdict.code_bytes,
+        "model_bytes": _whole(verdict.model_bytes),
+        "artifact_bytes": _whole(verdict.artifact_bytes),
+        "cap_bytes": verdict.cap_bytes,
+        "headroom_bytes": None if verdict.headroom_bytes is None else round(verdict.headroom_bytes),
+        "confidence": verdict.confidence,
+        "regime": verdict.regime,
+    }
+
+
+def _whole(interval: Interval | None) -> dict[str, int] | None:
+    if interval is None:
+        return None
+    return {"low": round(interval.low), "mid": round(interval.mid), "high": round(interval.high)}
+
+
+def _show_verdict(verdict: Verdict) -> None:
+    kind = verdict.kind.value
+    out.print(kind.replace("_", " ").upper(), style=STYLES[kind], end="  ")
+    out.print(verdict.reason, markup=False)
+
+
+def _show_groups(judge: Gate, verdict: Verdict, knobs: Mapping[str, KnobValue]) -> None:
+    from rich.table import Table
+
+    table = Table("group", box=None, pad_edge=False)
+    for heading in ("params", "bits", "bytes"):
+        table.add_column(heading, justify="right")
+    for size in judge.groups(knobs):
+        bits = str(size.bits) if size.bits else ""
+        params = _count(size.params) if size.params else ""
+        table.add_row(size.group, params, bits, _count(size.model_bytes))
+    table.add_row("code", "", "", _count(verdict.code_bytes))
+    artifact, headroom = verdict.artifact_bytes, verdict.headroom_bytes
+    if artifact is None or headroom is None:
+        return
+    table.add_row("artifact", _count(verdict.model_params or 0), "", _count(artifact.mid))
+    table.add_row("cap", "", "", _count(verdict.cap_bytes))
+    table.add_row("headroom", "", "", _count(headroom))
+    out.print(table)
+    out.print(
+        f"{verdict.confidence:.0%} interval: {_count(artifact.low)} to {_count(artifact.high)} "
+        f"bytes ({verdict.regime})",
+        markup=False,
+    )
+
+
+def _show_histogram(bins: list[Bin], cap_bytes: int) -> None:
+    if not bins:
+        return
+    out.print("\nPredicted artifact bytes:")
+    most = max(one.count for one in bins)
+    shown = False
+    for one in bins:
+        if one.low_bytes > cap_bytes and not shown:
+            shown = True
+            out.print(f"  {'-' * 13} cap {cap_bytes:,} {'-' * 20}", style="red")
+        bar = "#" * round(BAR_WIDTH * one.count / most)
+        out.print(f"  {_count(one.high_bytes):>13} {bar} {one.count}", markup=False)
+    if not shown:
+        out.print(f"  {'-' * 13} cap {cap_bytes:,} {'-' * 20}", style="red")
+
+
+def _show_cost(cost: Cost, gpus: int) -> None:
+    from pgolf_sweep.cli.render import duration
+
+    what = f"{gpus} GPU{'s' if gpus > 1 else ''}" if gpus else "the CPU"
+    each = duration(cost.trial_seconds)
+    if cost.trials is None:
+        out.print(f"\nA trial takes about {each} on {what}; no run_cap, so it has no end.")
+        return
+    out.print(f"\n{cost.trials} trials of about {each} on {what}", end="", markup=False)
+    if cost.gpu_hours is not None:
+        out.print(f": {cost.gpu_hours:.1f} GPU-hours", end="")
+    if cost.usd is not None:
+        out.print(f", about ${cost.usd:,.0f}", end="")
+    out.print(f"; {duration(cost.wall_seconds)} with {cost.slots} at a time, pruning not counted.")
+
+
+def _trials(session: Session) -> int | None:
+    """Trials that take a slot: the run cap, or all of a grid."""
+    size = session.spec.space.size() if session.spec.method == "grid" else None
+    caps = [number for number in (session.spec.run_cap, size) if number is not None]
+    return min(caps) if caps else None
+
+
+def _varies(sampled: list[Draw], name: str) -> bool:
+    return len({draw.knobs.get(name) for draw in sampled}) > 1
+
+
+def _count(number: float) -> str:
+    return f"{number:,.0f}"
+
+
+def _short(value: KnobValue) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,224 @@
+"""`launch`: the main job."""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pgolf_sweep.cli.common import (
+    DEFAULT_DATA,
+    DEFAULT_RUNS,
+    DataRootOption,
+    JsonOption,
+    RunsOption,
+    SweepArgument,
+    app,
+    emit,
+    out,
+    say,
+)
+
+if TYPE_CHECKING:
+    from pgolf_sweep.driver import Snapshot
+    from pgolf_sweep.session import Session
+    from pgolf_sweep.trialdir import StudyPaths
+
+STATUS_SECONDS = 2.0
+
+
+@app.command()
+def launch(
+    sweep: SweepArgument,
+    address: Annotated[
+        str | None,
+        typer.Option(help="An existing Ray cluster (`auto` or HOST:PORT); else a local one."),
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="Optuna storage URL that shares the study; else a file of its own."),
+    ] = None,
+    wandb: Annotated[
+        str | None, typer.Option(help="online, offline or disabled; else what the key allows.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the study; else the sweep file's.")
+    ] = None,
+    slots: Annotated[
+        int | None, typer.Option(min=1, help="At most so many trials at a time.")
+    ] = None,
+    runs: RunsOption = DEFAULT_RUNS,
+    data_root: DataRootOption = DEFAULT_DATA,
+    json_output: JsonOption = False,
+) -> None:
+    """Run a sweep: propose, gate, train, score, until its cap; the same command again resumes.
+
+    Ctrl-C once lets the running trials finish, twice ends them; both can be resumed.
+
+    Example: pgolf-sweep launch sweeps/demo.yaml
+    """
+    from pgolf_sweep.campaign import (
+        check_identity,
+        enqueue_warm_start,
+        make_driver,
+        prepare_folder,
+    )
+    from pgolf_sweep.cli.live import Display
+    from pgolf_sweep.clock import SystemClock
+    from pgolf_sweep.control import DriverLock, Requests
+    from pgolf_sweep.errors import AnswerNoError, InterruptedSweepError
+    from pgolf_sweep.report.read import study_status
+    from pgolf_sweep.session import open_session
+    from pgolf_sweep.track.make import shutdown
+    from pgolf_sweep.track.mode import resolve_mode
+    from pgolf_sweep.trialdir import StudyPaths
+
+    session = open_session(sweep, data_root=data_root, name=name, need_data=address is None)
+    mode = resolve_mode(wandb, os.environ)
+    paths = StudyPaths(runs.resolve() / session.spec.name)
+    with ExitStack() as stack:
+        stack.enter_context(DriverLock(paths))
+        resumed = prepare_folder(session, paths, sweep=sweep, data_root=data_root)
+        log_to_file(paths)
+        from pgolf_sweep.search.study import open_study, without_password
+
+        if storage is not None:
+            paths.storage_url.write_text(without_password(storage) + "\n")
+        study = open_study(session.spec, paths, storage=storage, write=True)
+        check_identity(session, study)
+        if not resumed:
+            enqueue_warm_start(session, study)
+        say(headline(session, paths, resumed=resumed))
+        if mode.note:
+            say(mode.note)
+        launcher = stack.enter_context(ray_launcher(session, address=address, slots=slots))
+        display = stack.enter_context(
+            Display(varied=varying(session), on_turn=StatusFile(paths).write)
+        )
+        requests = stack.enter_context(Requests(paths))
+        driver = make_driver(
+            session,
+            study,
+            launcher,
+            paths,
+            mode=mode,
+            clock=SystemClock(),
+            observer=display,
+            request=requests,
+        )
+        stack.callback(shutdown)
+        final = driver.run()
+        StatusFile(paths).write(final)
+        interrupted = requests.interrupted
+    status = study_status(paths)
+    if json_output:
+        emit(status.to_json())
+    else:
+        show_result(session, final, paths)
+    if interrupted:
+        raise InterruptedSweepError(
+            f"study {session.spec.name!r} was interrupted; nothing that finished is lost",
+            next_step=f"resume with: pgolf-sweep launch {sweep}",
+        )
+    if final.best is None:
+        raise AnswerNoError(
+            "no trial gave a submittable score",
+            where=str(paths.root),
+            got=final.reason,
+            next_step=f"pgolf-sweep trials {session.spec.name} shows the reason of each",
+        )
+
+
+class StatusFile:
+    """Keeps ``status.json`` fresh, not more often than anyone reads it."""
+
+    def __init__(self, paths: StudyPaths) -> None:
+        self._path = paths.status
+        self._written: tuple[float, Any] = (0.0, None)
+
+    def write(self, snapshot: Snapshot) -> None:
+        """Write the snapshot if the state changed or the file is old."""
+        from pgolf_sweep.campaign import status_document
+        from pgolf_sweep.trialdir import write_json
+
+        at, state = self._written
+        if snapshot.state != state or snapshot.now - at >= STATUS_SECONDS:
+            self._written = (snapshot.now, snapshot.state)
+            write_json(self._path, status_document(snapshot))
+
+
+def ray_launcher(session: Session, *, address: str | None, slots: int | None) -> Any:
+    """The Ray launcher of a session, as a context manager that closes it."""
+    from contextlib import closing
+
+    from pgolf_sweep.launch.ray import RayLauncher
+
+    say(f"Ray: {'connecting to ' + address if address else 'starting on this machine'} ...")
+    return closing(RayLauncher(address=address, resources=session.resources, slots=slots))
+
+
+def log_to_file(paths: StudyPaths) -> None:
+    """The driver's log, tracebacks included, beside the study."""
+    handler = logging.FileHandler(paths.driver_log)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    package = logging.getLogger("pgolf_sweep")
+    package.addHandler(handler)
+    package.setLevel(logging.INFO)
+
+
+def varying(session: Session) -> set[str]:
+    """Names of the parameters that a sweep varies."""
+    parameters = session.spec.space.parameters.values()
+    return {parameter.name for parameter in parameters if parameter.domain.count() != 1}
+
+
+def headline(session: Session, paths: StudyPaths, *, resumed: bool) -> str:
+    """What is about to run, in one line."""
+    spec, rules = session.spec, session.rules
+    cap = f"run_cap {spec.run_cap}" if spec.run_cap is not None else "no run_cap"
+    gate = f"gate at {rules.artifact_cap_bytes:,} B" if spec.pgolf.gate_enabled else "gate off"
+    verb = "resuming" if resumed else "study"
+    return (
+        f"{verb} {spec.name}: {len(varying(session))} knobs, {spec.method}, {cap}, {gate}, "
+        f"rules {rules.name}, folder {shown(paths.root)}"
+    )
+
+
+def shown(path: Path) -> str:
+    """A path as short as it is unambiguous from here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def show_result(session: Session, final: Snapshot, paths: StudyPaths) -> None:
+    """The best trials, what the gate saved, and what to type next."""
+    from pgolf_sweep.cli.render import bytes_text, duration, trials_table
+    from pgolf_sweep.record import ranked
+    from pgolf_sweep.report.read import study_records
+
+    best = ranked(study_records(paths.root))[:5]
+    if best:
+        out.print(trials_table(best, varying(session), title="best trials"))
+    count = final.counts
+    unit = "GPU" if session.resources.gpus else "CPU"
+    each = max(1, session.resources.gpus)
+    out.print(
+        f"{count['completed']} completed, {count['pruned']} pruned, {count['failed']} failed; "
+        f"{count['discarded']} discarded by the gate before they took a slot, which saved about "
+        f"{final.saved_by_gate_seconds * each:,.0f} {unit}-seconds "
+        f"({duration(final.saved_by_gate_seconds)} of a slot)",
+        soft_wrap=True,
+    )
+    say(f"ended: {final.reason}")
+    if best:
+        name = session.spec.name
+        say(
+            f"next: pgolf-sweep promote {name}    # trial {best[0].number} on fresh seeds, then "
+            f"the submission folder (headroom {bytes_text(best[0].headroom_bytes)})"
+        )

@@ -1,0 +1,321 @@
+"""Commands on a study that exists: status, watch, trials, best, logs, stop, cancel."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pgolf_sweep.cli.common import (
+    DEFAULT_RUNS,
+    JsonOption,
+    RunsOption,
+    StudyArgument,
+    app,
+    emit,
+    out,
+    say,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from pgolf_sweep.report.read import Status
+    from pgolf_sweep.trialdir import StudyPaths
+
+
+@app.command()
+def status(
+    study: StudyArgument, runs: RunsOption = DEFAULT_RUNS, json_output: JsonOption = False
+) -> None:
+    """How a study stands: counts of outcomes, the best trial, what the gate saved.
+
+    Example: pgolf-sweep status demo --json
+    """
+    from pgolf_sweep.report.read import study_status
+    from pgolf_sweep.trialdir import StudyPaths
+
+    found = study_status(StudyPaths.existing(runs, study))
+    if json_output:
+        emit(found.to_json())
+    else:
+        out.print(status_view(found))
+
+
+@app.command()
+def watch(
+    study: StudyArgument,
+    seconds: Annotated[float, typer.Option(help="Between two looks.", min=0.2)] = 2.0,
+    runs: RunsOption = DEFAULT_RUNS,
+) -> None:
+    """Follow a study until its driver ends; needs nothing but the study's folder.
+
+    Example: pgolf-sweep watch demo
+    """
+    from rich.live import Live
+
+    from pgolf_sweep.report.read import study_status
+    from pgolf_sweep.trialdir import StudyPaths
+
+    paths = StudyPaths.existing(runs, study)
+    with Live(console=out, auto_refresh=False) as live:
+        while True:
+            found = study_status(paths)
+            live.update(status_view(found), refresh=True)
+            if found.driver is None:
+                return
+            time.sleep(seconds)
+
+
+@app.command()
+def trials(
+    study: StudyArgument,
+    outcome: Annotated[
+        str | None,
+        typer.Option(help="Only completed, pruned, discarded, failed, running or queued ones."),
+    ] = None,
+    runs: RunsOption = DEFAULT_RUNS,
+    json_output: JsonOption = False,
+) -> None:
+    """Every trial of a study with its outcome and the reason of it.
+
+    Example: pgolf-sweep trials demo --outcome discarded
+    """
+    from pgolf_sweep.cli.render import trials_table, varied_knobs
+    from pgolf_sweep.errors import InputError
+    from pgolf_sweep.record import State
+    from pgolf_sweep.report.read import study_records
+    from pgolf_sweep.trialdir import StudyPaths
+
+    if outcome is not None and outcome not in set(State):
+        raise InputError(
+            f"no outcome is called {outcome!r}", expected=", ".join(state.value for state in State)
+        )
+    paths = StudyPaths.existing(runs, study)
+    everything = study_records(paths.root)
+    chosen = [record for record in everything if outcome in {None, record.outcome.value}]
+    if json_output:
+        emit({"study": paths.name, "trials": [record.to_json() for record in chosen]})
+        return
+    out.print(trials_table(chosen, varied_knobs(everything)))
+
+
+@app.command()
+def best(
+    study: StudyArgument,
+    top: Annotated[int, typer.Option(help="So many.", min=1)] = 5,
+    runs: RunsOption = DEFAULT_RUNS,
+    json_output: JsonOption = False,
+) -> None:
+    """The best trials whose artifact is within the cap; exit code 1 if there is none.
+
+    Example: pgolf-sweep best demo --top 3
+    """
+    from pgolf_sweep.cli.render import trials_table, varied_knobs
+    from pgolf_sweep.errors import AnswerNoError
+    from pgolf_sweep.record import ranked
+    from pgolf_sweep.report.read import study_records
+    from pgolf_sweep.trialdir import StudyPaths
+
+    paths = StudyPaths.existing(runs, study)
+    everything = study_records(paths.root)
+    first = ranked(everything)[:top]
+    if json_output:
+        emit({"study": paths.name, "trials": [record.to_json() for record in first]})
+    elif first:
+        out.print(trials_table(first, varied_knobs(everything)))
+    if not first:
+        raise AnswerNoError(
+            f"study {paths.name!r} has no completed trial within the cap yet",
+            next_step=f"pgolf-sweep trials {paths.name}",
+        )
+
+
+@app.command()
+def logs(
+    study: Annotated[
+        str | None, typer.Argument(metavar="STUDY", help="A study's name; not with --parse.")
+    ] = None,
+    trial: Annotated[
+        int | None, typer.Option("--trial", "-t", help="Number; else the newest that ran.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on while it runs.")] = False,
+    parse: Annotated[
+        Path | None, typer.Option(help="Read the figures of any script's log FILE instead.")
+    ] = None,
+    runs: RunsOption = DEFAULT_RUNS,
+    json_output: JsonOption = False,
+) -> None:
+    """Print a trial's log, or what a log says.
+
+    Example: pgolf-sweep logs demo --trial 3 -f
+
+    Example: pgolf-sweep logs --parse train.log --json
+    """
+    from pgolf_sweep.errors import InputError
+    from pgolf_sweep.trialdir import StudyPaths
+
+    if parse is not None:
+        _parse_log(parse, json_output=json_output)
+        return
+    if study is None:
+        raise InputError("logs needs a STUDY, or --parse FILE")
+    paths = StudyPaths.existing(runs, study)
+    number = trial if trial is not None else _newest(paths)
+    if json_output:
+        _parse_log(_log_file(paths, number), json_output=True)
+        return
+    _print_log(paths, number, follow=follow)
+
+
+@app.command()
+def stop(study: StudyArgument, runs: RunsOption = DEFAULT_RUNS) -> None:
+    """Drain a running sweep: what runs may finish, nothing more starts; `launch` resumes.
+
+    Example: pgolf-sweep stop demo
+    """
+    from pgolf_sweep.control import Request, live_driver, send_request
+    from pgolf_sweep.trialdir import StudyPaths
+
+    paths = StudyPaths.existing(runs, study)
+    if live_driver(paths) is None:
+        say(f"study {paths.name!r} has no running driver: nothing to stop")
+        return
+    send_request(paths, Request.DRAIN)
+    say(f"study {paths.name!r} drains; see: pgolf-sweep watch {paths.name}")
+
+
+@app.command()
+def cancel(
+    study: StudyArgument,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the end.", min=0)] = 60.0,
+    runs: RunsOption = DEFAULT_RUNS,
+) -> None:
+    """End a running sweep and its trials now; `launch` proposes the ended ones again.
+
+    Example: pgolf-sweep cancel demo
+    """
+    from pgolf_sweep.control import Request, live_driver, send_request, wait_for_driver
+    from pgolf_sweep.errors import InfraError
+    from pgolf_sweep.trialdir import StudyPaths
+
+    paths = StudyPaths.existing(runs, study)
+    driver = live_driver(paths)
+    if driver is None:
+        say(f"study {paths.name!r} has no running driver: nothing to cancel")
+        return
+    send_request(paths, Request.CANCEL)
+    if not wait_for_driver(paths, timeout):
+        raise InfraError(
+            f"the driver of {paths.name!r} has not ended within {timeout:.0f} s",
+            where=f"process {driver.pid} on {driver.host}",
+            next_step=f"look at {paths.driver_log}",
+        )
+    say(f"study {paths.name!r} is cancelled; its finished trials are kept")
+
+
+def status_view(found: Status) -> Group:
+    """A study's status for people."""
+    from rich.console import Group
+    from rich.text import Text
+
+    from pgolf_sweep.cli.live import progress_text
+    from pgolf_sweep.cli.render import bytes_text, duration, score
+
+    document = found.to_json()
+    count = document["trials"]
+    cap = f" of {document['run_cap']}" if document["run_cap"] is not None else ""
+    lines = [
+        f"{found.name}: {found.state}" + (f" ({document['reason']})" if document["reason"] else ""),
+        (
+            f"trials    {count['completed']} completed{cap}, {count['pruned']} pruned, "
+            f"{count['discarded']} discarded, {count['failed']} failed, "
+            f"{count['running']} running, {count['queued']} queued"
+        ),
+    ]
+    if document["best"] is not None:
+        top = document["best"]
+        lines.append(
+            f"best      trial {top['number']}: val_bpb {score(top['val_bpb'])}, "
+            f"headroom {bytes_text(top['headroom_bytes'])}"
+        )
+    seconds = document["slot_seconds"]
+    lines.append(
+        f"slots     trained {duration(seconds['trained'])}, idle {duration(seconds['idle'])}, "
+        f"saved by the gate {duration(seconds['saved_by_gate'])}"
+    )
+    if found.driver is not None:
+        lines.append(f"driver    {found.driver}")
+        lines += [
+            f"running   trial {live['number']}: {progress_text(live['step'], live['total_steps'])}"
+            f" {score(live['val_bpb'])} on {live['node'] or '?'}"
+            for live in found.last.get("running", [])
+        ]
+    return Group(*(Text(line) for line in lines))
+
+
+def _parse_log(path: Path, *, json_output: bool) -> None:
+    import dataclasses
+
+    from pgolf_sweep.cli.render import value_text
+    from pgolf_sweep.errors import AnswerNoError, InputError
+    from pgolf_sweep.script.log import parse_log
+
+    if not path.is_file():
+        raise InputError("no such log", where=str(path))
+    summary = dataclasses.asdict(parse_log(path))
+    if json_output:
+        emit(summary)
+    else:
+        for key, value in summary.items():
+            if value is not None and value not in ({}, ()):
+                out.print(f"{key:24} {value_text(value)}", markup=False, soft_wrap=True)
+    if summary["val_bpb"] is None:
+        raise AnswerNoError("the log has no final score", where=str(path))
+
+
+def _newest(paths: StudyPaths) -> int:
+    from pgolf_sweep.errors import InputError
+
+    numbers = [int(folder.name) for folder in paths.trials.glob("*") if folder.name.isdigit()]
+    if not numbers:
+        raise InputError(f"no trial of {paths.name!r} has run yet", where=str(paths.root))
+    return max(numbers)
+
+
+def _log_file(paths: StudyPaths, number: int) -> Path:
+    """A trial's log: the final one, or the part that has come so far."""
+    from pgolf_sweep.errors import InputError
+
+    files = paths.trial(number)
+    for candidate in (files.log, files.live_log):
+        if candidate.is_file():
+            return candidate
+    raise InputError(
+        f"trial {number} of {paths.name!r} has no log: it was discarded, or has not started",
+        where=str(files.root),
+        next_step=f"pgolf-sweep trials {paths.name}",
+    )
+
+
+def _print_log(paths: StudyPaths, number: int, *, follow: bool) -> None:
+    import sys
+
+    files = paths.trial(number)
+    position = 0
+    path = _log_file(paths, number)
+    while True:
+        over = files.log.is_file()
+        # The live log is renamed at the end: same bytes, another name.
+        path = files.log if over else path
+        with path.open("rb") as file:
+            file.seek(position)
+            while chunk := file.read(1 << 16):
+                position += len(chunk)
+                sys.stdout.write(chunk.decode(errors="replace"))
+        sys.stdout.flush()
+        if over or not follow:
+            return
+        time.sleep(0.5)

@@ -1,0 +1,538 @@
+"""The loop: ask, gate, launch, poll, report, tell.
+
+One thread, and the only writer of the study. Everything that it does to a trial is in this order,
+so that a driver killed between any two steps can be resumed:
+
+1. ask (the study knows the number), note the row;
+2. write ``spec.json`` and the program into the trial's folder, note the attempt, start;
+3. on the end, write ``result.json``, then tell.
+
+A resumed driver tells what has a ``result.json`` and starts anew what has none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import statistics
+from collections import deque
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+from pgolf_sweep.control import Request
+from pgolf_sweep.errors import InfraError
+from pgolf_sweep.launch.base import Ended, Job, Reported, Started
+from pgolf_sweep.outcome import PRUNE_REASON, classify
+from pgolf_sweep.record import State, TrialRecord, counts, ranked
+from pgolf_sweep.trial import Discarded, EndCause, Failed, FailureKind, VerdictKind
+from pgolf_sweep.trialdir import read_json, write_bytes, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pgolf_sweep.clock import Clock
+    from pgolf_sweep.launch.base import Launcher
+    from pgolf_sweep.search.study import Proposal, Study
+    from pgolf_sweep.session import Session
+    from pgolf_sweep.track.base import RunTracking, StudyTracker
+    from pgolf_sweep.trial import RunEnd, TrialSpec
+    from pgolf_sweep.trialdir import StudyPaths
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.5
+"""Longest wait for an event: how late a request to stop or a resized cluster is noticed."""
+
+SHOW_SECONDS = 0.5
+"""Shortest time between two snapshots for people and W&B: each costs a pass over all trials."""
+
+MAX_IDLE_PROPOSALS = 2000
+"""Proposals running that took no slot (discards, duplicates) before the sweep gives up."""
+
+CANCELLED = "cancelled by the user"
+
+
+class SweepState(StrEnum):
+    """Where a sweep is; all but the first two are ends."""
+
+    RUNNING = "running"
+    DRAINING = "draining"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    CANCELLED = "cancelled"
+
+
+@dataclass(slots=True)
+class Live:
+    """A trial between its proposal and its end."""
+
+    record: TrialRecord
+    spec: TrialSpec
+    near_cap: bool = False
+    ordinal: int = 0
+    """Validations reported in this attempt."""
+    step: int | None = None
+    total_steps: int | None = None
+    val_bpb: float | None = None
+    started_at: float | None = None
+    cancelling: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What an observer sees after each turn of the loop."""
+
+    state: SweepState
+    counts: Mapping[str, int]
+    run_cap: int | None
+    slots: int
+    running: Sequence[Live]
+    best: TrialRecord | None
+    trained_seconds: float
+    idle_seconds: float
+    saved_by_gate_seconds: float
+    seconds_left: float | None
+    now: float
+    reason: str = ""
+
+
+class Observer(Protocol):
+    """Shows a sweep to people."""
+
+    def turn(self, snapshot: Snapshot) -> None:
+        """After each turn of the loop; must be quick."""
+        ...
+
+    def message(self, text: str) -> None:
+        """Something worth a line: a trial ended, a retry, a drain."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a driver behaves.
+
+    Attributes:
+        run_cap: Trials that may take a slot, over the whole life of the study; None: no limit.
+        gpu_hours: Budget over the whole life of the study, or None.
+        max_retries: Further attempts for a trial whose infrastructure failed.
+        request: Asked once a turn for what the user wants.
+        tracking: W&B settings of a trial's run, or None for no W&B.
+    """
+
+    run_cap: int | None
+    gpu_hours: float | None = None
+    max_retries: int = 2
+    request: Callable[[], Request] = lambda: Request.CONTINUE
+    tracking: Callable[[TrialRecord], RunTracking | None] = lambda _record: None
+
+
+@dataclass(slots=True)
+class Driver:
+    """Runs one study to its end; see the module's docstring for what survives a kill."""
+
+    session: Session
+    study: Study
+    launcher: Launcher
+    tracker: StudyTracker
+    paths: StudyPaths
+    clock: Clock
+    observer: Observer
+    options: Options
+
+    _records: dict[int, TrialRecord] = field(default_factory=dict)
+    _queue: deque[Live] = field(default_factory=deque)
+    _live: dict[int, Live] = field(default_factory=dict)
+    _first: dict[str, int] = field(default_factory=dict)
+    """Number of the first trial of each configuration, by identity."""
+    _twins: dict[int, list[Live]] = field(default_factory=dict)
+    """Proposals that wait for the result of an equal trial that is queued or running."""
+    _took_slot: set[int] = field(default_factory=set)
+    """Trials that count against `run_cap`: those that only infrastructure ended do not."""
+    _state: SweepState = SweepState.RUNNING
+    _end_reason: str = ""
+    _idle_proposals: int = 0
+    _idle_seconds: float = 0.0
+    _shown_at: float = -math.inf
+
+    def run(self) -> Snapshot:
+        """Run until the cap, the budget, the space's end or the user's word.
+
+        Raises:
+            InfraError: Disk or storage failed; what runs was ended, the study can be resumed.
+        """
+        self._adopt()
+        try:
+            while not self._over():
+                turn_began = self.clock.monotonic()
+                self._heed_request()
+                self._propose()
+                self._start_queued()
+                for event in self.launcher.poll(POLL_SECONDS):
+                    self._handle(event)
+                idle = len(self.launcher.slots()) - len(self._live)
+                self._idle_seconds += max(0, idle) * (self.clock.monotonic() - turn_began)
+                self._show()
+            self._set_aside_queue()
+        finally:
+            final = self.snapshot()
+            self.tracker.finish({**self._metrics(final), "state": final.state.value})
+        self.observer.turn(final)
+        return final
+
+    # -- resuming -------------------------------------------------------------------------------
+
+    def _adopt(self) -> None:
+        """Take over what an earlier driver left: tell what ended, queue what did not."""
+        for record in self.study.records():
+            self._records[record.number] = record
+            if record.outcome.final:
+                self._learn(record)
+        for proposal, noted in self.study.unfinished():
+            result = self.paths.trial(proposal.number).result
+            if result.is_file():
+                self._tell(TrialRecord.from_json(read_json(result)["record"]))
+                continue
+            attempts = noted.attempts if noted is not None else 0
+            live = self._admit(proposal, attempts=attempts)
+            if live is not None:
+                self._queue.append(live)
+        if self._queue:
+            numbers = ", ".join(str(live.record.number) for live in self._queue)
+            self.observer.message(f"resuming trials {numbers}, which an earlier driver left")
+
+    # -- proposing ------------------------------------------------------------------------------
+
+    def _propose(self) -> None:
+        """Keep one gated proposal ahead of the free slots, so that no slot waits for a discard."""
+        if self._state is not SweepState.RUNNING:
+            return
+        room = self.launcher.free() + 1 - len(self._queue)
+        cap = self.options.run_cap
+        if cap is not None:
+            room = min(room, cap - len(self._took_slot) - len(self._queue))
+        if room <= 0:
+            if not self._live and not self._queue:
+                self._finish(f"run_cap of {cap} trials reached")
+            return
+        if self._over_budget():
+            self._finish(f"budget of {self.options.gpu_hours} GPU-hours reached")
+            return
+        deadline = self.clock.monotonic() + POLL_SECONDS
+        while room > 0 and self.clock.monotonic() < deadline:
+            proposal = self.study.ask()
+            if proposal is None:
+                self._finish("every point of the grid was proposed")
+                return
+            live = self._admit(proposal, attempts=0)
+            if live is not None:
+                self._idle_proposals = 0
+                self._enqueue(live)
+                room -= 1
+                continue
+            self._idle_proposals += 1
+            if self._idle_proposals >= MAX_IDLE_PROPOSALS:
+                self._finish(
+                    f"the last {MAX_IDLE_PROPOSALS} proposals were discarded or had run already: "
+                    "the space holds nothing new that fits"
+                )
+                return
+
+    def _enqueue(self, live: Live) -> None:
+        """Those near the cap go behind those that fit."""
+        if live.near_cap:
+            self._queue.append(live)
+            return
+        behind = next((i for i, other in enumerate(self._queue) if other.near_cap), None)
+        self._queue.insert(len(self._queue) if behind is None else behind, live)
+
+    def _admit(self, proposal: Proposal, *, attempts: int) -> Live | None:
+        """Gate a proposal; None if it took its end at once or waits for its twin."""
+        knobs = self.session.resolve(proposal.knobs)
+        run_id = f"{self.study.name}-{proposal.number}"
+        spec = self.session.trial_spec(proposal.number, knobs, proposal.proposer, run_id=run_id)
+        verdict = self.session.verdict(knobs)
+        record = TrialRecord(
+            number=proposal.number,
+            outcome=State.QUEUED,
+            knobs=knobs,
+            predicted_bytes=verdict.artifact_bytes,
+            model_params=verdict.model_params,
+            code_bytes=verdict.code_bytes,
+            proposer=proposal.proposer,
+            attempts=attempts,
+            identity=spec.identity,
+        )
+        live = Live(record, spec, near_cap=verdict.kind is VerdictKind.NEAR)
+        cap_bytes = self.session.rules.artifact_cap_bytes
+        if verdict.discards:
+            self.tracker.discarded(proposal.number, knobs, verdict)
+            self._tell(record.ended(Discarded(verdict=verdict), None, cap_bytes=cap_bytes))
+            return None
+        first = self._first.setdefault(spec.identity, proposal.number)
+        if first != proposal.number:
+            self._follow(live, first)
+            return None
+        self._records[proposal.number] = record
+        self.study.note(record)
+        return live
+
+    def _follow(self, twin: Live, first: int) -> None:
+        """Give a proposal the result of the trial that ran the same; wait for it if it must."""
+        original = self._records[first]
+        if not original.outcome.final:
+            record = dataclasses.replace(twin.record, duplicate_of=first)
+            twin.record = self._records[record.number] = record
+            self._twins.setdefault(first, []).append(twin)
+            return
+        self._tell(_as_duplicate(twin.record, original))
+
+    # -- running --------------------------------------------------------------------------------
+
+    def _start_queued(self) -> None:
+        starting = self._state in {SweepState.RUNNING, SweepState.FINISHED}
+        while starting and self._queue and self.launcher.free() > 0:
+            live = self._queue.popleft()
+            record = dataclasses.replace(
+                live.record, outcome=State.RUNNING, attempts=live.record.attempts + 1
+            )
+            live.record = self._records[record.number] = record
+            live.ordinal, live.val_bpb, live.step, live.cancelling = 0, None, None, False
+            live.started_at = self.clock.now()
+            folder = self.paths.trial(record.number)
+            folder.result.unlink(missing_ok=True)
+            write_json(folder.spec, dataclasses.asdict(live.spec) | {"attempt": record.attempts})
+            for name, content in self.session.program.files.items():
+                write_bytes(folder.root / name, content)
+            self.study.note(record)
+            job = Job(
+                key=str(record.number),
+                attempt=record.attempts,
+                spec=live.spec,
+                files=self.session.program.files,
+                folder=folder.root,
+                tracking=self.options.tracking(record),
+                wandb_folder=self.paths.wandb,
+            )
+            try:
+                self.launcher.start(job)
+            except InfraError as error:
+                # The free slot's node went away in between; another turn finds another slot.
+                logger.warning("trial %d did not start: %s", record.number, error)
+                self._queue.appendleft(live)
+                return
+            self._live[record.number] = live
+            self._took_slot.add(record.number)
+
+    def _handle(self, event: Started | Reported | Ended) -> None:
+        live = self._live.get(int(event.key))
+        if live is None or live.record.attempts != event.attempt:
+            return  # A late word of an attempt that was given up.
+        match event:
+            case Started(node=node, at=at):
+                live.record = dataclasses.replace(live.record, node=node, started_at=at)
+                live.started_at = at
+            case Reported(report=report):
+                live.step = report.step
+                live.total_steps = report.total_steps or live.total_steps
+                if report.val_bpb is not None:
+                    self._validated(live, report.val_bpb)
+            case Ended(end=end):
+                del self._live[live.record.number]
+                self._ended(live, end)
+
+    def _validated(self, live: Live, val_bpb: float) -> None:
+        if not live.step:
+            return  # Before the first step every model scores alike: no ground to prune on.
+        live.ordinal += 1
+        live.val_bpb = val_bpb
+        number = live.record.number
+        if self.study.report(number, live.ordinal, val_bpb) and not live.cancelling:
+            live.cancelling = True
+            reason = f"{PRUNE_REASON} at validation {live.ordinal} with val_bpb {val_bpb:.4f}"
+            self.launcher.cancel(str(number), reason)
+
+    def _ended(self, live: Live, end: RunEnd) -> None:
+        number = live.record.number
+        outcome = classify(end, last_val_bpb=live.val_bpb, last_step=live.step)
+        cap_bytes = self.session.rules.artifact_cap_bytes
+        record = live.record.ended(outcome, end, cap_bytes=cap_bytes)
+        infrastructure = isinstance(outcome, Failed) and outcome.kind is FailureKind.INFRASTRUCTURE
+        if infrastructure and self._state is not SweepState.CANCELLED:
+            if record.attempts <= self.options.max_retries:
+                self._retry(live, record)
+                return
+            reason = f"{record.reason} (infrastructure; {record.attempts} attempts)"
+            record = dataclasses.replace(record, reason=reason)
+        write_json(
+            self.paths.trial(number).result,
+            {"record": record.to_json(), "end": dataclasses.asdict(end)},
+        )
+        if end.cause is EndCause.CANCELLED and infrastructure:
+            self.study.enqueue(self._own_knobs(live), by=live.record.proposer)
+        self._tell(record)
+
+    def _retry(self, live: Live, record: TrialRecord) -> None:
+        """Try again what was not the trial's fault; the log of the failed attempt stays."""
+        number = record.number
+        self.observer.message(
+            f"trial {number}: {record.reason}; attempt {record.attempts + 1} follows"
+        )
+        log = self.paths.trial(number).log
+        if log.is_file():
+            log.replace(log.with_name(f"train.attempt{record.attempts}.log"))
+        live.record = dataclasses.replace(record, outcome=State.QUEUED, failure=None)
+        self._records[number] = live.record
+        self._took_slot.discard(number)
+        self.study.note(live.record)
+        self._queue.appendleft(live)
+
+    def _tell(self, record: TrialRecord) -> None:
+        """End a trial in the study, and with it those that waited for its result."""
+        self.study.tell(record)
+        self._records[record.number] = record
+        self._learn(record)
+        if record.outcome is not State.DISCARDED and record.duplicate_of is None:
+            self.observer.message(_line(record))
+        for twin in self._twins.pop(record.number, []):
+            self._tell(_as_duplicate(twin.record, record))
+
+    def _learn(self, record: TrialRecord) -> None:
+        """What a finished trial teaches: its configuration is known, its bytes calibrate."""
+        if record.duplicate_of is not None or record.outcome is State.DISCARDED:
+            return
+        if record.failure == FailureKind.INFRASTRUCTURE.value:
+            self._first.pop(record.identity, None)
+            self._took_slot.discard(record.number)
+            return
+        self._first.setdefault(record.identity, record.number)
+        self._took_slot.add(record.number)
+        if record.outcome is State.COMPLETED and record.model_bytes is not None:
+            self.session.gate.learn(record.knobs, record.model_bytes)
+
+    # -- stopping -------------------------------------------------------------------------------
+
+    def _heed_request(self) -> None:
+        request = self.options.request()
+        if request is Request.DRAIN and self._state is SweepState.RUNNING:
+            self._state, self._end_reason = SweepState.DRAINING, "stopped by the user"
+            self.observer.message(
+                f"draining: {len(self._live)} running trials may finish, nothing more starts"
+            )
+        if request is Request.CANCEL and self._state is not SweepState.CANCELLED:
+            self._state, self._end_reason = SweepState.CANCELLED, CANCELLED
+            for number in self._live:
+                self.launcher.cancel(str(number), CANCELLED)
+
+    def _finish(self, reason: str) -> None:
+        """Nothing more will be proposed; what is queued and running still ends."""
+        self._state, self._end_reason = SweepState.FINISHED, reason
+
+    def _over(self) -> bool:
+        if self._state is SweepState.RUNNING or self._live:
+            return False
+        if self._state is SweepState.FINISHED:
+            return not self._queue
+        if self._state is SweepState.DRAINING:
+            self._state = SweepState.STOPPED
+        return True
+
+    def _set_aside_queue(self) -> None:
+        """Proposals that never started are told as failed and enqueued for the next launch."""
+        waiting = [*self._queue, *(twin for twins in self._twins.values() for twin in twins)]
+        self._queue.clear()
+        self._twins.clear()
+        for live in waiting:
+            outcome = Failed(kind=FailureKind.INFRASTRUCTURE, reason=self._end_reason)
+            self.study.enqueue(self._own_knobs(live), by=live.record.proposer)
+            cap_bytes = self.session.rules.artifact_cap_bytes
+            self._tell(live.record.ended(outcome, None, cap_bytes=cap_bytes))
+
+    def _own_knobs(self, live: Live) -> dict[str, bool | int | float | str]:
+        """The knobs of the sweep file, without the implied ones."""
+        names = self.session.spec.space.parameters
+        return {name: value for name, value in live.record.knobs.items() if name in names}
+
+    # -- accounts -------------------------------------------------------------------------------
+
+    def _over_budget(self) -> bool:
+        hours = self.options.gpu_hours
+        if hours is None:
+            return False
+        used = sum(record.slot_seconds for record in self._records.values())
+        used += sum(self.clock.now() - (live.started_at or 0) for live in self._live.values())
+        return used * max(1, self.session.resources.gpus) / 3600 >= hours
+
+    def snapshot(self) -> Snapshot:
+        """The sweep as it stands."""
+        records = self._records.values()
+        seconds = [
+            r.slot_seconds for r in records if r.outcome is State.COMPLETED and r.slot_seconds
+        ]
+        typical = statistics.median(seconds) if seconds else None
+        tally = counts(records)
+        slots = len(self.launcher.slots())
+        left = None
+        if typical is not None and self.options.run_cap is not None and slots:
+            remaining = max(0, self.options.run_cap - len(self._took_slot) + len(self._live))
+            left = remaining * typical / slots
+        return Snapshot(
+            state=self._state,
+            counts=tally,
+            run_cap=self.options.run_cap,
+            slots=slots,
+            running=sorted(self._live.values(), key=lambda live: live.record.number),
+            best=next(iter(ranked(records)), None),
+            trained_seconds=sum(record.slot_seconds for record in records),
+            idle_seconds=self._idle_seconds,
+            saved_by_gate_seconds=tally["discarded"] * (typical or 0.0),
+            seconds_left=left,
+            now=self.clock.now(),
+            reason=self._end_reason,
+        )
+
+    def _show(self) -> None:
+        """Let people see, not more often than they can read."""
+        now = self.clock.monotonic()
+        if now - self._shown_at < SHOW_SECONDS:
+            return
+        self._shown_at = now
+        snapshot = self.snapshot()
+        self.observer.turn(snapshot)
+        self.tracker.progress(self._metrics(snapshot))
+
+    def _metrics(self, snapshot: Snapshot) -> dict[str, float]:
+        metrics = {f"trials/{name}": float(count) for name, count in snapshot.counts.items()}
+        metrics["slot_hours/trained"] = snapshot.trained_seconds / 3600
+        metrics["slot_hours/saved_by_gate"] = snapshot.saved_by_gate_seconds / 3600
+        if snapshot.best is not None and snapshot.best.val_bpb is not None:
+            metrics["best/val_bpb"] = snapshot.best.val_bpb
+        return metrics
+
+
+def _as_duplicate(record: TrialRecord, original: TrialRecord) -> TrialRecord:
+    """The row of a proposal whose configuration ran as another trial."""
+    return dataclasses.replace(
+        original,
+        number=record.number,
+        proposer=record.proposer,
+        duplicate_of=original.number,
+        reason=f"same configuration as trial {original.number}",
+        slot_seconds=0.0,
+        attempts=0,
+    )
+
+
+def _line(record: TrialRecord) -> str:
+    """One line about a trial that ended."""
+    match record.outcome:
+        case State.COMPLETED:
+            headroom = record.headroom_bytes
+            room = "" if headroom is None else f", headroom {headroom:,} B"
+            return f"trial {record.number}: val_bpb {record.val_bpb:.4f}{room}"
+        case State.PRUNED:
+            return f"trial {record.number}: {record.reason}"
+        case _:
+            return f"trial {record.number}: {record.outcome.value}: {record.reason}"

@@ -1,0 +1,139 @@
+"""The launcher protocol: start a run, hear of it, end it.
+
+A launcher owns slots. A slot runs one trial at a time on the GPUs (or CPUs) of one node. The
+driver calls from one thread and never blocks for longer than `poll`'s timeout. Launchers know
+nothing of studies, samplers or gates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from pgolf_sweep.errors import InfraError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from pgolf_sweep.track.base import RunTracking
+    from pgolf_sweep.trial import RunEnd, StepReport, TrialSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One run to start.
+
+    Attributes:
+        key: Unique among the launcher's live jobs, for example ``12`` or ``seed-7``.
+        attempt: Zero for the first try; events carry it, so that a late word of a lost first
+            attempt is not taken for the second.
+        spec: What to run.
+        files: The program's files by relative path; ``spec.program_name`` is one of them.
+        folder: Where the driver's machine gets the log and the artifact.
+        tracking: How the worker reports to W&B, or None.
+        wandb_folder: Where the driver's machine gets W&B's offline runs, or None to drop them.
+    """
+
+    key: str
+    attempt: int
+    spec: TrialSpec
+    files: Mapping[str, bytes]
+    folder: Path
+    tracking: RunTracking | None = None
+    wandb_folder: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The script's process exists."""
+
+    key: str
+    attempt: int
+    node: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reported:
+    """The script printed progress."""
+
+    key: str
+    attempt: int
+    report: StepReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """The run is over: its process group is gone, its files are in `Job.folder`, its slot is free.
+
+    Exactly one for each started job, whatever happened to worker or node.
+    """
+
+    key: str
+    attempt: int
+    end: RunEnd
+
+
+Event: TypeAlias = Started | Reported | Ended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotInfo:
+    """One slot as people see it."""
+
+    node: str
+    gpus: int
+    busy_with: str | None
+
+
+class Launcher(Protocol):
+    """Runs jobs on slots. One contract suite (`tests/contracts`) holds for every launcher."""
+
+    def slots(self) -> Sequence[SlotInfo]:
+        """Every slot that exists now; nodes may come and go."""
+        ...
+
+    def free(self) -> int:
+        """How many jobs `start` takes now."""
+        ...
+
+    def start(self, job: Job) -> None:
+        """Start a job on a free slot and return at once.
+
+        Raises:
+            InfraError: There is no free slot.
+        """
+        ...
+
+    def poll(self, timeout_seconds: float) -> list[Event]:
+        """Events since the last call, in order for each job; waits for one at most so long."""
+        ...
+
+    def cancel(self, key: str, reason: str) -> None:
+        """End a job's process group; its `Ended` (cause ``cancelled``) follows within seconds.
+
+        An unknown key is ignored: the job may just have ended.
+        """
+        ...
+
+    def close(self) -> None:
+        """End whatever still runs, then everything that this launcher started itself."""
+        ...
+
+
+def refuse_start(job: Job, free: int, duplicate: bool) -> None:
+    """What every launcher checks before it starts a job.
+
+    Raises:
+        InfraError: There is no free slot, or the key is in use.
+    """
+    if duplicate:
+        raise InfraError(f"job {job.key} runs already", where=f"attempt {job.attempt}")
+    if free < 1:
+        raise InfraError(
+            "there is no free slot",
+            where=f"job {job.key}",
+            expected="a launcher with free() > 0",
+            next_step="poll until a run has ended",
+        )

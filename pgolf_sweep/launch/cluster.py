@@ -1,0 +1,176 @@
+"""Joining or starting a Ray cluster, and watching which of its nodes are alive."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import socket
+import threading
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+import pgolf_sweep
+from pgolf_sweep.errors import InfraError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pgolf_sweep.trial import Resources
+
+logger = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 5.0
+OBJECT_STORE_BYTES = 200_000_000
+"""Logs and artifacts pass through it once; Ray's default would take a third of the memory."""
+WATCH_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One live machine of the cluster.
+
+    Attributes:
+        name: Its host name, made unique where several Ray nodes share a host.
+    """
+
+    id: str
+    name: str
+    gpus: float
+    cpus: float
+
+    def capacity(self, resources: Resources) -> int:
+        """How many trials it runs at a time."""
+        by_cpu = math.floor(self.cpus / resources.cpus) if resources.cpus > 0 else None
+        by_gpu = math.floor(self.gpus / resources.gpus) if resources.gpus > 0 else None
+        return min((n for n in (by_cpu, by_gpu) if n is not None), default=1)
+
+
+def join(address: str | None, resources: Resources, slots: int | None) -> bool:
+    """Connect this process to a cluster, or start one on this machine.
+
+    A connection that this process already has is used.
+
+    Args:
+        address: ``HOST:PORT`` of a cluster's head, ``auto``, or None for one of our own.
+        resources: Of a trial; a cluster of our own gets the CPUs that the slots need.
+        slots: How many slots are wanted, or None.
+
+    Returns:
+        Whether the connection was made here, and is to be ended by `leave`.
+
+    Raises:
+        InfraError: Nothing answers there, or Ray does not start; told within seconds.
+    """
+    if ray.is_initialized():
+        return False
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray warns that a future version will show all GPUs to workers that asked for none.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        wanted = math.ceil(resources.cpus * slots) if slots is not None else 0
+        options |= {
+            "address": "local",  # without it Ray would join any cluster that it finds
+            "num_cpus": max(os.cpu_count() or 1, wanted),
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE_BYTES,
+            # Ray turns 127.0.0.1 into the machine's address, and a laptop's may change.
+            "_node_ip_address": "127.0.0.2",
+            # Ray would kill the worker of a trial that fills the memory, which looks like a lost
+            # node; the kernel kills the trial's own process, which is the truth.
+            "_system_config": {"memory_monitor_refresh_ms": 0},
+        }
+    else:
+        _check_reachable(address)
+        # The nodes need our code, and not by a shared file system.
+        code = Path(pgolf_sweep.__file__).parent
+        options |= {"address": address, "runtime_env": {"py_modules": [str(code)]}}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ray.init(**options)
+    except Exception as error:  # Ray raises the bare class when a node is not up
+        raise InfraError(
+            "Ray does not start here" if address is None else "cannot join the Ray cluster",
+            where=address or "this machine",
+            got=str(error).strip().partition("\n")[0],
+            expected=f"Ray {ray.__version__}, the same version of Python on every node",
+            next_step="pgolf-sweep doctor",
+        ) from error
+    return True
+
+
+def leave() -> None:
+    """End the connection, and the cluster with it if `join` started it."""
+    ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse an address in seconds for which Ray would wait minutes."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or "//" in host:
+        raise InfraError(
+            "this is no address of a Ray cluster",
+            got=address,
+            expected="HOST:PORT of the head node, or auto",
+            next_step="`ray status` on the head node shows that the cluster is up",
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise InfraError(
+            "no Ray cluster answers at this address",
+            where=address,
+            got=str(error),
+            next_step=f"`ray start --head --port={port}` there, or leave --address out",
+        ) from error
+
+
+def live_nodes() -> list[Node]:
+    """The nodes that the cluster takes for alive."""
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    hosts = Counter(node["NodeManagerHostname"] for node in alive)
+    return [
+        Node(
+            id=node["NodeID"],
+            name=node["NodeManagerHostname"]
+            + (f"-{node['NodeID'][:6]}" if hosts[node["NodeManagerHostname"]] > 1 else ""),
+            gpus=node["Resources"].get("GPU", 0.0),
+            cpus=node["Resources"].get("CPU", 0.0),
+        )
+        for node in alive
+    ]
+
+
+class NodeWatch:
+    """Asks for the live nodes every second on a thread: the question blocks while a head is down.
+
+    Attributes:
+        nodes: The last answer.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: Sequence[Node] = live_nodes()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="nodes", daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._closed.wait(WATCH_SECONDS):
+            try:
+                self.nodes = live_nodes()
+            except (ray.exceptions.RayError, RuntimeError, OSError) as error:
+                logger.warning("the cluster does not say which nodes are alive: %s", error)
+
+    def close(self) -> None:
+        """Stop asking."""
+        self._closed.set()
+        self._thread.join(timeout=2.0)

@@ -1,0 +1,455 @@
+"""Runs trials on a Ray cluster: one kept actor for each slot, a lease on each run.
+
+A slot is an actor with the trial's GPUs of one node. It is made once, ahead of the first trial,
+and reused: a fresh actor for each trial leaves a slot empty for seconds, a kept one for
+milliseconds. Ray's own retries are off; a second attempt is the driver's decision.
+
+Each run has a poll under way at its worker. Ray does not always report a lost node, so a poll
+that has not come back within the lease is taken for a lost run, whatever Ray says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import logging
+import os
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from pgolf_sweep.errors import InfraError
+from pgolf_sweep.launch import cluster
+from pgolf_sweep.launch.base import Ended, Reported, SlotInfo, Started, refuse_start
+from pgolf_sweep.launch.run import BEGINNING, Cursor, RunOrder
+from pgolf_sweep.launch.worker import Worker
+from pgolf_sweep.trial import EndCause, LogSummary, RunEnd
+from pgolf_sweep.trialdir import TrialPaths, write_bytes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pgolf_sweep.launch.base import Event, Job
+    from pgolf_sweep.launch.run import Progress
+    from pgolf_sweep.trial import Resources
+
+logger = logging.getLogger(__name__)
+
+SYNC_SECONDS = 1.0
+CANCEL_SECONDS = 4.0
+HARVEST_SECONDS = 60.0
+FETCH_SECONDS = 20.0
+LONGEST_BACKOFF_SECONDS = 60.0
+TAIL_BYTES = 8192
+WORKER_THREADS = 16
+"""Of an actor: `hold` and a poll always, `start`, `cancel` and late harvests besides."""
+
+
+class RayLauncher:
+    """Slots on a Ray cluster; see `pgolf_sweep.launch.base.Launcher` for the promises.
+
+    Args:
+        address: ``HOST:PORT`` of an existing cluster, ``auto``, or None to start one here.
+        resources: What one trial occupies.
+        slots: At most so many slots, or None for as many as the cluster has room for.
+        scratch: Folder on the nodes for running trials, or None for a temporary one.
+        lease_seconds: A run whose worker has not answered for so long is lost.
+        driver_lease_seconds: A worker that was not asked for so long ends its run.
+        ready_seconds: How long to wait for the first slots.
+
+    Raises:
+        InfraError: No cluster, or no node of it can hold a trial.
+    """
+
+    def __init__(
+        self,
+        address: str | None,
+        resources: Resources,
+        slots: int | None = None,
+        *,
+        scratch: Path | None = None,
+        lease_seconds: float = 30.0,
+        driver_lease_seconds: float = 120.0,
+        ready_seconds: float = 60.0,
+    ) -> None:
+        self._resources = resources
+        self._limit = slots
+        self._scratch = scratch
+        self._lease_seconds = lease_seconds
+        self._poll_seconds = min(5.0, lease_seconds / 3)
+        self._driver_lease_seconds = driver_lease_seconds
+        self._slots: list[_Slot] = []
+        self._live: dict[str, _Slot] = {}
+        self._events: list[Event] = []
+        self._harvests: dict[Any, Path] = {}
+        self._losses: Counter[str] = Counter()  # of a node, since its last run that ended well
+        self._not_before: dict[str, float] = {}
+        self._synced_at = float("-inf")
+        self._run_ids = itertools.count()
+        self._closed = False
+        self._owns = cluster.join(address, resources, slots)
+        try:
+            self._watch = cluster.NodeWatch()
+            self._require_room()
+            self._wait_for_slots(ready_seconds)
+        except BaseException:
+            self._let_go()
+            raise
+
+    # ---- the protocol ------------------------------------------------------------------------
+
+    def slots(self) -> list[SlotInfo]:
+        """Every slot that is up now."""
+        gpus = self._resources.gpus
+        return [
+            SlotInfo(node=s.node.name, gpus=gpus, busy_with=s.live.job.key if s.live else None)
+            for s in self._slots
+            if s.up
+        ]
+
+    def free(self) -> int:
+        """How many jobs `start` takes now."""
+        return sum(slot.up and slot.live is None for slot in self._slots)
+
+    def start(self, job: Job) -> None:
+        """Start a job on a free slot and return at once.
+
+        A folder of the job that cannot be written is told by its `Ended` (cause ``lost``).
+
+        Raises:
+            InfraError: There is no free slot, or the key is in use.
+        """
+        refuse_start(job, self.free(), job.key in self._live)
+        slot = next(s for s in self._slots if s.up and s.live is None)
+        paths = TrialPaths(job.folder)
+        try:
+            job.folder.mkdir(parents=True, exist_ok=True)
+            log = paths.live_log.open("wb")
+        except OSError as error:
+            end = self._lost_end(slot, time.time(), f"the job's folder cannot be written: {error}")
+            self._events.append(Ended(key=job.key, attempt=job.attempt, end=end))
+            return
+        run = f"{job.key}.{job.attempt}.{next(self._run_ids)}"
+        slot.live = live = _Live(job, run, log)
+        self._live[job.key] = slot
+        order = RunOrder(
+            run=run,
+            node=slot.node.name,
+            spec=job.spec,
+            files=dict(job.files),
+            tracking=job.tracking,
+        )
+        slot.actor.start.remote(order)
+        self._ask(slot, live)
+
+    def poll(self, timeout_seconds: float) -> list[Event]:
+        """Events since the last call; waits for one at most so long."""
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            self._sync()
+            left = max(0.0, deadline - time.monotonic())
+            self._answer(0.0 if self._events else min(left, SYNC_SECONDS))
+            self._expire()
+            if self._events or time.monotonic() >= deadline:
+                events, self._events = self._events, []
+                return events
+
+    def cancel(self, key: str, reason: str) -> None:
+        """End a job's process tree; an unknown key is ignored."""
+        slot = self._live.get(key)
+        if slot is not None and slot.live is not None:
+            slot.actor.cancel.remote(slot.live.run, reason)
+
+    def close(self) -> None:
+        """End whatever still runs, then everything that this launcher started itself."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            for key in list(self._live):
+                self.cancel(key, "the launcher was closed")
+            deadline = time.monotonic() + CANCEL_SECONDS
+            while self._live and time.monotonic() < deadline:
+                self._answer(0.1)
+            deadline = time.monotonic() + HARVEST_SECONDS
+            while self._harvests and time.monotonic() < deadline:
+                self._answer(0.5)
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if hasattr(self, "_watch"):
+            self._watch.close()
+        for slot in self._slots:
+            if slot.live is not None:
+                self._finish_log(slot.live)
+            with contextlib.suppress(RayError):
+                # A worker's guards see its pipes close and kill what is left.
+                ray.kill(slot.actor, no_restart=True)
+        self._slots.clear()
+        self._live.clear()
+        if self._owns:
+            cluster.leave()
+
+    # ---- slots -------------------------------------------------------------------------------
+
+    def _require_room(self) -> None:
+        nodes = self._watch.nodes
+        if any(node.capacity(self._resources) for node in nodes):
+            return
+        wanted = self._resources
+        raise InfraError(
+            "no node of the cluster can hold a trial",
+            got="; ".join(f"{n.name}: {n.gpus:g} GPUs, {n.cpus:g} CPUs" for n in nodes) or "none",
+            expected=f"a node with {wanted.gpus} GPUs and {wanted.cpus:g} CPUs",
+            next_step="lower pgolf.resources in the sweep file, or give --address of a cluster",
+        )
+
+    def _wait_for_slots(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self._sync()
+            self._answer(0.2)
+            if self._slots and all(slot.up for slot in self._slots):
+                return
+        if not self.free():
+            raise InfraError(
+                "no slot came up",
+                where=", ".join(sorted({node.name for node in self._watch.nodes})),
+                got=f"no worker after {seconds:g} s",
+                next_step="`ray status` tells whether others hold the GPUs or CPUs",
+            )
+
+    def _sync(self) -> None:
+        """Drop the slots of dead nodes, make those that are missing on live ones."""
+        now = time.monotonic()
+        if now - self._synced_at < SYNC_SECONDS:
+            return
+        self._synced_at = now
+        nodes = {node.id: node for node in self._watch.nodes}
+        for slot in [slot for slot in self._slots if slot.node.id not in nodes]:
+            self._lose(slot, f"node {slot.node.name} is gone")
+        have = Counter(slot.node.id for slot in self._slots)
+        for node in nodes.values():
+            if now < self._not_before.get(node.id, now):
+                continue
+            for _ in range(node.capacity(self._resources) - have[node.id]):
+                if self._limit is None or len(self._slots) < self._limit:
+                    self._slots.append(self._make_slot(node))
+
+    def _make_slot(self, node: cluster.Node) -> _Slot:
+        options = {
+            "num_gpus": self._resources.gpus,
+            "num_cpus": self._resources.cpus,
+            "max_restarts": 0,
+            "max_task_retries": 0,
+            "max_concurrency": WORKER_THREADS,
+            "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=node.id, soft=False),
+        }
+        actor = (
+            ray.remote(Worker)
+            .options(**options)
+            .remote(
+                scratch=self._scratch,
+                lease_seconds=self._driver_lease_seconds,
+                heartbeat_seconds=self._lease_seconds,
+                exit_with_parent=True,
+            )
+        )
+        return _Slot(node, actor, ready=actor.ready.remote(), hold=actor.hold.remote())
+
+    def _lose(self, slot: _Slot, why: str) -> None:
+        """A worker is gone, or is to be: end its run, let the next `_sync` replace it."""
+        self._slots.remove(slot)
+        with contextlib.suppress(RayError):
+            ray.kill(slot.actor, no_restart=True)
+        losses = self._losses[slot.node.id]
+        self._losses[slot.node.id] += 1
+        backoff = min(LONGEST_BACKOFF_SECONDS, 2.0**losses) if losses else 0.0
+        self._not_before[slot.node.id] = time.monotonic() + backoff
+        self._synced_at = float("-inf")
+        logger.warning("lost a worker on %s: %s", slot.node.name, why)
+        if slot.live is not None:
+            end = self._lost_end(slot, slot.live.started_at, why, slot.live)
+            self._end(slot, slot.live, end)
+
+    # ---- what comes back ---------------------------------------------------------------------
+
+    def _ask(self, slot: _Slot, live: _Live) -> None:
+        live.asked_at = time.monotonic()
+        live.ref = slot.actor.poll.remote(live.run, live.cursor, self._poll_seconds)
+
+    def _answer(self, timeout_seconds: float) -> None:
+        """Wait for the first answer of any worker, then take all that are there."""
+        waiting: dict[Any, _Slot | None] = dict.fromkeys(self._harvests)
+        for slot in self._slots:
+            waiting[slot.hold] = slot
+            if not slot.up:
+                waiting[slot.ready] = slot
+            if slot.live is not None:
+                waiting[slot.live.ref] = slot
+        refs = list(waiting)
+        if not refs:
+            time.sleep(timeout_seconds)
+            return
+        ready, rest = ray.wait(refs, num_returns=1, timeout=timeout_seconds)
+        if ready and rest:
+            ready += ray.wait(rest, num_returns=len(rest), timeout=0)[0]
+        for ref in ready:
+            slot_of_ref = waiting[ref]
+            if slot_of_ref is None:
+                self._take_harvest(ref)
+            elif slot_of_ref in self._slots:  # else another answer of its has just ended it
+                self._take(slot_of_ref, ref)
+
+    def _take(self, slot: _Slot, ref: Any) -> None:
+        try:
+            answer = ray.get(ref, timeout=FETCH_SECONDS)
+        except RayError as error:
+            self._lose(slot, f"worker died: {_first_line(error)}")
+            return
+        live = slot.live
+        if ref == slot.ready:
+            slot.up = True
+        elif ref == slot.hold:
+            self._lose(slot, "worker ended")
+        elif live is not None and ref == live.ref:
+            self._absorb(slot, live, answer)
+
+    def _absorb(self, slot: _Slot, live: _Live, progress: Progress) -> None:
+        key, attempt = live.job.key, live.job.attempt
+        if progress.started_at is not None and not live.started:
+            live.started = True
+            live.started_at = progress.started_at
+            at = progress.started_at
+            self._events.append(Started(key=key, attempt=attempt, node=slot.node.name, at=at))
+        self._append_log(slot, live, progress.log)
+        self._events.extend(
+            Reported(key=key, attempt=attempt, report=report) for report in progress.reports
+        )
+        if progress.end is None:
+            live.cursor = progress.cursor
+            self._ask(slot, live)
+            return
+        self._losses[slot.node.id] = 0
+        try:
+            for name, content in progress.files.items():
+                write_bytes(live.job.folder / name, content)
+        except InfraError as error:
+            live.trouble = live.trouble or str(error)
+        if live.job.tracking is not None and live.job.wandb_folder is not None:
+            ref = slot.actor.harvest.remote(live.run, HARVEST_SECONDS)
+            self._harvests[ref] = live.job.wandb_folder
+        self._end(slot, live, progress.end)
+
+    def _append_log(self, slot: _Slot, live: _Live, data: bytes) -> None:
+        if not data or live.trouble is not None:
+            return
+        try:
+            live.log.write(data)
+            live.log.flush()
+        except OSError as error:
+            # A result that cannot be kept is not worth the GPU time.
+            live.trouble = f"the driver's disk refused the log: {error}"
+            slot.actor.cancel.remote(live.run, live.trouble)
+
+    def _end(self, slot: _Slot, live: _Live, end: RunEnd) -> None:
+        self._finish_log(live)
+        if live.trouble is not None:
+            end = dataclasses.replace(end, cause=EndCause.LOST, detail=live.trouble)
+        slot.live = None
+        del self._live[live.job.key]
+        self._events.append(Ended(key=live.job.key, attempt=live.job.attempt, end=end))
+
+    def _finish_log(self, live: _Live) -> None:
+        paths = TrialPaths(live.job.folder)
+        try:
+            live.log.close()
+            paths.live_log.replace(paths.log)
+        except OSError as error:
+            live.trouble = live.trouble or f"the driver's disk refused the log: {error}"
+
+    def _expire(self) -> None:
+        now = time.monotonic()
+        for slot in list(self._slots):
+            if slot.live is not None and now - slot.live.asked_at > self._lease_seconds:
+                self._lose(slot, f"worker has not answered for {self._lease_seconds:g} s")
+
+    def _take_harvest(self, ref: Any) -> None:
+        """Land a W&B offline run; one that is lost is a view lost, never a trial."""
+        folder = self._harvests.pop(ref)
+        try:
+            for name, content in ray.get(ref, timeout=FETCH_SECONDS).items():
+                write_bytes(folder / name, content)
+        except (RayError, InfraError) as error:
+            logger.warning("a W&B offline run did not arrive: %s", _first_line(error))
+
+    def _lost_end(
+        self, slot: _Slot, started_at: float, why: str, live: _Live | None = None
+    ) -> RunEnd:
+        tail: tuple[str, ...] = ()
+        if live is not None:
+            with contextlib.suppress(OSError), TrialPaths(live.job.folder).live_log.open("rb") as f:
+                f.seek(max(0, f.seek(0, os.SEEK_END) - TAIL_BYTES))
+                tail = tuple(f.read().decode(errors="replace").splitlines())
+        return RunEnd(
+            cause=EndCause.LOST,
+            exit_code=None,
+            detail=why,
+            summary=LogSummary(),
+            node=slot.node.name,
+            started_at=started_at,
+            ended_at=time.time(),
+            log_tail=tail,
+        )
+
+
+class _Slot:
+    """An actor and what it does."""
+
+    __slots__ = ("actor", "hold", "live", "node", "ready", "up")
+
+    def __init__(self, node: cluster.Node, actor: Any, *, ready: Any, hold: Any) -> None:
+        self.node = node
+        self.actor = actor
+        self.ready = ready
+        self.hold = hold  # breaks off when the actor dies, busy or not
+        self.up = False
+        self.live: _Live | None = None
+
+
+class _Live:
+    """A run that is going on."""
+
+    __slots__ = (
+        "asked_at",
+        "cursor",
+        "job",
+        "log",
+        "ref",
+        "run",
+        "started",
+        "started_at",
+        "trouble",
+    )
+
+    def __init__(self, job: Job, run: str, log: BinaryIO) -> None:
+        self.job = job
+        self.run = run
+        self.log = log
+        self.cursor: Cursor = BEGINNING
+        self.ref: Any = None
+        self.asked_at = time.monotonic()
+        self.started = False
+        self.started_at = time.time()
+        self.trouble: str | None = None
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.partition("\n")[0] if text else type(error).__name__

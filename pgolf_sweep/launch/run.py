@@ -1,0 +1,362 @@
+"""One run of a script on a node, from its order to its end; the worker's inner half."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pgolf_sweep.launch.boundedlog import BoundedLog
+from pgolf_sweep.launch.process import exit_code
+from pgolf_sweep.launch.tracking import TrackerFeed
+from pgolf_sweep.script.log import LogParser
+from pgolf_sweep.trial import EndCause, RunEnd
+from pgolf_sweep.trialdir import TrialPaths
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pgolf_sweep.launch.process import GuardedProcess
+    from pgolf_sweep.track.base import RunTracking
+    from pgolf_sweep.trial import StepReport, TrialSpec
+
+LOG_CHUNK_BYTES = 4 << 20
+TAIL_LINES = 40
+LINE_BYTES = 1 << 16
+REPORTS_KEPT = 10_000
+"""Unfetched reports of a script gone wild; the oldest go first."""
+LAST_WORDS_SECONDS = 2.0
+"""For what is in the pipe after the last process is gone."""
+RAW_CHECKPOINTS = frozenset({".pt", ".safetensors"})
+
+RANK_VARIABLES = frozenset(
+    {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+)
+"""Of a job manager around the worker: a script would take itself for a rank of something else."""
+
+FOLDER_PREFIX = f"run-{socket.gethostname()}-"
+"""Of a run's folder; then the worker's process id, which means little on another host."""
+
+Cursor = tuple[int, int]
+"""What a driver has seen of a run: (1 + reports, once it has started), (log bytes)."""
+BEGINNING: Cursor = (0, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOrder:
+    """One run, as sent to a worker.
+
+    Attributes:
+        run: Unique for the worker.
+        node: The node's name as the driver tells it to people.
+        checkpoint_bytes: Raw checkpoints larger than this stay behind.
+    """
+
+    run: str
+    node: str
+    spec: TrialSpec
+    files: Mapping[str, bytes]
+    tracking: RunTracking | None = None
+    checkpoint_bytes: int = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What a poll brings: everything new since the cursor that was given.
+
+    Attributes:
+        cursor: To give to the next poll.
+        started_at: Epoch seconds, once the script's process exists.
+        log: The next bytes of the log.
+        end: Set in the last answer, when all of the log has been fetched.
+        files: With the end: what the run left, by path relative to its folder.
+    """
+
+    cursor: Cursor
+    started_at: float | None = None
+    reports: tuple[StepReport, ...] = ()
+    log: bytes = b""
+    end: RunEnd | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+class Run:
+    """One run. `go` is its thread; the worker calls the rest.
+
+    Args:
+        order: What to run.
+        changed: Notified at each start, report and end; its lock guards the run.
+        guard: Waits for the script.
+    """
+
+    def __init__(
+        self, order: RunOrder, changed: threading.Condition, guard: GuardedProcess
+    ) -> None:
+        self.order = order
+        self.polled_at = time.monotonic()
+        self.done = threading.Event()
+        self.feed: TrackerFeed | None = None
+        self._changed = changed
+        self._guard = guard
+        self._stopped: tuple[EndCause, str] | None = None
+        self._parser = LogParser()
+        self._rest = b""
+        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._reports: deque[StepReport] = deque()
+        self._forgotten = 0  # reports that are no longer in the deque
+        self._created_at = time.time()
+        self._started_at: float | None = None
+        self._folder: Path | None = None
+        self._log: BoundedLog | None = None
+        self._end: RunEnd | None = None
+        self._files: dict[str, bytes] = {}
+
+    # ---- for the worker; the caller holds the lock ------------------------------------------
+
+    def news(self, cursor: Cursor) -> tuple[bool, bool]:
+        """Whether there is something to say at once, and whether there is anything at all."""
+        urgent = self._end is not None or (self._started_at is not None and cursor[0] == 0)
+        reports = self._forgotten + len(self._reports) > max(0, cursor[0] - 1)
+        return urgent, reports or (self._log is not None and self._log.size > cursor[1])
+
+    def progress(self, cursor: Cursor) -> Progress:
+        """The answer to a poll; what lies before the cursor is forgotten."""
+        while self._reports and self._forgotten < cursor[0] - 1:
+            self._reports.popleft()
+            self._forgotten += 1
+        log = self._log.read(cursor[1], LOG_CHUNK_BYTES) if self._log else b""
+        offset = cursor[1] + len(log)
+        complete = self._end is not None and (self._log is None or offset >= self._log.size)
+        started = self._started_at is not None
+        return Progress(
+            cursor=(1 + self._forgotten + len(self._reports) if started else 0, offset),
+            started_at=self._started_at,
+            reports=tuple(self._reports),
+            log=log,
+            end=self._end if complete else None,
+            files=self._files if complete else {},
+        )
+
+    # ---- for the worker; the caller does not hold the lock ----------------------------------
+
+    def stop(self, cause: EndCause, reason: str) -> None:
+        """End the run; the first reason given stays."""
+        with self._changed:
+            self._stopped = self._stopped or (cause, reason)
+        self._guard.kill()
+
+    def beat(self) -> None:
+        """Tell the guard that the worker lives."""
+        self._guard.beat()
+
+    def remove_files(self) -> None:
+        """Free the node's disk and memory; the tracker's files stay until they are harvested."""
+        with self._changed:
+            log, self._log, self._files = self._log, None, {}
+        if log is not None:
+            log.close()
+        if self._folder is not None:
+            doomed = self._folder if self.feed is None else self._folder / "work"
+            threading.Thread(target=shutil.rmtree, args=(doomed, True), daemon=True).start()
+
+    def harvest(self, timeout_seconds: float) -> dict[str, bytes]:
+        """The tracker's offline files once it has finished; then nothing of the run is left."""
+        if self.feed is None or self._folder is None:
+            return {}
+        files = self.feed.offline_files(timeout_seconds)
+        shutil.rmtree(self._folder, ignore_errors=True)
+        return files
+
+    # ---- the run's own thread ----------------------------------------------------------------
+
+    def go(self, scratch: Path, prepare_next: Callable[[], None]) -> None:
+        """Run the script to its end, whatever that is.
+
+        Args:
+            scratch: Folder on the node below which the run makes its own.
+            prepare_next: Called while the script runs.
+        """
+        try:
+            work = self._set_up(scratch)
+            prepare_next()
+            self._follow()
+            self._files = collect(work, self.order.checkpoint_bytes)
+        except OSError as error:
+            self.stop(EndCause.SETUP, f"the node refused: {error}")
+        finally:
+            # After a fault of ours, too: a run always has an end, and nothing of it is left.
+            if self._guard.ended is None:
+                self._guard.close()
+            self._finish()
+            self._guard.close()
+
+    def _set_up(self, scratch: Path) -> Path:
+        spec = self.order.spec
+        scratch.mkdir(parents=True, exist_ok=True)
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=scratch))
+        work = self._folder / "work"
+        work.mkdir()
+        for name, content in self.order.files.items():
+            path = work / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        self._log = BoundedLog(self._folder / "log", spec.limits.log_bytes)
+        argv, env = command(spec), environment(spec, os.environ)
+        self._guard.start(argv, cwd=work, env=env, seconds=spec.limits.total_seconds)
+        if self._stopped is not None:
+            self._guard.kill()  # stopped before there was anything to kill
+        tracking = self.order.tracking
+        if tracking is not None and tracking.mode != "disabled":
+            self.feed = TrackerFeed(tracking, self._folder / "track")
+        return work
+
+    def _follow(self) -> None:
+        """Read until nothing of the script is left."""
+        guard = self._guard
+        silent_seconds = self.order.spec.limits.silent_seconds
+        heard_at = time.monotonic()
+        over_at = float("inf")
+        with selectors.DefaultSelector() as selector:
+            selector.register(guard.output, selectors.EVENT_READ)
+            selector.register(guard.status, selectors.EVENT_READ)
+            while selector.get_map() and time.monotonic() < over_at:
+                for key, _ in selector.select(timeout=0.25):
+                    if key.fd == guard.output:
+                        data = os.read(guard.output, 1 << 20)
+                        if data:
+                            heard_at = time.monotonic()
+                            self._take(data)
+                            continue
+                    elif guard.note_status():
+                        self._note_started()
+                        continue
+                    else:
+                        over_at = time.monotonic() + LAST_WORDS_SECONDS
+                    selector.unregister(key.fd)
+                if time.monotonic() - heard_at > silent_seconds:
+                    self.stop(EndCause.SILENT, f"no output for {silent_seconds:g} s")
+
+    def _note_started(self) -> None:
+        with self._changed:
+            if self._started_at is None:
+                self._started_at = time.time()
+                self._changed.notify_all()
+
+    def _take(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
+        if len(self._rest) > LINE_BYTES:
+            # A line without an end must not eat the memory: it is read in pieces.
+            lines.append(self._rest)
+            self._rest = b""
+        with self._changed:
+            if self._log is not None:
+                self._log.write(data)
+            reported = sum(self._read_line(line) for line in lines)
+            if reported:
+                self._changed.notify_all()
+
+    def _read_line(self, line: bytes) -> bool:
+        if not line:
+            return False
+        text = line.decode(errors="replace")
+        self._tail.append(text[:1000])
+        report = self._parser.feed(text)
+        if report is None:
+            return False
+        self._reports.append(report)
+        if len(self._reports) > REPORTS_KEPT:
+            self._reports.popleft()
+            self._forgotten += 1
+        if self.feed is not None:
+            self.feed.report(report)
+        return True
+
+    def _finish(self) -> None:
+        self._read_line(self._rest)
+        if self._log is not None:
+            # A disk that is full now has already been told as the run's end.
+            with contextlib.suppress(OSError):
+                self._log.seal()
+        cause, code, detail = self._verdict(self._guard.ended)
+        artifact = TrialPaths(self._folder / "work").artifact() if self._folder else None
+        end = RunEnd(
+            cause=cause,
+            exit_code=code,
+            detail=detail,
+            summary=self._parser.summary(),
+            node=self.order.node,
+            started_at=self._started_at or self._created_at,
+            ended_at=time.time(),
+            log_tail=tuple(self._tail),
+            model_file_bytes=artifact.stat().st_size if artifact is not None else None,
+        )
+        if self.feed is not None:
+            self.feed.finish(end)
+        with self._changed:
+            self._end = end
+            self.done.set()
+            self._changed.notify_all()
+
+    def _verdict(self, ended: tuple[str, int] | None) -> tuple[EndCause, int | None, str]:
+        why, status = ended or ("lost", -1)
+        code = exit_code(status)
+        if why != "exit" and self._stopped is not None:
+            return self._stopped[0], code, self._stopped[1]
+        if why == "timeout":
+            seconds = self.order.spec.limits.total_seconds
+            return EndCause.TIMEOUT, code, f"still running after {seconds:g} s"
+        if why != "exit":
+            return EndCause.LOST, code, f"the process that guards the script is gone ({why})"
+        if code is not None and code < 0:
+            name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
+            return EndCause.SIGNALED, code, f"killed by {name}"
+        return EndCause.EXITED, code, ""
+
+
+def command(spec: TrialSpec) -> list[str]:
+    """What runs: the script, by torchrun where a trial has more than one GPU."""
+    if spec.resources.gpus <= 1:
+        return [sys.executable, "-u", spec.program_name]
+    ranks = f"--nproc_per_node={spec.resources.gpus}"
+    torchrun = ["-m", "torch.distributed.run", "--standalone", ranks]
+    return [sys.executable, *torchrun, spec.program_name]
+
+
+def environment(spec: TrialSpec, node: Mapping[str, str]) -> dict[str, str]:
+    """The script's environment: the node's, without what belongs to Ray, and the trial's own."""
+    env = {
+        name: value
+        for name, value in node.items()
+        if name not in RANK_VARIABLES and not name.startswith("RAY_")
+    }
+    env["PYTHONUNBUFFERED"] = "1"
+    if spec.resources.gpus == 0:
+        # Two threads that fight for one core are ten times slower than one: one trial, one core.
+        env["OMP_NUM_THREADS"] = str(max(1, int(spec.resources.cpus)))
+    return env | dict(spec.env)
+
+
+def collect(work: Path, checkpoint_bytes: int) -> dict[str, bytes]:
+    """What a script left that is worth keeping: its model files and its own logs."""
+    models = [
+        path
+        for path in work.glob("final_model*")
+        if path.suffix not in RAW_CHECKPOINTS or path.stat().st_size <= checkpoint_bytes
+    ]
+    logs = (work / "logs").rglob("*")
+    return {
+        str(path.relative_to(work)): path.read_bytes()
+        for path in sorted([*models, *logs])
+        if path.is_file() and not path.is_symlink()
+    }

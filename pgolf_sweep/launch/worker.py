@@ -1,0 +1,165 @@
+"""Runs trials on a node: one at a time, kept for as long as its slot exists.
+
+A plain class that knows nothing of Ray, so that it is tested without; `pgolf_sweep.launch.ray`
+makes an actor of it. The driver starts a run and then keeps polling it: a worker that is not
+polled for `lease_seconds` takes the driver for gone and ends the run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from pgolf_sweep.launch.process import GuardedProcess
+from pgolf_sweep.launch.run import FOLDER_PREFIX, Cursor, Progress, Run, RunOrder
+from pgolf_sweep.trial import EndCause
+
+GATHER_SECONDS = 0.2
+"""How long a poll gathers reports and log before it answers; starts and ends answer at once."""
+CLOSE_SECONDS = 5.0
+
+
+class Worker:
+    """One slot's hands. Its methods may be called from several threads.
+
+    Args:
+        scratch: Folder on the node below which runs get folders of their own; None for one in
+            the system's temporary folder.
+        lease_seconds: Longest time without a poll before a run is ended.
+        heartbeat_seconds: This process, should it freeze, and its run are killed after so long.
+        exit_with_parent: End this process when its parent (Ray's daemon on the node) is gone.
+    """
+
+    def __init__(
+        self,
+        scratch: Path | None = None,
+        lease_seconds: float = 120.0,
+        heartbeat_seconds: float = 30.0,
+        exit_with_parent: bool = False,
+    ) -> None:
+        self._scratch = scratch or Path(tempfile.gettempdir()) / f"pgolf-sweep-{os.getuid()}"
+        self._lease_seconds = lease_seconds
+        self._heartbeat_seconds = heartbeat_seconds
+        self._exit_with_parent = exit_with_parent
+        self._parent = os.getppid()
+        self._changed = threading.Condition()
+        self._run: Run | None = None
+        self._cancelled: dict[str, str] = {}
+        self._unharvested: dict[str, Run] = {}
+        self._closed = threading.Event()
+        self._spare: GuardedProcess | None = GuardedProcess(heartbeat_seconds)
+        remove_leftovers(self._scratch)
+        threading.Thread(target=self._keep_watch, name="watch", daemon=True).start()
+
+    def ready(self) -> int:
+        """The worker's process id; an answer says that it is up."""
+        return os.getpid()
+
+    def hold(self) -> None:
+        """Wait until the worker is closed: a call that breaks off tells of a dead worker."""
+        self._closed.wait()
+
+    def start(self, order: RunOrder) -> None:
+        """Start a run and return at once; whatever goes wrong is told by its end."""
+        with self._changed:
+            spare, self._spare = self._spare, None
+            guard = spare or GuardedProcess(self._heartbeat_seconds)
+            run = self._run = Run(order, self._changed, guard)
+            if order.tracking is not None:
+                self._unharvested[order.run] = run
+            reason = self._cancelled.pop(order.run, None)
+            self._changed.notify_all()
+        if reason is not None:
+            run.stop(EndCause.CANCELLED, reason)
+        arguments = (self._scratch, self._prepare_guard)
+        threading.Thread(target=run.go, args=arguments, name="run", daemon=True).start()
+
+    def _prepare_guard(self) -> None:
+        with self._changed:
+            if self._spare is None and not self._closed.is_set():
+                self._spare = GuardedProcess(self._heartbeat_seconds)
+
+    def poll(self, run: str, cursor: Cursor, timeout_seconds: float) -> Progress:
+        """What is new of a run since a cursor; waits at most so long for something.
+
+        Args:
+            run: `RunOrder.run`; its order may still be on its way to the worker.
+            cursor: `BEGINNING`, then that of the last answer: what lies before is forgotten.
+            timeout_seconds: Longest wait.
+        """
+        begun = time.monotonic()
+        with self._changed:
+            while True:
+                waited = time.monotonic() - begun
+                current = self._run
+                if current is None or current.order.run != run:
+                    current = None
+                    urgent = some = False
+                else:
+                    current.polled_at = time.monotonic()
+                    urgent, some = current.news(cursor)
+                if urgent or waited >= (GATHER_SECONDS if some else timeout_seconds):
+                    break
+                self._changed.wait(GATHER_SECONDS)
+            progress = Progress(cursor=cursor) if current is None else current.progress(cursor)
+        if current is not None and progress.end is not None:
+            current.remove_files()
+        return progress
+
+    def cancel(self, run: str, reason: str) -> None:
+        """End a run, even one whose order has not arrived yet."""
+        with self._changed:
+            current = self._run
+            if current is None or current.order.run != run:
+                self._cancelled[run] = reason
+                return
+        current.stop(EndCause.CANCELLED, reason)
+
+    def harvest(self, run: str, timeout_seconds: float) -> dict[str, bytes]:
+        """Wait for a run's tracker to finish and take its offline files, by relative path.
+
+        Apart from the run's end, so that a slot does not wait for W&B.
+        """
+        tracked = self._unharvested.pop(run, None)
+        return {} if tracked is None else tracked.harvest(timeout_seconds)
+
+    def close(self) -> None:
+        """End what runs and let `hold` return."""
+        with self._changed:
+            self._closed.set()
+            current = self._run
+            spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.close()
+        if current is not None:
+            current.stop(EndCause.CANCELLED, "the launcher was closed")
+            current.done.wait(CLOSE_SECONDS)
+
+    def _keep_watch(self) -> None:
+        while not self._closed.wait(min(1.0, self._heartbeat_seconds / 4)):
+            orphaned = self._exit_with_parent and os.getppid() != self._parent
+            spare, current = self._spare, self._run
+            if spare is not None:
+                spare.beat()
+            if current is not None and not current.done.is_set():
+                current.beat()
+                silence = time.monotonic() - current.polled_at
+                if orphaned:
+                    current.stop(EndCause.LOST, "the node's Ray daemon is gone")
+                    current.done.wait(CLOSE_SECONDS)
+                elif silence > self._lease_seconds:
+                    current.stop(EndCause.LOST, f"the driver was silent for {silence:.0f} s")
+            if orphaned:
+                os._exit(1)  # Ray would leave this process running for ever
+
+
+def remove_leftovers(scratch: Path) -> None:
+    """Remove the folders of this host's workers that were killed."""
+    for folder in scratch.glob(f"{FOLDER_PREFIX}*"):
+        pid = folder.name.removeprefix(FOLDER_PREFIX).partition("-")[0]
+        if not Path("/proc", pid).exists():
+            shutil.rmtree(folder, ignore_errors=True)

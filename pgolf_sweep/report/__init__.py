@@ -1,0 +1,1 @@
+"""Studies as people read them: frames, tables, summaries."""

@@ -1,0 +1,468 @@
+"""A script's log as facts: progress while it runs, scores and bytes when it is over.
+
+`LogParser` reads line by line, for a live run; `parse_log` reads a file of any size in blocks, and
+looks only at lines that can say something. What the lines look like is data, in
+`pgolf_sweep.script.dialects`.
+
+Three rules decide what counts:
+
+* Logs of the contest begin with their script's source. Its format strings hold no numbers, and
+  whatever sample output its comments hold is undone at the rule of ``=`` that ends it.
+* Of several final scores the last legal one is the run's; an ``_exact`` line refines its twin. A
+  score that is not finite is a score: the run has no value then.
+* A file with several runs is read as its last run.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from pgolf_sweep.script import dialects
+from pgolf_sweep.script.dialects import ScoreKind
+from pgolf_sweep.trial import LogSummary, StepReport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+BLOCK_BYTES = 1 << 20
+LONGEST_LINE_CHARS = 4000
+"""No dialect's line is longer; of a longer one (packed source, a dumped tensor) nothing is read."""
+MOST_UNREAD_FINALS = 20
+MOST_FINALS = 200
+"""Bounds what a log that prints labels without end can make us hold."""
+
+_TELLING = re.compile(
+    "|".join(
+        (
+            *(
+                "val_",
+                "inal",
+                "FINAL",
+                "stopping_early",
+                "params",
+                "ubmission",
+                "erialized",
+                "size",
+                "SIZE",
+                "_bytes:",
+                "budget:",
+            ),
+            *("artifact:", "model:", "seed", "SEED=", "batch_tokens", "eak"),
+            *("-{60}", "={40}", r"\*{60}", "#{60}"),
+        )
+    )
+)
+"""Every line that a dialect reads contains one of these, or begins source code, or is a step's."""
+_STEPPING = re.compile("loss[:=]|fitness:| t:")
+"""Every line of a training step contains one of these, or a validation's score."""
+_CODE_STARTS = ("import ", "from ", "def ", "class ", '"""', "'''", "#!")
+_QUOTED = ('"', "'", "#", "|", "`", "{", "}", 'f"', "f'")
+"""What comments, strings and tables begin with: quoted, not reported."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """What is known so far of one run."""
+
+    finals: dict[str, tuple[str, float]] = field(default_factory=dict)
+    """By label: the number as printed, and as a number."""
+    last_final: str | None = None
+    val_loss_nats: float | None = None
+    eval_seconds: float | None = None
+    prequant: tuple[float | None, float | None] | None = None
+    validation: tuple[float | None, float | None] | None = None
+    raw_model_bytes: int | None = None
+    model_bytes: int | None = None
+    code_bytes: int | None = None
+    packed_code: bool = False
+    total_bytes: int | None = None
+    model_params: int | None = None
+    steps: int | None = None
+    step_avg_ms: float | None = None
+    tokens_per_second: float | None = None
+    batch_tokens: int | None = None
+    train_seconds: float | None = None
+    peak_memory_mib: float | None = None
+    seed: int | None = None
+    stopped_early: bool = False
+    non_finite: bool = False
+    unread: dict[str, float] = field(default_factory=dict)
+
+
+class LogParser:
+    """Reads one log, line by line; never raises, whatever the line is."""
+
+    def __init__(self) -> None:
+        self._run = _Run()
+        self._before_code: _Run | None = None
+
+    def feed(self, line: str) -> StepReport | None:
+        """Take one line (with or without its newline), and report it if it shows progress.
+
+        A line that a progress bar has rewritten with carriage returns counts as several.
+        """
+        if "\r" in line:
+            reports = [self._feed(part) for part in line.split("\r")]
+            return next((report for report in reversed(reports) if report is not None), None)
+        return self._feed(line)
+
+    def feed_cut(self, line: str) -> StepReport | None:
+        """`feed` for a last line without a newline: a number at its end may be incomplete."""
+        return self._feed(line, complete=False)
+
+    def summary(self) -> LogSummary:
+        """Everything that the lines so far have said."""
+        run = self._run
+        finals = {label: value for label, (_, value) in run.finals.items()}
+        last = None if run.last_final is None else finals[run.last_final]
+        scored = last is not None and math.isfinite(last)
+        val_loss_before, val_bpb_before = run.prequant or run.validation or (None, None)
+        total_bytes, model_bytes = run.total_bytes, run.model_bytes
+        if run.code_bytes is not None:
+            if model_bytes is None and total_bytes is not None:
+                model_bytes = total_bytes - run.code_bytes
+            elif total_bytes is None and model_bytes is not None:
+                total_bytes = model_bytes + run.code_bytes
+        known = {value for value in finals.values() if math.isfinite(value)}
+        return LogSummary(
+            val_bpb=last if scored else None,
+            val_loss_nats=run.val_loss_nats if scored else None,
+            val_bpb_prequant=val_bpb_before,
+            val_loss_nats_prequant=val_loss_before,
+            finals=finals,
+            model_bytes=model_bytes,
+            code_bytes=run.code_bytes,
+            total_bytes=total_bytes,
+            model_params=run.model_params,
+            steps=run.steps,
+            step_avg_ms=_step_avg_ms(run),
+            train_seconds=run.train_seconds,
+            eval_seconds=run.eval_seconds,
+            peak_memory_mib=run.peak_memory_mib,
+            seed=run.seed,
+            stopped_early=run.stopped_early,
+            non_finite=run.non_finite,
+            unread_finals=tuple(
+                line
+                for line, value in run.unread.items()
+                if not any(abs(value - other) < 5e-5 for other in known)
+            ),
+        )
+
+    def _feed(self, line: str, *, complete: bool = True) -> StepReport | None:
+        """`feed` for a line without carriage returns; an incomplete one was cut off by its end."""
+        if len(line) > LONGEST_LINE_CHARS:
+            return None
+        if line.startswith(_CODE_STARTS) and dialects.CODE_LINE.match(line):
+            self._enter_code()
+            return None
+        if not (_TELLING.search(line) or _STEPPING.search(line)):
+            return None
+        text = _bare(line)
+        if text.startswith(_QUOTED):
+            return None
+        if not complete and dialects.SCORE_END.search(text) is None:
+            text = text.rpartition(" ")[0]  # the last word may lack its end, a unit or a digit
+        if step := _training_step(text):
+            return self._step_line(step, text)
+        if "val_" in text and (score := dialects.SCORE.search(text)):
+            self._score_line(text, score.start(), complete=complete)
+        elif "bpb" in text.lower() and dialects.LOOKS_FINAL.search(text):
+            self._unknown_score(text)
+        else:
+            self._fact_line(text)
+        return None
+
+    def _enter_code(self) -> None:
+        """Remember what was known before the source that the log now shows."""
+        if self._before_code is None:
+            run = self._run
+            self._before_code = replace(run, finals=dict(run.finals), unread=dict(run.unread))
+
+    def _step_line(self, step: re.Match[str], text: str) -> StepReport | None:
+        pairs: dict[str, float] = {}
+        for key, number, unit in dialects.PAIR.findall(text, step.end()):
+            name, value = key.lower(), float(number)
+            if name in {"train_time", "t", "time"}:
+                name, value = "seconds", value * dialects.UNIT_SECONDS.get(unit.lower(), 1e-3)
+            pairs[name] = value
+        val_loss, val_bpb = pairs.get("val_loss"), pairs.get("val_bpb")
+        train_loss = pairs.get("train_loss", pairs.get("loss"))
+        if not pairs or (val_loss is val_bpb is train_loss is None and "seconds" not in pairs):
+            return None
+        run = self._run
+        losses = (val_loss, val_bpb, train_loss)
+        run.non_finite |= any(loss is not None and not math.isfinite(loss) for loss in losses)
+        run.steps = _whole(step[1] or step[3])
+        run.train_seconds = pairs.get("seconds", run.train_seconds)
+        step_avg_ms = pairs.get("step_avg", pairs.get("avg"))
+        run.step_avg_ms = run.step_avg_ms if step_avg_ms is None else step_avg_ms
+        for name in ("tok/s", "tok_s", "tokens/s"):
+            run.tokens_per_second = pairs.get(name, run.tokens_per_second)
+        if val_loss is not None or val_bpb is not None:
+            run.validation = (val_loss, val_bpb)
+        return StepReport(
+            step=run.steps,
+            total_steps=_whole(step[2] or step[4]) if step[2] or step[4] else None,
+            train_seconds=pairs.get("seconds"),
+            val_bpb=val_bpb,
+            val_loss_nats=val_loss,
+            train_loss_nats=train_loss,
+            step_avg_ms=step_avg_ms,
+        )
+
+    def _score_line(self, text: str, start: int, *, complete: bool) -> None:
+        """A validation score that belongs to no training step."""
+        shown = {key.lower(): (number, unit) for key, number, unit in dialects.PAIR.findall(text)}
+        kind, label = _labelled(dialects.LABEL_NOISE.sub("", text[max(0, start - 160) : start]))
+        if kind is ScoreKind.PROGRESS:
+            return
+        if kind is None or "val_bpb" not in shown:
+            self._unknown_score(text)
+            return
+        printed = shown["val_bpb"][0]
+        value = float(printed)
+        exact = "_exact" in label
+        if not complete and math.isfinite(value) and _decimals(printed) < (8 if exact else 4):
+            return  # the log was cut within this number
+        loss = float(shown["val_loss"][0]) if "val_loss" in shown else None
+        self._run.non_finite |= not all(math.isfinite(n) for n in (value, loss or 0.0))
+        if kind is ScoreKind.PREQUANT:
+            self._run.prequant = (loss, value)
+        else:
+            self._final(label, printed, loss, barred=kind is ScoreKind.BARRED)
+            self._eval_time(shown)
+
+    def _final(self, label: str, printed: str, loss: float | None, *, barred: bool) -> None:
+        """A score after the round trip."""
+        run = self._run
+        name = " ".join(label.replace("_exact", "").split())
+        if name not in run.finals and len(run.finals) >= MOST_FINALS:
+            return
+        more_exact_known = name in run.finals and _refines(run.finals[name][0], printed)
+        if not more_exact_known:
+            run.finals[name] = (printed, float(printed))
+        if barred:
+            return
+        if not more_exact_known or run.last_final != name:
+            run.val_loss_nats = loss
+        run.last_final = name
+
+    def _eval_time(self, shown: dict[str, tuple[str, str]]) -> None:
+        for key in ("eval_time", "time", "elapsed"):
+            if key in shown:
+                number, unit = shown[key]
+                self._run.eval_seconds = float(number) * dialects.UNIT_SECONDS.get(
+                    unit.lower(), 1e-3
+                )
+
+    def _unknown_score(self, text: str) -> None:
+        """Keep a line that seems to hold a final score in words that no dialect knows."""
+        number = dialects.LOOKS_FINAL.search(text)
+        if number is None or len(self._run.unread) >= MOST_UNREAD_FINALS:
+            return
+        value = float(number[1])
+        plausible = 0.2 < value < 20 or not math.isfinite(value)
+        is_code = any(mark in text for mark in ("(f", "{", "def ", "return "))
+        if plausible and not is_code and _labelled(text[:160])[0] is not ScoreKind.PROGRESS:
+            self._run.unread[text[:300]] = value
+
+    def _fact_line(self, text: str) -> None:
+        """A line that says a number other than a score."""
+        run = self._run
+        if dialects.CODE_END.match(text):
+            if self._before_code is not None:
+                self._run, self._before_code = self._before_code, None
+        elif match := dialects.STOPPED.search(text):
+            run.stopped_early = True
+            if match[1]:
+                run.train_seconds = float(match[1]) * dialects.UNIT_SECONDS[match[2]]
+            if match[3]:
+                run.steps = _whole(match[3])
+        else:
+            if match := dialects.MODEL_PARAMS.search(text):
+                self._params(_whole(match[1] or match[2]), text)
+            self._byte_facts(text)
+            self._setting(text)
+
+    def _setting(self, text: str) -> None:
+        run = self._run
+        if match := dialects.BATCH_TOKENS.search(text):
+            run.batch_tokens = _whole(match[1])
+        if run.seed is None and (match := dialects.SEED.search(text)):
+            run.seed = _whole(next(group for group in match.groups() if group))
+        if match := dialects.PEAK_MEMORY.search(text):
+            run.peak_memory_mib = float(match[1]) * dialects.MEMORY_MIB[match[2].lower()]
+
+    def _params(self, count: int, text: str) -> None:
+        """The model's parameters; seen again after training steps, another run has begun."""
+        begins = dialects.MODEL_PARAMS.match(text) is not None
+        if begins and self._run.steps and self._run.model_params is not None:
+            self._run = _Run(seed=self._run.seed, batch_tokens=self._run.batch_tokens)
+        if self._run.model_params is None or begins:
+            self._run.model_params = count
+
+    def _byte_facts(self, text: str) -> None:
+        run = self._run
+        if match := dialects.MODEL_BYTES.search(text):
+            if match["codec"] or match["scheme"]:
+                run.model_bytes = _whole(match["bytes"])
+            else:
+                run.raw_model_bytes = _whole(match["bytes"])
+        if match := dialects.CODE_BYTES.search(text):
+            uncompressed = "uncompressed" in (match["form"] or "")
+            if not (uncompressed and run.packed_code):
+                run.code_bytes = _whole(match["bytes"])
+            run.packed_code |= match["form"] is not None and not uncompressed
+        if match := dialects.TOTAL_BYTES.search(text):
+            # Without a codec's name it is the checkpoint's, until a compressed model is known.
+            total = _whole(match["bytes"] or match["artifact"] or match["budget"])
+            if match["codec"] or run.model_bytes is not None or not match["bytes"]:
+                run.total_bytes = total
+
+
+def parse_log(path: Path) -> LogSummary:
+    """What a log file says; constant memory, whatever its size.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    parser, lines = LogParser(), _TellingLines()
+    with path.open("rb") as file:
+        rest = b""
+        while block := file.read(BLOCK_BYTES):
+            cut = max(block.rfind(b"\n"), block.rfind(b"\r")) + 1
+            if not cut:
+                # Within a line longer than a block; so much of it is kept that it stays too long.
+                rest = (rest + block)[-5 * LONGEST_LINE_CHARS :]
+                continue
+            for line in lines.of(rest + block[:cut]):
+                parser.feed(line)
+            rest = block[cut:]
+    if rest:
+        parser.feed_cut(rest.decode(errors="replace"))
+    return parser.summary()
+
+
+class _Shape(Enum):
+    """What lines of one shape (a line without its digits) can do to a summary."""
+
+    IDLE = 0
+    STEP = 1
+    """Training steps: of those with nothing else between them only the last matters."""
+    TELLING = 2
+
+
+class _TellingLines:
+    """Finds the lines of a block that can change a summary.
+
+    A long log repeats few shapes of lines. Removing digits and looking a shape up takes a third of
+    a microsecond a line; a pattern search takes ten times that.
+    """
+
+    MOST_SHAPES = 4096
+
+    def __init__(self) -> None:
+        self._shapes: dict[bytes, _Shape] = {}
+
+    def of(self, block: bytes) -> Iterator[str]:
+        """The telling lines of a block of whole lines, in order."""
+        if b"\r" in block:
+            block = block.replace(b"\r", b"\n")
+        shapes = self._shapes
+        lines = block.split(b"\n")
+        steps: dict[bytes, bytes] = {}
+        for line, shape in zip(
+            lines, block.translate(None, b"0123456789").split(b"\n"), strict=True
+        ):
+            kind = shapes.get(shape)
+            if kind is None:
+                kind = self._learn(shape, line)
+            if kind is _Shape.IDLE:
+                continue
+            if kind is _Shape.STEP:
+                steps.pop(shape, None)
+                steps[shape] = line
+                continue
+            for step in steps.values():
+                yield step.decode(errors="replace")
+            steps.clear()
+            yield line.decode(errors="replace")
+        for step in steps.values():
+            yield step.decode(errors="replace")
+
+    def _learn(self, shape: bytes, line: bytes) -> _Shape:
+        kind = _shape_of(line)
+        if len(self._shapes) >= self.MOST_SHAPES:
+            self._shapes.clear()
+        self._shapes[shape[:LONGEST_LINE_CHARS]] = kind
+        return kind
+
+
+def _shape_of(line: bytes) -> _Shape:
+    if len(line) > 4 * LONGEST_LINE_CHARS:
+        return _Shape.IDLE
+    text = line.decode(errors="replace")
+    if text.startswith(_CODE_STARTS):
+        return _Shape.TELLING
+    telling = _TELLING.search(text) is not None
+    if telling or _STEPPING.search(text):
+        bare = _bare(text)
+        if not bare.startswith(_QUOTED) and _training_step(bare) is not None:
+            return _Shape.STEP
+    return _Shape.TELLING if telling else _Shape.IDLE
+
+
+def _training_step(text: str) -> re.Match[str] | None:
+    """Where a line names a step of the training."""
+    if "stopping_early" in text or (step := dialects.STEP.search(text)) is None:
+        return None
+    before = text[: step.start()].lower()
+    return None if any(word in before for word in dialects.NOT_TRAINING) else step
+
+
+def _bare(line: str) -> str:
+    """A line without colours and without what launchers and loggers put before it."""
+    text = dialects.ANSI.sub("", line).strip() if "\x1b" in line else line.strip()
+    prefix = dialects.PREFIX.match(text)
+    return text[prefix.end() :] if prefix else text
+
+
+def _labelled(text: str) -> tuple[ScoreKind | None, str]:
+    """What kind of score a text announces, and the label by which it does; None if unknown."""
+    for kind, pattern in dialects.SCORE_LABELS:
+        if match := pattern.search(text):
+            return kind, match["label"]
+    return None, ""
+
+
+def _step_avg_ms(run: _Run) -> float | None:
+    """Milliseconds a step: printed, or from the clock, or from the throughput."""
+    if run.step_avg_ms is not None:
+        return run.step_avg_ms
+    if run.steps and run.train_seconds:
+        return 1000 * run.train_seconds / run.steps
+    if run.tokens_per_second and run.batch_tokens:
+        return 1000 * run.batch_tokens / run.tokens_per_second
+    return None
+
+
+def _refines(held: str, new: str) -> bool:
+    """Whether the score held already says what the new one says, with more digits."""
+    more_digits = _decimals(held) > _decimals(new)
+    return more_digits and abs(float(held) - float(new)) <= 0.51 * 10.0 ** -_decimals(new)
+
+
+def _decimals(number: str) -> int:
+    return len(number.partition(".")[2])
+
+
+def _whole(digits: str) -> int:
+    """A number of a log; what no script would print becomes the largest that we take."""
+    cleaned = digits.replace(",", "").replace("_", "")[:18]
+    return int(cleaned)

@@ -1,0 +1,108 @@
+"""The program of a sweep: the files that run, that are counted and that would be submitted."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from pgolf_sweep.errors import InputError
+from pgolf_sweep.script.knobs import Knob, read_knobs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+BUILTIN = "trainer"
+"""The name by which a sweep file asks for our own trainer."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A script and the files beside it.
+
+    Attributes:
+        name: The script's file name, a key of `files`.
+        files: Content by relative path; what a trial's working folder starts with.
+        knobs: Environment variables that the script reads, by name.
+        builtin: Whether it is our own trainer, whose tensors the gate knows.
+    """
+
+    name: str
+    files: Mapping[str, bytes]
+    knobs: Mapping[str, Knob]
+    builtin: bool
+
+    @cached_property
+    def sha256(self) -> str:
+        """One hash over names and contents of all files."""
+        return files_sha256(self.files)
+
+    @property
+    def code_bytes(self) -> int:
+        """Bytes of the counted code: the script itself, as the contest counts it."""
+        return len(self.files[self.name])
+
+    @property
+    def source(self) -> str:
+        """The script's text; bytes that are not UTF-8 become replacement characters."""
+        return self.files[self.name].decode(errors="replace")
+
+
+def files_sha256(files: Mapping[str, bytes]) -> str:
+    """One hash over names and contents of files."""
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(f"{path}\0{len(files[path])}\0".encode())
+        digest.update(files[path])
+    return digest.hexdigest()
+
+
+def load_program(program: str, *, base: Path, extra_files: Sequence[str] = ()) -> Program:
+    """The program that a sweep file names.
+
+    Args:
+        program: ``trainer`` for ours, or the path of a script.
+        base: Folder that relative paths start from.
+        extra_files: Paths or globs, relative to the script's folder, that run beside it.
+
+    Raises:
+        InputError: The script or one of the files does not exist, or the script does not parse.
+    """
+    if program == BUILTIN:
+        from pgolf_sweep.script.bundle import bundle  # noqa: PLC0415 - reads the trainer's sources
+
+        files = {"train_gpt.py": bundle()}
+        return from_files("train_gpt.py", files, builtin=True)
+    path = base / program
+    if not path.is_file():
+        raise InputError(
+            f"program {program!r} does not exist",
+            where=str(path),
+            expected=f"{BUILTIN!r} or the path of a script, relative to {base}",
+        )
+    files = {path.name: path.read_bytes()}
+    for pattern in extra_files:
+        matches = sorted(p for p in path.parent.glob(pattern) if p.is_file())
+        if not matches:
+            raise InputError(
+                f"pgolf.files: {pattern!r} matches nothing",
+                where=str(path.parent),
+                expected="paths or globs relative to the program's folder",
+            )
+        for match in matches:
+            files[match.relative_to(path.parent).as_posix()] = match.read_bytes()
+    return from_files(path.name, files, builtin=False)
+
+
+def from_files(name: str, files: Mapping[str, bytes], *, builtin: bool) -> Program:
+    """A program from contents, for example those stored with a study."""
+    source = files[name].decode(errors="replace")
+    try:
+        knobs = read_knobs(source)
+    except SyntaxError as error:
+        raise InputError(
+            f"{name} is not valid Python: {error.msg}", where=f"{name}:{error.lineno}"
+        ) from error
+    return Program(name=name, files=dict(files), knobs=knobs, builtin=builtin)

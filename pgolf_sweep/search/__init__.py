@@ -1,0 +1,1 @@
+"""What is searched (`space`, `parameters`, `parse`) and who proposes (`study`)."""

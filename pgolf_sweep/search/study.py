@@ -1,0 +1,402 @@
+"""The shared study: the only module that knows Optuna.
+
+One driver asks and tells; everybody else reads. Each Optuna trial carries one `TrialRecord` as a
+user attribute, written before the trial is told, so that a row is complete wherever it is read.
+
+How each end is told (measured: docs/adr/0001):
+
+* completed -> COMPLETE with the score, and the measured excess over the cap as a constraint;
+* pruned -> PRUNED, which keeps the last intermediate score;
+* discarded -> PRUNED with the predicted excess as a constraint. The GP sampler ignores PRUNED, so
+  for it a discard is COMPLETE with the worst score seen and the same constraint;
+* failed -> FAIL.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import warnings
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from pgolf_sweep.errors import InfraError, InputError
+from pgolf_sweep.outcome import OUT_OF_MEMORY
+from pgolf_sweep.record import State, TrialRecord
+from pgolf_sweep.trial import configuration_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from pgolf_sweep.search.space import Space
+    from pgolf_sweep.spec import EarlyTerminate, SweepSpec
+    from pgolf_sweep.trial import KnobValue
+    from pgolf_sweep.trialdir import StudyPaths
+
+logger = logging.getLogger(__name__)
+
+_RECORD = "record"
+_PROPOSER = "proposer"
+_POINT = "point"
+_NO_SCORE_YET = 100.0
+"""Told to the GP sampler for a discard while no trial has a score: worse than any bits per byte."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """What the study asks to be tried next.
+
+    Attributes:
+        number: The study's number of the trial.
+        knobs: Resolved values of the sweep file's parameters.
+        proposer: The sampler, or who enqueued it.
+    """
+
+    number: int
+    knobs: dict[str, KnobValue]
+    proposer: str
+
+
+class Study:
+    """A study that exists, with the space that its trials are drawn from."""
+
+    def __init__(self, optuna_study: optuna.Study, spec: SweepSpec) -> None:
+        self._study = optuna_study
+        self._space: Space = spec.space
+        self._method = spec.method
+        self._grid: Iterator[dict[str, KnobValue]] | None = (
+            spec.space.grid() if spec.method == "grid" else None
+        )
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return str(self._study.study_name)
+
+    # -- proposing ------------------------------------------------------------------------------
+
+    def ask(self) -> Proposal | None:
+        """The next proposal, or None when a grid is exhausted."""
+        if self._grid is not None and not self._waiting():
+            knobs = self._next_of_grid()
+            if knobs is None:
+                return None
+            self.enqueue(knobs, by="grid")
+        trial = self._study.ask()
+        return self._proposal(trial)
+
+    def enqueue(self, knobs: Mapping[str, KnobValue], *, by: str) -> None:
+        """Have these knobs proposed before anything that the sampler draws."""
+        attributes = {_PROPOSER: by, _POINT: _point(knobs)}
+        self._study.enqueue_trial(self._space.encode(knobs), user_attrs=attributes)
+
+    def unfinished(self) -> list[tuple[Proposal, TrialRecord | None]]:
+        """Trials that were asked and not told, oldest first: what a dead driver left behind.
+
+        One that died between two of its parameters is completed by the sampler.
+        """
+        left = []
+        for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            proposal = self._proposal(optuna.Trial(self._study, frozen._trial_id))
+            record = _record_of(frozen)
+            left.append((proposal, record if frozen.user_attrs.get(_RECORD) else None))
+        return left
+
+    def _proposal(self, trial: optuna.Trial) -> Proposal:
+        knobs = self._space.suggest(trial)
+        proposer = trial.user_attrs.get(_PROPOSER, self._method)
+        return Proposal(number=trial.number, knobs=knobs, proposer=str(proposer))
+
+    def _waiting(self) -> bool:
+        return bool(self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+
+    def _next_of_grid(self) -> dict[str, KnobValue] | None:
+        assert self._grid is not None  # noqa: S101 - the caller checked
+        trials = self._study.get_trials(deepcopy=False)
+        asked = {trial.user_attrs.get(_POINT) for trial in trials}
+        return next((knobs for knobs in self._grid if _point(knobs) not in asked), None)
+
+    # -- while a trial runs ---------------------------------------------------------------------
+
+    def note(self, record: TrialRecord) -> None:
+        """Store the row of a trial that has not ended."""
+        self._trial(record.number).set_user_attr(_RECORD, record.to_json())
+
+    def report(self, number: int, ordinal: int, val_bpb: float) -> bool:
+        """Tell the pruner of the `ordinal`-th validation; True when the trial should stop."""
+        trial = self._trial(number)
+        # Optuna keeps the first value of a step: a retried trial has reported it before.
+        if ordinal not in self._frozen(trial).intermediate_values:
+            trial.report(val_bpb, ordinal)
+        return bool(trial.should_prune())
+
+    # -- the single door through which a trial ends ----------------------------------------------
+
+    def tell(self, record: TrialRecord) -> bool:
+        """End a trial with its final row, exactly once.
+
+        Returns:
+            False if the trial had ended before; nothing was changed then.
+        """
+        trial = self._trial(record.number)
+        frozen = self._frozen(trial)
+        if frozen.state.is_finished():
+            return False
+        # CMA-ES knows no constraints and warns of each one.
+        constraint = _constraint(record) if self._method != "cmaes" else None
+        # Optuna keeps the first value of a key; a driver that died here may have set it.
+        if constraint is not None and constraint[0] not in frozen.constraints:
+            trial.set_constraint(*constraint)
+        trial.set_user_attr(_RECORD, record.to_json())
+        state, value = self._told_as(record)
+        self._study.tell(record.number, value, state=state)
+        return True
+
+    def _told_as(self, record: TrialRecord) -> tuple[TrialState, float | None]:
+        match record.outcome:
+            case State.COMPLETED:
+                return TrialState.COMPLETE, record.val_bpb
+            case State.DISCARDED if self._method == "gp":
+                scores = [r.val_bpb for r in self.records() if r.val_bpb is not None]
+                return TrialState.COMPLETE, max(scores, default=_NO_SCORE_YET)
+            case State.PRUNED | State.DISCARDED:
+                return TrialState.PRUNED, None
+            case State.FAILED:
+                return TrialState.FAIL, None
+        raise ValueError(f"trial {record.number} is {record.outcome}, which is no end")
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def records(self) -> list[TrialRecord]:
+        """A row for every trial, by number."""
+        return [_record_of(frozen) for frozen in self._study.get_trials(deepcopy=False)]
+
+    def attribute(self, key: str) -> Any:
+        """A value that `set_attribute` stored, or None."""
+        return self._study.user_attrs.get(key)
+
+    def set_attribute(self, key: str, value: Any) -> None:
+        """Store JSON data with the study: its identity, the gate's calibration."""
+        self._study.set_user_attr(key, value)
+
+    def _frozen(self, trial: optuna.Trial) -> optuna.trial.FrozenTrial:
+        return self._study._storage.get_trial(trial._trial_id)
+
+    def _trial(self, number: int) -> optuna.Trial:
+        storage = self._study._storage
+        trial_id = storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
+        return optuna.Trial(self._study, trial_id)
+
+
+def _point(knobs: Mapping[str, KnobValue]) -> str:
+    """What tells one enqueued configuration from another."""
+    return configuration_hash(knobs, "")
+
+
+def _constraint(record: TrialRecord) -> tuple[str, float] | None:
+    """Name and value (positive: infeasible) of the constraint that an outcome carries."""
+    headroom = record.headroom_bytes
+    if record.outcome is State.DISCARDED:
+        return "predicted_excess_bytes", max(1.0, -headroom) if headroom is not None else 1.0
+    if record.outcome is State.COMPLETED and headroom is not None:
+        return "measured_excess_bytes", float(-headroom)
+    if record.outcome is State.FAILED and record.reason == OUT_OF_MEMORY:
+        return "out_of_memory", 1.0
+    return None
+
+
+def _record_of(frozen: optuna.trial.FrozenTrial) -> TrialRecord:
+    document = frozen.user_attrs.get(_RECORD)
+    if document is not None:
+        return TrialRecord.from_json(document)
+    fixed = frozen.system_attrs.get("fixed_params", {})
+    return TrialRecord(
+        number=frozen.number,
+        outcome=State.QUEUED,
+        knobs={**fixed, **frozen.params},
+        proposer=str(frozen.user_attrs.get(_PROPOSER, "")),
+    )
+
+
+# -- opening ------------------------------------------------------------------------------------
+
+
+class _FlockLock:
+    """The journal's lock by flock(2): a killed driver leaves no stale lock behind.
+
+    Optuna's own locks are files; after kill -9 the next writer waits out a grace period of 30 s.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._handle: int | None = None
+
+    def acquire(self) -> bool:
+        handle = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o644)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        self._handle = handle
+        return True
+
+    def release(self) -> None:
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+
+def open_study(
+    spec: SweepSpec, paths: StudyPaths, *, storage: str | None = None, write: bool = False
+) -> Study:
+    """The study of a folder; made if it is to be written and is not there yet.
+
+    Args:
+        spec: The sweep as launched.
+        paths: The study's folder.
+        storage: An Optuna storage URL, or None for the URL noted in the folder, else its journal.
+        write: Whether the caller is the driver; readers never change a file.
+
+    Raises:
+        InfraError: The storage cannot be reached or is not a study's.
+        InputError: There is no such study yet.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    backend = _storage(paths, storage, write=write)
+    try:
+        if write:
+            study = optuna.create_study(
+                storage=backend,
+                study_name=spec.name,
+                direction="minimize",
+                load_if_exists=True,
+                pruner=_pruner(spec.early_terminate),
+            )
+            asked = len(study.get_trials(deepcopy=False))
+        else:
+            study = optuna.load_study(storage=backend, study_name=spec.name)
+    except KeyError as error:
+        raise InputError(
+            f"study {spec.name!r} has no trials yet",
+            where=str(paths.root),
+            next_step=f"pgolf-sweep launch {paths.sweep}",
+        ) from error
+    except Exception as error:
+        # Every database driver has errors of its own; to the user they are one.
+        raise _unreachable(paths, storage, error) from error
+    if write:
+        with warnings.catch_warnings():
+            # `group` and some samplers are marked experimental; the tests hold what we need.
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.sampler = _sampler(spec, asked)
+    return Study(study, spec)
+
+
+def _storage(paths: StudyPaths, storage: str | None, *, write: bool) -> Any:
+    url = storage
+    if url is None and paths.storage_url.is_file():
+        url = os.environ.get("PGOLF_STORAGE") or paths.storage_url.read_text().strip()
+    if url is not None:
+        try:
+            return optuna.storages.get_storage(url)
+        except Exception as error:
+            raise _unreachable(paths, url, error) from error
+    if write:
+        repair_journal(paths.journal)
+    elif not paths.journal.is_file():
+        raise InputError(
+            f"study {paths.name!r} has no trials yet",
+            where=str(paths.root),
+            next_step=f"pgolf-sweep launch {paths.sweep}",
+        )
+    # Optuna exports no base class for locks; it calls `acquire` and `release`.
+    lock: Any = _FlockLock(paths.journal.with_suffix(".lock"))
+    return optuna.storages.JournalStorage(JournalFileBackend(str(paths.journal), lock_obj=lock))
+
+
+def repair_journal(journal: Path) -> int:
+    """Cut an incomplete last line, which a full disk or a power cut leaves; bytes cut.
+
+    The record that it held was never acknowledged, so nothing that anyone was told is lost.
+    """
+    if not journal.is_file():
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        return 0
+    size = journal.stat().st_size
+    with journal.open("r+b") as file:
+        position = size
+        while position > 0:
+            start = max(0, position - 65_536)
+            file.seek(start)
+            newline = file.read(position - start).rfind(b"\n")
+            if newline >= 0:
+                position = start + newline + 1
+                break
+            position = start
+        if position < size:
+            file.truncate(position)
+            logger.warning("%s: cut %d bytes of an incomplete record", journal, size - position)
+    return size - position
+
+
+def _unreachable(paths: StudyPaths, url: str | None, error: Exception) -> InfraError:
+    place = without_password(url) if url else str(paths.journal)
+    return InfraError(
+        "the study's storage cannot be opened",
+        where=place,
+        got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+        expected="a journal file written by pgolf-sweep, or a reachable Optuna storage URL",
+        next_step="check that the file is whole or the server is up, then launch again",
+    )
+
+
+def without_password(url: str) -> str:
+    """A storage URL that may be shown and stored: the password left out."""
+    import sqlalchemy  # noqa: PLC0415 - only for a database URL
+
+    with suppress(sqlalchemy.exc.ArgumentError):
+        return sqlalchemy.engine.make_url(url).set(password=None).render_as_string()
+    return url
+
+
+def _sampler(spec: SweepSpec, asked: int) -> optuna.samplers.BaseSampler:
+    """The sampler of a sweep.
+
+    A resumed study must not draw its first proposals once more, so the seed moves with the trials
+    asked; QMC keeps its place in the study itself and needs the seed unchanged.
+    """
+    method = spec.method
+    seed = spec.pgolf.seed if method == "qmc" else spec.pgolf.seed + asked
+    conditional = any(parameter.when for parameter in spec.space.parameters.values())
+    samplers = optuna.samplers
+    match method:
+        case "random" | "grid":
+            # A grid's points are enqueued; the sampler only fills what is not fixed: nothing.
+            return samplers.RandomSampler(seed=seed)
+        case "bayes" | "tpe":
+            return samplers.TPESampler(seed=seed, group=conditional, n_startup_trials=8)
+        case "gp":
+            return samplers.GPSampler(seed=seed, n_startup_trials=8)
+        case "cmaes":
+            return samplers.CmaEsSampler(seed=seed)
+        case "qmc":
+            return samplers.QMCSampler(seed=seed, scramble=True)
+    raise AssertionError(method)
+
+
+def _pruner(early: EarlyTerminate | None) -> optuna.pruners.BasePruner:
+    if early is None:
+        return optuna.pruners.NopPruner()
+    if early.kind == "median":
+        return optuna.pruners.MedianPruner(
+            n_startup_trials=early.startup_trials, n_warmup_steps=max(0, early.min_iter - 1)
+        )
+    return optuna.pruners.HyperbandPruner(
+        min_resource=early.min_iter,
+        max_resource=early.max_iter if early.max_iter is not None else "auto",
+        reduction_factor=early.eta,
+    )

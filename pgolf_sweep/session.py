@@ -1,0 +1,233 @@
+"""Everything that a sweep stands on, loaded and checked before anything is spent.
+
+`open_session` is the one way from a sweep file to a driver, a plan or a promotion: the file, the
+program that it names, the rules, the data, the gate.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pgolf_sweep.errors import InputError
+from pgolf_sweep.rules import load_rules
+from pgolf_sweep.script.program import from_files, load_program
+from pgolf_sweep.size.gate import Gate
+from pgolf_sweep.spec import check_against_knobs, load_spec
+from pgolf_sweep.trial import Limits, Resources, TrialSpec, Verdict, VerdictKind, knob_text
+from pgolf_sweep.trialdir import StudyPaths, read_json, write_bytes, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pgolf_sweep.data import DataSet
+    from pgolf_sweep.rules import Rules
+    from pgolf_sweep.script.program import Program
+    from pgolf_sweep.spec import SweepSpec
+    from pgolf_sweep.trial import KnobValue
+
+START_SECONDS = 300.0
+"""Allowed beyond training and evaluation: imports, compilation, the artifact's compression."""
+
+SILENT_SECONDS = 600.0
+"""Longest silence of a run by default: a full validation or lzma prints nothing for minutes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """A sweep, loaded and checked.
+
+    Attributes:
+        implied: Knobs that follow from the rules and the data set, not from the sweep file.
+    """
+
+    spec: SweepSpec
+    program: Program
+    rules: Rules
+    dataset: DataSet | None
+    gate: Gate
+    implied: Mapping[str, KnobValue]
+
+    def resolve(self, knobs: Mapping[str, KnobValue]) -> dict[str, KnobValue]:
+        """The sweep's knobs with the implied ones, which the sweep file may override."""
+        return {**self.implied, **knobs}
+
+    @cached_property
+    def defaults(self) -> dict[str, KnobValue]:
+        """The program's own values of its knobs."""
+        return {k.name: k.default for k in self.program.knobs.values() if k.default is not None}
+
+    def verdict(self, knobs: Mapping[str, KnobValue]) -> Verdict:
+        """The gate's word on resolved knobs, after the sweep file's own `require` expressions."""
+        broken = self.spec.space.violations(knobs, self.defaults)
+        if broken:
+            return self._verdict(VerdictKind.INVALID, f"require: {broken[0]} is false")
+        if not self.spec.pgolf.gate_enabled:
+            return self._verdict(VerdictKind.UNKNOWN, "the sweep file switched the gate off")
+        return self.gate.verdict(knobs)
+
+    def _verdict(self, kind: VerdictKind, reason: str) -> Verdict:
+        return Verdict(
+            kind=kind,
+            reason=reason,
+            code_bytes=self.program.code_bytes,
+            cap_bytes=self.rules.artifact_cap_bytes,
+            confidence=self.spec.pgolf.gate_confidence,
+            regime="none",
+        )
+
+    def trial_spec(
+        self, number: int, knobs: Mapping[str, KnobValue], proposer: str, *, run_id: str
+    ) -> TrialSpec:
+        """What a trial runs, from its resolved knobs."""
+        env = {name: knob_text(value) for name, value in knobs.items()}
+        env |= self.dataset.env() if self.dataset is not None else {}
+        return TrialSpec(
+            study=self.spec.name,
+            number=number,
+            knobs=knobs,
+            env=env | {"RUN_ID": run_id},
+            program_name=self.program.name,
+            program_sha256=self.program.sha256,
+            resources=self.resources,
+            limits=self.limits,
+            proposer=proposer,
+        )
+
+    @property
+    def data_identity(self) -> str | None:
+        """Hash of validation set and tokenizer, without which no two scores compare."""
+        if self.dataset is None:
+            return None
+        from pgolf_sweep.data import identity  # noqa: PLC0415 - numpy
+
+        return identity(self.dataset)
+
+    @property
+    def resources(self) -> Resources:
+        """What one trial occupies."""
+        block = self.spec.pgolf
+        cpus = block.cpus if block.cpus is not None else float(max(1, block.gpus))
+        return Resources(gpus=block.gpus, cpus=cpus)
+
+    @property
+    def limits(self) -> Limits:
+        """The sweep file's limits, else the rules' times with an allowance for the start."""
+        given = self.spec.pgolf.limits
+        total = given.total_seconds
+        if total is None:
+            total = self.rules.train_seconds + self.rules.eval_seconds + START_SECONDS
+        silent = given.silent_seconds
+        return Limits(
+            total_seconds=total,
+            silent_seconds=silent if silent is not None else min(SILENT_SECONDS, total),
+        )
+
+
+def open_session(
+    sweep: Path, *, data_root: Path, name: str | None = None, need_data: bool = True
+) -> Session:
+    """Load a sweep file and all that it names.
+
+    Args:
+        sweep: The sweep file.
+        data_root: Folder of datasets and tokenizers.
+        name: Name of the study instead of the sweep file's.
+        need_data: Whether shards must be here now; planning does without.
+
+    Raises:
+        SpecError: The sweep file has problems, all of them listed.
+        InputError: The program, the rules or the data are missing or broken.
+    """
+    spec = load_spec(sweep)
+    if name is not None:
+        spec = dataclasses.replace(spec, name=name)
+    base = sweep.resolve().parent
+    program = load_program(spec.program, base=base, extra_files=spec.pgolf.files)
+    return _session(spec, program, base=base, data_root=data_root, need_data=need_data)
+
+
+def reopen_session(paths: StudyPaths, *, need_data: bool = True) -> Session:
+    """The session of a study that was launched: its own sweep file and program, as they were.
+
+    Raises:
+        InputError: The study's files were changed or lost.
+    """
+    spec = dataclasses.replace(load_spec(paths.sweep), name=paths.name)
+    origin = read_json(paths.origin)
+    return _session(
+        spec,
+        stored_program(paths),
+        base=Path(origin["base"]),
+        data_root=Path(origin["data_root"]),
+        need_data=need_data,
+    )
+
+
+def store_program(paths: StudyPaths, program: Program) -> None:
+    """Keep the program's files with the study: a trial runs these, whatever happens outside."""
+    for name, content in program.files.items():
+        write_bytes(paths.program / name, content)
+    document = {"name": program.name, "builtin": program.builtin, "sha256": program.sha256}
+    write_json(paths.program / "program.json", document | {"files": sorted(program.files)})
+
+
+def stored_program(paths: StudyPaths) -> Program:
+    """The program that `store_program` kept.
+
+    Raises:
+        InputError: A stored file was changed or lost since.
+    """
+    document = read_json(paths.program / "program.json")
+    try:
+        files = {name: (paths.program / name).read_bytes() for name in document["files"]}
+    except OSError as error:
+        raise InputError(
+            "a file of the study's program is gone", where=str(error.filename)
+        ) from error
+    program = from_files(document["name"], files, builtin=document["builtin"])
+    if program.sha256 != document["sha256"]:
+        raise InputError(
+            "the study's program was changed after its launch",
+            where=str(paths.program),
+            got=program.sha256[:16],
+            expected=document["sha256"][:16],
+            next_step="restore the file, or launch the changed program as a new study",
+        )
+    return program
+
+
+def _session(
+    spec: SweepSpec, program: Program, *, base: Path, data_root: Path, need_data: bool
+) -> Session:
+    check_against_knobs(spec, program.knobs)
+    rules = load_rules(spec.pgolf.rules, base=base)
+    dataset = _dataset(spec, data_root, base)
+    implied: dict[str, KnobValue] = {}
+    if "MAX_WALLCLOCK_SECONDS" in program.knobs:
+        implied["MAX_WALLCLOCK_SECONDS"] = rules.train_seconds
+    if dataset is not None and "VOCAB_SIZE" in program.knobs:
+        implied["VOCAB_SIZE"] = dataset.vocab_size
+    if dataset is not None and need_data:
+        from pgolf_sweep.data import check  # noqa: PLC0415 - numpy and sentencepiece
+
+        searched = "VOCAB_SIZE" in spec.space.parameters
+        check(dataset, None if searched else dataset.vocab_size)
+    gate = Gate(program, cap_bytes=rules.artifact_cap_bytes, confidence=spec.pgolf.gate_confidence)
+    return Session(
+        spec=spec, program=program, rules=rules, dataset=dataset, gate=gate, implied=implied
+    )
+
+
+def _dataset(spec: SweepSpec, data_root: Path, base: Path) -> DataSet | None:
+    from pgolf_sweep.data import from_paths, locate  # noqa: PLC0415 - next to its use
+
+    block = spec.pgolf.data
+    if block is None:
+        return None
+    if block.name is not None:
+        return locate(block.name, data_root)
+    return from_paths(base / (block.path or ""), base / (block.tokenizer or ""))

@@ -1,0 +1,38 @@
+"""One line of a verification: a rule, what was seen, the limit, the verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class CheckVerdict(StrEnum):
+    """What a check says."""
+
+    PASS = "pass"  # noqa: S105 - a verdict, not a password
+    """The rule is met, and the folder shows it."""
+    WARN = "warn"
+    """Odd, but no rule is broken: a reviewer will ask."""
+    UNKNOWN = "unknown"
+    """The folder does not let one decide."""
+    FAIL = "fail"
+    """The rule is broken."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One rule's answer.
+
+    Attributes:
+        rule: Stable name of the rule.
+        verdict: The answer.
+        observed: What was seen.
+        limit: What the rule asks.
+        detail: Which file, which number, why.
+    """
+
+    rule: str
+    verdict: CheckVerdict
+    observed: str = ""
+    limit: str = ""
+    detail: str = ""

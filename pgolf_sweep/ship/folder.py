@@ -1,0 +1,173 @@
+"""A submission folder as it lies on disk, anyone's: script, manifest, logs, model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pgolf_sweep.errors import InputError
+from pgolf_sweep.script.log import parse_log
+from pgolf_sweep.ship.source import unpacked
+from pgolf_sweep.ship.submission import SCRIPT_NAME
+from pgolf_sweep.trialdir import TrialPaths
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pgolf_sweep.trial import LogSummary
+
+_SEED_IN_NAME = re.compile(r"seed[_-]?(\d+)|_s?(\d+)\.(?:log|txt)$", re.IGNORECASE)
+_LOG_LIKE = re.compile(r"log|train|run|seed", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShippedLog:
+    """One log of a folder.
+
+    Attributes:
+        name: Path relative to the folder.
+        text: Its content.
+        summary: What it says.
+        name_seed: Seed in the file's name, or None.
+    """
+
+    name: str
+    text: str
+    summary: LogSummary
+    name_seed: int | None
+
+    @property
+    def seed(self) -> int | None:
+        """The seed that the log states, else the one in the file's name."""
+        return self.name_seed if self.summary.seed is None else self.summary.seed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folder:
+    """What was found.
+
+    Attributes:
+        root: The folder.
+        manifest_name: The JSON file's name, or None where there is none.
+        manifest: Its keys; empty if it is missing or broken.
+        manifest_problem: Why it could not be read, or None.
+        script_name: The script's file name, or None.
+        script: Its bytes.
+        code: Source that decides, unpacked where the script is a packed one.
+        packed: Whether the script carries its source packed.
+        logs: Logs with a final score, without copies of one another, by name.
+        unread_logs: Logs that have none.
+        model: The compressed model, or None.
+        modules: Python modules shipped beside the script.
+    """
+
+    root: Path
+    manifest_name: str | None
+    manifest: Mapping[str, Any]
+    manifest_problem: str | None
+    script_name: str | None
+    script: bytes
+    code: str
+    packed: bool
+    logs: tuple[ShippedLog, ...]
+    unread_logs: tuple[str, ...]
+    model: Path | None
+    modules: frozenset[str]
+
+    @property
+    def readme(self) -> bool:
+        """Whether there is a README.md with something in it."""
+        path = self.root / "README.md"
+        return path.is_file() and path.stat().st_size > 0
+
+
+def read_folder(root: Path) -> Folder:
+    """Read a folder, whatever is in it.
+
+    Raises:
+        InputError: There is no such folder.
+    """
+    if not root.is_dir():
+        raise InputError(
+            "no such submission folder", where=str(root), expected="a folder with a submission"
+        )
+    manifest_name, manifest, problem = _manifest(root)
+    script_name = _script(root)
+    script = (root / script_name).read_bytes() if script_name else b""
+    text = script.decode(errors="replace")
+    inner = unpacked(text, root / script_name) if script_name else None
+    logs, unread = _logs(root)
+    return Folder(
+        root=root,
+        manifest_name=manifest_name,
+        manifest=manifest,
+        manifest_problem=problem,
+        script_name=script_name,
+        script=script,
+        code=text if inner is None else inner,
+        packed=inner is not None,
+        logs=tuple(logs),
+        unread_logs=tuple(unread),
+        model=TrialPaths(root).artifact(),
+        modules=frozenset(path.stem for path in root.glob("*.py")),
+    )
+
+
+def _manifest(root: Path) -> tuple[str | None, dict[str, Any], str | None]:
+    paths = [root / "submission.json", *sorted(root.glob("submission*.json"))]
+    path = next((p for p in paths if p.is_file()), None)
+    if path is None:
+        return None, {}, "missing"
+    try:
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, OSError) as error:
+        return path.name, {}, f"not JSON: {error}"
+    if not isinstance(document, dict):
+        return path.name, {}, "not a JSON object"
+    return path.name, document, None
+
+
+def _script(root: Path) -> str | None:
+    """The counted script: train_gpt.py, else the largest train*.py."""
+    if (root / SCRIPT_NAME).is_file():
+        return SCRIPT_NAME
+    others = sorted(root.glob("train*.py"), key=lambda path: path.stat().st_size)
+    return others[-1].name if others else None
+
+
+def _logs(root: Path) -> tuple[list[ShippedLog], list[str]]:
+    logs: list[ShippedLog] = []
+    unread: list[str] = []
+    seen: set[bytes] = set()
+    paths = [p for p in root.rglob("*") if p.suffix in {".log", ".txt"} and p.is_file()]
+    for path in sorted(paths, key=lambda p: (len(p.parts), _seed_in(p.name) is None, p.name)):
+        name = path.relative_to(root).as_posix()
+        if path.name.startswith("requirements") or not _LOG_LIKE.search(name):
+            continue
+        content = path.read_bytes()
+        digest = hashlib.sha256(content).digest()
+        summary = parse_log(path)
+        if summary.val_bpb is None:
+            unread.append(name)
+        elif digest not in seen or _seed_in(path.name) is not None:
+            # A plain train.log is often a copy of one seed's; a copy under the name of another
+            # seed is a claim, and stays to be judged.
+            logs.append(
+                ShippedLog(
+                    name=name,
+                    text=content.decode(errors="replace"),
+                    summary=summary,
+                    name_seed=_seed_in(path.name),
+                )
+            )
+        seen.add(digest)
+    return logs, unread
+
+
+def _seed_in(name: str) -> int | None:
+    match = _SEED_IN_NAME.search(name)
+    return int(match[1] or match[2]) if match else None

@@ -1,0 +1,246 @@
+"""The blocks of a sweep file, each read from its section; a mistake never stops the reading."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from pgolf_sweep.errors import InputError
+from pgolf_sweep.search.parameters import Choices, Constant
+from pgolf_sweep.search.space import check_expression
+from pgolf_sweep.spectypes import (
+    DEFAULT_RULES,
+    METHODS,
+    METRIC,
+    Budget,
+    DataBlock,
+    EarlyTerminate,
+    LimitsBlock,
+    Method,
+    PgolfBlock,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pgolf_sweep.search.space import Space
+    from pgolf_sweep.trial import KnobValue
+    from pgolf_sweep.yamlmarks import Section
+
+_STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What a W&B ``command`` says that matters here."""
+
+    script: str | None = None
+    processes: int | None = None
+
+
+def read_command(top: Section) -> Command:
+    """W&B's ``command``, where it asks for nothing but what every trial does anyway."""
+    words = top.texts("command")
+    script = processes = None
+    program = top.raw("program")
+    for index, word in enumerate(words):
+        count = re.fullmatch(r"--nproc[_-]per[_-]node=(\d+)", word)
+        if count:
+            processes = int(count[1])
+        elif word.endswith(".py") and program in {None, word}:
+            script = word
+        elif not re.fullmatch(
+            r"\$\{(env|interpreter|program|args\w*)\}|(/usr/bin/)?env|python3?|torchrun|--standalone",
+            word,
+        ):
+            is_setting = re.fullmatch(r"[A-Z_][A-Z0-9_]*=.*", word)
+            fix = (
+                f"write it under parameters: {word.split('=')[0]}: {{value: ...}}"
+                if is_setting
+                else "the program is started directly, its knobs in the environment"
+            )
+            top.document.problem((*top.path, "command", index), f"{word!r} would be lost; {fix}")
+    return Command(script=script, processes=processes)
+
+
+def read_name(top: Section, source: Path) -> str:
+    """The study's name: the file's ``name``, or its stem."""
+    name = top.text("name")
+    if name is not None and not _STUDY_NAME.fullmatch(name):
+        top.problem("name", f"{name!r} names a folder: use letters, digits, space and . _ -")
+    return name or source.stem
+
+
+def read_method(top: Section, parameters: Section, space: Space) -> Method:
+    """Who proposes, and whether the parameters suit it."""
+    method = top.choice("method", METHODS)
+    if "method" not in top:
+        top.problem("method", f"missing; one of: {', '.join(METHODS)}")
+    for name, parameter in space.parameters.items():
+        if method == "grid" and parameter.domain.count() is None:
+            parameters.problem(
+                name,
+                f"a grid needs values that end: {parameter.distribution} is continuous "
+                f"({parameter.domain.describe()}); use values, int_uniform or q_uniform",
+            )
+    seeds = space.parameters.get("SEED")
+    repeats = method == "grid" and seeds is not None and isinstance(seeds.domain, Choices)
+    if seeds is not None and not isinstance(seeds.domain, Constant) and not repeats:
+        parameters.problem(
+            "SEED",
+            "searching over seeds is cheating by the rules: give one value, or a list of values "
+            "with method grid to measure the noise between seeds",
+        )
+    return cast("Method", method or "random")
+
+
+def read_metric(metric: Section) -> str:
+    """What is minimised; there is one score in this contest."""
+    metric.refuse(
+        {
+            "target": "stopping at a target is not offered; set run_cap",
+            "impute": "failed trials are told to the sampler as failed, never with a made-up score",
+            "impute_while_running": "scores of running trials are never made up",
+        }
+    )
+    name = metric.text("name", METRIC)
+    if name != METRIC:
+        metric.problem("name", f"{name!r} is not what the contest scores; sweeps minimise {METRIC}")
+    if metric.choice("goal", ("minimize", "maximize"), "minimize") == "maximize":
+        metric.problem("goal", f"{METRIC} is bits per byte, lower is better: write minimize")
+    metric.close()
+    return METRIC
+
+
+def read_early_terminate(block: Section) -> EarlyTerminate | None:
+    """The pruner, by W&B's keys (hyperband) or ours (median, none)."""
+    kind = block.choice("type", ("hyperband", "median", "none"))
+    if not list(block) or kind is None:
+        if list(block) and "type" not in block:
+            block.problem("type", "missing; one of: hyperband, median, none")
+        return None
+    min_iter = block.integer("min_iter", least=1) if kind != "none" else None
+    if kind == "median":
+        startup = block.integer("startup_trials", least=0)
+        block.close()
+        return EarlyTerminate(
+            kind="median", min_iter=min_iter or 1, startup_trials=5 if startup is None else startup
+        )
+    if kind == "none":
+        block.close()
+        return None
+    max_iter = block.integer("max_iter", least=1)
+    brackets = block.integer("s", least=1)
+    eta = block.number("eta", above=1)
+    if eta is not None and eta != int(eta):
+        block.problem("eta", f"must be a whole number from 2, not {eta:g}")
+    eta = int(eta or 3)
+    if min_iter is None and (max_iter is None or brackets is None):
+        block.problem("min_iter", "missing; hyperband needs min_iter, or max_iter and s")
+    elif min_iter is not None and brackets is not None:
+        block.problem("s", "contradiction: give min_iter, or max_iter and s")
+    elif min_iter is not None and max_iter is not None and min_iter > max_iter:
+        block.problem("min_iter", f"min_iter {min_iter} is greater than max_iter {max_iter}")
+    block.flag("strict", default=False)
+    block.close()
+    if min_iter is None:  # W&B: the brackets go down from max_iter, each by eta
+        min_iter = max(1, (max_iter or 1) // eta ** (brackets or 1))
+    return EarlyTerminate(kind="hyperband", min_iter=min_iter, max_iter=max_iter, eta=eta)
+
+
+def read_require(block: Section) -> tuple[str, ...]:
+    """The requirements that can be evaluated."""
+    expressions = block.texts("require")
+    good = []
+    for index, expression in enumerate(expressions):
+        try:
+            check_expression(expression)
+        except ValueError as error:
+            block.document.problem((*block.path, "require", index), f"{expression!r}: {error}")
+        else:
+            good.append(expression)
+    return tuple(good)
+
+
+def read_pgolf(
+    block: Section, space: Space, require: tuple[str, ...], processes: int | None
+) -> PgolfBlock:
+    """The ``pgolf:`` block; `processes` is what W&B's command asks of torchrun, if it does."""
+    block.refuse({"fidelity": "rungs are not supported yet; early_terminate stops weak trials"})
+    resources, gate, limits, budget, promote = (
+        block.section(key) for key in ("resources", "gate", "limits", "budget", "promote")
+    )
+    gate.refuse(
+        {
+            "repair": "repairing configurations is not supported yet",
+            "scheme": "declaring a script's quantizer is not supported yet",
+        }
+    )
+    gpus = resources.integer("gpus", least=0)
+    if gpus is not None and processes is not None and gpus != processes:
+        resources.problem("gpus", f"contradiction: {gpus} here, {processes} processes in command")
+    if gpus is not None and gpus > 1 and 8 % gpus:
+        resources.problem("gpus", f"must divide 8, as the contest's scripts ask; not {gpus}")
+    max_retries = block.integer("max_retries", least=0)
+    confidence = gate.number("confidence", above=0.5, below=1)
+    result = PgolfBlock(
+        rules=block.text("rules") or DEFAULT_RULES,
+        require=require,
+        gpus=gpus if gpus is not None else processes or 8,
+        cpus=resources.number("cpus", above=0),
+        gate_enabled=gate.flag("enabled", default=True),
+        gate_confidence=confidence or 0.99,
+        data=_read_data(block),
+        files=block.texts("files"),
+        limits=LimitsBlock(
+            total_seconds=limits.number("total_seconds", above=0),
+            silent_seconds=limits.number("silent_seconds", above=0),
+        ),
+        budget=Budget(
+            gpu_hours=budget.number("gpu_hours", above=0),
+            usd_per_gpu_hour=budget.number("usd_per_gpu_hour", least=0),
+        ),
+        warm_start=_read_warm_start(block, space),
+        max_retries=2 if max_retries is None else max_retries,
+        seed=block.integer("seed", least=0) or 0,
+        promote_seeds=promote.integer("seeds", least=1),
+    )
+    for section in (resources, gate, limits, budget, promote, block):
+        section.close()
+    return result
+
+
+def _read_data(block: Section) -> DataBlock | None:
+    value = block.raw("data")
+    if value is None or isinstance(value, str):
+        return None if value is None else DataBlock(name=value)
+    section = block.section("data")
+    path, tokenizer = section.text("path"), section.text("tokenizer")
+    for key in ("path", "tokenizer"):
+        if key not in section:
+            section.problem(key, "missing; data is a name, or a mapping of path and tokenizer")
+    section.close()
+    return DataBlock(path=path, tokenizer=tokenizer)
+
+
+def _read_warm_start(block: Section, space: Space) -> tuple[Mapping[str, KnobValue], ...]:
+    items: Any = block.raw("warm_start") or []
+    if isinstance(items, str) or (
+        isinstance(items, list) and any(isinstance(i, str) for i in items)
+    ):
+        block.problem(
+            "warm_start", "another study as a warm start is not supported yet; list configurations"
+        )
+        return ()
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        block.problem("warm_start", "must be a list of configurations: [{MATRIX_LR: 0.04}]")
+        return ()
+    for index, item in enumerate(items):
+        try:
+            space.encode(item)
+        except InputError as error:
+            if not block.document.problems:  # else the space may lack what had mistakes
+                block.document.problem((*block.path, "warm_start", index), error.what)
+    return tuple(items)

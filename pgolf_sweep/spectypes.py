@@ -1,0 +1,137 @@
+"""What a sweep file says, as frozen values; `pgolf_sweep.spec` reads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pgolf_sweep.search.space import Space
+    from pgolf_sweep.trial import KnobValue
+
+Method: TypeAlias = Literal["grid", "random", "bayes", "tpe", "gp", "cmaes", "qmc"]
+METHODS = ("grid", "random", "bayes", "tpe", "gp", "cmaes", "qmc")
+METRIC = "val_bpb"
+DEFAULT_RULES = "parameter-golf-2026"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlyTerminate:
+    """How trials that lag behind are stopped.
+
+    An iteration is one reported `val_bpb`, as in W&B: the n-th validation of a trial. W&B's flag
+    ``strict`` changes nothing here: both of its rules keep the best ``1 / eta``.
+
+    Attributes:
+        kind: ``hyperband`` keeps the best ``1 / eta`` at iterations ``min_iter * eta ** k``;
+            ``median`` stops a trial that is worse than the median of the others.
+        min_iter: First iteration at which a trial may be stopped.
+        max_iter: Last iteration of a whole trial, or None if the file does not say.
+        eta: Factor between rungs (hyperband).
+        startup_trials: Trials that always run to their end (median).
+    """
+
+    kind: Literal["hyperband", "median"]
+    min_iter: int = 1
+    max_iter: int | None = None
+    eta: int = 3
+    startup_trials: int = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataBlock:
+    """The data set that trials train on: a name to be located, or paths of one's own."""
+
+    name: str | None = None
+    path: str | None = None
+    tokenizer: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsBlock:
+    """Limits on a run, in seconds; None means that the rules preset decides."""
+
+    total_seconds: float | None = None
+    silent_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What the sweep may spend; `gpu_hours` None means no limit, the price is for reports."""
+
+    gpu_hours: float | None = None
+    usd_per_gpu_hour: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PgolfBlock:
+    """The ``pgolf:`` block of a sweep file, defaults filled in.
+
+    Attributes:
+        rules: Name of a preset, or the path of a rules file.
+        require: Expressions over knobs that a configuration must make true.
+        gpus: GPUs of one node for each trial; 0 trains on the CPU.
+        cpus: CPU cores for each trial, or None for the launcher's choice.
+        gate_enabled: Whether configurations are judged before they take a slot.
+        gate_confidence: Probability that a discard is right.
+        data: The data set, or None for the rules preset's.
+        files: Paths or globs beside the program that trials need.
+        limits: Wallclock limits.
+        budget: Money and time.
+        warm_start: Configurations, or parts of one, that are tried first.
+        max_retries: How often a trial that infrastructure lost is run again.
+        seed: The sampler's seed.
+        promote_seeds: Fresh seeds of a promotion, or None for the rules preset's number.
+    """
+
+    rules: str = DEFAULT_RULES
+    require: tuple[str, ...] = ()
+    gpus: int = 8
+    cpus: float | None = None
+    gate_enabled: bool = True
+    gate_confidence: float = 0.99
+    data: DataBlock | None = None
+    files: tuple[str, ...] = ()
+    limits: LimitsBlock = field(default_factory=LimitsBlock)
+    budget: Budget = field(default_factory=Budget)
+    warm_start: tuple[Mapping[str, KnobValue], ...] = ()
+    max_retries: int = 2
+    seed: int = 0
+    promote_seeds: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepSpec:
+    """A sweep file.
+
+    Attributes:
+        source: Where it was read.
+        text: Its content as launched.
+        name: Its ``name``, or the file's stem.
+        program: ``trainer`` for ours, or the path of a script.
+        method: Who proposes.
+        metric_name: What is minimised.
+        run_cap: Trials that may take a slot, or None.
+        space: What is searched.
+        early_terminate: The pruner, or None.
+        project: W&B project, or None for the tracker's default.
+        entity: W&B entity, or None for the user's default.
+        description: Free text, or None.
+    """
+
+    source: Path
+    text: str
+    name: str
+    program: str
+    method: Method
+    metric_name: str
+    run_cap: int | None
+    space: Space
+    early_terminate: EarlyTerminate | None
+    project: str | None
+    entity: str | None
+    description: str | None
+    pgolf: PgolfBlock

@@ -1,0 +1,69 @@
+"""Tracker protocols. A tracker never raises and never fails a trial: it warns once and goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pgolf_sweep.trial import KnobValue, RunEnd, StepReport, Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunTracking:
+    """Everything a worker needs to own a trial's W&B run; plain data, sent to the node.
+
+    Attributes:
+        mode: ``online``, ``offline`` or ``disabled``.
+        project: W&B project.
+        entity: W&B entity, or None for the key's default.
+        group: The study's name.
+        run_id: Stable for (study, trial), so that a retried trial continues its run.
+        name: What people see, for example ``demo-12``.
+        config: Knobs and what the gate predicted.
+        cap_bytes: For the headroom in the summary.
+        tags: For example the sampler.
+        env: WANDB_* variables that the driver has and the node needs (the key, the base URL);
+            left out of the repr, which may land in a log.
+    """
+
+    mode: str
+    project: str
+    entity: str | None
+    group: str
+    run_id: str
+    name: str
+    config: Mapping[str, KnobValue | None]
+    cap_bytes: int
+    tags: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+class RunTracker(Protocol):
+    """One trial's run, owned by the worker on the trial's node."""
+
+    def report(self, report: StepReport) -> None:
+        """A point of the curves."""
+        ...
+
+    def finish(self, end: RunEnd) -> None:
+        """Final metrics, artifact bytes, headroom, status; then close the run."""
+        ...
+
+
+class StudyTracker(Protocol):
+    """The study's one summary run, owned by the driver."""
+
+    def discarded(self, number: int, knobs: Mapping[str, KnobValue], verdict: Verdict) -> None:
+        """A row of the table of discards."""
+        ...
+
+    def progress(self, metrics: Mapping[str, float]) -> None:
+        """Best so far, GPU hours, counts of outcomes."""
+        ...
+
+    def finish(self, summary: Mapping[str, float | str]) -> None:
+        """Close the run."""
+        ...

@@ -1,0 +1,33 @@
+"""Trackers that do nothing, so that callers never branch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pgolf_sweep.trial import KnobValue, RunEnd, StepReport, Verdict
+
+
+class NullRunTracker:
+    """A trial that nobody watches."""
+
+    def report(self, report: StepReport) -> None:
+        """Nothing."""
+
+    def finish(self, end: RunEnd) -> None:
+        """Nothing."""
+
+
+class NullStudyTracker:
+    """A study that nobody watches."""
+
+    def discarded(self, number: int, knobs: Mapping[str, KnobValue], verdict: Verdict) -> None:
+        """Nothing."""
+
+    def progress(self, metrics: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def finish(self, summary: Mapping[str, float | str]) -> None:
+        """Nothing."""

@@ -1,0 +1,49 @@
+"""What a trial's run says of its end, as plain values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pgolf_sweep.outcome import artifact_bytes, classify
+from pgolf_sweep.trial import Completed, EndCause, Pruned
+
+if TYPE_CHECKING:
+    from pgolf_sweep.trial import KnobValue, RunEnd
+
+
+def final_summary(
+    end: RunEnd, *, cap_bytes: int, last_val_bpb: float | None, last_step: int | None
+) -> dict[str, KnobValue]:
+    """What a run's summary says of its end; what is not known is left out.
+
+    ``status`` is one of completed, pruned, failed, cancelled, lost.
+    """
+    summary = end.summary
+    outcome = classify(end, last_val_bpb=last_val_bpb, last_step=last_step)
+    match outcome:
+        case Completed():
+            status = "completed"
+        case Pruned():
+            status = "pruned"
+        case _ if end.cause in {EndCause.CANCELLED, EndCause.LOST}:
+            status = end.cause.value
+        case _:
+            status = "failed"
+    total = artifact_bytes(end)
+    values: dict[str, KnobValue | None] = {
+        "status": status,
+        "reason": outcome.reason or None,
+        "end_cause": end.cause.value,
+        "exit_code": end.exit_code,
+        "val_bpb": outcome.val_bpb if isinstance(outcome, Completed | Pruned) else summary.val_bpb,
+        "val_loss_nats": summary.val_loss_nats,
+        "artifact_bytes": total,
+        "headroom_bytes": None if total is None else cap_bytes - total,
+        "model_bytes": summary.model_bytes or end.model_file_bytes,
+        "code_bytes": summary.code_bytes,
+        "train_seconds": summary.train_seconds,
+        "slot_seconds": end.slot_seconds,
+        "steps": summary.steps,
+        "node": end.node,
+    }
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import pgolf_sweep.cli.gate  # noqa: F401 - registers the commands
+from pgolf_sweep.cli.common import app
+from pgolf_sweep.errors import InputError
+
+ROOT = Path(__file__).parents[3]
+SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))
+
+
+def invoke(*arguments: str):
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_baseline_is_near_the_contests_cap():
+    result = invoke("gate", "--json")
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
+    assert document["verdict"] == "near"
+    assert document["cap_bytes"] == 16_000_000
+    assert document["model_params"] > 17_000_000
+    low, mid, high = (document["artifact_bytes"][key] for key in ("low", "mid", "high"))
+    assert low <= mid <= high
+    assert mid == document["model_bytes"]["mid"] + document["code_bytes"]
+    assert document["headroom_bytes"] == pytest.approx(16_000_000 - mid, abs=1)
+    assert {group["group"] for group in document["groups"]} == {
+        "embed", "attn", "mlp", "control", "container"
+    }  # fmt: skip
+    assert document["regime"] == "entropy"
+    assert document["confidence"] == 0.99
+
+
+def test_too_big_is_exit_code_one_and_says_what_would_fit():
+    result = invoke("gate", "--set", "NUM_LAYERS=30", "--json")
+    assert result.exit_code == 1
+    document = json.loads(result.stdout)
+    assert document["verdict"] == "too_big"
+    layers = next(s for s in document["suggestions"] if s["knob"] == "NUM_LAYERS")
+    fitting = invoke("gate", "--set", f"NUM_LAYERS={layers['value']}", "--json")
+    assert json.loads(fitting.stdout)["verdict"] == "fits"
+    shown = invoke("gate", "--set", "NUM_LAYERS=30")
+    assert shown.exit_code == 1
+    assert f"NUM_LAYERS={layers['value']}" in shown.stdout
+
+
+def test_table_shows_groups_code_interval_and_headroom():
+    result = invoke("gate", "--set", "MODEL_DIM=256")
+    assert result.exit_code == 0
+    for word in ("FITS", "embed", "attn", "mlp", "code", "headroom", "99% interval"):
+        assert word in result.stdout
+
+
+def test_invalid_is_exit_code_one_with_the_reason():
+    result = invoke("gate", "--set", "MODEL_DIM=510", "--json")
+    assert result.exit_code == 1
+    document = json.loads(result.stdout)
+    assert document["verdict"] == "invalid"
+    assert "NUM_HEADS" in document["reason"]
+    assert document["artifact_bytes"] is None
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [("MODLE_DIM=512", "MODEL_DIM"), ("MODEL_DIM", "K=V")],
+)
+def test_a_setting_that_names_no_knob_is_wrong_input(setting, message):
+    result = invoke("gate", "--set", setting)
+    assert isinstance(result.exception, InputError)
+    assert message in str(result.exception)
+    assert result.exception.exit_code == 2
+
+
+def test_a_strangers_script_is_unknown_and_launches(tmp_path):
+    script = tmp_path / "train_gpt.py"
+    script.write_text("import os\nwidth = int(os.environ.get('MODEL_DIM', 512))\n")
+    result = invoke("gate", "--program", str(script), "--set", "MODEL_DIM=256", "--json")
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
+    assert document["verdict"] == "unknown"
+    assert document["code_bytes"] == script.stat().st_size
+    assert document["knobs"] == {"MODEL_DIM": 256}
+
+
+def test_a_sweep_file_gives_rules_and_fixed_values():
+    result = invoke("gate", "--sweep", str(ROOT / "sweeps" / "demo.yaml"), "--json",
+                    "--set", "MODEL_DIM=64", "--set", "NUM_LAYERS=2")  # fmt: skip
+    document = json.loads(result.stdout)
+    assert document["cap_bytes"] < 1_000_000
+    assert document["knobs"]["VOCAB_SIZE"] == 512
+    assert document["verdict"] == "fits"
+
+
+@pytest.mark.parametrize("sweep", SWEEPS, ids=lambda path: path.stem)
+def test_plan_works_on_every_sweep_without_data_or_gpu(sweep, tmp_path):
+    arguments = ["plan", str(sweep), "--draws", "60", "--data-root", str(tmp_path)]
+    document = json.loads(invoke(*arguments, "--json").stdout)
+    share = document["share"]
+    kinds = ("fits", "near", "too_big", "invalid", "unknown")
+    assert sum(share[kind] for kind in kinds) == pytest.approx(1)
+    assert share["fits"] + share["near"] > 0
+    assert document["cost"]["trials"] > 0
+    assert document["cost"]["wall_seconds"] > 0
+    assert sum(one["count"] for one in document["histogram"]) <= 60
+    shown = invoke(*arguments)
+    assert shown.exit_code == 0
+    assert f"cap {document['cap_bytes']:,}" in shown.stdout
+
+
+def test_neither_command_imports_torch():
+    code = (
+        "import sys; from typer.testing import CliRunner; import pgolf_sweep.cli.gate; "
+        "from pgolf_sweep.cli.common import app; "
+        "r = [CliRunner().invoke(app, a) for a in (['gate'], ['plan', 'sweeps/demo.yaml'])]; "
+        "assert [x.exit_code for x in r] == [0, 0], r; "
+        "heavy = {'torch', 'ray', 'wandb', 'optuna'} & set(sys.modules); assert not heavy, heavy"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,411 @@
+"""Real processes, no Ray: what scripts get up to, and that nothing of them survives."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pgolf_sweep.launch.run import BEGINNING, Progress, RunOrder, command, environment
+from pgolf_sweep.launch.worker import Worker, remove_leftovers
+from pgolf_sweep.trial import EndCause, Limits, Resources, RunEnd, StepReport, TrialSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+# Each script writes the ids of its processes to the file named by PIDS.
+NOTE = """
+import os, signal, sys, time
+def note():
+    with open(os.environ["PIDS"], "a") as file:
+        file.write(f"{os.getpid()}\\n")
+note()
+"""
+DAEMON = (
+    NOTE
+    + """
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        note()
+        time.sleep(1000)
+    os._exit(0)
+os.wait()
+while len(open(os.environ["PIDS"]).readlines()) < 2:
+    time.sleep(0.01)
+print("daemon is up")
+"""
+)
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in {b"Z", b"X"}
+
+
+def wait_until(claim: Callable[[], bool], seconds: float = 10.0) -> float:
+    begun = time.monotonic()
+    while not claim():
+        assert time.monotonic() - begun < seconds, "it did not happen in time"
+        time.sleep(0.01)
+    return time.monotonic() - begun
+
+
+class Bench:
+    """A worker and what its runs brought."""
+
+    def __init__(self, folder: Path) -> None:
+        self.scratch = folder / "scratch"
+        self.pids_file = folder / "pids"
+        self.pids_file.touch()
+        self.worker = Worker(self.scratch)
+        self.count = 0
+        self.log = b""
+        self.reports: list[StepReport] = []
+        self.files: Mapping[str, bytes] = {}
+
+    def start(
+        self,
+        code: str,
+        *,
+        total: float = 60.0,
+        silent: float = 60.0,
+        log_bytes: int = 64_000_000,
+        gpus: int = 0,
+        env: Mapping[str, str] | None = None,
+    ) -> str:
+        self.count += 1
+        spec = TrialSpec(
+            study="s",
+            number=1,
+            knobs={},
+            env={"PIDS": str(self.pids_file)} | dict(env or {}),
+            program_name="train_gpt.py",
+            program_sha256="0",
+            resources=Resources(gpus=gpus, cpus=1.0),
+            limits=Limits(total_seconds=total, silent_seconds=silent, log_bytes=log_bytes),
+            proposer="test",
+        )
+        run = f"run-{self.count}"
+        files = {"train_gpt.py": code.encode()}
+        self.worker.start(RunOrder(run=run, node="here", spec=spec, files=files))
+        return run
+
+    def finish(self, run: str) -> RunEnd:
+        cursor = BEGINNING
+        while True:
+            progress: Progress = self.worker.poll(run, cursor, 5.0)
+            cursor = progress.cursor
+            self.log += progress.log
+            self.reports += progress.reports
+            if progress.end is not None:
+                self.files = progress.files
+                return progress.end
+
+    def run(self, code: str, **limits: float) -> RunEnd:
+        return self.finish(self.start(code, **limits))  # type: ignore[arg-type]
+
+    def pids(self) -> list[int]:
+        return [int(line) for line in self.pids_file.read_text().split()]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    made.worker.close()
+
+
+def test_script_that_prints_a_score_exits_with_its_summary(bench: Bench) -> None:
+    end = bench.run(
+        "print('step:1/2 val_loss:2.0 val_bpb:1.5 train_time:10ms step_avg:1.0ms')\n"
+        "print('final_int8_zlib_roundtrip_exact val_loss:2.1 val_bpb:1.6')\n"
+    )
+    assert (end.cause, end.exit_code) == (EndCause.EXITED, 0)
+    assert end.summary.val_bpb == 1.6
+    assert [report.val_bpb for report in bench.reports] == [1.5]
+    assert end.node == "here"
+
+
+def test_script_without_a_score_exits_with_0_and_says_so(bench: Bench) -> None:
+    end = bench.run("print('I forgot')")
+    assert (end.cause, end.exit_code, end.summary.val_bpb) == (EndCause.EXITED, 0, None)
+    assert end.log_tail == ("I forgot",)
+
+
+def test_script_that_raises_ends_with_1_and_its_traceback(bench: Bench) -> None:
+    end = bench.run("raise ValueError('head dimension')")
+    assert (end.cause, end.exit_code) == (EndCause.EXITED, 1)
+    assert end.log_tail[-1] == "ValueError: head dimension"
+
+
+def test_script_killed_from_outside_is_signaled(bench: Bench) -> None:
+    end = bench.run("import os\nos.kill(os.getpid(), 9)")
+    assert (end.cause, end.exit_code, end.detail) == (EndCause.SIGNALED, -9, "killed by SIGKILL")
+
+
+def test_silent_script_is_ended_after_its_limit(bench: Bench) -> None:
+    end = bench.run("import time\nprint('up')\ntime.sleep(1000)", silent=0.5)
+    assert end.cause is EndCause.SILENT
+    assert end.slot_seconds < 2.0
+
+
+def test_total_limit_holds_for_a_script_that_ignores_sigterm(bench: Bench) -> None:
+    end = bench.run(
+        NOTE + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "while True:\n    print('busy')\n    time.sleep(0.05)",
+        total=0.5,
+    )
+    assert (end.cause, end.exit_code) == (EndCause.TIMEOUT, -9)
+    assert end.slot_seconds < 3.0
+    assert not any(alive(pid) for pid in bench.pids())
+
+
+def test_daemon_of_a_script_that_exits_is_killed(bench: Bench) -> None:
+    end = bench.run(DAEMON)
+    assert (end.cause, end.exit_code) == (EndCause.EXITED, 0)
+    assert len(bench.pids()) == 2
+    assert not any(alive(pid) for pid in bench.pids())
+
+
+def test_cancel_leaves_no_process_within_three_seconds(bench: Bench) -> None:
+    run = bench.start(DAEMON + "time.sleep(1000)")
+    wait_until(lambda: len(bench.pids()) == 2)
+    begun = time.monotonic()
+    bench.worker.cancel(run, "pruned")
+    end = bench.finish(run)
+    assert time.monotonic() - begun < 3.0
+    assert (end.cause, end.detail) == (EndCause.CANCELLED, "pruned")
+    assert not any(alive(pid) for pid in bench.pids())
+
+
+def test_stopped_script_can_be_cancelled(bench: Bench) -> None:
+    run = bench.start(NOTE + "os.kill(os.getpid(), signal.SIGSTOP)")
+    wait_until(lambda: len(bench.pids()) == 1)
+    bench.worker.cancel(run, "pruned")
+    assert bench.finish(run).cause is EndCause.CANCELLED
+
+
+def test_cancel_before_start_arrives_ends_the_run(bench: Bench) -> None:
+    bench.worker.cancel("run-1", "early")
+    end = bench.run("import time\ntime.sleep(1000)")
+    assert (end.cause, end.detail) == (EndCause.CANCELLED, "early")
+
+
+def test_cancel_while_the_script_is_being_started_needs_no_grace(bench: Bench) -> None:
+    for _ in range(10):
+        run = bench.start("import time\ntime.sleep(1000)")
+        wait_until(lambda run=run: bench.worker.poll(run, BEGINNING, 5.0).started_at is not None)
+        begun = time.monotonic()
+        bench.worker.cancel(run, "pruned")
+        end = bench.finish(run)
+        assert (end.cause, end.exit_code) == (EndCause.CANCELLED, -15)
+        assert time.monotonic() - begun < 0.9
+
+
+def test_end_of_a_script_that_was_about_to_be_cancelled_is_its_own(bench: Bench) -> None:
+    run = bench.start("print('done')")
+    end = bench.finish(run)
+    bench.worker.cancel(run, "too late")
+    assert end.cause is EndCause.EXITED
+    assert bench.run("print('next')").cause is EndCause.EXITED
+
+
+def test_log_is_kept_byte_for_byte(bench: Bench) -> None:
+    end = bench.run(
+        "import sys\nsys.stdout.buffer.write(b'caf\\xe9 \\xff\\x00|10%\\r|100%\\r\\nlast')\n"
+    )
+    assert bench.log == b"caf\xe9 \xff\x00|10%\r|100%\r\nlast"
+    assert end.exit_code == 0
+    assert end.log_tail[-2:] == ("|100%", "last")
+
+
+def test_middle_of_a_log_over_its_limit_is_dropped_and_its_last_lines_are_read(
+    bench: Bench,
+) -> None:
+    end = bench.run(
+        "for n in range(400_000): print(f'line {n:07}')\n"
+        "print('final_int8_zlib_roundtrip_exact val_loss:2.1 val_bpb:1.6')\n",
+        log_bytes=100_000,
+    )
+    assert len(bench.log) < 101_000
+    lines = bench.log.decode().splitlines()
+    assert lines[0] == "line 0000000"
+    assert lines[-2] == "line 0399999"
+    assert any("bytes of this log were dropped here" in line for line in lines)
+    assert end.summary.val_bpb == 1.6
+
+
+@pytest.mark.slow
+def test_gigabytes_of_log_take_no_memory_and_no_disk(bench: Bench) -> None:
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    end = bench.run(
+        "import sys\nblock = (b'x' * 99 + b'\\n') * 10_000\n"
+        "for _ in range(300): sys.stdout.buffer.write(block)\n",
+        log_bytes=2_000_000,
+    )
+    assert end.exit_code == 0
+    assert len(bench.log) < 2_001_000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 60_000  # KiB
+
+
+def test_line_without_an_end_does_not_eat_the_memory(bench: Bench) -> None:
+    end = bench.run("import sys\nfor _ in range(50): sys.stdout.write('x' * 1_000_000)\n")
+    assert end.exit_code == 0
+    assert len(bench.log) == 50_000_000
+    assert all(len(line) <= 1000 for line in end.log_tail)
+
+
+def test_model_files_and_logs_come_back_without_large_checkpoints(bench: Bench) -> None:
+    end = bench.run(
+        "import os\nos.mkdir('logs')\n"
+        "open('logs/a.txt', 'w').write('log')\n"
+        "open('final_model.pt', 'wb').write(bytes(2_000_000))\n"
+        "open('final_model.int8.ptz', 'wb').write(b'model')\n"
+        "open('other.bin', 'wb').write(b'other')\n"
+        "os.symlink('/etc/hostname', 'final_model.link')\n"
+    )
+    assert bench.files == {"logs/a.txt": b"log", "final_model.int8.ptz": b"model"}
+    assert end.model_file_bytes == 5
+    wait_until(lambda: not list(bench.scratch.iterdir()))
+
+
+def test_program_that_cannot_be_written_is_a_setup_failure(bench: Bench) -> None:
+    spec_run = bench.start("print('never')")
+    bench.finish(spec_run)
+    wait_until(lambda: not list(bench.scratch.iterdir()))
+    bench.scratch.rmdir()
+    bench.scratch.write_text("in the way")
+    end = bench.run("print('never')")
+    assert end.cause is EndCause.SETUP
+    assert "scratch" in end.detail
+    bench.scratch.unlink()
+    assert bench.run("print('again')").cause is EndCause.EXITED
+
+
+def test_killed_guard_takes_the_script_along_and_the_worker_goes_on(bench: Bench) -> None:
+    run = bench.start(NOTE + "time.sleep(1000)")
+    wait_until(lambda: len(bench.pids()) == 1)
+    (script,) = bench.pids()
+    guard = int(Path(f"/proc/{script}/stat").read_bytes().rpartition(b")")[2].split()[1])
+    os.kill(guard, signal.SIGKILL)
+    assert bench.finish(run).cause is EndCause.LOST
+    wait_until(lambda: not alive(script), 3.0)
+    assert bench.run("print('next')").cause is EndCause.EXITED
+
+
+def test_run_is_ended_when_nobody_polls(tmp_path: Path) -> None:
+    made = Bench(tmp_path)
+    made.worker.close()
+    made.worker = Worker(made.scratch, lease_seconds=0.5)
+    made.start(DAEMON + "time.sleep(1000)")
+    wait_until(lambda: len(made.pids()) == 2)
+    wait_until(lambda: not any(alive(pid) for pid in made.pids()), 5.0)
+    end = made.finish("run-1")
+    assert end.cause is EndCause.LOST
+    assert "driver was silent" in end.detail
+    made.worker.close()
+
+
+WORKER_PROGRAM = """
+import sys, time
+from pathlib import Path
+from pgolf_sweep.launch.run import RunOrder
+from pgolf_sweep.launch.worker import Worker
+from pgolf_sweep.trial import Limits, Resources, TrialSpec
+spec = TrialSpec(study="s", number=1, knobs={}, env={"PIDS": sys.argv[2]},
+    program_name="train_gpt.py", program_sha256="0", resources=Resources(gpus=0, cpus=1.0),
+    limits=Limits(total_seconds=60.0, silent_seconds=60.0), proposer="test")
+files = {"train_gpt.py": sys.argv[3].encode()}
+worker = Worker(Path(sys.argv[1]))
+worker.start(RunOrder(run="1", node="here", spec=spec, files=files))
+time.sleep(1000)
+"""
+
+
+def test_killed_worker_takes_every_process_of_its_run_along(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    pids.touch()
+    code = DAEMON + "time.sleep(1000)"
+    arguments = [str(tmp_path / "scratch"), str(pids), code]
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    worker = subprocess.Popen([sys.executable, "-c", WORKER_PROGRAM, *arguments], env=environ)
+    wait_until(lambda: len(pids.read_text().splitlines()) == 2)
+    ids = [int(line) for line in pids.read_text().split()]
+    worker.kill()
+    worker.wait()
+    wait_until(lambda: not any(alive(pid) for pid in ids), 3.0)
+    (left,) = (tmp_path / "scratch").iterdir()
+    remove_leftovers(tmp_path / "scratch")
+    assert not left.exists()
+
+
+def test_script_sees_the_nodes_environment_and_its_own_but_not_rays(bench: Bench) -> None:
+    bench.run(
+        "import os\nprint(os.environ['OMP_NUM_THREADS'], os.environ['MATRIX_LR'])",
+        env={"MATRIX_LR": "0.04"},
+    )  # type: ignore[arg-type]
+    assert bench.log == b"1 0.04\n"
+    spec = TrialSpec(
+        study="s",
+        number=1,
+        knobs={},
+        env={"OMP_NUM_THREADS": "7"},
+        program_name="train_gpt.py",
+        program_sha256="0",
+        resources=Resources(gpus=0, cpus=1.0),
+        limits=Limits(total_seconds=60.0, silent_seconds=60.0),
+        proposer="test",
+    )
+    env = environment(spec, {"PATH": "/bin", "RANK": "3", "RAY_JOB_ID": "1", "WORLD_SIZE": "4"})
+    assert env == {"PATH": "/bin", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "7"}
+    assert command(spec)[1:] == ["-u", "train_gpt.py"]
+
+
+TWO_RANKS = (
+    NOTE
+    + """
+import torch, torch.distributed as dist
+dist.init_process_group("gloo")
+total = torch.tensor([dist.get_rank() + 1.0])
+dist.all_reduce(total)
+if dist.get_rank() == 0:
+    print(f"ranks {dist.get_world_size()} sum {total.item():g}", flush=True)
+"""
+)
+
+
+@pytest.mark.slow
+def test_trial_of_two_gpus_runs_two_ranks(bench: Bench) -> None:
+    end = bench.run(TWO_RANKS + "dist.destroy_process_group()", gpus=2)
+    assert b"ranks 2 sum 3" in bench.log
+    assert end.exit_code == 0
+    assert len(bench.pids()) == 2
+
+
+@pytest.mark.slow
+def test_every_rank_is_gone_after_cancel(bench: Bench) -> None:
+    run = bench.start(
+        TWO_RANKS + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nopen('up', 'w')\n"
+        "print('up', flush=True)\ntime.sleep(1000)",
+        gpus=2,
+    )
+    wait_until(lambda: len(bench.pids()) == 2 and bool(list(bench.scratch.rglob("up"))), 60.0)
+    begun = time.monotonic()
+    bench.worker.cancel(run, "pruned")
+    assert bench.finish(run).cause is EndCause.CANCELLED
+    assert time.monotonic() - begun < 3.0
+    assert not any(alive(pid) for pid in bench.pids())

@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pgolf_sweep.size.calibration import Calibration
+from pgolf_sweep.size.gate import Gate
+from pgolf_sweep.size.inventory import read_config, tensors
+from pgolf_sweep.trial import VerdictKind
+from trainer.artifact import pack
+from trainer.quantize import quantize_all
+
+CAP = 300_000
+SMALL = {"VOCAB_SIZE": 256, "MODEL_DIM": 64, "NUM_HEADS": 4, "NUM_KV_HEADS": 2, "NUM_LAYERS": 2}
+
+
+@pytest.fixture
+def gate(program):
+    return Gate(program, CAP, 0.99)
+
+
+def packed_bytes(defaults, knobs, spread) -> int:
+    """Bytes of a real artifact of random weights, through the trainer's own quantizer."""
+    config = read_config(defaults | knobs)
+    rng = np.random.default_rng(0)
+    weights = {}
+    for tensor in tensors(config):
+        values = rng.standard_normal(tensor.shape) * spread
+        if tensor.quantized:  # rows differ in size, as trained ones do
+            values = values * rng.lognormal(0, 0.3, (tensor.shape[0], 1))
+        weights[tensor.name] = values.astype(np.float32)
+    return len(pack(config, quantize_all(config, weights)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    heads=st.sampled_from([2, 4, 8]),
+    head_dim=st.sampled_from([8, 16, 24]),
+    layers=st.integers(1, 4),
+    vocab=st.integers(64, 512),
+    spread=st.sampled_from([1e-3, 0.02, 1.0]),
+    iterations=st.sampled_from([20, 20_000]),
+    rule=st.sampled_from(["rowmax", "percentile", "sdclip", "mse"]),
+    codec=st.sampled_from(["zlib", "zstd", "lzma", "brotli"]),
+    bits=st.tuples(*[st.sampled_from([4, 5, 6, 7, 8])] * 3),
+    tied=st.booleans(),
+    shuffle=st.booleans(),
+)
+def test_interval_holds_the_bytes_of_real_packed_models(
+    defaults, program, heads, head_dim, layers, vocab, spread, iterations, rule, codec, bits, tied,
+    shuffle,
+):  # fmt: skip
+    knobs = {
+        "NUM_HEADS": heads, "NUM_KV_HEADS": heads // 2, "MODEL_DIM": heads * head_dim,
+        "NUM_LAYERS": layers, "VOCAB_SIZE": vocab, "QUANT_SCALE": rule, "CLIP_SIGMAS": 4.0,
+        "CODEC": codec, "ATTN_BITS": bits[0], "MLP_BITS": bits[1], "EMBED_BITS": bits[2],
+        "TIE_EMBEDDINGS": tied, "BYTE_SHUFFLE": shuffle, "ITERATIONS": iterations,
+    }  # fmt: skip
+    predicted = Gate(program, CAP, 0.99).verdict(knobs).model_bytes
+    assert predicted.low <= packed_bytes(defaults, knobs, spread) <= predicted.high
+
+
+def test_prediction_for_gaussian_weights_is_within_two_percent(defaults, gate):
+    for codec in ("zlib", "zstd", "lzma"):
+        for bits in (4, 6, 8):
+            knobs = {"MODEL_DIM": 256, "NUM_LAYERS": 2, "MATRIX_BITS": bits, "CODEC": codec}
+            predicted = gate.verdict(knobs).model_bytes.mid
+            assert predicted == pytest.approx(packed_bytes(defaults, knobs, 0.02), rel=0.02)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    base=st.fixed_dictionaries(
+        {
+            "MODEL_DIM": st.sampled_from([16, 64, 192, 512]),
+            "NUM_LAYERS": st.integers(1, 12),
+            "MATRIX_BITS": st.sampled_from([4, 5, 6, 7]),
+            "EMBED_BITS": st.sampled_from([4, 5, 6, 7]),
+            "CODEC": st.sampled_from(["zlib", "zstd", "lzma", "brotli"]),
+            "QUANT_SCALE": st.sampled_from(["rowmax", "percentile", "sdclip", "mse"]),
+            "CLIP_SIGMAS": st.floats(2.0, 20.0),
+            "NUM_HEADS": st.just(8),
+        }
+    ),
+    knob=st.sampled_from(["MODEL_DIM", "NUM_LAYERS", "MATRIX_BITS", "EMBED_BITS"]),
+)
+def test_more_width_depth_or_bits_is_never_smaller(program, base, knob):
+    gate = Gate(program, CAP, 0.99)
+    step = 16 if knob == "MODEL_DIM" else 1
+    small = gate.verdict(base).model_bytes
+    large = gate.verdict(base | {knob: base[knob] + step}).model_bytes
+    assert small.low <= small.mid <= small.high
+    assert small.low <= large.low
+    assert small.mid <= large.mid
+    assert small.high <= large.high
+
+
+KNOB_VALUES = st.one_of(
+    st.integers(-(10**6), 10**6), st.floats(), st.booleans(), st.text(max_size=5), st.just("8")
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    knobs=st.dictionaries(
+        st.sampled_from([
+            "NUM_LAYERS", "MATRIX_BITS", "MLP_MULT", "CODEC", "QUANT_SCALE", "CLIP_SIGMAS",
+            "CLIP_PERCENTILE", "TIE_EMBEDDINGS", "ITERATIONS", "MATRIX_LR", "NUM_HEADS", "NOVEL",
+        ]),
+        KNOB_VALUES | st.integers(1, 12),
+        max_size=5,
+    )
+)  # fmt: skip
+def test_no_configuration_is_an_exception(program, knobs):
+    if isinstance(knobs.get("NUM_LAYERS"), int) and knobs["NUM_LAYERS"] > 50:
+        knobs["NUM_LAYERS"] = 50
+    gate = Gate(program, CAP, 0.99)
+    verdict = gate.verdict(knobs)
+    assert verdict.reason
+    gate.groups(knobs)
+    gate.learn(knobs, 1000)
+    assert (verdict.model_bytes is None) == (verdict.kind is VerdictKind.INVALID)
+
+
+@pytest.mark.parametrize("learnt", [False, True])
+def test_groups_add_up_to_the_whole(gate, learnt):
+    if learnt:
+        gate.learn(SMALL, 60_000)
+    for knobs in (SMALL, SMALL | {"TIE_EMBEDDINGS": 0, "MATRIX_BITS": 4}):
+        verdict = gate.verdict(knobs)
+        groups = gate.groups(knobs)
+        total = sum(size.model_bytes for size in groups)
+        assert total == pytest.approx(verdict.model_bytes.mid)
+        assert sum(size.params for size in groups) == verdict.model_params
+
+
+def test_only_a_best_case_over_the_cap_is_discarded(program):
+    middle = Gate(program, CAP, 0.99).verdict(SMALL).artifact_bytes
+    kinds = {
+        middle.low - 1: VerdictKind.TOO_BIG,
+        middle.low + 1: VerdictKind.NEAR,
+        middle.high - 1: VerdictKind.NEAR,
+        middle.high + 1: VerdictKind.FITS,
+    }
+    for cap, kind in kinds.items():
+        verdict = Gate(program, int(cap), 0.99).verdict(SMALL)
+        assert verdict.kind is kind, verdict.reason
+        assert verdict.discards == (kind is VerdictKind.TOO_BIG)
+
+
+def test_code_counts_against_the_cap_byte_for_byte(program, gate):
+    longer = SimpleNamespace(**vars(program) | {"code_bytes": program.code_bytes + 1234})
+    before, after = gate.verdict(SMALL), Gate(longer, CAP, 0.99).verdict(SMALL)
+    assert after.artifact_bytes.mid - before.artifact_bytes.mid == pytest.approx(1234)
+    assert after.headroom_bytes == pytest.approx(before.headroom_bytes - 1234)
+
+
+def test_a_finished_trial_narrows_its_relatives_and_most_of_all_itself(gate):
+    def relative_width(knobs):
+        interval = gate.verdict(knobs).model_bytes
+        return (interval.high - interval.low) / interval.mid
+
+    cousin = SMALL | {"NUM_LAYERS": 3}
+    before = relative_width(cousin)
+    measured = int(gate.verdict(SMALL).model_bytes.mid * 0.97)
+    for seed in range(6):
+        gate.learn(SMALL | {"SEED": seed}, measured + seed)
+    assert gate.verdict(SMALL | {"SEED": 99}).model_bytes.mid == pytest.approx(measured, rel=2e-3)
+    assert relative_width(SMALL) < 0.3 * before
+    assert relative_width(SMALL) < relative_width(cousin) < before
+    assert gate.verdict(SMALL).regime == "measured"
+    assert gate.verdict(cousin).regime == "calibrated"
+
+
+def test_knowledge_travels_with_the_calibration_state(program, gate):
+    for layers in range(1, 6):
+        gate.learn(SMALL | {"NUM_LAYERS": layers}, 30_000 * layers)
+    again = Gate(program, CAP, 0.99, Calibration.from_state(gate.calibration.state()))
+    assert again.verdict(SMALL) == gate.verdict(SMALL)
+
+
+def test_higher_confidence_is_wider(program):
+    wide, narrow = Gate(program, CAP, 0.999).verdict(SMALL), Gate(program, CAP, 0.8).verdict(SMALL)
+    assert wide.model_bytes.low < narrow.model_bytes.low
+    assert wide.model_bytes.mid == narrow.model_bytes.mid
+
+
+def test_suggestions_fit_and_are_the_nearest(program):
+    gate = Gate(program, CAP, 0.99)
+    big = SMALL | {"NUM_LAYERS": 9, "MODEL_DIM": 128}
+    assert gate.verdict(big).kind is VerdictKind.TOO_BIG
+    found = {suggestion.knob: suggestion.value for suggestion in gate.suggestions(big)}
+    assert {"NUM_LAYERS", "MODEL_DIM"} <= found.keys()
+    for knob, value in found.items():
+        assert gate.verdict(big | {knob: value}).kind is VerdictKind.FITS
+    nearer = gate.verdict(big | {"NUM_LAYERS": found["NUM_LAYERS"] + 1})
+    assert nearer.kind is not VerdictKind.FITS
+    assert gate.suggestions(SMALL) == []
+
+
+def test_a_strangers_program_is_unknown_until_measured(stranger):
+    gate = Gate(stranger, 16_000_000, 0.99)
+    knobs = {"MODEL_DIM": 768}
+    verdict = gate.verdict(knobs)
+    assert verdict.kind is VerdictKind.UNKNOWN
+    assert not verdict.discards
+    assert gate.groups(knobs) == []
+    assert gate.suggestions(knobs) == []
+    gate.learn(knobs | {"SEED": 1}, 17_000_000)
+    assert gate.verdict(knobs | {"SEED": 2}).kind is VerdictKind.TOO_BIG
+    assert gate.verdict({}).kind is VerdictKind.UNKNOWN
+    gate.learn({}, 15_000_000)
+    assert gate.verdict({}).kind is VerdictKind.FITS
+    again = Gate(stranger, 16_000_000, 0.99, Calibration.from_state(gate.calibration.state()))
+    assert again.verdict({}) == gate.verdict({})
+
+
+def test_a_warm_verdict_takes_less_than_a_millisecond(gate):
+    gate.verdict(SMALL)
+    started = time.process_time()
+    for step in range(200):
+        gate.verdict(SMALL | {"MATRIX_LR": step / 1000})
+    assert (time.process_time() - started) / 200 < 1e-3

@@ -1,0 +1,57 @@
+"""Every sweep file that we ship says what it is for, is valid, and is read by the trainer."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from pgolf_sweep.rules import load_rules
+from pgolf_sweep.script.bundle import bundle
+from pgolf_sweep.script.knobs import read_knobs
+from pgolf_sweep.spec import check_against_knobs, load_spec
+
+FOLDER = Path(__file__).parent.parent / "sweeps"
+FILES = sorted(FOLDER.glob("*.yaml"))
+SHIPPED = {"baseline", "demo", "lr", "quant", "schedule", "width_depth"}
+
+
+def test_the_promised_sweeps_are_there() -> None:
+    assert {path.stem for path in FILES} >= SHIPPED
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_sweep_opens_with_its_question_and_its_cost(path: Path) -> None:
+    comment = []
+    for line in path.read_text().splitlines():
+        if not line.startswith("#"):
+            break
+        comment.append(line.removeprefix("# "))
+    assert "?" in " ".join(comment[:2])
+    assert "Costs" in " ".join(comment)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_sweep_is_read_by_our_trainer_under_a_preset_that_exists(path: Path) -> None:
+    spec = load_spec(path)
+    assert spec.program == "trainer"
+    check_against_knobs(spec, read_knobs(bundle().decode()))
+    rules = load_rules(spec.pgolf.rules, base=FOLDER)
+    assert spec.pgolf.gpus == (rules.gpus or 0)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_most_of_a_sweep_can_be_built(path: Path) -> None:
+    space = load_spec(path).space
+    defaults = {k.name: k.default for k in read_knobs(bundle().decode()).values() if k.default}
+    rng = random.Random(0)
+    draws = [space.sample(rng) for _ in range(200)]
+    assert sum(not space.violations(knobs, defaults) for knobs in draws) > 100
+
+
+def test_the_demo_needs_no_gpu_and_prunes() -> None:
+    spec = load_spec(FOLDER / "demo.yaml")
+    assert spec.pgolf.gpus == 0
+    assert spec.early_terminate is not None
+    assert spec.run_cap is not None

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from trainer.artifact import pack, pack_body, unpack
+from trainer.config import TrainerError
+from trainer.quantize import Quantized, dequantize, quantize_all
+
+CODECS = ("zlib", "zstd", "lzma", "brotli")
+
+
+def gaussian_model(seed=0, width=24):
+    rng = np.random.default_rng(seed)
+
+    def draw(*shape):
+        return (0.05 * rng.standard_normal(shape)).astype(np.float32)
+
+    return {
+        "embed.weight": draw(64, width),
+        "blocks.0.attn.q.weight": draw(width, width),
+        "blocks.0.attn.q_gain": draw(4),
+        "blocks.0.mlp.up.weight": draw(2 * width, width),
+        "blocks.0.stream_mix": draw(2, width),
+        "skip_gain": draw(0, width),
+    }
+
+
+def assert_same(got, stored):
+    assert list(got) == list(stored)
+    for name, tensor in stored.items():
+        assert np.array_equal(dequantize(got[name]), dequantize(tensor)), name
+        if isinstance(tensor, Quantized):
+            assert got[name].bits == tensor.bits
+            assert got[name].codes.dtype == np.int8
+        else:
+            assert got[name].dtype == np.float16
+            assert got[name].shape == tensor.shape
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("shuffle", [0, 1])
+def test_unpack_inverts_pack_bit_for_bit(tiny_config, codec, shuffle):
+    for bits in (4, 5, 6, 7, 8):
+        config = tiny_config(CODEC=codec, BYTE_SHUFFLE=shuffle, MATRIX_BITS=bits)
+        stored = quantize_all(config, gaussian_model())
+        assert_same(unpack(pack(config, stored)), stored)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(rows=st.integers(1, 7), columns=st.integers(1, 7), bits=st.sampled_from((4, 5, 6, 7, 8)))
+def test_every_shape_survives(tiny_config, rows, columns, bits):
+    config = tiny_config(MATRIX_BITS=bits, EMBED_BITS=bits)
+    rng = np.random.default_rng(rows * 8 + columns)
+    weights = rng.standard_normal((rows, columns)).astype(np.float32)
+    stored = quantize_all(config, {"embed.weight": weights, "head.weight": -weights})
+    assert_same(unpack(pack(config, stored)), stored)
+
+
+def test_equal_weights_give_equal_bytes(tiny_config):
+    first, second = (
+        pack(tiny_config(), quantize_all(tiny_config(), gaussian_model())) for _ in range(2)
+    )
+    assert first == second
+
+
+@pytest.mark.parametrize(("level", "codec"), [(1, "zlib"), (3, "zstd"), (0, "lzma"), (4, "brotli")])
+def test_levels_are_read_back(tiny_config, level, codec):
+    config = tiny_config(CODEC=codec, CODEC_LEVEL=level)
+    stored = quantize_all(config, gaussian_model())
+    assert_same(unpack(pack(config, stored)), stored)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("bits", [4, 6, 8])
+def test_size_is_within_three_percent_of_the_codes_entropy(tiny_config, codec, bits):
+    config = tiny_config(CODEC=codec, MATRIX_BITS=bits, EMBED_BITS=bits)
+    rng = np.random.default_rng(0)
+    stored = quantize_all(
+        config, {"embed.weight": rng.standard_normal((512, 256)).astype(np.float32)}
+    )
+    tensor = stored["embed.weight"]
+    _, counts = np.unique(tensor.codes, return_counts=True)
+    share = counts / tensor.codes.size
+    entropy_bytes = -(share * np.log2(share)).sum() * tensor.codes.size / 8
+    model_bytes = len(pack(config, stored))
+    assert entropy_bytes < model_bytes < 1.03 * entropy_bytes + tensor.steps.nbytes
+
+
+def test_four_bit_codes_share_bytes(tiny_config):
+    body = {
+        bits: len(pack_body(quantize_all(config, gaussian_model()), shuffle=True))
+        for bits in (4, 5)
+        for config in [tiny_config(MATRIX_BITS=bits)]
+    }
+    assert body[5] - body[4] == (24 * 24 + 48 * 24) // 2
+
+
+def test_something_else_is_refused():
+    with pytest.raises(TrainerError, match="not an artifact"):
+        unpack(b"PK\x03\x04 something else")

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import ast
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import trainer
+from trainer.config import Config, TrainerError, read_config
+
+BASELINE = {
+    "seed": 1337,
+    "val_batch_size": 524288,
+    "val_loss_every": 1000,
+    "train_log_every": 200,
+    "iterations": 20000,
+    "warmdown_iters": 1200,
+    "warmup_steps": 20,
+    "train_batch_tokens": 524288,
+    "train_seq_len": 1024,
+    "max_wallclock_seconds": 600.0,
+    "qk_gain_init": 1.5,
+    "vocab_size": 1024,
+    "num_layers": 9,
+    "num_kv_heads": 4,
+    "model_dim": 512,
+    "num_heads": 8,
+    "mlp_mult": 2,
+    "tie_embeddings": True,
+    "rope_base": 10000.0,
+    "logit_softcap": 30.0,
+    "embed_lr": 0.6,
+    "head_lr": 0.008,
+    "tied_embed_lr": 0.05,
+    "tied_embed_init_std": 0.005,
+    "matrix_lr": 0.04,
+    "scalar_lr": 0.04,
+    "muon_momentum": 0.95,
+    "muon_backend_steps": 5,
+    "muon_momentum_warmup_start": 0.85,
+    "muon_momentum_warmup_steps": 500,
+    "beta1": 0.9,
+    "beta2": 0.95,
+    "adam_eps": 1e-8,
+    "grad_clip_norm": 0.0,
+}
+
+
+def test_defaults_are_the_baselines():
+    config = read_config()
+    assert {name: getattr(config, name) for name in BASELINE} == BASELINE
+
+
+def test_every_field_is_its_variable_in_lower_case():
+    source = (Path(trainer.__file__).parent / "config.py").read_text()
+    names = [
+        node.args[0].value
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "os.environ.get"
+    ]
+    assert sorted(name.lower() for name in names) == sorted(field.name for field in fields(Config))
+
+
+def test_no_other_module_reads_the_environment():
+    for path in Path(trainer.__file__).parent.glob("*.py"):
+        if path.name != "config.py":
+            assert "os.environ" not in path.read_text(), path.name
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"MODEL_DIM": 30}, "MODEL_DIM=30 must be divisible by NUM_HEADS=4"),
+        ({"MODEL_DIM": 36}, "must be even"),
+        ({"NUM_KV_HEADS": 3}, "NUM_HEADS=4 must be divisible by NUM_KV_HEADS=3"),
+        ({"NUM_LAYERS": 0}, "NUM_LAYERS must be at least 1, got 0"),
+        ({"MATRIX_BITS": 3}, "MATRIX_BITS must be one of 4, 5, 6, 7, 8, got 3"),
+        ({"CODEC": "gzip"}, "CODEC must be one of zlib, zstd, lzma, brotli, got 'gzip'"),
+        ({"CODEC": "zlib", "CODEC_LEVEL": 22}, "CODEC_LEVEL must be from 0 to 9 for zlib"),
+        ({"LR_SCHEDULE": "step"}, "LR_SCHEDULE must be one of linear, cosine, wsd"),
+        ({"MIN_LR_FRAC": 1.5}, "MIN_LR_FRAC must be from 0 to 1"),
+        ({"EMA_DECAY": 1}, "EMA_DECAY must be at least 0 and below 1"),
+        ({"WORLD_SIZE": 3}, "WORLD_SIZE=3 must divide 8"),
+        ({"MATRIX_LR": "fast"}, "MATRIX_LR: could not convert string to float"),
+    ],
+)
+def test_contradictions_are_refused_in_one_line(tiny_config, knobs, message):
+    with pytest.raises(TrainerError) as caught:
+        tiny_config(**knobs)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_accumulation_makes_up_for_missing_gpus(tiny_config):
+    shares = {
+        world: tiny_config(WORLD_SIZE=world).accumulation(on_gpu=True) for world in (1, 2, 4, 8)
+    }
+    assert shares == {1: 8, 2: 4, 4: 2, 8: 1}
+    assert tiny_config().accumulation(on_gpu=False) == 1
+    with pytest.raises(TrainerError, match="TRAIN_BATCH_TOKENS=96 must be a multiple of 128"):
+        tiny_config(TRAIN_BATCH_TOKENS=96).accumulation(on_gpu=True)

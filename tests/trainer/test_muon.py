@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from trainer.muon import Adam, Muon, clip_gradients, orthogonalize
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (2, 64, 16), (1, 16, 48)])
+def test_singular_values_come_near_one(shape):
+    values = torch.linalg.svdvals(orthogonalize(torch.randn(shape), 5))
+    assert values.min() > 0.4
+    assert values.max() < 1.3
+    assert 0.75 < values.mean() < 1.1
+
+
+def test_singular_vectors_are_kept():
+    left, _ = torch.linalg.qr(torch.randn(16, 16))
+    right, _ = torch.linalg.qr(torch.randn(16, 16))
+    matrix = left @ torch.diag(torch.linspace(1, 2, 16)) @ right.T
+    found = left.T @ orthogonalize(matrix[None], 5)[0] @ right
+    assert torch.allclose(found, torch.diag(found.diagonal()), atol=1e-4)
+
+
+def test_stacked_matrices_do_not_touch_each_other():
+    matrices = torch.randn(3, 8, 24)
+    alone = torch.stack([orthogonalize(matrix[None], 5)[0] for matrix in matrices])
+    assert torch.allclose(orthogonalize(matrices, 5), alone, atol=1e-5)
+
+
+def with_gradients(*shapes):
+    tensors = [torch.randn(shape, requires_grad=True) for shape in shapes]
+    for tensor in tensors:
+        tensor.grad = torch.randn_like(tensor)
+    return tensors
+
+
+def test_muon_step_is_the_scaled_orthogonal_update():
+    square, tall = with_gradients((8, 8), (32, 8))
+    before = [square.detach().clone(), tall.detach().clone()]
+    # First step with momentum: (1 + m) times the gradient, whose size orthogonalisation ignores.
+    expected = [orthogonalize(tensor.grad[None], 5)[0] for tensor in (square, tall)]
+    muon = Muon([square, tall])
+    muon.reduce()
+    muon.step(lr=0.1, momentum=0.9)
+    assert torch.allclose(before[0] - square, 0.1 * expected[0], atol=1e-5)
+    assert torch.allclose(before[1] - tall, 0.1 * 2.0 * expected[1], atol=1e-5)
+
+
+def test_weight_decay_is_decoupled_from_the_gradient():
+    (matrix,) = with_gradients((8, 8))
+    before = matrix.detach().clone()
+    matrix.grad.zero_()
+    muon = Muon([matrix], weight_decay=0.5)
+    muon.reduce()
+    muon.step(lr=0.1, momentum=0.9)
+    assert torch.allclose(matrix, 0.95 * before)
+
+
+def test_muon_forgets_on_reset():
+    (matrix,) = with_gradients((8, 8))
+    muon = Muon([matrix])
+    muon.reduce()
+    muon.step(0.1, 0.9)
+    muon.reset()
+    assert not muon.banks[0].momentum.any()
+
+
+def test_adam_is_torchs():
+    ours = with_gradients((5, 3), (4,))
+    theirs = [tensor.detach().clone().requires_grad_() for tensor in ours]
+    adam = Adam([([ours[0]], 0.1), ([ours[1]], 0.02)], betas=(0.9, 0.95), eps=1e-8)
+    groups = [{"params": [theirs[0]], "lr": 0.05}, {"params": [theirs[1]], "lr": 0.01}]
+    reference = torch.optim.Adam(groups, betas=(0.9, 0.95), eps=1e-8)
+    for _ in range(5):
+        for mine, other in zip(ours, theirs, strict=True):
+            mine.grad = torch.randn_like(mine)
+            other.grad = mine.grad.clone()
+        adam.step(lr_scale=0.5)
+        reference.step()
+    for mine, other in zip(ours, theirs, strict=True):
+        assert torch.allclose(mine, other, atol=1e-6)
+
+
+def test_clipping_is_torchs():
+    tensors = with_gradients((8, 8), (8, 8), (5,))
+    copies = [tensor.detach().clone().requires_grad_() for tensor in tensors]
+    for tensor, copy in zip(tensors, copies, strict=True):
+        copy.grad = tensor.grad.clone()
+    torch.nn.utils.clip_grad_norm_(copies, 0.3)
+    muon, adam = Muon(tensors[:2]), Adam([(tensors[2:], 0.1)])
+    muon.reduce()
+    clip_gradients(muon, adam, 0.3, world_size=1)
+    assert torch.allclose(muon.banks[0].gradient[1], copies[1].grad, atol=1e-6)
+    assert torch.allclose(tensors[2].grad, copies[2].grad, atol=1e-6)

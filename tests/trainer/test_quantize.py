@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from trainer.quantize import Quantized, dequantize, quantize, quantize_all, tensor_bits
+
+RULES = ("rowmax", "percentile", "sdclip", "mse")
+BITS = (4, 5, 6, 7, 8)
+
+
+@pytest.fixture
+def weights():
+    rng = np.random.default_rng(0)
+    return (rng.standard_normal((24, 96)) * rng.uniform(0.01, 0.1, (24, 1))).astype(np.float32)
+
+
+def squared_error(config, weights, bits):
+    return float(np.square(dequantize(quantize(config, weights, bits)) - weights).sum())
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_error_of_rowmax_is_within_half_a_step(tiny_config, weights, bits):
+    stored = quantize(tiny_config(), weights, bits)
+    steps = stored.steps.astype(np.float32)[:, None]
+    # A tenth more: a float16 step may be a little short of the row's largest value.
+    assert (np.abs(dequantize(stored) - weights) <= 0.55 * steps).all()
+    assert np.abs(stored.codes).max() == 2 ** (bits - 1) - 1
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("bits", BITS)
+def test_error_within_the_clip_is_within_half_a_step(tiny_config, weights, rule, bits):
+    stored = quantize(tiny_config(QUANT_SCALE=rule, CLIP_SIGMAS=2.5), weights, bits)
+    steps = stored.steps.astype(np.float32)[:, None]
+    inside = np.abs(weights) <= (2 ** (bits - 1) - 1) * steps
+    error = np.abs(dequantize(stored) - weights)
+    assert (error <= 0.5 * steps + 1e-7)[inside].all()
+    assert inside.mean() > 0.95
+
+
+def test_mse_is_the_best_rule_at_few_bits(tiny_config, weights):
+    for bits in (4, 5):
+        errors = {r: squared_error(tiny_config(QUANT_SCALE=r), weights, bits) for r in RULES}
+        assert min(errors, key=errors.__getitem__) == "mse"
+
+
+def test_more_bits_are_closer(tiny_config, weights):
+    errors = [squared_error(tiny_config(), weights, bits) for bits in BITS]
+    assert errors == sorted(errors, reverse=True)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_row_of_zeros_stays_zero(tiny_config, rule):
+    stored = quantize(tiny_config(QUANT_SCALE=rule), np.zeros((3, 8), np.float32), 6)
+    assert not dequantize(stored).any()
+
+
+def test_bits_follow_the_tensors_group(tiny_config):
+    config = tiny_config(MATRIX_BITS=6, MLP_BITS=5, EMBED_BITS=7)
+    names = {
+        "embed.weight": 7,
+        "head.weight": 7,
+        "blocks.0.attn.q.weight": 6,
+        "blocks.0.mlp.up.weight": 5,
+        "blocks.0.stream_mix": 16,
+        "skip_gain": 16,
+    }
+    assert {name: tensor_bits(config, name, 2) for name in names} == names
+    assert tensor_bits(config, "blocks.0.attn.q_gain", 1) == 16
+
+
+def test_all_tensors_are_stored_in_order(tiny_config, weights):
+    given = {"embed.weight": weights, "skip_gain": weights[:2], "blocks.0.mlp.up.weight": weights}
+    stored = quantize_all(tiny_config(MATRIX_BITS=5), given)
+    assert list(stored) == list(given)
+    kinds = [t.bits if isinstance(t, Quantized) else str(t.dtype) for t in stored.values()]
+    assert kinds == [8, "float16", 5]

@@ -1,0 +1,115 @@
+"""Weights to n-bit integers with a step per row, and back; numpy only.
+
+A value is ``code * step`` with codes from -Q to Q, Q = 2^(bits - 1) - 1. The step is a float16,
+and codes are rounded against that float16, so what is stored is exactly what is scored. Rules:
+
+    rowmax       step = max|w| / Q; no value is clipped
+    percentile   step = CLIP_PERCENTILE of |w| / Q; the contest's baseline, without its floor
+    sdclip       step = CLIP_SIGMAS * rms(w) / Q; the entropy of a code is then known beforehand
+    mse          the step between 30 % and 100 % of rowmax with the least squared error
+
+Every matrix is quantized; every vector and every gain or mix (`GAIN_NAMES`) is kept as float16.
+Unlike the baseline no matrix is kept for being small: in a tiny model all of them are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from trainer.config import Config
+
+    Floats: TypeAlias = NDArray[np.float32]
+
+GAIN_NAMES = ("gain", "mix")
+MSE_SHRINKS = tuple(1.0 - 0.025 * index for index in range(29))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantized:
+    """One matrix as integers.
+
+    Attributes:
+        bits: Bits of a code.
+        codes: int8 [rows, columns], from -Q to Q.
+        steps: float16 [rows].
+    """
+
+    bits: int
+    codes: NDArray[np.int8]
+    steps: NDArray[np.float16]
+
+
+Stored: TypeAlias = "Quantized | NDArray[np.float16]"
+
+
+def tensor_bits(config: Config, name: str, ndim: int) -> int:
+    """Bits that a tensor is stored with; 16 stands for float16, not quantized."""
+    if ndim != 2 or any(gain in name for gain in GAIN_NAMES):
+        return 16
+    if ".attn." in name:
+        return config.attn_bits or config.matrix_bits
+    if ".mlp." in name:
+        return config.mlp_bits or config.matrix_bits
+    return config.embed_bits
+
+
+def row_clips(config: Config, weights: Floats, levels: int) -> Floats:
+    """The largest absolute value of each row that the rule keeps, [rows]."""
+    magnitudes = np.abs(weights)
+    top: Floats = magnitudes.max(axis=1)
+    if config.quant_scale == "percentile":
+        clips = np.percentile(magnitudes, config.clip_percentile, axis=1)
+        return np.asarray(clips, dtype=np.float32)
+    if config.quant_scale == "sdclip":
+        clips = config.clip_sigmas * np.sqrt(np.mean(np.square(weights), axis=1))
+        return np.asarray(clips, dtype=np.float32)
+    if config.quant_scale == "mse":
+        best = top
+        least = np.full(len(top), np.inf, dtype=np.float32)
+        for shrink in MSE_SHRINKS:
+            steps = (top * np.float32(shrink) / np.float32(levels))[:, None]
+            error: Floats = np.square(weights - round_to(weights, steps, levels) * steps).sum(
+                axis=1
+            )
+            best = np.where(error < least, top * np.float32(shrink), best)
+            least = np.minimum(error, least)
+        return best
+    return top
+
+
+def round_to(weights: Floats, steps: Floats, levels: int) -> Floats:
+    """Codes as floats: weights over steps, rounded, clipped; 0 where the step is 0."""
+    ratio = np.divide(weights, steps, out=np.zeros_like(weights), where=steps > 0)
+    return np.clip(np.rint(ratio), -levels, levels)
+
+
+def quantize(config: Config, weights: Floats, bits: int) -> Quantized:
+    """A matrix as codes and steps by the configured rule."""
+    levels = 2 ** (bits - 1) - 1
+    steps = (row_clips(config, weights, levels) / levels).astype(np.float16)
+    codes = round_to(weights, steps.astype(np.float32)[:, None], levels)
+    return Quantized(bits=bits, codes=codes.astype(np.int8), steps=steps)
+
+
+def dequantize(stored: Stored) -> Floats:
+    """The float32 weights that a stored tensor stands for."""
+    if isinstance(stored, Quantized):
+        return stored.codes.astype(np.float32) * stored.steps.astype(np.float32)[:, None]
+    return stored.astype(np.float32)
+
+
+def quantize_all(config: Config, weights: Mapping[str, Floats]) -> dict[str, Stored]:
+    """Every tensor of a model in the form in which the artifact holds it, by name."""
+    stored: dict[str, Stored] = {}
+    for name, tensor in weights.items():
+        bits = tensor_bits(config, name, tensor.ndim)
+        stored[name] = tensor.astype(np.float16) if bits == 16 else quantize(config, tensor, bits)
+    return stored

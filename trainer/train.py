@@ -1,0 +1,452 @@
+"""One run: train, quantize, write the artifact, read it back, score it.
+
+Speaks the contest's protocol: environment variables in, log lines on stdout of rank 0 out.
+"""
+
+from __future__ import annotations
+
+import math
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from trainer.artifact import compress, pack, pack_body, unpack
+from trainer.config import Config, TrainerError, read_config
+from trainer.data import TokenStream, find_shards, validation_sequences
+from trainer.evaluate import byte_tables, evaluate
+from trainer.model import GPT
+from trainer.muon import Adam, Muon, all_gather, clip_gradients, orthogonalize
+from trainer.quantize import GAIN_NAMES, dequantize, quantize_all
+from trainer.schedule import lr_scale, muon_momentum, should_stop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+
+class Log:
+    """Lines on stdout of rank 0, and in ``logs/<RUN_ID>.txt`` where a run id is set."""
+
+    def __init__(self, config: Config) -> None:
+        self.speaks = config.rank == 0
+        self.path = Path("logs", f"{config.run_id}.txt") if config.run_id else None
+        if self.speaks and self.path:
+            self.path.parent.mkdir(exist_ok=True)
+
+    def __call__(self, line: str) -> None:
+        """Write one line."""
+        if not self.speaks:
+            return
+        print(line, flush=True)
+        if self.path:
+            with self.path.open("a", encoding="utf-8") as file:
+                print(line, file=file)
+
+
+class Stopwatch:
+    """Training seconds: what lies between `resume` and `pause`, the device's work included."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.before = 0.0
+        self.started = time.perf_counter()
+
+    def wait(self) -> None:
+        """Let the device finish what it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def seconds(self) -> float:
+        """Time so far, while running."""
+        return self.before + time.perf_counter() - self.started
+
+    def pause(self) -> None:
+        """Stop counting."""
+        self.wait()
+        self.before = self.seconds()
+
+    def resume(self) -> None:
+        """Count again."""
+        self.wait()
+        self.started = time.perf_counter()
+
+
+class Consensus:
+    """Mean loss and latest clock of all ranks, so that every rank decides the same.
+
+    On a GPU the answer travels while the backward pass runs: `post` before it, `read` after it
+    has been queued, and no kernel waits for the processor.
+    """
+
+    def __init__(self, config: Config, device: torch.device) -> None:
+        self.world_size = config.world_size
+        self.device = device
+        self.on_gpu = device.type == "cuda"
+        shape = (config.world_size, 2)
+        self.answer = torch.zeros(shape, dtype=torch.float64, pin_memory=self.on_gpu)
+        self.arrived = torch.cuda.Event() if self.on_gpu else None
+
+    def post(self, loss: Tensor, seconds: float) -> None:
+        """Tell the other ranks this rank's loss and clock."""
+        clock = torch.full((), seconds, dtype=torch.float64, device=self.device)
+        everyone = mine = torch.stack((loss.double(), clock))[None]
+        if self.world_size > 1:
+            everyone = mine.new_empty(self.world_size, 2)
+            all_gather(everyone, mine)
+        self.answer.copy_(everyone, non_blocking=True)
+        if self.arrived:
+            self.arrived.record()
+
+    def read(self) -> tuple[float, float]:
+        """Mean loss and latest clock."""
+        if self.arrived:
+            self.arrived.synchronize()
+        return self.answer[:, 0].mean().item(), self.answer[:, 1].max().item()
+
+
+class Average:
+    """Exponential moving average of the weights, with a shorter memory in the first steps."""
+
+    def __init__(self, weights: list[Tensor], decay: float) -> None:
+        self.weights = weights
+        self.decay = decay
+        self.steps = 0
+        self.mean = [weight.detach().clone() for weight in weights] if decay else []
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the weights of a step."""
+        if self.decay:
+            self.steps += 1
+            decay = min(self.decay, self.steps / (self.steps + 9.0))
+            torch._foreach_lerp_(self.mean, self.weights, 1.0 - decay)
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        """Put the average in the weights' place."""
+        if self.decay:
+            torch._foreach_copy_(self.weights, self.mean)
+
+
+class Run:
+    """The model with its optimizers and its data, on this rank's device."""
+
+    def __init__(self, config: Config, device: torch.device, log: Log) -> None:
+        self.config = config
+        self.device = device
+        self.log = log
+        on_gpu = device.type == "cuda"
+        self.shares = config.accumulation(on_gpu=on_gpu)
+        self.tables = byte_tables(config)
+        self.train_shards = find_shards(config.data_path, "train")
+        self.stream = TokenStream(self.train_shards, config.vocab_size)
+        val_shards = find_shards(config.data_path, "val")
+        self.validation = validation_sequences(val_shards, config.train_seq_len, config.vocab_size)
+        torch.manual_seed(config.seed)
+        half = on_gpu if config.dtype == "auto" else config.dtype == "bf16"
+        self.model = GPT(config, torch.bfloat16 if half else torch.float32).to(device)
+        self.compiled = on_gpu if config.compile == "auto" else config.compile == "1"
+        self.forward: Callable[[Tensor, Tensor], Tensor] = self.model
+        orthogonalizer = orthogonalize
+        if self.compiled:
+            self.forward = torch.compile(self.model, dynamic=False, fullgraph=True)
+            orthogonalizer = torch.compile(orthogonalize, dynamic=False, fullgraph=True)
+        matrices, scalars = split_parameters(self.model)
+        self.muon = Muon(
+            matrices,
+            weight_decay=config.weight_decay,
+            newton_schulz_steps=config.muon_backend_steps,
+            rank=config.rank,
+            world_size=config.world_size,
+            orthogonalizer=orthogonalizer,
+            dtype=torch.bfloat16 if on_gpu else torch.float32,
+        )
+        embed_lr = config.tied_embed_lr if config.tie_embeddings else config.embed_lr
+        groups = [([self.model.embed.weight], embed_lr), (scalars, config.scalar_lr)]
+        if self.model.head is not None:
+            groups.append(([self.model.head.weight], config.head_lr))
+        self.adam = Adam(
+            groups,
+            betas=(config.beta1, config.beta2),
+            eps=config.adam_eps,
+            world_size=config.world_size,
+        )
+        self.consensus = Consensus(config, device)
+
+    def micro_batches(self) -> list[tuple[Tensor, Tensor]]:
+        """Inputs and targets of this rank's part of the next step."""
+        config = self.config
+        rows = self.stream.batch(
+            config.train_batch_tokens // config.train_seq_len, config.train_seq_len
+        )
+        parts = np.split(rows, self.shares * config.world_size)[config.rank :: config.world_size]
+        batches = []
+        for part in parts:
+            tokens = torch.from_numpy(np.array(part))
+            if self.device.type == "cuda":
+                tokens = tokens.pin_memory().to(self.device, non_blocking=True)
+            batches.append((tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()))
+        return batches
+
+    def step(self, lr: float, momentum: float, stopwatch: Stopwatch) -> tuple[float, float]:
+        """One training step; a loss that is not finite leaves the weights as they are.
+
+        Args:
+            lr: Factor on all learning rates.
+            momentum: Muon's momentum.
+            stopwatch: Read for the other ranks.
+
+        Returns:
+            Mean loss in nats per token and the clock in seconds, the same on every rank.
+        """
+        total = torch.zeros((), device=self.device)
+        batches = self.micro_batches()
+        for index, (inputs, targets) in enumerate(batches, start=1):
+            loss = self.forward(inputs, targets) / len(batches)
+            total += loss.detach()
+            if index == len(batches):
+                self.consensus.post(total, stopwatch.seconds())
+            loss.backward()
+        train_loss, seconds = self.consensus.read()
+        if math.isfinite(train_loss):
+            self.muon.reduce()
+            self.adam.reduce()
+            if self.config.grad_clip_norm > 0:
+                limit = self.config.grad_clip_norm
+                clip_gradients(self.muon, self.adam, limit, self.config.world_size)
+            self.muon.step(lr * self.config.matrix_lr, momentum)
+            self.adam.step(lr)
+        for parameter in self.model.parameters():
+            parameter.grad = None
+        return train_loss, seconds
+
+    def warm_up(self) -> None:
+        """Steps that make the compiler do its work; weights, optimizers and data start afresh."""
+        initial = {name: value.clone() for name, value in self.model.state_dict().items()}
+        stopwatch = Stopwatch(self.device)
+        for index in range(1, self.config.warmup_steps + 1):
+            self.step(1.0, self.config.muon_momentum, stopwatch)
+            self.log(f"warmup_step:{index}/{self.config.warmup_steps}")
+        self.model.load_state_dict(initial)
+        self.muon.reset()
+        self.adam.reset()
+        self.stream = TokenStream(self.train_shards, self.config.vocab_size)
+
+    def score(self, sequences: NDArray[np.int64]) -> tuple[float, float]:
+        """Validation loss in nats and bits per byte, the same on every rank."""
+        return evaluate(
+            self.config,
+            self.forward,
+            sequences,
+            self.tables,
+            shares=self.shares * self.config.world_size,
+            device=self.device,
+        )
+
+    def train(self) -> None:
+        """All steps, with the validations and lines that belong to them.
+
+        Raises:
+            TrainerError: A loss is not finite; nothing is written then.
+        """
+        config, log = self.config, self.log
+        stopwatch = Stopwatch(self.device)
+        average = Average(list(self.model.parameters()), config.ema_decay)
+        interim_rows = math.ceil(config.val_interim_tokens / config.train_seq_len)
+        interim = self.validation[:interim_rows] if interim_rows else self.validation
+        step, elapsed, stopping = 0, 0.0, False
+        stopwatch.resume()
+        while True:
+            planned = f"step:{step}/{config.iterations}"
+            last = step == config.iterations or stopping
+            if last or (config.val_loss_every > 0 and step % config.val_loss_every == 0):
+                if last:
+                    average.apply()
+                stopwatch.pause()
+                val_loss, val_bpb = self.score(self.validation if last else interim)
+                log(
+                    f"{planned} val_loss:{val_loss:.4f} val_bpb:{val_bpb:.4f} "
+                    f"{timing(stopwatch.before, step)}"
+                )
+                if not math.isfinite(val_loss):
+                    raise TrainerError(f"non-finite val_loss {val_loss} at step {step}")
+                stopwatch.resume()
+            if last:
+                break
+            train_loss, elapsed = self.step(
+                lr_scale(config, step, elapsed), muon_momentum(config, step), stopwatch
+            )
+            finite = math.isfinite(train_loss)
+            step += 1
+            if finite:
+                average.update()
+            stopping = should_stop(config, step, elapsed)
+            every = config.train_log_every
+            if not finite or (every > 0 and (step <= 10 or step % every == 0 or stopping)):
+                log(
+                    f"step:{step}/{config.iterations} train_loss:{train_loss:.4f} "
+                    f"{timing(stopwatch.seconds(), step)}"
+                )
+            if not finite:
+                raise TrainerError(
+                    f"non-finite train_loss {train_loss} at step {step}: stopped before the update"
+                )
+        if step < config.iterations:
+            log(
+                f"stopping_early: wallclock_cap train_time:{1000 * stopwatch.before:.0f}ms "
+                f"step:{step}/{config.iterations}"
+            )
+        log(peak_memory(self.device))
+
+    def ship(self) -> None:
+        """Quantize, write the artifact, load what was written and score it."""
+        config, log = self.config, self.log
+        bits = min(config.attn_bits or config.matrix_bits, config.mlp_bits or config.matrix_bits)
+        path = Path(f"final_model.int{bits}.ptz")
+        label = f"int{bits}+{config.codec}"
+        if config.rank == 0:
+            weights = {
+                name: parameter.detach().float().cpu().numpy()
+                for name, parameter in self.model.named_parameters()
+            }
+            stored = quantize_all(config, weights)
+            blob = pack(config, stored)
+            path.write_bytes(blob)
+            code_bytes = Path(__file__).stat().st_size
+            raw_bytes = sum(weight.nbytes for weight in weights.values())
+            payload_bytes = len(pack_body(stored, shuffle=config.byte_shuffle))
+            log(f"Code size: {code_bytes} bytes")
+            log(
+                f"Serialized model {label}: {len(blob)} bytes (payload:{payload_bytes} "
+                f"raw:{raw_bytes} ratio:{raw_bytes / len(blob):.2f}x)"
+            )
+            log(f"Total submission size {label}: {code_bytes + len(blob)} bytes")
+        if config.world_size > 1:
+            dist.barrier()
+        started = time.perf_counter()
+        self.load(path.read_bytes())
+        val_loss, val_bpb = self.score(self.validation)
+        eval_ms = 1000 * (time.perf_counter() - started)
+        final = f"final_int{bits}_{config.codec}_roundtrip"
+        log(f"{final} val_loss:{val_loss:.4f} val_bpb:{val_bpb:.4f} eval_time:{eval_ms:.0f}ms")
+        log(f"{final}_exact val_loss:{val_loss:.8f} val_bpb:{val_bpb:.8f}")
+
+    @torch.no_grad()
+    def load(self, blob: bytes) -> None:
+        """Give the model an artifact's weights."""
+        stored = unpack(blob)
+        for name, parameter in self.model.named_parameters():
+            parameter.copy_(torch.from_numpy(dequantize(stored[name])))
+
+
+def split_parameters(model: GPT) -> tuple[list[Tensor], list[Tensor]]:
+    """The blocks' matrices for Muon, and the gains and mixes for Adam."""
+    matrices: list[Tensor] = []
+    scalars: list[Tensor] = []
+    for name, parameter in model.named_parameters():
+        if any(gain in name for gain in GAIN_NAMES):
+            scalars.append(parameter)
+        elif name.startswith("blocks."):
+            matrices.append(parameter)
+    return matrices, scalars
+
+
+def timing(seconds: float, step: int) -> str:
+    """The end of a progress line."""
+    milliseconds = 1000 * seconds
+    return f"train_time:{milliseconds:.0f}ms step_avg:{milliseconds / max(step, 1):.2f}ms"
+
+
+def peak_memory(device: torch.device) -> str:
+    """The line about memory; on a CPU the process's largest resident set stands for both."""
+    if device.type == "cuda":
+        allocated = torch.cuda.max_memory_allocated(device) >> 20
+        reserved = torch.cuda.max_memory_reserved(device) >> 20
+    else:
+        allocated = reserved = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    return f"peak memory allocated: {allocated} MiB reserved: {reserved} MiB"
+
+
+def start_device(config: Config) -> torch.device:
+    """This rank's device, with the process group started where there are several ranks."""
+    if torch.cuda.is_available():
+        device = torch.device("cuda", config.local_rank)
+        torch.cuda.set_device(device)
+        torch.set_float32_matmul_precision("high")
+    else:
+        device = torch.device("cpu")
+    if config.world_size > 1:
+        if device.type == "cuda":
+            dist.init_process_group("nccl", device_id=device)
+        else:
+            dist.init_process_group("gloo")
+    return device
+
+
+def describe(run: Run) -> None:
+    """The lines that say what is about to run."""
+    config, log = run.config, run.log
+    parameters = sum(parameter.numel() for parameter in run.model.parameters())
+    head_lr = 0.0 if config.tie_embeddings else config.head_lr
+    embed_lr = config.tied_embed_lr if config.tie_embeddings else config.embed_lr
+    log(f"val_bpb:enabled tokenizer_kind=sentencepiece tokenizer_path={config.tokenizer_path}")
+    log(
+        f"train_loader:dataset:{Path(config.data_path).name} train_shards:{len(run.train_shards)} "
+        f"val_tokens:{len(run.validation) * config.train_seq_len}"
+    )
+    log(f"model_params:{parameters}")
+    log(
+        f"world_size:{config.world_size} grad_accum_steps:{run.shares} device:{run.device.type} "
+        f"dtype:{run.model.dtype} compiled:{run.compiled} threads:{torch.get_num_threads()}"
+    )
+    log(f"attention_mode:gqa num_heads:{config.num_heads} num_kv_heads:{config.num_kv_heads}")
+    log(
+        f"tie_embeddings:{config.tie_embeddings} embed_lr:{embed_lr} head_lr:{head_lr} "
+        f"matrix_lr:{config.matrix_lr} scalar_lr:{config.scalar_lr}"
+    )
+    log(
+        f"train_batch_tokens:{config.train_batch_tokens} train_seq_len:{config.train_seq_len} "
+        f"iterations:{config.iterations} warmup_steps:{config.warmup_steps} "
+        f"max_wallclock_seconds:{config.max_wallclock_seconds:.3f}"
+    )
+    log(f"seed:{config.seed}")
+
+
+def check_codec(config: Config) -> None:
+    """Fail before training, not after it, where the codec's package is missing."""
+    try:
+        compress(config.codec, 1, b"")
+    except ImportError as error:
+        raise TrainerError(f"CODEC={config.codec} needs a package: {error}") from error
+
+
+def main() -> None:
+    """Run as the environment says; exit code 1 and one line where it cannot go on."""
+    rank = 0
+    try:
+        config = read_config()
+        rank = config.rank
+        check_codec(config)
+        run = Run(config, start_device(config), Log(config))
+        describe(run)
+        if run.compiled:
+            run.warm_up()
+        run.train()
+        run.ship()
+    except TrainerError as error:
+        sys.exit(f"error: {error}" if rank == 0 else 1)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
