@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import platform
 import socket
@@ -28,11 +27,11 @@ if TYPE_CHECKING:
 
     from pgolf_sweep.clock import Clock
     from pgolf_sweep.control import Request
-    from pgolf_sweep.driver import Observer
     from pgolf_sweep.launch.base import Launcher
     from pgolf_sweep.record import TrialRecord
     from pgolf_sweep.search.study import Study
     from pgolf_sweep.session import Session
+    from pgolf_sweep.snapshot import Observer
     from pgolf_sweep.track.mode import ResolvedMode
     from pgolf_sweep.trialdir import StudyPaths
 
@@ -244,32 +243,3 @@ def make_driver(
             tracking=tracking.of,
         ),
     )
-
-
-def status_document(snapshot: Any) -> dict[str, Any]:
-    """A driver's snapshot as the plain data of ``status.json``."""
-    return {
-        "state": snapshot.state.value,
-        "reason": snapshot.reason,
-        "run_cap": snapshot.run_cap,
-        "slots": snapshot.slots,
-        "idle_seconds": snapshot.idle_seconds,
-        "trained_seconds": snapshot.trained_seconds,
-        "saved_by_gate_seconds": snapshot.saved_by_gate_seconds,
-        "seconds_left": snapshot.seconds_left,
-        "written_at": snapshot.now,
-        "running": [
-            {
-                "number": live.record.number,
-                "step": live.step,
-                "total_steps": live.total_steps,
-                "val_bpb": live.val_bpb,
-                "node": live.record.node,
-                "started_at": live.started_at,
-                "knobs": dict(live.record.knobs),
-            }
-            for live in snapshot.running
-        ],
-        "counts": dict(snapshot.counts),
-        "best": dataclasses.asdict(snapshot.best) if snapshot.best is not None else None,
-    }

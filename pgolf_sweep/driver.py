@@ -15,29 +15,30 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-import statistics
 from collections import deque
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from pgolf_sweep.control import Request
 from pgolf_sweep.errors import InfraError
 from pgolf_sweep.launch.base import Ended, Job, Reported, Started
+from pgolf_sweep.ledger import Ledger
 from pgolf_sweep.outcome import PRUNE_REASON, classify
-from pgolf_sweep.record import State, TrialRecord, counts, ranked
+from pgolf_sweep.record import State, TrialRecord
+from pgolf_sweep.snapshot import Live, SweepState, line, metrics
 from pgolf_sweep.trial import Discarded, EndCause, Failed, FailureKind, VerdictKind
 from pgolf_sweep.trialdir import read_json, write_bytes, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
     from pgolf_sweep.clock import Clock
     from pgolf_sweep.launch.base import Launcher
     from pgolf_sweep.search.study import Proposal, Study
     from pgolf_sweep.session import Session
+    from pgolf_sweep.snapshot import Observer, Snapshot
     from pgolf_sweep.track.base import RunTracking, StudyTracker
-    from pgolf_sweep.trial import RunEnd, TrialSpec
+    from pgolf_sweep.trial import RunEnd
     from pgolf_sweep.trialdir import StudyPaths
 
 logger = logging.getLogger(__name__)
@@ -52,62 +53,6 @@ MAX_IDLE_PROPOSALS = 2000
 """Proposals running that took no slot (discards, duplicates) before the sweep gives up."""
 
 CANCELLED = "cancelled by the user"
-
-
-class SweepState(StrEnum):
-    """Where a sweep is; all but the first two are ends."""
-
-    RUNNING = "running"
-    DRAINING = "draining"
-    FINISHED = "finished"
-    STOPPED = "stopped"
-    CANCELLED = "cancelled"
-
-
-@dataclass(slots=True)
-class Live:
-    """A trial between its proposal and its end."""
-
-    record: TrialRecord
-    spec: TrialSpec
-    near_cap: bool = False
-    ordinal: int = 0
-    """Validations reported in this attempt."""
-    step: int | None = None
-    total_steps: int | None = None
-    val_bpb: float | None = None
-    started_at: float | None = None
-    cancelling: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """What an observer sees after each turn of the loop."""
-
-    state: SweepState
-    counts: Mapping[str, int]
-    run_cap: int | None
-    slots: int
-    running: Sequence[Live]
-    best: TrialRecord | None
-    trained_seconds: float
-    idle_seconds: float
-    saved_by_gate_seconds: float
-    seconds_left: float | None
-    now: float
-    reason: str = ""
-
-
-class Observer(Protocol):
-    """Shows a sweep to people."""
-
-    def turn(self, snapshot: Snapshot) -> None:
-        """After each turn of the loop; must be quick."""
-        ...
-
-    def message(self, text: str) -> None:
-        """Something worth a line: a trial ended, a retry, a drain."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,19 +87,14 @@ class Driver:
     observer: Observer
     options: Options
 
-    _records: dict[int, TrialRecord] = field(default_factory=dict)
+    _ledger: Ledger = field(default_factory=Ledger)
     _queue: deque[Live] = field(default_factory=deque)
     _live: dict[int, Live] = field(default_factory=dict)
-    _first: dict[str, int] = field(default_factory=dict)
-    """Number of the first trial of each configuration, by identity."""
     _twins: dict[int, list[Live]] = field(default_factory=dict)
     """Proposals that wait for the result of an equal trial that is queued or running."""
-    _took_slot: set[int] = field(default_factory=set)
-    """Trials that count against `run_cap`: those that only infrastructure ended do not."""
     _state: SweepState = SweepState.RUNNING
     _end_reason: str = ""
     _idle_proposals: int = 0
-    _idle_seconds: float = 0.0
     _shown_at: float = -math.inf
 
     def run(self) -> Snapshot:
@@ -172,13 +112,13 @@ class Driver:
                 self._start_queued()
                 for event in self.launcher.poll(POLL_SECONDS):
                     self._handle(event)
-                idle = len(self.launcher.slots()) - len(self._live)
-                self._idle_seconds += max(0, idle) * (self.clock.monotonic() - turn_began)
+                idle = max(0, len(self.launcher.slots()) - len(self._live))
+                self._ledger.idle_seconds += idle * (self.clock.monotonic() - turn_began)
                 self._show()
             self._set_aside_queue()
         finally:
             final = self.snapshot()
-            self.tracker.finish({**self._metrics(final), "state": final.state.value})
+            self.tracker.finish({**metrics(final), "state": final.state.value})
         self.observer.turn(final)
         return final
 
@@ -187,9 +127,12 @@ class Driver:
     def _adopt(self) -> None:
         """Take over what an earlier driver left: tell what ended, queue what did not."""
         for record in self.study.records():
-            self._records[record.number] = record
+            self._ledger.note(record)
             if record.outcome.final:
                 self._learn(record)
+            if record.outcome is State.DISCARDED:
+                verdict = self.session.verdict(record.knobs)
+                self.tracker.discarded(record.number, record.knobs, verdict)
         for proposal, noted in self.study.unfinished():
             result = self.paths.trial(proposal.number).result
             if result.is_file():
@@ -212,7 +155,7 @@ class Driver:
         room = self.launcher.free() + 1 - len(self._queue)
         cap = self.options.run_cap
         if cap is not None:
-            room = min(room, cap - len(self._took_slot) - len(self._queue))
+            room = min(room, cap - len(self._ledger.took_slot) - len(self._queue))
         if room <= 0:
             if not self._live and not self._queue:
                 self._finish(f"run_cap of {cap} trials reached")
@@ -271,23 +214,26 @@ class Driver:
             self.tracker.discarded(proposal.number, knobs, verdict)
             self._tell(record.ended(Discarded(verdict=verdict), None, cap_bytes=cap_bytes))
             return None
-        first = self._first.setdefault(spec.identity, proposal.number)
-        if first != proposal.number:
-            self._follow(live, first)
+        original = self._ledger.original(spec.identity, proposal.number)
+        if original is not None:
+            self._follow(live, original)
             return None
-        self._records[proposal.number] = record
-        self.study.note(record)
+        self._note(live, record)
         return live
 
-    def _follow(self, twin: Live, first: int) -> None:
+    def _note(self, live: Live, record: TrialRecord) -> None:
+        """A trial that has not ended changed."""
+        live.record = record
+        self._ledger.note(record)
+        self.study.note(record)
+
+    def _follow(self, twin: Live, original: TrialRecord) -> None:
         """Give a proposal the result of the trial that ran the same; wait for it if it must."""
-        original = self._records[first]
-        if not original.outcome.final:
-            record = dataclasses.replace(twin.record, duplicate_of=first)
-            twin.record = self._records[record.number] = record
-            self._twins.setdefault(first, []).append(twin)
+        if original.outcome.final:
+            self._tell(_as_duplicate(twin.record, original))
             return
-        self._tell(_as_duplicate(twin.record, original))
+        self._note(twin, dataclasses.replace(twin.record, duplicate_of=original.number))
+        self._twins.setdefault(original.number, []).append(twin)
 
     # -- running --------------------------------------------------------------------------------
 
@@ -298,7 +244,6 @@ class Driver:
             record = dataclasses.replace(
                 live.record, outcome=State.RUNNING, attempts=live.record.attempts + 1
             )
-            live.record = self._records[record.number] = record
             live.ordinal, live.val_bpb, live.step, live.cancelling = 0, None, None, False
             live.started_at = self.clock.now()
             folder = self.paths.trial(record.number)
@@ -306,7 +251,7 @@ class Driver:
             write_json(folder.spec, dataclasses.asdict(live.spec) | {"attempt": record.attempts})
             for name, content in self.session.program.files.items():
                 write_bytes(folder.root / name, content)
-            self.study.note(record)
+            self._note(live, record)
             job = Job(
                 key=str(record.number),
                 attempt=record.attempts,
@@ -324,7 +269,7 @@ class Driver:
                 self._queue.appendleft(live)
                 return
             self._live[record.number] = live
-            self._took_slot.add(record.number)
+            self._ledger.took_slot.add(record.number)
 
     def _handle(self, event: Started | Reported | Ended) -> None:
         live = self._live.get(int(event.key))
@@ -383,34 +328,25 @@ class Driver:
         log = self.paths.trial(number).log
         if log.is_file():
             log.replace(log.with_name(f"train.attempt{record.attempts}.log"))
-        live.record = dataclasses.replace(record, outcome=State.QUEUED, failure=None)
-        self._records[number] = live.record
-        self._took_slot.discard(number)
-        self.study.note(live.record)
+        self._note(live, dataclasses.replace(record, outcome=State.QUEUED, failure=None))
+        self._ledger.took_slot.discard(number)
         self._queue.appendleft(live)
 
     def _tell(self, record: TrialRecord) -> None:
         """End a trial in the study, and with it those that waited for its result."""
         self.study.tell(record)
-        self._records[record.number] = record
         self._learn(record)
         if record.outcome is not State.DISCARDED and record.duplicate_of is None:
-            self.observer.message(_line(record))
+            self.observer.message(line(record))
         for twin in self._twins.pop(record.number, []):
             self._tell(_as_duplicate(twin.record, record))
 
     def _learn(self, record: TrialRecord) -> None:
         """What a finished trial teaches: its configuration is known, its bytes calibrate."""
-        if record.duplicate_of is not None or record.outcome is State.DISCARDED:
-            return
-        if record.failure == FailureKind.INFRASTRUCTURE.value:
-            self._first.pop(record.identity, None)
-            self._took_slot.discard(record.number)
-            return
-        self._first.setdefault(record.identity, record.number)
-        self._took_slot.add(record.number)
-        if record.outcome is State.COMPLETED and record.model_bytes is not None:
-            self.session.gate.learn(record.knobs, record.model_bytes)
+        own_result = self._ledger.close(record)
+        measured = record.model_bytes
+        if own_result and record.outcome is State.COMPLETED and measured is not None:
+            self.session.gate.learn(record.knobs, measured)
 
     # -- stopping -------------------------------------------------------------------------------
 
@@ -461,36 +397,18 @@ class Driver:
         hours = self.options.gpu_hours
         if hours is None:
             return False
-        used = sum(record.slot_seconds for record in self._records.values())
-        used += sum(self.clock.now() - (live.started_at or 0) for live in self._live.values())
-        return used * max(1, self.session.resources.gpus) / 3600 >= hours
+        seconds = self._ledger.slot_seconds(self._live.values(), self.clock.now())
+        return seconds * max(1, self.session.resources.gpus) / 3600 >= hours
 
     def snapshot(self) -> Snapshot:
         """The sweep as it stands."""
-        records = self._records.values()
-        seconds = [
-            r.slot_seconds for r in records if r.outcome is State.COMPLETED and r.slot_seconds
-        ]
-        typical = statistics.median(seconds) if seconds else None
-        tally = counts(records)
-        slots = len(self.launcher.slots())
-        left = None
-        if typical is not None and self.options.run_cap is not None and slots:
-            remaining = max(0, self.options.run_cap - len(self._took_slot) + len(self._live))
-            left = remaining * typical / slots
-        return Snapshot(
+        return self._ledger.snapshot(
             state=self._state,
-            counts=tally,
-            run_cap=self.options.run_cap,
-            slots=slots,
-            running=sorted(self._live.values(), key=lambda live: live.record.number),
-            best=next(iter(ranked(records)), None),
-            trained_seconds=sum(record.slot_seconds for record in records),
-            idle_seconds=self._idle_seconds,
-            saved_by_gate_seconds=tally["discarded"] * (typical or 0.0),
-            seconds_left=left,
-            now=self.clock.now(),
             reason=self._end_reason,
+            live=list(self._live.values()),
+            slots=len(self.launcher.slots()),
+            run_cap=self.options.run_cap,
+            now=self.clock.now(),
         )
 
     def _show(self) -> None:
@@ -501,15 +419,7 @@ class Driver:
         self._shown_at = now
         snapshot = self.snapshot()
         self.observer.turn(snapshot)
-        self.tracker.progress(self._metrics(snapshot))
-
-    def _metrics(self, snapshot: Snapshot) -> dict[str, float]:
-        metrics = {f"trials/{name}": float(count) for name, count in snapshot.counts.items()}
-        metrics["slot_hours/trained"] = snapshot.trained_seconds / 3600
-        metrics["slot_hours/saved_by_gate"] = snapshot.saved_by_gate_seconds / 3600
-        if snapshot.best is not None and snapshot.best.val_bpb is not None:
-            metrics["best/val_bpb"] = snapshot.best.val_bpb
-        return metrics
+        self.tracker.progress(metrics(snapshot))
 
 
 def _as_duplicate(record: TrialRecord, original: TrialRecord) -> TrialRecord:
@@ -523,16 +433,3 @@ def _as_duplicate(record: TrialRecord, original: TrialRecord) -> TrialRecord:
         slot_seconds=0.0,
         attempts=0,
     )
-
-
-def _line(record: TrialRecord) -> str:
-    """One line about a trial that ended."""
-    match record.outcome:
-        case State.COMPLETED:
-            headroom = record.headroom_bytes
-            room = "" if headroom is None else f", headroom {headroom:,} B"
-            return f"trial {record.number}: val_bpb {record.val_bpb:.4f}{room}"
-        case State.PRUNED:
-            return f"trial {record.number}: {record.reason}"
-        case _:
-            return f"trial {record.number}: {record.outcome.value}: {record.reason}"

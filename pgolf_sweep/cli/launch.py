@@ -24,8 +24,8 @@ from pgolf_sweep.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from pgolf_sweep.driver import Snapshot
     from pgolf_sweep.session import Session
+    from pgolf_sweep.snapshot import Snapshot
     from pgolf_sweep.trialdir import StudyPaths
 
 STATUS_SECONDS = 2.0
@@ -142,7 +142,7 @@ class StatusFile:
 
     def write(self, snapshot: Snapshot) -> None:
         """Write the snapshot if the state changed or the file is old."""
-        from pgolf_sweep.campaign import status_document
+        from pgolf_sweep.snapshot import status_document
         from pgolf_sweep.trialdir import write_json
 
         at, state = self._written

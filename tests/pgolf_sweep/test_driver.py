@@ -6,10 +6,10 @@ import pytest
 from support.sweeps import score_of, train
 
 from pgolf_sweep.control import Request
-from pgolf_sweep.driver import SweepState
 from pgolf_sweep.launch.inline import Finish
 from pgolf_sweep.record import State, ranked
 from pgolf_sweep.search.study import Study, open_study
+from pgolf_sweep.snapshot import SweepState
 from pgolf_sweep.trial import EndCause, LogSummary, StepReport
 from pgolf_sweep.trialdir import read_json
 

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
-from pgolf_sweep.driver import Driver, Options, Snapshot
+from pgolf_sweep.driver import Driver, Options
 from pgolf_sweep.launch.inline import Finish, InlineLauncher, SimulatedClock
 from pgolf_sweep.rules import load_rules
 from pgolf_sweep.script.program import from_files
@@ -20,6 +20,8 @@ from pgolf_sweep.trialdir import StudyPaths
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
+
+    from pgolf_sweep.snapshot import Snapshot
 
 SCRIPT = b"""
 import os

@@ -1,0 +1,94 @@
+"""What a driver knows of its study's trials, and what they have cost; no input or output."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pgolf_sweep.record import State, counts, ranked
+from pgolf_sweep.snapshot import Live, Snapshot, SweepState
+from pgolf_sweep.trial import FailureKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pgolf_sweep.record import TrialRecord
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Rows of all trials, which configurations are known, which trials count.
+
+    Attributes:
+        records: The row of each trial, by number.
+        took_slot: Trials that count against `run_cap`; those that only infrastructure ended, and
+            those that wait for another attempt, do not.
+        idle_seconds: Slot-seconds in which slots of this driver were free.
+    """
+
+    records: dict[int, TrialRecord] = field(default_factory=dict)
+    took_slot: set[int] = field(default_factory=set)
+    idle_seconds: float = 0.0
+    _first: dict[str, int] = field(default_factory=dict)
+
+    def note(self, record: TrialRecord) -> None:
+        """Keep the newest row of a trial."""
+        self.records[record.number] = record
+
+    def close(self, record: TrialRecord) -> bool:
+        """Keep a final row; True if it is a result of its own that others can learn from."""
+        self.note(record)
+        if record.duplicate_of is not None or record.outcome is State.DISCARDED:
+            return False
+        if record.failure == FailureKind.INFRASTRUCTURE.value:
+            # It says nothing of its configuration, which may be proposed again.
+            self._first.pop(record.identity, None)
+            self.took_slot.discard(record.number)
+            return False
+        self._first.setdefault(record.identity, record.number)
+        self.took_slot.add(record.number)
+        return True
+
+    def original(self, identity: str, number: int) -> TrialRecord | None:
+        """The earlier trial of a configuration, or None, and then `number` is its first."""
+        first = self._first.setdefault(identity, number)
+        return None if first == number else self.records[first]
+
+    def slot_seconds(self, live: Iterable[Live], now: float) -> float:
+        """Time for which slots were held, by trials that ended and by those that run."""
+        ended = sum(record.slot_seconds for record in self.records.values())
+        return ended + sum(now - (run.started_at or now) for run in live)
+
+    def snapshot(
+        self,
+        *,
+        state: SweepState,
+        reason: str,
+        live: Sequence[Live],
+        slots: int,
+        run_cap: int | None,
+        now: float,
+    ) -> Snapshot:
+        """The sweep as it stands; a pass over all rows."""
+        rows = self.records.values()
+        times = [r.slot_seconds for r in rows if r.outcome is State.COMPLETED and r.slot_seconds]
+        typical = statistics.median(times) if times else None
+        tally = counts(rows)
+        left = None
+        if typical is not None and run_cap is not None and slots:
+            left = max(0, run_cap - len(self.took_slot) + len(live)) * typical / slots
+        return Snapshot(
+            state=state,
+            counts=tally,
+            run_cap=run_cap,
+            slots=slots,
+            running=sorted(live, key=lambda run: run.record.number),
+            best=next(iter(ranked(rows)), None),
+            trained_seconds=sum(record.slot_seconds for record in rows),
+            idle_seconds=self.idle_seconds,
+            saved_by_gate_seconds=tally["discarded"] * (typical or 0.0),
+            seconds_left=left,
+            now=now,
+            reason=reason,
+        )
