@@ -393,7 +393,7 @@ def _pruner(early: EarlyTerminate | None) -> optuna.pruners.BasePruner:
         return optuna.pruners.NopPruner()
     if early.kind == "median":
         return optuna.pruners.MedianPruner(
-            n_startup_trials=early.startup_trials, n_warmup_steps=max(0, early.min_iter - 1)
+            n_startup_trials=early.startup_trials, n_warmup_steps=early.min_iter
         )
     return optuna.pruners.HyperbandPruner(
         min_resource=early.min_iter,

@@ -169,6 +169,37 @@ def test_pruned_trial_frees_its_slot_early(make_bench):
     assert all("pruned at validation" in r.reason for r in pruned)
 
 
+@pytest.mark.parametrize("kind", ["median", "hyperband"])
+def test_no_trial_is_pruned_before_min_iter(make_bench, kind):
+    extra = f"early_terminate: {{type: {kind}, min_iter: 3}}\n"
+    bench = make_bench(run_cap=30, method="random", extra=extra)
+
+    def curve(job):
+        final = score_of(job.spec.knobs)
+        for turn in range(1, 10):
+            yield 1.0, StepReport(step=turn, total_steps=9, val_bpb=final + 0.1 / turn)
+        yield 0.0, Finish(summary=LogSummary(val_bpb=final, model_bytes=10, code_bytes=1))
+
+    bench.driver(simulate=curve).run()
+    reasons = [r.reason for r in bench.study().records() if r.outcome is State.PRUNED]
+    ordinals = {int(reason.split("validation ")[1].split()[0]) for reason in reasons}
+    assert ordinals
+    assert min(ordinals) >= 3
+
+
+def test_validation_before_the_first_step_is_no_ground_to_prune(make_bench):
+    extra = "early_terminate: {type: median, min_iter: 1, startup_trials: 1}\n"
+    bench = make_bench(run_cap=8, method="random", extra=extra)
+
+    def untrained_is_bad(job):
+        yield 1.0, StepReport(step=0, total_steps=1, val_bpb=8.0 + int(job.key))
+        yield from train(job)
+
+    bench.driver(simulate=untrained_is_bad).run()
+    reasons = [r.reason for r in bench.study().records() if r.outcome is State.PRUNED]
+    assert not any("8." in reason for reason in reasons)
+
+
 def test_over_cap_artifact_is_never_best(make_bench):
     bench = make_bench(run_cap=6)
 
