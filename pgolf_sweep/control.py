@@ -30,7 +30,7 @@ class Request(StrEnum):
     DRAIN = "drain"
     """Start nothing more; what runs may finish."""
     CANCEL = "cancel"
-    """End what runs; it is proposed again when the study is resumed."""
+    """End what runs; it runs again when the study is resumed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

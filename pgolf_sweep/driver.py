@@ -26,7 +26,7 @@ from pgolf_sweep.ledger import Ledger
 from pgolf_sweep.outcome import PRUNE_REASON, classify
 from pgolf_sweep.record import State, TrialRecord
 from pgolf_sweep.snapshot import Live, SweepState, line, metrics
-from pgolf_sweep.trial import Discarded, EndCause, Failed, FailureKind, VerdictKind
+from pgolf_sweep.trial import Discarded, Failed, FailureKind, VerdictKind
 from pgolf_sweep.trialdir import read_json, write_bytes, write_json
 
 if TYPE_CHECKING:
@@ -115,7 +115,6 @@ class Driver:
                 idle = max(0, len(self.launcher.slots()) - len(self._live))
                 self._ledger.idle_seconds += idle * (self.clock.monotonic() - turn_began)
                 self._show()
-            self._set_aside_queue()
         finally:
             final = self.snapshot()
             self.tracker.finish({**metrics(final), "state": final.state.value})
@@ -305,7 +304,10 @@ class Driver:
         cap_bytes = self.session.rules.artifact_cap_bytes
         record = live.record.ended(outcome, end, cap_bytes=cap_bytes)
         infrastructure = isinstance(outcome, Failed) and outcome.kind is FailureKind.INFRASTRUCTURE
-        if infrastructure and self._state is not SweepState.CANCELLED:
+        if infrastructure and self._state is SweepState.CANCELLED:
+            self._put_back(live, record)
+            return
+        if infrastructure:
             if record.attempts <= self.options.max_retries:
                 self._retry(live, record)
                 return
@@ -315,9 +317,15 @@ class Driver:
             self.paths.trial(number).result,
             {"record": record.to_json(), "end": dataclasses.asdict(end)},
         )
-        if end.cause is EndCause.CANCELLED and infrastructure:
-            self.study.enqueue(self._own_knobs(live), by=live.record.proposer)
         self._tell(record)
+
+    def _put_back(self, live: Live, record: TrialRecord) -> None:
+        """A trial that the user cancelled has no result: it waits for the next launch."""
+        reason = f"{record.reason}: runs again when the study is resumed"
+        self._note(
+            live, dataclasses.replace(record, outcome=State.QUEUED, failure=None, reason=reason)
+        )
+        self._ledger.took_slot.discard(record.number)
 
     def _retry(self, live: Live, record: TrialRecord) -> None:
         """Try again what was not the trial's fault; the log of the failed attempt stays."""
@@ -355,10 +363,12 @@ class Driver:
         if request is Request.DRAIN and self._state is SweepState.RUNNING:
             self._state, self._end_reason = SweepState.DRAINING, "stopped by the user"
             self.observer.message(
-                f"draining: {len(self._live)} running trials may finish, nothing more starts"
+                f"draining: {len(self._live)} running trials may finish, nothing more starts; "
+                f"Ctrl-C again, or `pgolf-sweep cancel {self.study.name}`, ends them now"
             )
         if request is Request.CANCEL and self._state is not SweepState.CANCELLED:
             self._state, self._end_reason = SweepState.CANCELLED, CANCELLED
+            self.observer.message(f"ending {len(self._live)} running trials")
             for number in self._live:
                 self.launcher.cancel(str(number), CANCELLED)
 
@@ -374,22 +384,6 @@ class Driver:
         if self._state is SweepState.DRAINING:
             self._state = SweepState.STOPPED
         return True
-
-    def _set_aside_queue(self) -> None:
-        """Proposals that never started are told as failed and enqueued for the next launch."""
-        waiting = [*self._queue, *(twin for twins in self._twins.values() for twin in twins)]
-        self._queue.clear()
-        self._twins.clear()
-        for live in waiting:
-            outcome = Failed(kind=FailureKind.INFRASTRUCTURE, reason=self._end_reason)
-            self.study.enqueue(self._own_knobs(live), by=live.record.proposer)
-            cap_bytes = self.session.rules.artifact_cap_bytes
-            self._tell(live.record.ended(outcome, None, cap_bytes=cap_bytes))
-
-    def _own_knobs(self, live: Live) -> dict[str, bool | int | float | str]:
-        """The knobs of the sweep file, without the implied ones."""
-        names = self.session.spec.space.parameters
-        return {name: value for name, value in live.record.knobs.items() if name in names}
 
     # -- accounts -------------------------------------------------------------------------------
 

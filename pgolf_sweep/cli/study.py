@@ -193,7 +193,7 @@ def cancel(
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the end.", min=0)] = 60.0,
     runs: RunsOption = DEFAULT_RUNS,
 ) -> None:
-    """End a running sweep and its trials now; `launch` proposes the ended ones again.
+    """End a running sweep and its trials now; `launch` runs the ended ones again.
 
     Example: pgolf-sweep cancel demo
     """
