@@ -40,7 +40,11 @@ def launch(
     ] = None,
     storage: Annotated[
         str | None,
-        typer.Option(help="Optuna storage URL that shares the study; else a file of its own."),
+        typer.Option(
+            envvar="PGOLF_STORAGE",
+            help="Optuna storage URL that shares the study; else a file of its own. Its password "
+            "is not kept: for the other commands, set the variable.",
+        ),
     ] = None,
     wandb: Annotated[
         str | None, typer.Option(help="online, offline or disabled; else what the key allows.")
@@ -75,9 +79,10 @@ def launch(
     from pgolf_sweep.session import open_session
     from pgolf_sweep.track.make import shutdown
     from pgolf_sweep.track.mode import resolve_mode
-    from pgolf_sweep.trialdir import StudyPaths
+    from pgolf_sweep.trialdir import StudyPaths, write_text
 
-    session = open_session(sweep, data_root=data_root, name=name, need_data=address is None)
+    # Here, too, where the trials run elsewhere: validation data and tokenizer identify a study.
+    session = open_session(sweep, data_root=data_root, name=name)
     mode = resolve_mode(wandb, os.environ)
     paths = StudyPaths(runs.resolve() / session.spec.name)
     with ExitStack() as stack:
@@ -86,12 +91,14 @@ def launch(
         log_to_file(paths)
         from pgolf_sweep.search.study import open_study, without_password
 
-        if storage is not None:
-            paths.storage_url.write_text(without_password(storage) + "\n")
         study = open_study(session.spec, paths, storage=storage, write=True)
-        check_identity(session, study)
-        if not resumed:
+        if storage is not None:
+            # Not before it has proved to be one: later commands take it from here.
+            write_text(paths.storage_url, without_password(storage) + "\n")
+        if study.attribute("identity") is None:
+            # Not by the folder's age: a launch that fails early leaves a folder, too.
             enqueue_warm_start(session, study)
+        check_identity(session, study)
         say(headline(session, paths, resumed=resumed))
         if mode.note:
             say(mode.note)

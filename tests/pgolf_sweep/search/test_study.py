@@ -120,3 +120,24 @@ def test_password_is_left_out():
     url = "postgresql://me:secret@db.example:5432/sweeps"
     assert "secret" not in without_password(url)
     assert "me" in without_password(url)
+
+
+def test_any_optuna_storage_holds_the_study(make_bench, tmp_path):
+    bench = make_bench()
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    bench.paths.root.mkdir(parents=True)
+    study = open_study(bench.session.spec, bench.paths, storage=url, write=True)
+    row = told(study)
+    bench.paths.storage_url.write_text(url + "\n")
+    reader = open_study(bench.session.spec, bench.paths)
+    assert reader.records() == [row]
+    assert not bench.paths.journal.exists()
+
+
+def test_unreachable_storage_is_named_without_its_password(make_bench):
+    bench = make_bench()
+    url = "postgresql://me:secret@127.0.0.1:1/none"
+    with pytest.raises(InfraError) as caught:
+        open_study(bench.session.spec, bench.paths, storage=url, write=True)
+    assert "secret" not in str(caught.value)
+    assert "127.0.0.1" in str(caught.value)

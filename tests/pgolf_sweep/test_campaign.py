@@ -1,0 +1,114 @@
+"""What a launch continues, and what it refuses to mix."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from pgolf_sweep.campaign import changes, check_identity, enqueue_warm_start, prepare_folder
+from pgolf_sweep.errors import InputError
+from pgolf_sweep.script.program import from_files
+from pgolf_sweep.session import stored_program
+from pgolf_sweep.trialdir import read_json
+
+
+def with_text(bench, **replacements):
+    text = bench.session.spec.text
+    for old, new in replacements.items():
+        text = text.replace(old, new)
+    return dataclasses.replace(
+        bench.session, spec=dataclasses.replace(bench.session.spec, text=text)
+    )
+
+
+def prepare(bench, session=None):
+    sweep = bench.folder / "study.yaml"
+    return prepare_folder(
+        session or bench.session, bench.paths, sweep=sweep, data_root=bench.folder / "data"
+    )
+
+
+def test_first_launch_makes_the_folder_and_the_second_continues(make_bench):
+    bench = make_bench()
+    assert prepare(bench) is False
+    created_at = read_json(bench.paths.origin)["created_at"]
+    assert prepare(bench) is True
+    assert read_json(bench.paths.origin)["created_at"] == created_at
+    assert bench.paths.sweep.read_text() == bench.session.spec.text
+    assert stored_program(bench.paths).sha256 == bench.session.program.sha256
+
+
+def test_larger_run_cap_continues_the_study(make_bench):
+    bench = make_bench()
+    prepare(bench)
+    longer = with_text(bench, **{"run_cap: 12": "run_cap: 99"})
+    assert prepare(bench, longer) is True
+    assert "run_cap: 99" in bench.paths.sweep.read_text()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("max: 256", "max: 512", "parameters"),
+        ("method: tpe", "method: random", "method"),
+        ("seed: 3", "seed: 4", "pgolf.seed"),
+    ],
+)
+def test_changed_search_is_refused_by_its_key(make_bench, old, new, key):
+    bench = make_bench()
+    prepare(bench)
+    with pytest.raises(InputError) as caught:
+        prepare(bench, with_text(bench, **{old: new}))
+    assert key in (caught.value.got or "")
+    assert "--name" in (caught.value.next_step or "")
+    assert bench.paths.sweep.read_text() == bench.session.spec.text
+
+
+def test_changed_program_is_refused(make_bench):
+    bench = make_bench()
+    prepare(bench)
+    files = {"train_gpt.py": bench.session.program.files["train_gpt.py"] + b"# better\n"}
+    other = from_files("train_gpt.py", files, builtin=False)
+    with pytest.raises(InputError, match="another version of its program"):
+        prepare(bench, dataclasses.replace(bench.session, program=other))
+
+
+def test_program_edited_inside_the_study_is_noticed(make_bench):
+    bench = make_bench()
+    prepare(bench)
+    script = bench.paths.program / "train_gpt.py"
+    script.write_bytes(script.read_bytes() + b"# sneaky\n")
+    with pytest.raises(InputError, match="changed after its launch"):
+        stored_program(bench.paths)
+
+
+def test_other_cap_does_not_share_a_study(make_bench):
+    bench = make_bench()
+    study = bench.study()
+    check_identity(bench.session, study)
+    check_identity(bench.session, bench.study())
+    rules = dataclasses.replace(bench.session.rules, artifact_cap_bytes=1)
+    with pytest.raises(InputError, match="other rules"):
+        check_identity(dataclasses.replace(bench.session, rules=rules), bench.study())
+
+
+def test_warm_start_is_proposed_first(make_bench):
+    bench = make_bench()
+    knobs = {"MODEL_DIM": 160, "MATRIX_LR": 0.03}
+    block = dataclasses.replace(bench.session.spec.pgolf, warm_start=(knobs,))
+    session = dataclasses.replace(
+        bench.session, spec=dataclasses.replace(bench.session.spec, pgolf=block)
+    )
+    study = bench.study()
+    enqueue_warm_start(session, study)
+    proposal = study.ask()
+    assert proposal.knobs.items() >= knobs.items()
+    assert proposal.proposer == "warm_start"
+
+
+def test_comments_and_order_are_no_change():
+    assert changes("a: 1\nb: 2\n", "# why\nb: 2\na: 1\n") == set()
+    assert changes("pgolf: {seed: 1}", "pgolf: {seed: 1, budget: {gpu_hours: 2}}") == {
+        "pgolf.budget"
+    }
