@@ -74,6 +74,9 @@ class BytesPerWidthGate:
             model_bytes=interval,
         )
 
+    def learn_time(self, knobs: Mapping[str, Any], **seconds: float | None) -> None:
+        pass
+
     def learn(self, knobs: Mapping[str, Any], model_bytes: int) -> None:
         self.learnt.append((int(knobs["MODEL_DIM"]), model_bytes))
 

@@ -1,0 +1,133 @@
+"""Every command has help, an example and a place in the documentation, and the other way round."""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from pgolf_sweep.cli import app
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+HEAVY = ("torch", "ray", "wandb", "optuna", "pandas", "scipy", "sentencepiece")
+
+# Counted in a process of its own, since this one has loaded everything by now.
+LOADED = (
+    "import json, sys\n"
+    "from pgolf_sweep.cli import app\n"
+    "app(sys.argv[1:], standalone_mode=False)\n"
+    f"print('LOADED', json.dumps([n for n in {HEAVY!r} if n in sys.modules]))\n"
+)
+
+
+def commands() -> dict[str, Any]:
+    """Every command by the words that one types, groups opened."""
+
+    def below(command: Any, words: tuple[str, ...]) -> dict[str, Any]:
+        inner = getattr(command, "commands", None)
+        if inner is None:
+            return {" ".join(words): command}
+        found: dict[str, Any] = {}
+        for name, child in inner.items():
+            found |= below(child, (*words, name))
+        return found
+
+    return below(typer.main.get_command(app), ())
+
+
+COMMANDS = commands()
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_a_command_has_help_with_an_example_of_itself(words: str) -> None:
+    text = COMMANDS[words].help or ""
+    assert text.splitlines()[0].strip()
+    examples = re.findall(r"^\s*Example: pgolf-sweep (.+)$", text, re.MULTILINE)
+    assert examples
+    for example in examples:
+        assert example.startswith(words)
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_every_option_of_a_command_has_help(words: str) -> None:
+    for parameter in COMMANDS[words].params:
+        assert getattr(parameter, "help", None), f"{words}: {parameter.name}"
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_a_command_is_named_in_the_documentation(words: str) -> None:
+    text = "\n".join(path.read_text() for path in DOCUMENTS)
+    first = words.split(maxsplit=1)[0]
+    assert re.search(rf"pgolf-sweep {first}\b|`{first}\b", text), f"{words} is documented nowhere"
+
+
+def typed_in(path: Path) -> list[str]:
+    """What follows ``pgolf-sweep`` in a document, on lines that one would type."""
+    text = path.read_text()
+    blocks = re.findall(r"```(?:sh|bash|console)\n(.*?)```", text, re.DOTALL)
+    spans = re.findall(r"`pgolf-sweep ([^`\n]+)`", text)
+    lines = [line for block in blocks for line in block.splitlines()]
+    typed = [line.partition("pgolf-sweep ")[2] for line in lines]
+    return spans + [words for words in typed if words]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_commands_and_options_in_the_documentation_exist(path: Path) -> None:
+    for line in typed_in(path):
+        words = line.partition("#")[0].split()
+        if words[0].startswith("-"):
+            continue
+        known = [name for name in COMMANDS if name.split() == words[: len(name.split())]]
+        assert known, f"{path.name}: pgolf-sweep {line}"
+        options = {text for p in COMMANDS[known[0]].params for text in (*p.opts, *p.secondary_opts)}
+        for word in words:
+            if word.startswith("--"):
+                name = word.split("=")[0].rstrip(",.;:)")
+                assert name in options | {"--help"}, f"{path.name}: pgolf-sweep {line}"
+
+
+def test_files_that_the_readme_names_exist() -> None:
+    text = (ROOT / "README.md").read_text()
+    links = re.findall(r"\]\(((?!https?:)[^)#]+)", text)
+    sweeps = set(re.findall(r"\bsweeps/\w+\.yaml", text)) - {"sweeps/mine.yaml"}
+    for name in [*links, *sweeps]:
+        assert (ROOT / name).exists(), name
+
+
+def test_targets_of_make_in_the_readme_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for target in re.findall(r"^make ([a-z]+)", (ROOT / "README.md").read_text(), re.MULTILINE):
+        assert target in targets
+
+
+def user_seconds(words: list[str]) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    subprocess.run(
+        [sys.executable, "-m", "pgolf_sweep", *words, "--help"], check=True, capture_output=True
+    )
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+
+
+def test_help_answers_in_half_a_second_of_processor_time() -> None:
+    """Best of three, since other tests may share the machine."""
+    assert min(user_seconds([]) for _ in range(3)) < 0.5
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_help_of_a_command_loads_nothing_heavy(words: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, *words.split(), "--help"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert f"Usage: pgolf-sweep {words}" in done.stdout or f"{words} [OPTIONS]" in done.stdout
+    assert json.loads(done.stdout.rpartition("LOADED ")[2]) == []
