@@ -192,6 +192,11 @@ class InlineLauncher:
         self._planned.clear()
 
 
+def without_slots() -> InlineLauncher:
+    """A launcher for a study that has nothing left to run: no cluster needs to start."""
+    return InlineLauncher(0, lambda _job: (), SimulatedClock())
+
+
 class _Run:
     """A run that is going on; compared by nothing, since the heap's counter decides before."""
 

@@ -15,6 +15,7 @@ import dataclasses
 import itertools
 import logging
 import os
+import socket
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -93,6 +94,7 @@ class RayLauncher:
         self._run_ids = itertools.count()
         self._closed = False
         self._owns = cluster.join(address, resources, slots)
+        self._local = self._owns and address is None
         try:
             self._watch = cluster.NodeWatch()
             self._require_room()
@@ -232,6 +234,13 @@ class RayLauncher:
             return
         self._synced_at = now
         nodes = {node.id: node for node in self._watch.nodes}
+        if self._local and not nodes:
+            # A cluster may get nodes again; a machine's own Ray never comes back.
+            raise InfraError(
+                "the Ray of this machine has died",
+                where=socket.gethostname(),
+                next_step="free memory if the kernel killed it, then run the same command again",
+            )
         for slot in [slot for slot in self._slots if slot.node.id not in nodes]:
             self._lose(slot, f"node {slot.node.name} is gone")
         have = Counter(slot.node.id for slot in self._slots)

@@ -21,6 +21,7 @@ from pgolf_sweep.launch.boundedlog import BoundedLog
 from pgolf_sweep.launch.process import exit_code
 from pgolf_sweep.launch.tracking import TrackerFeed
 from pgolf_sweep.script.log import LogParser
+from pgolf_sweep.script.requirements import lacking
 from pgolf_sweep.trial import EndCause, RunEnd
 from pgolf_sweep.trialdir import TrialPaths
 
@@ -212,6 +213,7 @@ class Run:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         self._log = BoundedLog(self._folder / "log", spec.limits.log_bytes)
+        self._check_requirements()
         argv, env = command(spec), environment(spec, os.environ)
         self._guard.start(argv, cwd=work, env=env, seconds=spec.limits.total_seconds)
         if self._stopped is not None:
@@ -220,6 +222,15 @@ class Run:
         if tracking is not None and tracking.mode != "disabled":
             self.feed = TrackerFeed(tracking, self._folder / "track")
         return work
+
+    def _check_requirements(self) -> None:
+        """Refuse the run where a package is missing; say it where only its version differs."""
+        lacks = lacking(self.order.files, self.order.spec.program_name)
+        missing = [lack.sentence for lack in lacks if lack.installed is None]
+        for lack in lacks:
+            self._take(f"pgolf-sweep: {lack.sentence}\n".encode())
+        if missing:
+            raise OSError("; ".join(missing))
 
     def _follow(self) -> None:
         """Read until nothing of the script is left."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.control import live_driver
 from pgolf_sweep.record import State, TrialRecord, counts, ranked
+from pgolf_sweep.report.noops import no_op_knobs
 from pgolf_sweep.spec import load_spec
 from pgolf_sweep.trialdir import StudyPaths, read_json
 
@@ -69,6 +70,7 @@ class Status:
             "slots": self.last.get("slots", 0),
             "reason": self.last.get("reason", ""),
             "driver": self.driver,
+            "no_op_knobs": [dataclasses.asdict(found) for found in no_op_knobs(self.records)],
             "running": [
                 {"number": r.number, "node": r.node, "knobs": dict(r.knobs)}
                 for r in self.records

@@ -33,6 +33,7 @@ BLOCK_BYTES = 1 << 20
 LONGEST_LINE_CHARS = 4000
 """No dialect's line is longer; of a longer one (packed source, a dumped tensor) nothing is read."""
 MOST_UNREAD_FINALS = 20
+MOST_SHAPES = 4096
 MOST_FINALS = 200
 """Bounds what a log that prints labels without end can make us hold."""
 
@@ -60,6 +61,7 @@ _TELLING = re.compile(
 """Every line that a dialect reads contains one of these, or begins source code, or is a step's."""
 _STEPPING = re.compile("loss[:=]|fitness:| t:")
 """Every line of a training step contains one of these, or a validation's score."""
+_NO_DIGITS = str.maketrans("", "", "0123456789")
 _CODE_STARTS = ("import ", "from ", "def ", "class ", '"""', "'''", "#!")
 _QUOTED = ('"', "'", "#", "|", "`", "{", "}", 'f"', "f'")
 """What comments, strings and tables begin with: quoted, not reported."""
@@ -100,6 +102,8 @@ class LogParser:
     def __init__(self) -> None:
         self._run = _Run()
         self._before_code: _Run | None = None
+        self._idle: dict[str, bool] = {}
+        """Whether lines of a shape say nothing."""
 
     def feed(self, line: str) -> StepReport | None:
         """Take one line (with or without its newline), and report it if it shows progress.
@@ -107,9 +111,10 @@ class LogParser:
         A line that a progress bar has rewritten with carriage returns counts as several.
         """
         if "\r" in line:
-            reports = [self._feed(part) for part in line.split("\r")]
+            parts = (part for part in line.split("\r") if not self._says_nothing(part))
+            reports = [self._feed(part) for part in parts]
             return next((report for report in reversed(reports) if report is not None), None)
-        return self._feed(line)
+        return None if self._says_nothing(line) else self._feed(line)
 
     def feed_cut(self, line: str) -> StepReport | None:
         """`feed` for a last line without a newline: a number at its end may be incomplete."""
@@ -153,6 +158,22 @@ class LogParser:
                 if not any(abs(value - other) < 5e-5 for other in known)
             ),
         )
+
+    def _says_nothing(self, line: str) -> bool:
+        """Whether no line that differs from this one in its digits alone can tell anything.
+
+        A script that floods its output repeats few shapes of lines; looking one up costs a tenth
+        of searching for patterns.
+        """
+        if len(line) > LONGEST_LINE_CHARS:
+            return False
+        shape = line.translate(_NO_DIGITS)
+        idle = self._idle.get(shape)
+        if idle is None:
+            if len(self._idle) >= MOST_SHAPES:
+                self._idle.clear()
+            idle = self._idle[shape] = _shape_of_text(line) is _Shape.IDLE
+        return idle
 
     def _feed(self, line: str, *, complete: bool = True) -> StepReport | None:
         """`feed` for a line without carriage returns; an incomplete one was cut off by its end."""
@@ -365,8 +386,6 @@ class _TellingLines:
     a microsecond a line; a pattern search takes ten times that.
     """
 
-    MOST_SHAPES = 4096
-
     def __init__(self) -> None:
         self._shapes: dict[bytes, _Shape] = {}
 
@@ -398,7 +417,7 @@ class _TellingLines:
 
     def _learn(self, shape: bytes, line: bytes) -> _Shape:
         kind = _shape_of(line)
-        if len(self._shapes) >= self.MOST_SHAPES:
+        if len(self._shapes) >= MOST_SHAPES:
             self._shapes.clear()
         self._shapes[shape[:LONGEST_LINE_CHARS]] = kind
         return kind
@@ -407,7 +426,10 @@ class _TellingLines:
 def _shape_of(line: bytes) -> _Shape:
     if len(line) > 4 * LONGEST_LINE_CHARS:
         return _Shape.IDLE
-    text = line.decode(errors="replace")
+    return _shape_of_text(line.decode(errors="replace"))
+
+
+def _shape_of_text(text: str) -> _Shape:
     if text.startswith(_CODE_STARTS):
         return _Shape.TELLING
     telling = _TELLING.search(text) is not None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pgolf_sweep.errors import InputError
 from pgolf_sweep.script.knobs import Knob, read_knobs
+from pgolf_sweep.script.requirements import FILE as REQUIREMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -83,6 +84,9 @@ def load_program(program: str, *, base: Path, extra_files: Sequence[str] = ()) -
             expected=f"{BUILTIN!r} or the path of a script, relative to {base}",
         )
     files = {path.name: path.read_bytes()}
+    requirements = path.with_name(REQUIREMENTS)
+    if requirements.is_file():
+        files[REQUIREMENTS] = requirements.read_bytes()  # checked on the node that runs a trial
     for pattern in extra_files:
         matches = sorted(p for p in path.parent.glob(pattern) if p.is_file())
         if not matches:
@@ -103,6 +107,8 @@ def from_files(name: str, files: Mapping[str, bytes], *, builtin: bool) -> Progr
         knobs = read_knobs(source)
     except SyntaxError as error:
         raise InputError(
-            f"{name} is not valid Python: {error.msg}", where=f"{name}:{error.lineno}"
+            f"{name} is not valid Python: {error.msg}",
+            where=f"{name}:{error.lineno}",
+            expected="a script that this Python can run",
         ) from error
     return Program(name=name, files=dict(files), knobs=knobs, builtin=builtin)

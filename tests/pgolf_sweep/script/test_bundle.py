@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pgolf_sweep.script.bundle import bundle, join
+from pgolf_sweep.script.pack import pack
 
 EXACT = re.compile(r"_roundtrip_exact (.*)")
 
@@ -101,14 +102,15 @@ def write_tiny_data(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_bundle_and_package_write_identical_artifacts_and_scores(tmp_path):
+def test_bundle_package_and_packed_bundle_write_identical_artifacts_and_scores(tmp_path):
     env = write_tiny_data(tmp_path)
     results = []
-    for name in ("bundle", "package"):
+    scripts = {"bundle": bundle(), "packed": pack(bundle()).script}
+    for name in ("bundle", "package", "packed"):
         folder = tmp_path / name
         folder.mkdir()
-        if name == "bundle":
-            (folder / "train_gpt.py").write_bytes(bundle())
+        if name in scripts:
+            (folder / "train_gpt.py").write_bytes(scripts[name])
             command, extra = ["train_gpt.py"], {}
         else:
             command = ["-m", "trainer.train"]
@@ -125,6 +127,6 @@ def test_bundle_and_package_write_identical_artifacts_and_scores(tmp_path):
         assert done.returncode == 0, done.stderr
         artifact = (folder / "final_model.int5.ptz").read_bytes()
         results.append((artifact, EXACT.search(done.stdout)[1]))
-        if name == "bundle":
-            assert f"Code size: {len(bundle())} bytes" in done.stdout
-    assert results[0] == results[1]
+        if name in scripts:
+            assert f"Code size: {len(scripts[name])} bytes" in done.stdout
+    assert results[0] == results[1] == results[2]

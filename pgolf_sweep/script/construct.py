@@ -1,0 +1,259 @@
+"""A script's model, built on the meta device by the script's own constructor call.
+
+Runs inside the probe's helper process, on a module that was imported there.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pgolf_sweep.script.slicing import (
+    CallSite,
+    attributes_of,
+    call_sites,
+    class_attributes,
+    evaluate,
+    knobs_outside,
+    loaded,
+    parameters_of,
+    run_needed,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+SETTINGS_NAMES = ("Hyperparameters", "Hyperparams", "HParams", "Config", "Args", "Settings")
+SETTINGS_ARGUMENTS = frozenset(
+    {"args", "h", "hp", "hps", "hparams", "cfg", "config", "hyperparameters", "a"}
+)
+MODEL_NAMES = ("GPT", "Model", "LM", "Net")
+REFUSALS = ("ValueError", "AssertionError")
+EVALUATION = ("eval", "hessian", "ttt", "val_", "teacher", "dummy", "test")
+"""In the name that a model is assigned to, or in its function: a second copy of the model."""
+GIVEN: dict[str, Any] = {
+    "rank": 0, "local_rank": 0, "world_size": 1, "distributed": False, "grad_accum_steps": 8,
+    "master_process": True, "is_main_process": True, "code": "",
+}  # fmt: skip
+"""What a script learns from its launcher; the same in every probe."""
+
+
+class ProbeError(Exception):
+    """The script cannot be probed; the text says why, for people."""
+
+
+@dataclass(slots=True)
+class Settings:
+    """The script's hyperparameters, and which of them were read.
+
+    Attributes:
+        name: Name of their class, or an empty string if the script has none.
+        kind: The class, made to note what is read of it.
+        seen: Attributes that were read.
+    """
+
+    name: str
+    kind: Any
+    value: Any
+    seen: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Built:
+    """A model and how it came to be.
+
+    Attributes:
+        model: The module, its tensors on the meta device.
+        how: The call's source, with its line.
+        notes: What did not go as in the script.
+        namespace: The names that the constructor's call was evaluated in.
+    """
+
+    model: Any
+    how: str
+    notes: list[str]
+    namespace: dict[str, Any]
+
+
+def read_settings(namespace: dict[str, Any], tree: ast.Module, knobs: Iterable[str]) -> Settings:
+    """Make the script's hyperparameters from the environment of this process."""
+    names = set(knobs)
+    counts: dict[str, int] = {}
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and isinstance(namespace.get(node.name), type):
+            count = sum(isinstance(c, ast.Constant) and c.value in names for c in _constants(node))
+            counts[node.name] = count + (node.name in SETTINGS_NAMES)
+    name = max(counts, key=lambda key: counts[key], default="")
+    if not name or not counts[name]:
+        return Settings(name="", kind=None, value=None)
+    seen: set[str] = set()
+    recorded = _recorded(namespace[name], seen)
+    namespace[name] = recorded
+    try:
+        value = recorded()
+    except TypeError:
+        value = recorded  # a class that is only a bag of attributes, or needs arguments
+    seen.clear()
+    return Settings(name=name, kind=recorded, value=value, seen=seen)
+
+
+def _constants(node: ast.AST) -> list[ast.Constant]:
+    return [c for c in ast.walk(node) if isinstance(c, ast.Constant) and isinstance(c.value, str)]
+
+
+def _recorded(kind: type, seen: set[str]) -> type:
+    """A subclass whose instances note which attributes are read."""
+
+    def __getattribute__(self: Any, name: str) -> Any:  # noqa: N807 - it becomes that
+        if not (name.startswith("__") and name != "__dict__"):
+            seen.add(name)
+        return kind.__getattribute__(self, name)  # type: ignore[call-arg]
+
+    try:
+        made = type(kind.__name__, (kind,), {"__getattribute__": __getattribute__})
+    except TypeError:
+        seen.add("__dict__")  # a class that cannot be derived from: anything may be read
+        return kind
+    made.__module__ = kind.__module__
+    return made
+
+
+def relevant_knobs(settings: Settings, tree: ast.Module, knobs: Iterable[str]) -> set[str]:
+    """Knobs that what was built so far depends on; all others may change without a new probe."""
+    names = set(knobs)
+    if not settings.name or "__dict__" in settings.seen:
+        return names
+    attributes = class_attributes(tree, settings.name, names)
+    read = settings.seen | attributes_of(tree, settings.name)
+    inside = set().union(*(attributes.get(one, set()) for one in read)) if read else set()
+    return inside | (knobs_outside(tree, settings.name, names) & names)
+
+
+def build_model(namespace: dict[str, Any], tree: ast.Module, settings: Settings) -> Built:
+    """The script's model on the meta device.
+
+    Raises:
+        ProbeError: No call of a model class could be repeated; says what was tried.
+    """
+    import torch  # noqa: PLC0415
+
+    own = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+    kinds = {
+        name: namespace[name]
+        for name in own
+        if isinstance(namespace.get(name), type) and issubclass(namespace[name], torch.nn.Module)
+    }
+    if not kinds:
+        raise ProbeError("it defines no torch module, so no model to count")
+    sites = [site for site in call_sites(tree, kinds) if not _in_module(site, kinds)]
+    sites.sort(key=_rank)
+    tried: list[str] = []
+    for site in sites[:4]:
+        built = _repeat(site, namespace, settings, tried)
+        if built is not None and any(True for _ in built.model.parameters()):
+            return built
+        if tried and tried[-1].startswith(REFUSALS):
+            break  # the script's own words: no other way of building it would be the trial's
+    else:
+        roots = _roots(tree, kinds)
+        for name in sorted(roots, key=lambda one: (not one.startswith(MODEL_NAMES), one))[:3]:
+            built = _by_name(name, kinds[name], namespace, settings, tried)
+            if built is not None and any(True for _ in built.model.parameters()):
+                return built
+    raise ProbeError("its model cannot be built: " + "; ".join(tried or ["no call of it found"]))
+
+
+def _in_module(site: CallSite, kinds: Mapping[str, Any]) -> bool:
+    """Whether a call is one part of a model making another."""
+    return site.owner is not None and site.owner.name in kinds
+
+
+def _rank(site: CallSite) -> tuple[bool, bool, bool, int]:
+    where = f"{site.target} {site.function.name if site.function else ''}".lower()
+    return (
+        any(word in where for word in EVALUATION),
+        not site.callee.startswith(MODEL_NAMES) and not site.callee.endswith(MODEL_NAMES),
+        not site.target.endswith("model"),
+        site.call.lineno,
+    )
+
+
+def _roots(tree: ast.Module, kinds: Mapping[str, Any]) -> list[str]:
+    """Module classes that no other module class makes."""
+    inner = {site.callee for site in call_sites(tree, kinds) if _in_module(site, kinds)}
+    return [name for name in kinds if name not in inner]
+
+
+def scope_of(
+    site: CallSite, namespace: dict[str, Any], settings: Settings, given: Mapping[str, Any]
+) -> tuple[dict[str, Any], set[str]]:
+    """Names for the inside of a call's function, and which of them are taken as given."""
+    import torch  # noqa: PLC0415
+
+    scope = {**namespace}
+    known: set[str] = set()
+    for name, annotation in parameters_of(site).items():
+        if name in given:
+            continue
+        typed = annotation is not None and settings.name in loaded(annotation)
+        if settings.value is not None and (typed or name.lower() in SETTINGS_ARGUMENTS):
+            scope[name] = settings.value
+        elif settings.value is not None and hasattr(settings.value, name):
+            scope[name] = getattr(settings.value, name)
+        else:
+            continue
+        known.add(name)
+    scope |= {"device": torch.device("meta"), **GIVEN, **given}
+    known |= {"device", *GIVEN, *given}
+    return scope, known
+
+
+def _repeat(
+    site: CallSite, namespace: dict[str, Any], settings: Settings, tried: list[str]
+) -> Built | None:
+    how = f"line {site.call.lineno}: {ast.unparse(site.call)}"[:300]
+    scope, known = scope_of(site, namespace, settings, {})
+    notes = run_needed(site, scope, known, loaded(site.call) - {site.callee})
+    model = _on_meta(lambda: evaluate(site.call, scope), tried, how)
+    return None if model is None else Built(model=model, how=how, notes=notes, namespace=scope)
+
+
+def _by_name(
+    name: str, kind: Any, namespace: dict[str, Any], settings: Settings, tried: list[str]
+) -> Built | None:
+    """Build a model from hyperparameters of the same names as its constructor's arguments."""
+    values: dict[str, Any] = {}
+    for argument in inspect.signature(kind).parameters.values():
+        if argument.name.lower() in SETTINGS_ARGUMENTS:
+            values[argument.name] = settings.value
+        elif settings.value is not None and hasattr(settings.value, argument.name):
+            values[argument.name] = getattr(settings.value, argument.name)
+        elif argument.default is inspect.Parameter.empty and argument.kind not in {
+            inspect.Parameter.VAR_POSITIONAL,
+            inspect.Parameter.VAR_KEYWORD,
+        }:
+            tried.append(f"{name}: no hyperparameter gives its argument {argument.name}")
+            return None
+    how = f"{name}({', '.join(values)}) by the names of its arguments"
+    model = _on_meta(lambda: kind(**values), tried, how)
+    notes = ["the constructor's arguments were matched by name"]
+    return None if model is None else Built(model=model, how=how, notes=notes, namespace=namespace)
+
+
+def _on_meta(make: Any, tried: list[str], how: str) -> Any:
+    """The model on the meta device; on the CPU if its constructor computes with values."""
+    import torch  # noqa: PLC0415
+
+    for device in ("meta", "cpu"):
+        try:
+            with torch.device(device), torch.no_grad():
+                model = make()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever others' code raises
+            if device == "cpu":
+                where = how.partition("(")[0]
+                tried.append(f"{type(error).__name__}: {error} ({where})"[:400])
+        else:
+            return model if isinstance(model, torch.nn.Module) else None
+    return None

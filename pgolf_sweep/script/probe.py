@@ -1,0 +1,346 @@
+"""The size of somebody else's model without running their script.
+
+A `Prober` keeps one helper process with torch loaded (`pgolf_sweep.script.probehelper`). Each probe
+is a fork of it: the script is imported there, its model built on the meta device, and random
+weights pushed through its quantizer. What was found is kept by script and by the knobs that it
+depends on, so that a configuration that differs only in others costs microseconds.
+
+This keeps accidents in, not attacks: a script that a sweep runs anyway is trusted to that extent.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import re
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import weakref
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pgolf_sweep.script.unpack import unpack
+from pgolf_sweep.trial import knob_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pgolf_sweep.script.program import Program
+    from pgolf_sweep.trial import KnobValue
+
+PROBE_SECONDS = 60.0
+START_SECONDS = 120.0
+"""For the helper to load torch, on a machine that is busy."""
+MOST_KNOWN = 16
+"""Probes whose measured classes are offered to the next."""
+REPORT_BYTES = 1 << 16
+_REFUSAL = re.compile(r"(?:ValueError|AssertionError):")
+KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbedTensor:
+    """One parameter of the model.
+
+    Attributes:
+        dtype: As torch names it, for example ``float32``.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def params(self) -> int:
+        """Numbers in it."""
+        count = 1
+        for side in self.shape:
+            count *= side
+        return count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizedClass:
+    """What the script's quantizer makes of tensors of one shape and role.
+
+    Attributes:
+        name: A member's name, digits of layers as ``*``.
+        shape: Shape of each member.
+        count: Members.
+        kept: Stored as floating-point numbers.
+        levels: Distinct integers seen at the widest sigma; 0 when kept.
+        bytes_by_sigma: What the quantizer stores for one member, in bytes, by the standard
+            deviation of its weights: after zlib, zstd or lzma, else as entropy.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    count: int
+    kept: bool
+    levels: int
+    bytes_by_sigma: Mapping[float, float]
+
+    @property
+    def params(self) -> int:
+        """Numbers in all members."""
+        count = self.count
+        for side in self.shape:
+            count *= side
+        return count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probed:
+    """What a probe found.
+
+    Attributes:
+        model_params: Parameters of the model.
+        tensors: The same, by tensor.
+        classes: What the quantizer does; empty when it was not recognised.
+        quantizer: Its name in the script, or an empty string.
+        codec: ``zlib``, ``lzma``, ``zstd``, ``brotli``, or an empty string.
+        how: The constructor's call that was repeated.
+        notes: What did not go as in the script; empty for a clean probe.
+        incomplete: Parts of the model come from packages that are not here: the count is too low.
+        relevant: Knobs that the result depends on.
+        seconds: What the probe took.
+    """
+
+    model_params: int
+    tensors: tuple[ProbedTensor, ...]
+    classes: tuple[QuantizedClass, ...] = ()
+    quantizer: str = ""
+    codec: str = ""
+    how: str = ""
+    notes: tuple[str, ...] = ()
+    stand_ins: tuple[str, ...] = ()
+    incomplete: bool = False
+    relevant: frozenset[str] = frozenset()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unprobed:
+    """Why a script could not be probed, in one sentence.
+
+    Attributes:
+        refused_by_script: The script's own constructor raised ValueError or an assertion.
+    """
+
+    reason: str
+    refused_by_script: bool = False
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class _Memory:
+    """Results of one script, by the values of the knobs that they depend on."""
+
+    results: dict[frozenset[str], dict[tuple[str, ...], Probed | Unprobed]] = field(
+        default_factory=dict
+    )
+
+    def get(self, values: Mapping[str, str]) -> Probed | Unprobed | None:
+        for names, by_value in self.results.items():
+            found = by_value.get(tuple(values.get(name, "") for name in sorted(names)))
+            if found is not None:
+                return found
+        return None
+
+    def put(
+        self, names: frozenset[str], values: Mapping[str, str], result: Probed | Unprobed
+    ) -> None:
+        key = tuple(values.get(name, "") for name in sorted(names))
+        self.results.setdefault(names, {})[key] = result
+
+
+class Prober:
+    """Probes one program; starts its helper process with the first probe.
+
+    Args:
+        program: The program; its files are laid out for the helper.
+        seconds: Time limit of one probe.
+        env: Environment beside the knobs, for example the data set's paths.
+        quantizer: Whether to measure the quantizer, or only to count parameters.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        *,
+        seconds: float = PROBE_SECONDS,
+        env: Mapping[str, str] | None = None,
+        quantizer: bool = True,
+    ) -> None:
+        self._program = program
+        self._seconds = seconds
+        self._env = dict(env or {})
+        self._quantizer = quantizer
+        self._memory = _Memory()
+        self._source = ""
+        self._known: list[dict[str, Any]] = []  # measured classes, with the knobs that decided
+        self._folder: Path | None = None
+
+    def probe(self, knobs: Mapping[str, KnobValue]) -> Probed | Unprobed:
+        """What a configuration's model and quantizer are; never raises for what the script does.
+
+        Args:
+            knobs: Values by name; absent ones have the script's defaults.
+        """
+        values = {name: knob_text(value) for name, value in knobs.items()}
+        known = self._memory.get(values)
+        if known is not None:
+            return known
+        started = time.perf_counter()
+        answer = _helper().ask(self._request(values))
+        result = _result(answer, time.perf_counter() - started)
+        if answer.get("classes"):
+            self._known = [
+                *self._known[-MOST_KNOWN:],
+                {
+                    "knobs": {k: values.get(k, "") for k in answer["quantizer_knobs"]},
+                    "classes": answer["classes"],
+                },
+            ]
+        everything = frozenset(self._program.knobs)
+        relevant = result.relevant if isinstance(result, Probed) else everything
+        self._memory.put(relevant, values, result)
+        return result
+
+    def _request(self, values: Mapping[str, str]) -> dict[str, Any]:
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="pgolf-probe-"))
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+            for name, content in self._program.files.items():
+                path = self._folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            script = self._folder / self._program.name
+            self._source = unpack(self._program.source, path=script)
+        kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+        return {
+            "folder": str(self._folder),
+            "name": self._program.name,
+            "source": self._source,
+            "knobs": sorted(self._program.knobs),
+            "env": kept | self._env | dict(values) | {"CUDA_VISIBLE_DEVICES": ""},
+            "seconds": self._seconds,
+            "quantizer": self._quantizer,
+            "known": self._known,
+        }
+
+
+class _Helper:
+    """The helper process, started again when it is gone."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The helper's answer, or an ``error``."""
+        for attempt in (1, 2):
+            try:
+                process = self._running()
+                assert process.stdin is not None  # noqa: S101 - started with pipes
+                process.stdin.write(json.dumps(request).encode() + b"\n")
+                process.stdin.flush()
+                return _read_answer(process, 3 * request["seconds"] + 10)
+            except (OSError, ValueError, TimeoutError) as error:
+                self.stop()
+                if attempt == 2:
+                    return {"error": f"the probe's helper process does not answer: {error}"}
+        raise AssertionError  # both attempts return
+
+    def stop(self) -> None:
+        """End the helper."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "pgolf_sweep.script.probehelper"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+            )
+            _read_answer(self._process, START_SECONDS)
+        return self._process
+
+
+def _read_answer(process: subprocess.Popen[bytes], seconds: float) -> dict[str, Any]:
+    """One line of JSON from the helper."""
+    assert process.stdout is not None  # noqa: S101 - started with pipes
+    deadline = time.monotonic() + seconds
+    data = b""
+    while not data.endswith(b"\n"):
+        ready, _, _ = select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))
+        if not ready:
+            raise TimeoutError(f"no answer within {seconds:.0f} s")
+        part = os.read(process.stdout.fileno(), REPORT_BYTES)
+        if not part:
+            raise OSError("it ended")
+        data += part
+    answer: dict[str, Any] = json.loads(data)
+    return answer
+
+
+_HELPER: list[_Helper] = []
+
+
+def _helper() -> _Helper:
+    if not _HELPER:
+        atexit.register(stop_helper)
+        _HELPER.append(_Helper())
+    return _HELPER[0]
+
+
+def stop_helper() -> None:
+    """End the helper process; the next probe starts another. It also ends with this process."""
+    while _HELPER:
+        _HELPER.pop().stop()
+
+
+def _result(answer: Mapping[str, Any], seconds: float) -> Probed | Unprobed:
+    if "model_params" not in answer:
+        reason = str(answer.get("error", "the helper gave no reason"))
+        refused = "cannot be built" in reason and bool(_REFUSAL.search(reason))
+        return Unprobed(reason=reason, refused_by_script=refused, seconds=seconds)
+    notes = list(answer["notes"])
+    if answer.get("late"):
+        notes.append("measuring its quantizer took too long and was given up")
+    return Probed(
+        model_params=answer["model_params"],
+        tensors=tuple(
+            ProbedTensor(name=name, shape=tuple(shape), dtype=dtype)
+            for name, shape, dtype in answer["tensors"]
+        ),
+        classes=tuple(
+            QuantizedClass(
+                name=one["name"],
+                shape=tuple(one["shape"]),
+                count=one["count"],
+                kept=one["kept"],
+                levels=one["levels"],
+                bytes_by_sigma={float(sigma): size for sigma, size in one["bytes"]},
+            )
+            for one in answer.get("classes", ())
+        ),
+        quantizer=answer.get("quantizer", ""),
+        codec=answer.get("codec", ""),
+        how=answer["how"],
+        notes=tuple(notes),
+        stand_ins=tuple(answer["stand_ins"]),
+        incomplete=answer["incomplete"],
+        relevant=frozenset(answer["relevant"]),
+        seconds=seconds,
+    )

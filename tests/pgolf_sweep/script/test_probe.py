@@ -1,0 +1,195 @@
+"""Somebody else's script is measured without being run; nothing that it does gets out."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pgolf_sweep.script.probe import Probed, Prober, Unprobed, stop_helper
+from pgolf_sweep.script.program import Program, from_files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TINY = Path(__file__).parents[2] / "data" / "scripts" / "tiny_gpt.py"
+LAYER = 128 * 128 + 4 * 128 * 128 + 128
+MODEL = """
+import os
+from torch import nn
+class Hyperparameters:
+    dim = int(os.environ.get("MODEL_DIM", 16))
+class GPT(nn.Module):
+    def __init__(self, dim):
+        super().__init__()
+        self.matrix = nn.Linear(dim, dim, bias=False)
+def main():
+    model = GPT(Hyperparameters.dim)
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _helper_ends() -> Iterator[None]:
+    yield
+    stop_helper()
+
+
+def program(source: str, **others: str) -> Program:
+    files = {"train_gpt.py": source} | {name.replace("_py", ".py"): t for name, t in others.items()}
+    return from_files("train_gpt.py", {n: t.encode() for n, t in files.items()}, builtin=False)
+
+
+def probed(source: str, seconds: float = 30.0, **others: str) -> Probed | Unprobed:
+    return Prober(program(source, **others), seconds=seconds).probe({})
+
+
+def reason(source: str, seconds: float = 30.0) -> str:
+    result = probed(source, seconds)
+    assert isinstance(result, Unprobed)
+    return result.reason
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Prober:
+    return Prober(program(TINY.read_text()))
+
+
+def test_parameters_are_counted_by_the_scripts_own_constructor_call(tiny: Prober) -> None:
+    result = tiny.probe({})
+    assert isinstance(result, Probed)
+    assert result.model_params == 256 * 128 + 2 * LAYER
+    assert {t.name: t.shape for t in result.tensors}["blocks.1.mlp.weight"] == (512, 128)
+    assert "GPT(args.vocab_size" in result.how
+    assert result.stand_ins == ("flash_attn_interface",)
+    assert not result.notes
+    deeper = tiny.probe({"NUM_LAYERS": 3})
+    assert isinstance(deeper, Probed)
+    assert deeper.model_params == 256 * 128 + 3 * LAYER
+
+
+def test_quantizer_and_codec_are_recognised_and_measured(tiny: Prober) -> None:
+    result = tiny.probe({})
+    assert isinstance(result, Probed)
+    assert (result.quantizer, result.codec) == ("quantize_state_dict_int6", "zlib")
+    classes = {one.name: one for one in result.classes}
+    assert classes["blocks.*.scale"].kept
+    matrix = classes["blocks.*.mlp.weight"]
+    assert matrix.count == 2
+    assert 40 < matrix.levels <= 63
+    bits = [8 * size / (512 * 128) for size in matrix.bytes_by_sigma.values()]
+    # 2.047 + log2(31 / 6) = 4.42 bits whatever sigma is, 16 bits of step for 128 weights, and what
+    # zlib adds to codes of six bits.
+    assert all(1.0 < one / (4.42 + 0.11) < 1.15 for one in bits)
+    assert max(bits) - min(bits) < 0.02
+
+
+def test_fixed_step_shows_as_one_bit_an_octave(tiny: Prober) -> None:
+    result = tiny.probe({"STEP_FLOOR": 0.05, "CLIP_SIGMAS": 0.001})
+    assert isinstance(result, Probed)
+    curve = next(c for c in result.classes if c.name == "blocks.*.mlp.weight").bytes_by_sigma
+    assert 8 * (curve[0.32] - curve[0.16]) / (512 * 128) == pytest.approx(0.9, abs=0.15)
+
+
+def test_quantizer_that_keeps_a_small_model_as_it_is_is_recognised(tiny: Prober) -> None:
+    result = tiny.probe({"MODEL_DIM": 16, "VOCAB_SIZE": 64})
+    assert isinstance(result, Probed)
+    assert all(one.kept for one in result.classes)
+    assert "keeps every tensor" in result.notes[0]
+    embedding = next(one for one in result.classes if one.name == "tok_emb.weight")
+    assert 0.8 < embedding.bytes_by_sigma[0.02] / (2 * 64 * 16) < 1
+
+
+def test_knobs_that_do_not_matter_cost_no_probe(tiny: Prober) -> None:
+    tiny.probe({})
+    started = time.perf_counter()
+    for rate in range(100):
+        assert isinstance(tiny.probe({"MATRIX_LR": rate / 1000}), Probed)
+    assert time.perf_counter() - started < 0.1
+
+
+def test_warm_probe_is_far_from_an_interpreter_start(tiny: Prober) -> None:
+    tiny.probe({})
+    started = time.perf_counter()
+    tiny.probe({"NUM_HEADS": 8})
+    assert time.perf_counter() - started < 2.0
+
+
+def test_refusal_of_the_constructor_is_told_in_its_words(tiny: Prober) -> None:
+    result = tiny.probe({"NUM_HEADS": 3})
+    assert isinstance(result, Unprobed)
+    assert result.refused_by_script
+    assert "model_dim must be divisible by num_heads" in result.reason
+
+
+def test_sibling_of_the_script_can_be_imported() -> None:
+    result = probed("from parts import WIDTH\n" + MODEL, parts_py="WIDTH = 3\n")
+    assert isinstance(result, Probed)
+    assert not result.stand_ins
+
+
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        ("import sys\nsys.exit(3)\n", "calls sys.exit(3)"),
+        ("name = input()\n", "reads its standard input"),
+        ("import os\nos.fork()\n", "forks"),
+        ("import subprocess\nsubprocess.run(['curl', 'x'])\n", "starts a program"),
+        ("import urllib.request\nurllib.request.urlopen('http://127.0.0.1:9/x')\n", "downloads"),
+        ("import socket\nsocket.create_connection(('127.0.0.1', 9))\n", "looks up a host name"),
+        ("raise RuntimeError('no')\n", "RuntimeError: no"),
+        ("import os\nos._exit(4)\n", "ended the process"),
+        ("import torch\ntorch.zeros(1, device='cuda')\n", "needs CUDA at import"),
+    ],
+)
+def test_trouble_at_import_is_named(head: str, words: str) -> None:
+    assert words in reason(head + MODEL)
+
+
+def test_gpu_that_is_only_asked_for_is_pretended() -> None:
+    result = probed("import torch\nassert torch.cuda.is_available(), 'needs a GPU'\n" + MODEL)
+    assert isinstance(result, Probed)
+    assert "it was told of one" in result.notes[0]
+
+
+def test_endless_import_is_killed_even_if_it_ignores_signals() -> None:
+    ignoring = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True: pass\n"
+    started = time.perf_counter()
+    assert "takes longer than 1 s" in reason(ignoring + MODEL, seconds=1.0)
+    assert time.perf_counter() - started < 20
+
+
+def test_script_that_runs_when_imported_is_not_run() -> None:
+    result = probed(MODEL + "    raise SystemExit('ran')\nmain()\n")
+    assert isinstance(result, Probed)
+    assert "that was left out" in result.notes[0]
+
+
+def test_part_of_the_model_from_a_missing_package_is_never_counted_silently() -> None:
+    mixed = MODEL.replace("from torch", "import mamba_thing\nfrom torch").replace(
+        "        self.matrix", "        self.mixer = mamba_thing.Mixer(dim)\n        self.matrix"
+    )
+    result = probed(mixed)
+    assert isinstance(result, Probed)
+    assert result.incomplete
+    assert "mamba_thing.Mixer" in result.notes[0]
+
+
+def test_script_without_a_model_says_so() -> None:
+    assert "no torch module" in reason("import os\nX = os.environ.get('X', 1)\n")
+
+
+def test_packed_script_is_probed_by_its_text() -> None:
+    import base64
+    import lzma
+
+    packed = base64.b85encode(lzma.compress(MODEL.encode())).decode()
+    result = probed(f"import lzma, base64\nexec(lzma.decompress(base64.b85decode('{packed}')))\n")
+    assert isinstance(result, Probed)
+    assert result.model_params == 256
+
+
+def test_newer_fstrings_are_read() -> None:
+    result = probed(MODEL + 'def say(h):\n    print(f"{h["x"]} {", ".join(h)}")\n')
+    assert isinstance(result, Probed)
