@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
+from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.campaign import make_tracking, versions
 from pgolf_sweep.launch.base import Job
 from pgolf_sweep.record import State, counts
+from pgolf_sweep.rules import load_record, load_rules
 from pgolf_sweep.script.program import files_sha256
 from pgolf_sweep.ship.evidence import SEED_KNOB, Candidate, Provenance
+from pgolf_sweep.ship.promote import plan, with_seeds
 from pgolf_sweep.ship.submission import SCRIPT_NAME
 from pgolf_sweep.trial import TrialSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Mapping, Sequence
 
     from pgolf_sweep.record import TrialRecord
+    from pgolf_sweep.rules import Rules
     from pgolf_sweep.session import Session
-    from pgolf_sweep.ship.seeds import JobFactory
+    from pgolf_sweep.ship.seeds import JobFactory, PromotionPlan
     from pgolf_sweep.track.mode import ResolvedMode
     from pgolf_sweep.trialdir import StudyPaths
 
@@ -42,6 +47,63 @@ def candidates(session: Session, records: Sequence[TrialRecord]) -> list[Candida
     ]
 
 
+def promotion_rules(
+    session: Session, name: str | None, record: Path | None, *, contenders: int = 1
+) -> Rules:
+    """The rules that a promotion is held against.
+
+    Args:
+        session: The study's own rules are used where no others are named.
+        name: A preset or a rules file, or None.
+        record: A file with the record to beat, or None for the rules' own.
+        contenders: Trials that the promoted one is chosen from by its promotion's own seeds. p
+            must then be so many times lower (Bonferroni), since the best of several looks better
+            than it is.
+    """
+    rules = load_rules(name, base=Path.cwd()) if name is not None else session.rules
+    if record is not None:
+        rules = dataclasses.replace(rules, record=load_record(record))
+    return dataclasses.replace(rules, p_value=rules.p_value / contenders)
+
+
+def plan_maker(
+    session: Session,
+    paths: StudyPaths,
+    records: Sequence[TrialRecord],
+    rules: Rules,
+    *,
+    pack: bool,
+) -> Callable[[Candidate, int | None], PromotionPlan]:
+    """Plans a candidate's promotion on so many seeds; a script is packed once, not once a round."""
+    used = used_seeds(records)
+    made: dict[int, PromotionPlan] = {}
+
+    def make(candidate: Candidate, seeds: int | None) -> PromotionPlan:
+        earlier = made.get(candidate.number)
+        if earlier is not None:
+            return with_seeds(earlier, seeds)
+        planned = plan(
+            candidate,
+            files=session.program.files,
+            program_name=session.program.name,
+            rules=rules,
+            root=paths.promotion,
+            seeds=seeds,
+            used_seeds=used,
+            pack=pack,
+        )
+        return made.setdefault(candidate.number, planned)
+
+    return make
+
+
+def run_seconds(records: Sequence[TrialRecord], rules: Rules) -> float:
+    """Expected time of one run: the search's median, else what the rules allow."""
+    seen = [r.slot_seconds / max(1, r.attempts) for r in records if r.outcome is State.COMPLETED]
+    seen = [seconds for seconds in seen if seconds > 0]
+    return median(seen) if seen else rules.train_seconds + rules.eval_seconds
+
+
 def seed_jobs(
     session: Session, paths: StudyPaths, candidate: Candidate, mode: ResolvedMode
 ) -> JobFactory:
@@ -49,7 +111,7 @@ def seed_jobs(
     tracking = make_tracking(session, paths, mode)
 
     def make(*, key: str, attempt: int, seed: int, files: Mapping[str, bytes], folder: Path) -> Job:
-        name = f"promotion-{candidate.number}-{key}"
+        name = f"promotion-{key}"
         env = session.dataset.env() if session.dataset is not None else {}
         spec = TrialSpec(
             study=session.spec.name,

@@ -136,8 +136,44 @@ def load_rules(name_or_path: str, *, base: Path) -> Rules:
     )
 
 
+def load_record(path: Path) -> Record:
+    """The record to beat, from a YAML file with the keys of `Record`; its date is required.
+
+    Raises:
+        InputError: The file is not there.
+        RulesError: It has mistakes.
+    """
+    if not path.is_file():
+        raise InputError(
+            "no such record file",
+            where=str(path),
+            expected="YAML with val_bpb, val_loss_nats, source, date, seed_losses_nats if known",
+        )
+    data, nodes = _document(path, str(path))
+    try:
+        return TypeAdapter(Record).validate_json(json.dumps(data, default=str))
+    except ValidationError as error:
+        problems = [
+            _problem(("record", *detail["loc"]), detail, nodes) for detail in error.errors()
+        ]
+        raise RulesError(str(path), problems) from error
+
+
 def _read(path: Path) -> Rules:
     source = path.name if path.parent == _FOLDER else str(path)
+    data, nodes = _document(path, source)
+    merged = {"name": path.stem, **_inherited(data.pop("extends", None), source, nodes), **data}
+    try:
+        # Through JSON, since only there strictness accepts lists for tuples and whole numbers
+        # for floats; `str` is for the dates that YAML recognises.
+        return TypeAdapter(Rules).validate_json(json.dumps(merged, default=str))
+    except ValidationError as error:
+        problems = [_problem(detail["loc"], detail, nodes) for detail in error.errors()]
+        raise RulesError(source, problems) from error
+
+
+def _document(path: Path, source: str) -> tuple[dict[str, Any], yaml.Node | None]:
+    """A YAML file's keys and values, with the nodes that know their lines."""
     try:
         text = path.read_text(encoding="utf-8")
         data = yaml.safe_load(text)
@@ -152,14 +188,7 @@ def _read(path: Path) -> Rules:
     if not isinstance(data, dict):
         problem = Problem(path="(file)", line=1, message="expected keys and values, see `extends`")
         raise RulesError(source, [problem])
-    merged = {"name": path.stem, **_inherited(data.pop("extends", None), source, nodes), **data}
-    try:
-        # Through JSON, since only there strictness accepts lists for tuples and whole numbers
-        # for floats; `str` is for the dates that YAML recognises.
-        return TypeAdapter(Rules).validate_json(json.dumps(merged, default=str))
-    except ValidationError as error:
-        problems = [_problem(detail["loc"], detail, nodes) for detail in error.errors()]
-        raise RulesError(source, problems) from error
+    return data, nodes
 
 
 def _inherited(parent: Any, source: str, nodes: yaml.Node | None) -> dict[str, Any]:

@@ -22,7 +22,7 @@ _SOURCE_LINES = re.compile(r"^(?:import|from) \w+", re.MULTILINE)
 def run_checks(folder: Folder, rules: Rules) -> Iterator[Check]:
     """Every rule that logs, model and script decide."""
     yield _artifact(folder, rules)
-    yield _logged_artifact(folder.logs, rules)
+    yield _logged_artifact(folder.logs or folder.unscored, rules)
     train = [(log.name, log.summary.train_seconds) for log in folder.logs]
     yield _clock("train_seconds", train, rules.train_seconds, rules)
     evals = [(log.name, log.summary.eval_seconds) for log in folder.logs]
@@ -30,6 +30,7 @@ def run_checks(folder: Folder, rules: Rules) -> Iterator[Check]:
     yield _seeds(folder, rules)
     yield _log_seeds(folder.logs)
     yield _losses(folder.logs)
+    yield _evaluation(folder.logs)
     if folder.script:
         yield _code_bytes(folder)
         yield _log_source(folder)
@@ -148,6 +149,21 @@ def _losses(logs: Sequence[ShippedLog]) -> Check:
     )
 
 
+def _evaluation(logs: Sequence[ShippedLog]) -> Check:
+    """Whether all logs end with the same kind of final score."""
+    other = [log for log in logs if log.read_at is not None]
+    return Check(
+        rule="final_score",
+        verdict=CheckVerdict.WARN if other else CheckVerdict.PASS,
+        observed=f"{len(logs) - len(other)} of {len(logs)} logs",
+        limit="every log ends with the same evaluation's score",
+        detail="; ".join(
+            f"{log.name} goes on to {log.last_bpb:.5f}, read at {log.read_at} like the others"
+            for log in other
+        ),
+    )
+
+
 def _code_bytes(folder: Folder) -> Check:
     said = [(log.name, log.summary.code_bytes) for log in folder.logs]
     wrong = [
@@ -173,9 +189,10 @@ def _code_bytes(folder: Folder) -> Check:
 
 
 def _log_source(folder: Folder) -> Check:
-    code = _normal(folder.code)
-    with_source = [log for log in folder.logs if len(_SOURCE_LINES.findall(log.text)) > 2]
-    other = [log.name for log in with_source if code not in _normal(log.text)]
+    # A packed script that prints itself prints the packed text.
+    shipped = [_normal(folder.code), _normal(folder.script.decode(errors="replace"))]
+    with_source = [log for log in folder.logs if _shows_source(log.text)]
+    other = [log.name for log in with_source if not _holds(log.text, shipped)]
     verdict = CheckVerdict.PASS if with_source else CheckVerdict.UNKNOWN
     if other:
         verdict = CheckVerdict.WARN if folder.packed else CheckVerdict.FAIL
@@ -215,6 +232,15 @@ def _record(folder: Folder, rules: Rules, record: Record) -> Check:
         f"{result.improvement_nats:+.5f} nats, p = {result.p_value:.2g}",
         f"{result.method} against {record.source}",
     )
+
+
+def _shows_source(text: str) -> bool:
+    return len(_SOURCE_LINES.findall(text)) > 2 or "b85decode(" in text
+
+
+def _holds(text: str, sources: Sequence[str]) -> bool:
+    normal = _normal(text)
+    return any(source and source in normal for source in sources)
 
 
 def _normal(text: str) -> str:

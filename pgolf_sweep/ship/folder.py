@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.errors import InputError
@@ -15,7 +16,7 @@ from pgolf_sweep.ship.submission import SCRIPT_NAME
 from pgolf_sweep.trialdir import TrialPaths
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from pgolf_sweep.trial import LogSummary
@@ -33,12 +34,17 @@ class ShippedLog:
         text: Its content.
         summary: What it says.
         name_seed: Seed in the file's name, or None.
+        read_at: Label of the final score that was read instead of the log's last one, since all
+            other logs end with it; None where the last one was read.
+        last_bpb: The log's last final score.
     """
 
     name: str
     text: str
     summary: LogSummary
     name_seed: int | None
+    read_at: str | None = None
+    last_bpb: float | None = None
 
     @property
     def seed(self) -> int | None:
@@ -60,7 +66,7 @@ class Folder:
         code: Source that decides, unpacked where the script is a packed one.
         packed: Whether the script carries its source packed.
         logs: Logs with a final score, without copies of one another, by name.
-        unread_logs: Logs that have none.
+        unscored: Logs that have none.
         model: The compressed model, or None.
         modules: Python modules shipped beside the script.
     """
@@ -74,7 +80,7 @@ class Folder:
     code: str
     packed: bool
     logs: tuple[ShippedLog, ...]
-    unread_logs: tuple[str, ...]
+    unscored: tuple[ShippedLog, ...]
     model: Path | None
     modules: frozenset[str]
 
@@ -100,7 +106,7 @@ def read_folder(root: Path) -> Folder:
     script = (root / script_name).read_bytes() if script_name else b""
     text = script.decode(errors="replace")
     inner = unpacked(text, root / script_name) if script_name else None
-    logs, unread = _logs(root)
+    logs, unscored = _logs(root)
     return Folder(
         root=root,
         manifest_name=manifest_name,
@@ -110,8 +116,8 @@ def read_folder(root: Path) -> Folder:
         script=script,
         code=text if inner is None else inner,
         packed=inner is not None,
-        logs=tuple(logs),
-        unread_logs=tuple(unread),
+        logs=tuple(at_one_evaluation(logs)),
+        unscored=tuple(unscored),
         model=TrialPaths(root).artifact(),
         modules=frozenset(path.stem for path in root.glob("*.py")),
     )
@@ -139,9 +145,9 @@ def _script(root: Path) -> str | None:
     return others[-1].name if others else None
 
 
-def _logs(root: Path) -> tuple[list[ShippedLog], list[str]]:
+def _logs(root: Path) -> tuple[list[ShippedLog], list[ShippedLog]]:
     logs: list[ShippedLog] = []
-    unread: list[str] = []
+    unscored: list[ShippedLog] = []
     seen: set[bytes] = set()
     paths = [p for p in root.rglob("*") if p.suffix in {".log", ".txt"} and p.is_file()]
     for path in sorted(paths, key=lambda p: (len(p.parts), _seed_in(p.name) is None, p.name)):
@@ -151,21 +157,56 @@ def _logs(root: Path) -> tuple[list[ShippedLog], list[str]]:
         content = path.read_bytes()
         digest = hashlib.sha256(content).digest()
         summary = parse_log(path)
+        log = ShippedLog(
+            name=name,
+            text=content.decode(errors="replace"),
+            summary=summary,
+            name_seed=_seed_in(path.name),
+        )
         if summary.val_bpb is None:
-            unread.append(name)
+            unscored.append(log)
         elif digest not in seen or _seed_in(path.name) is not None:
             # A plain train.log is often a copy of one seed's; a copy under the name of another
             # seed is a claim, and stays to be judged.
-            logs.append(
-                ShippedLog(
-                    name=name,
-                    text=content.decode(errors="replace"),
-                    summary=summary,
-                    name_seed=_seed_in(path.name),
-                )
-            )
+            logs.append(log)
         seen.add(digest)
-    return logs, unread
+    return logs, unscored
+
+
+def at_one_evaluation(logs: Sequence[ShippedLog]) -> list[ShippedLog]:
+    """Logs of one configuration read at one and the same evaluation.
+
+    A run may go on to an evaluation that the others did not make, which then is no score of the
+    submission. Where most logs end with one label and the others have it too, that one is read.
+    """
+    last = [_last_label(log) for log in logs]
+    usual, count = Counter(last).most_common(1)[0] if last else (None, 0)
+    if usual is None or 2 * count <= len(logs) or count == len(logs):
+        return list(logs)
+    return [
+        log if label == usual or usual not in log.summary.finals else _read_at(log, usual)
+        for log, label in zip(logs, last, strict=True)
+    ]
+
+
+def _last_label(log: ShippedLog) -> str | None:
+    """The label of the final score that was read as the log's score."""
+    finals, score = log.summary.finals, log.summary.val_bpb
+    found = [label for label, value in finals.items() if value == score]
+    return found[-1] if found else None
+
+
+def _read_at(log: ShippedLog, label: str) -> ShippedLog:
+    said = log.summary
+    score, loss = said.finals[label], said.val_loss_nats
+    if loss is not None and said.val_bpb:
+        loss *= score / said.val_bpb  # bpb / nats is constant for one tokenizer and text
+    return replace(
+        log,
+        summary=replace(said, val_bpb=score, val_loss_nats=loss),
+        read_at=label,
+        last_bpb=said.val_bpb,
+    )
 
 
 def _seed_in(name: str) -> int | None:

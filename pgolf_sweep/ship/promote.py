@@ -14,11 +14,15 @@ from typing import TYPE_CHECKING
 
 from pgolf_sweep.errors import InputError, PromotionError
 from pgolf_sweep.script.knobs import read_knobs
+from pgolf_sweep.script.pack import pack as pack_script
+from pgolf_sweep.script.unpack import unpack
 from pgolf_sweep.ship.defaults import with_defaults
 from pgolf_sweep.ship.evidence import SEED_KNOB, largest, mean_bpb
+from pgolf_sweep.ship.margins import Margin, margins
+from pgolf_sweep.ship.packed import prove
 from pgolf_sweep.ship.seeds import PromotionPlan, declared_seeds, fresh_seeds, run_seeds
-from pgolf_sweep.ship.stats import sample
-from pgolf_sweep.ship.submission import Submission, write_submission
+from pgolf_sweep.ship.stats import Sample, sample
+from pgolf_sweep.ship.submission import READABLE_NAME, Submission, write_submission
 from pgolf_sweep.ship.unmet import UnmetRule, against_record, unmet
 from pgolf_sweep.ship.verify import Verification, verify
 
@@ -29,7 +33,9 @@ if TYPE_CHECKING:
     from pgolf_sweep.clock import Clock
     from pgolf_sweep.launch.base import Launcher
     from pgolf_sweep.rules import Rules
+    from pgolf_sweep.script.pack import Packed
     from pgolf_sweep.ship.evidence import Candidate, Provenance
+    from pgolf_sweep.ship.race import RaceResult
     from pgolf_sweep.ship.seeds import JobFactory
 
 logger = logging.getLogger(__name__)
@@ -48,16 +54,31 @@ class About:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promotion:
-    """A folder that meets the rules, with its headline numbers."""
+    """A folder that meets the rules, with its headline numbers.
+
+    Attributes:
+        std: Of `val_bpb` over the seeds (ddof 1); None for one seed.
+        p_value: Against the rules' record; None where there is none to compare with.
+        loss: The mean loss with its confidence interval.
+        margins: The answer by each margin that reviewers used.
+        pack: What packing made of the script, or None.
+        race: How the race went that chose the trial, or None.
+    """
 
     folder: Path
+    trial: int
     val_bpb: float
     val_loss_nats: float
     std: float | None
     p_value: float | None
     seeds: tuple[int, ...]
     artifact_bytes: int
+    headroom_bytes: int
     verification: Verification
+    loss: Sample
+    margins: tuple[Margin, ...] = ()
+    pack: Packed | None = None
+    race: RaceResult | None = None
 
 
 def choose(candidates: Sequence[Candidate], rules: Rules, number: int | None = None) -> Candidate:
@@ -81,6 +102,15 @@ def choose(candidates: Sequence[Candidate], rules: Rules, number: int | None = N
                 expected=f"one of: {known}" if known else "a trial that completed",
             )
         return found
+    return best(candidates, rules, 1)[0]
+
+
+def best(candidates: Sequence[Candidate], rules: Rules, count: int) -> list[Candidate]:
+    """The best `count` trials that fit the cap, best first; fewer where there are not so many.
+
+    Raises:
+        PromotionError: No trial completed, or none fits.
+    """
     if not candidates:
         raise PromotionError("no trial completed", next_step="pgolf-sweep trials STUDY")
     cap = rules.artifact_cap_bytes
@@ -93,7 +123,7 @@ def choose(candidates: Sequence[Candidate], rules: Rules, number: int | None = N
             got=f"{smallest:,} bytes for the smallest",
             expected=f"at most {cap:,} bytes",
         )
-    return min(pool, key=lambda c: (c.val_bpb, c.number))
+    return sorted(pool, key=lambda c: (c.val_bpb, c.number))[:count]
 
 
 def plan(
@@ -105,6 +135,7 @@ def plan(
     root: Path,
     seeds: int | None = None,
     used_seeds: Collection[int] = (),
+    pack: bool = False,
 ) -> PromotionPlan:
     """What to run, decided before anything runs; writes nothing.
 
@@ -116,30 +147,47 @@ def plan(
         root: ``runs/<study>/promotion``.
         seeds: How many, or None for as many as the rules ask.
         used_seeds: Seeds that the search ran on, beyond the candidate's and the script's default.
+        pack: Ship the script minified and compressed. One that came packed is packed again, since
+            its defaults change.
 
     Raises:
         PromotionError: The script has no defaults for some of the knobs.
     """
-    source = files[program_name].decode()
+    given = files[program_name].decode()
+    source = unpack(given)
     defaults = {name: value for name, value in candidate.knobs.items() if name != SEED_KNOB}
     script = with_defaults(source, defaults).encode()
+    packed, plain = None, None
+    if pack or source != given:
+        packed = pack_script(script, name=program_name)
+        plain, script = (script, packed.script) if packed.freed_bytes > 0 else (None, script)
     own = read_knobs(source).get(SEED_KNOB)
     searched = (candidate.knobs.get(SEED_KNOB), own.default if own is not None else None)
-    used = {*used_seeds, *(seed for seed in searched if isinstance(seed, int))}
-    count = max(seeds or rules.min_seeds, 1)
-    fresh = fresh_seeds(candidate.study, candidate.number, count, used)
     planned = PromotionPlan(
         candidate=candidate,
-        seeds=fresh,
+        seeds=(),
+        used_seeds=frozenset({*used_seeds, *(seed for seed in searched if isinstance(seed, int))}),
         script=script,
         files={name: data for name, data in files.items() if name != program_name},
         root=root / str(candidate.number),
         rules=rules,
+        plain=plain,
+        pack=packed,
     )
-    # Seeds may be added to those that were declared, never left out: that would be choosing.
+    return with_seeds(planned, seeds)
+
+
+def with_seeds(planned: PromotionPlan, seeds: int | None) -> PromotionPlan:
+    """A plan on so many seeds, or on as many as the rules ask.
+
+    Seeds may be added to those that were declared, never left out: that would be choosing.
+    """
+    count = max(seeds or planned.rules.min_seeds, 1)
+    candidate = planned.candidate
+    fresh = fresh_seeds(candidate.study, candidate.number, count, planned.used_seeds)
     declared = declared_seeds(planned)
-    seeds_in_all = tuple(dict.fromkeys((*declared, *fresh)))[: max(count, len(declared))]
-    return dataclasses.replace(planned, seeds=seeds_in_all)
+    in_all = tuple(dict.fromkeys((*declared, *fresh)))[: max(count, len(declared))]
+    return dataclasses.replace(planned, seeds=in_all)
 
 
 def promote(
@@ -151,6 +199,7 @@ def promote(
     provenance: Provenance,
     about: About,
     submissions: Path,
+    race: RaceResult | None = None,
     max_retries: int = 2,
     report: Callable[[str], None] = logger.info,
 ) -> Promotion:
@@ -164,6 +213,7 @@ def promote(
         provenance: For the README.
         about: Name, author, blurb.
         submissions: The folder lands below here.
+        race: How the race went that chose the trial, for the README.
         max_retries: How often a seed lost to infrastructure is run again.
         report: Hears of progress, one line a call.
 
@@ -171,6 +221,9 @@ def promote(
         PromotionError: Rules are unmet, all of them listed; the evidence stays.
         InfraError: Seeds were lost for good.
     """
+    if planned.pack is not None:
+        report(f"pack: {planned.pack}")
+        prove(planned, launcher=launcher, make_job=make_job, report=report)
     runs = run_seeds(
         planned,
         launcher=launcher,
@@ -179,7 +232,10 @@ def promote(
         max_retries=max_retries,
         report=report,
     )
-    refuse(unmet(planned.rules, runs), planned)
+    against = margins(runs, planned.rules.record)
+    for margin in against:
+        report(f"against the record: {margin}")
+    refuse(unmet(planned.rules, runs), planned, against)
     submission = Submission(
         name=about.name,
         # The day of the last run, so that the same command writes the same folder tomorrow.
@@ -197,6 +253,10 @@ def promote(
         script=planned.script,
         files=planned.files,
         include_model=about.include_model,
+        margins=tuple(against),
+        pack=planned.pack,
+        race=race,
+        documents={} if planned.plain is None else {READABLE_NAME: planned.plain},
     )
 
     def check(staged: Path) -> None:
@@ -211,19 +271,29 @@ def promote(
 
     folder = write_submission(submission, submissions, check=check)
     bpb = sample([run.val_bpb for run in runs])
+    loss = sample([run.val_loss_nats for run in runs])
+    artifact_bytes = largest(runs).artifact_bytes or 0
     return Promotion(
         folder=folder,
+        trial=planned.candidate.number,
         val_bpb=mean_bpb(runs),
-        val_loss_nats=sample([run.val_loss_nats for run in runs]).mean,
+        val_loss_nats=loss.mean,
         std=bpb.std,
         p_value=submission.comparison.p_value if submission.comparison else None,
         seeds=planned.seeds,
-        artifact_bytes=largest(runs).artifact_bytes or 0,
+        artifact_bytes=artifact_bytes,
+        headroom_bytes=planned.rules.artifact_cap_bytes - artifact_bytes,
         verification=verify(folder, planned.rules),
+        loss=loss,
+        margins=submission.margins,
+        pack=planned.pack,
+        race=race,
     )
 
 
-def refuse(rules: Sequence[UnmetRule], planned: PromotionPlan) -> None:
+def refuse(
+    rules: Sequence[UnmetRule], planned: PromotionPlan, against: Sequence[Margin] = ()
+) -> None:
     """Raise PromotionError if any rule is unmet; the message lists every one."""
     if rules:
         count = len(rules)
@@ -231,6 +301,6 @@ def refuse(rules: Sequence[UnmetRule], planned: PromotionPlan) -> None:
             f"trial {planned.candidate.number} does not meet {count} "
             f"rule{'s' if count != 1 else ''} of {planned.rules.name}",
             where=str(planned.root),
-            got="\n       ".join(str(rule) for rule in rules),
+            got="\n       ".join([*map(str, rules), *map(str, against)]),
             next_step="the evidence stays there; promote another trial with --trial N",
         )

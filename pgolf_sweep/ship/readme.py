@@ -77,6 +77,7 @@ def _by_seed(submission: Submission) -> str:
                 f"({beaten.method}, one-sided)."
             ),
         ]
+    rows += [f"- {margin}." for margin in submission.margins]
     rows += [
         "",
         (
@@ -99,10 +100,26 @@ def _approach(submission: Submission) -> str:
         "## What was searched, and how\n\n"
         f"Study `{candidate.study}`: {counts}; {hours:.2f} {unit}. Sampler: {came.sampler}. "
         f"Trial {candidate.number}, proposed by `{candidate.proposer}`, scored "
-        f"{candidate.val_bpb:.5f} on the search's seed and was promoted. Its values are the "
-        f"defaults of `train_gpt.py`:\n\n| Knob | Value |\n| --- | --- |\n{knobs}\n\n"
+        f"{candidate.val_bpb:.5f} on the search's seed and was promoted."
+        f"{_race(submission)}\n\nIts values are the "
+        f"defaults of `train_gpt.py`:\n\n"
+        f"| Knob | Value |\n| --- | --- |\n{knobs}\n\n"
         "<details><summary>The sweep file</summary>\n\n"
         f"```yaml\n{came.sweep_text.rstrip()}\n```\n\n</details>"
+    )
+
+
+def _race(submission: Submission) -> str:
+    race = submission.race
+    if race is None:
+        return ""
+    lines = "".join(f"\n- {line}" for line in race.summary)
+    tied = ", ".join(map(str, race.tied))
+    told = "" if race.confident else f" Trial {tied} was not told apart from it."
+    return (
+        f"\n\nIt was chosen in a race of {len(race.summary)} trials on fresh seeds "
+        f"({race.runs} runs), and the limit on p is divided by {len(race.summary)} for it.{told}"
+        f"\n{lines}"
     )
 
 
@@ -147,6 +164,12 @@ def _compliance(submission: Submission) -> str:
         "- The logs were written by the very `train_gpt.py` in this folder.",
         "- `val_bpb` is measured after the compressed model was written and read back.",
     ]
+    if submission.pack is not None and submission.documents:
+        lines.append(
+            f"- `train_gpt.py` is minified and compressed from {submission.pack.before_bytes:,} "
+            f"bytes; {', '.join(f'`{name}`' for name in submission.documents)} is its text for "
+            "reading. Both gave the same artifact, bit for bit, in a run."
+        )
     evals = [run.summary.eval_seconds for run in runs if run.summary.eval_seconds is not None]
     if evals:
         lines.insert(4, f"- Evaluation: at most {max(evals):.1f} s of {rules.eval_seconds:g} s.")

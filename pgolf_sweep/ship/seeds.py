@@ -22,12 +22,13 @@ from pgolf_sweep.trial import EndCause, LogSummary, RunEnd
 from pgolf_sweep.trialdir import TrialPaths, read_json, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from pgolf_sweep.clock import Clock
     from pgolf_sweep.launch.base import Job, Launcher
     from pgolf_sweep.rules import Rules
+    from pgolf_sweep.script.pack import Packed
     from pgolf_sweep.ship.evidence import Candidate
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,9 @@ class PromotionPlan:
         files: Further files that run beside it.
         root: Folder of the evidence.
         rules: What the result must meet.
+        used_seeds: Seeds that are not fresh: the search's and the script's own.
+        plain: The script before it was packed; None where it is not packed.
+        pack: What packing made of it, or None.
     """
 
     candidate: Candidate
@@ -67,6 +71,9 @@ class PromotionPlan:
     files: Mapping[str, bytes]
     root: Path
     rules: Rules
+    used_seeds: frozenset[int] = frozenset()
+    plain: bytes | None = None
+    pack: Packed | None = None
 
     @property
     def script_sha256(self) -> str:
@@ -81,13 +88,26 @@ class PromotionPlan:
         return TrialPaths(self.root / f"seed-{seed}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Seed:
+    """One seed of one plan, with the maker of its job."""
+
+    planned: PromotionPlan
+    make_job: JobFactory
+    seed: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.planned.candidate.number}-seed-{self.seed}"
+
+
 @dataclass(slots=True)
 class _Progress:
     """Seeds that wait, run and have run; the only mutable state of a promotion."""
 
-    waiting: deque[tuple[int, int]]
-    live: dict[str, tuple[int, int]] = field(default_factory=dict)
-    attempts: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    waiting: deque[tuple[_Seed, int]]
+    live: dict[str, tuple[_Seed, int]] = field(default_factory=dict)
+    attempts: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
 
 def fresh_seeds(study: str, number: int, count: int, used: Collection[int]) -> tuple[int, ...]:
@@ -120,39 +140,59 @@ def run_seeds(
     max_retries: int = 2,
     report: Callable[[str], None] = logger.info,
 ) -> tuple[SeedRun, ...]:
-    """Declare the seeds, run those without a result, return the evidence of all.
+    """`run_plans` for one candidate."""
+    return run_plans(
+        [(planned, make_job)],
+        launcher=launcher,
+        clock=clock,
+        max_retries=max_retries,
+        report=report,
+    )[0]
+
+
+def run_plans(
+    plans: Sequence[tuple[PromotionPlan, JobFactory]],
+    *,
+    launcher: Launcher,
+    clock: Clock,
+    max_retries: int = 2,
+    report: Callable[[str], None] = logger.info,
+) -> list[tuple[SeedRun, ...]]:
+    """Declare the seeds of all plans, run those without a result, return the evidence of all.
 
     Raises:
         InfraError: A seed was lost more than `max_retries` times; the others are kept.
     """
-    _declare(planned, clock)
-    progress = _Progress(
-        waiting=deque((seed, 0) for seed in planned.seeds if not _has_result(planned, seed))
-    )
-    kept = len(planned.seeds) - len(progress.waiting)
-    report(f"seeds {', '.join(map(str, planned.seeds))}: {kept} of {len(planned.seeds)} have run")
+    progress = _Progress(waiting=deque())
+    for planned, make_job in plans:
+        _declare(planned, clock)
+        missing = [seed for seed in planned.seeds if not _has_result(planned, seed)]
+        progress.waiting.extend((_Seed(planned, make_job, seed), 0) for seed in missing)
+        listed, kept = ", ".join(map(str, planned.seeds)), len(planned.seeds) - len(missing)
+        number = planned.candidate.number
+        report(f"trial {number}, seeds {listed}: {kept} of {len(planned.seeds)} have run")
     lost: list[str] = []
     while progress.waiting or progress.live:
         while progress.waiting and launcher.free() > 0:
-            _start(planned, progress, launcher, make_job)
+            _start(progress, launcher)
         for event in launcher.poll(POLL_SECONDS):
-            seed, attempt = progress.live.get(event.key, (None, None))
-            if seed is None or attempt != event.attempt:
+            task, attempt = progress.live.get(event.key, (None, None))
+            if task is None or attempt != event.attempt:
                 continue  # a late word of a lost attempt
             if isinstance(event, Started):
-                report(f"seed {seed} runs on {event.node}")
+                report(f"seed {task.seed} runs on {event.node}")
             elif isinstance(event, Ended):
                 del progress.live[event.key]
-                again = _ended(planned, progress, seed, event, max_retries, report)
+                again = _ended(progress, task, event, max_retries, report)
                 if again is not None:
                     lost.append(again)
     if lost:
         raise InfraError(
             "; ".join(lost),
-            where=str(planned.root),
+            where=", ".join(str(planned.root) for planned, _ in plans),
             next_step="run the same promote again: seeds that finished are kept",
         )
-    return tuple(read_seed(planned, seed) for seed in planned.seeds)
+    return [tuple(read_seed(planned, seed) for seed in planned.seeds) for planned, _ in plans]
 
 
 def read_seed(planned: PromotionPlan, seed: int) -> SeedRun:
@@ -203,29 +243,27 @@ def _has_result(planned: PromotionPlan, seed: int) -> bool:
     return same_script and EndCause(stored["cause"]) not in _UNFINISHED
 
 
-def _start(
-    planned: PromotionPlan, progress: _Progress, launcher: Launcher, make_job: JobFactory
-) -> None:
-    seed, attempt = progress.waiting.popleft()
-    key = f"seed-{seed}"
+def _start(progress: _Progress, launcher: Launcher) -> None:
+    task, attempt = progress.waiting.popleft()
+    planned, seed = task.planned, task.seed
     folder = planned.seed_folder(seed).root
     _make_room(planned, seed)
     files = {**planned.files, SCRIPT_NAME: planned.script}
-    launcher.start(make_job(key=key, attempt=attempt, seed=seed, files=files, folder=folder))
-    progress.live[key] = (seed, attempt)
+    job = task.make_job(key=task.key, attempt=attempt, seed=seed, files=files, folder=folder)
+    launcher.start(job)
+    progress.live[task.key] = (task, attempt)
 
 
 def _ended(
-    planned: PromotionPlan,
     progress: _Progress,
-    seed: int,
+    task: _Seed,
     event: Ended,
     max_retries: int,
     report: Callable[[str], None],
 ) -> str | None:
     """Record an end; queue the seed again if infrastructure took it; a message if for good."""
-    end = event.end
-    tries = progress.attempts.setdefault(seed, [])
+    end, planned, seed = event.end, task.planned, task.seed
+    tries = progress.attempts.setdefault(task.key, [])
     tries.append({"cause": end.cause.value, "node": end.node, "detail": end.detail})
     write_json(
         planned.seed_folder(seed).result,
@@ -247,7 +285,7 @@ def _ended(
         return None
     if end.cause in _INFRASTRUCTURE and event.attempt < max_retries:
         report(f"seed {seed} was lost on {end.node} ({end.detail}); running it again")
-        progress.waiting.append((seed, event.attempt + 1))
+        progress.waiting.append((task, event.attempt + 1))
         return None
     return f"seed {seed}: {end.cause} on {end.node}, attempt {event.attempt + 1}: {end.detail}"
 

@@ -152,13 +152,13 @@ def _compare(n: int, mean: float, std: float, record: Record, margin_nats: float
     if total == 0:  # every value is the same: certain one way or the other
         p_value = 0.0 if excess > 0 else 1.0
     else:
-        p_value = _student_tail(freedom, excess / math.sqrt(total))
+        p_value = student_tail(freedom, excess / math.sqrt(total))
     return Comparison(
         improvement_nats=improvement, margin_nats=margin_nats, p_value=p_value, method=method
     )
 
 
-def _student_tail(freedom: float, t: float) -> float:
+def student_tail(freedom: float, t: float) -> float:
     """P(T > t) for Student's t."""
     from scipy.special import stdtr  # noqa: PLC0415 - scipy loads only where a p is asked for
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep import __version__
 from pgolf_sweep.errors import InfraError, InputError
+from pgolf_sweep.script.unpack import unpack
 from pgolf_sweep.ship.evidence import largest, mean_bpb
 from pgolf_sweep.ship.readme import readme
 from pgolf_sweep.ship.source import imported_modules
@@ -24,10 +25,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pgolf_sweep.rules import Rules
+    from pgolf_sweep.script.pack import Packed
     from pgolf_sweep.ship.evidence import Candidate, Provenance, SeedRun
+    from pgolf_sweep.ship.margins import Margin
+    from pgolf_sweep.ship.race import RaceResult
     from pgolf_sweep.ship.stats import Comparison
 
 SCRIPT_NAME = "train_gpt.py"
+READABLE_NAME = "readable/train_gpt.py"
+"""Where a packed script's text lies for reviewers; it is not what runs, nor is it counted."""
+
 SCORE_DIGITS = 8
 """As many as the scripts print."""
 
@@ -50,6 +57,10 @@ class Submission:
         script: The very bytes that the seeds ran.
         files: Further files that ran beside the script, by relative path.
         include_model: Whether the compressed model is in the folder.
+        margins: The answer by each margin that reviewers used.
+        pack: What packing made of the script, or None.
+        race: How the race went that chose the trial, or None.
+        documents: Further files that nothing runs, by relative path.
     """
 
     name: str
@@ -65,6 +76,10 @@ class Submission:
     script: bytes
     files: Mapping[str, bytes] = field(default_factory=dict)
     include_model: bool = True
+    margins: tuple[Margin, ...] = ()
+    pack: Packed | None = None
+    race: RaceResult | None = None
+    documents: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def folder_name(self) -> str:
@@ -123,7 +138,7 @@ def write_submission(
 
 
 def _files(submission: Submission) -> dict[str, bytes]:
-    files: dict[str, bytes] = dict(submission.files)
+    files: dict[str, bytes] = {**submission.documents, **submission.files}
     files[SCRIPT_NAME] = submission.script
     for run in submission.runs:
         files[f"train_seed{run.seed}.log"] = run.log.read_bytes()
@@ -172,6 +187,8 @@ def manifest(submission: Submission) -> dict[str, Any]:
             "trial": submission.candidate.number,
             "proposer": submission.candidate.proposer,
             "searched_program_sha256": submission.provenance.program_sha256,
+            "dataset": submission.provenance.dataset,
+            "gpus": submission.provenance.gpus,
         },
     }
     if bpb.std is not None and loss.std is not None:
@@ -180,6 +197,10 @@ def manifest(submission: Submission) -> dict[str, Any]:
     if submission.comparison is not None:
         document["p_value"] = submission.comparison.p_value
         document["comparison_method"] = submission.comparison.method
+    if submission.race is not None:
+        document["provenance"]["raced"] = list(submission.race.summary)
+    if submission.pack is not None:
+        document["provenance"]["code_bytes_before_packing"] = submission.pack.before_bytes
     return document
 
 
@@ -187,7 +208,7 @@ def requirements(source: str, versions: Mapping[str, str]) -> str:
     """requirements.txt for what a script imports, pinned to the versions that the runs had."""
     distributions = metadata.packages_distributions()
     lines = []
-    for module in sorted(imported_modules(source) - sys.stdlib_module_names):
+    for module in sorted(imported_modules(unpack(source)) - sys.stdlib_module_names):
         known = distributions.get(module)
         if known is None:
             lines.append(f"# {module}: not from PyPI, or part of the image")

@@ -41,7 +41,7 @@ def unmet(rules: Rules, runs: Sequence[SeedRun]) -> list[UnmetRule]:
         if run.failure is not None:
             found.append(_rule(f"seed {run.seed}", run.failure, "a run with a final score"))
         else:
-            found += _unmet_by(run, rules)
+            found += unmet_by(run, rules)
     if len({run.seed for run in scored}) < rules.min_seeds:
         found.append(_rule("seeds", f"{len(scored)} finished", f">= {rules.min_seeds}"))
     elif rules.record is not None:
@@ -59,8 +59,8 @@ def against_record(runs: Sequence[SeedRun], rules: Rules) -> Comparison | None:
     return compare([run.val_loss_nats for run in runs], record, rules.margin_nats)
 
 
-def _unmet_by(run: SeedRun, rules: Rules) -> list[UnmetRule]:
-    """Rules that one finished run does not meet."""
+def unmet_by(run: SeedRun, rules: Rules) -> list[UnmetRule]:
+    """The rules that one finished run does not meet."""
     name, found = f"seed {run.seed}", []
     cap = rules.artifact_cap_bytes
     if run.artifact_bytes is None:

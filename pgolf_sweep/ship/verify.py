@@ -55,14 +55,18 @@ def verify(folder: Path, rules: Rules | None = None) -> Verification:
         InputError: There is no such folder.
     """
     found = read_folder(folder)
-    rules = rules or rules_for(found)
+    return check_folder(found, rules or rules_for(found))
+
+
+def check_folder(found: Folder, rules: Rules) -> Verification:
+    """`verify` for a folder that was read."""
     checks = (
         _files(found),
         *code_checks(found),
         *run_checks(found, rules),
         *number_checks(found),
     )
-    return Verification(folder=folder, rules=rules.name, checks=checks)
+    return Verification(folder=found.root, rules=rules.name, checks=checks)
 
 
 def rules_for(folder: Folder) -> Rules:
@@ -101,7 +105,8 @@ def _files(folder: Folder) -> Check:
     verdict = CheckVerdict.PASS
     if missing or renamed:
         verdict = CheckVerdict.FAIL if missing else CheckVerdict.WARN
-    unread = f"no final score in {', '.join(folder.unread_logs)}" if folder.unread_logs else ""
+    names = ", ".join(log.name for log in folder.unscored)
+    unread = f"no final score in {names}" if names else ""
     return Check(
         rule="files",
         verdict=verdict,

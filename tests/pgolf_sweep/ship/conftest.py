@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from pgolf_sweep.ship.promote import About, Promotion, plan, promote
 from pgolf_sweep.trial import Limits, Resources, TrialSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from pgolf_sweep.rules import Rules
@@ -66,26 +65,30 @@ class Bench:
     started: list[tuple[int, int]] = field(default_factory=list)
     clock: SimulatedClock = field(default_factory=SimulatedClock)
     slots: int = 2
+    script: bytes = SCRIPT
+    launch: Callable[[], InlineLauncher] | None = None
 
-    def plan(self, **options: Any) -> PromotionPlan:
-        candidate = Candidate(
+    def candidate(self, number: int = 7) -> Candidate:
+        return Candidate(
             study="toy",
-            number=7,
+            number=number,
             knobs={"NUM_LAYERS": 11, "MATRIX_LR": 0.02, "SEED": 1337},
             proposer="tpe",
             val_bpb=1.19,
             artifact_bytes=200_100,
         )
+
+    def plan(self, number: int = 7, **options: Any) -> PromotionPlan:
         options = {"rules": self.rules, "root": self.root / "promotion", **options}
-        files = {"train.py": SCRIPT}
-        return plan(candidate, files=files, program_name="train.py", **options)
+        files = {"train.py": self.script}
+        return plan(self.candidate(number), files=files, program_name="train.py", **options)
 
     def finish(self, seed: int, code_bytes: int) -> Finish:
         """A seed that does well, a little worse for larger seeds."""
         options = {"val_bpb": 1.2 + seed / 1e8, "model_bytes": 200_000 + seed % 7}
         options |= self.log_options
         text = log_text(seed, code_bytes=code_bytes, **options)
-        model = os.urandom(1) * options["model_bytes"]
+        model = bytes([seed % 251]) * options["model_bytes"]
         return Finish(files={"train.log": text.encode(), "final_model.int8.ptz": model})
 
     def job(
@@ -129,7 +132,7 @@ class Bench:
         about = About(name="A toy", author="Ada", github_id="ada", blurb="Toy.")
         return promote(
             planned or self.plan(),
-            launcher=self.launcher(),
+            launcher=self.launch() if self.launch is not None else self.launcher(),
             make_job=self.job,
             clock=self.clock,
             provenance=provenance,
