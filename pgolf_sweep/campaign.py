@@ -15,6 +15,7 @@ import yaml
 
 from pgolf_sweep.driver import Driver, Options
 from pgolf_sweep.errors import InputError
+from pgolf_sweep.ledger import Ledger
 from pgolf_sweep.session import store_program, stored_program
 from pgolf_sweep.track.base import RunTracking
 from pgolf_sweep.track.make import make_study_tracker
@@ -87,6 +88,17 @@ def enqueue_warm_start(session: Session, study: Study) -> None:
     """Have a new study begin with the configurations that its sweep file names."""
     for knobs in session.spec.pgolf.warm_start:
         study.enqueue(knobs, by="warm_start")
+
+
+def has_run_its_course(session: Session, study: Study) -> bool:
+    """Whether a study has reached its `run_cap` and nothing of it waits."""
+    ledger = Ledger()
+    records = study.records()
+    for record in records:
+        ledger.close(record)
+    run_cap = session.spec.run_cap
+    reached = run_cap is not None and len(ledger.took_slot) >= run_cap
+    return reached and all(record.outcome.final for record in records)
 
 
 def check_identity(session: Session, study: Study) -> None:
@@ -241,5 +253,11 @@ def make_driver(
             max_retries=spec.pgolf.max_retries,
             request=request,
             tracking=tracking.of,
+            provenance={
+                "sampler": {"method": spec.method, "seed": spec.pgolf.seed},
+                "data_sha256": session.data_identity,
+                "rules": session.rules.name,
+                "versions": versions(),
+            },
         ),
     )

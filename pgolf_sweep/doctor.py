@@ -85,6 +85,7 @@ class Gpu:
 LIBRARIES: Mapping[str, tuple[str, str]] = {
     "optuna": ("optuna", "5"),
     "cmaes": ("cmaes", "0.11"),
+    "psycopg": ("psycopg", "3.2"),
     "ray": ("ray", "2.60"),
     "wandb": ("wandb", "0.31"),
     "pandas": ("pandas", "3"),

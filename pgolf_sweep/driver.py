@@ -17,20 +17,21 @@ import logging
 import math
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.control import Request
-from pgolf_sweep.errors import InfraError
+from pgolf_sweep.errors import InfraError, InputError
 from pgolf_sweep.launch.base import Ended, Job, Reported, Started
 from pgolf_sweep.ledger import Ledger
 from pgolf_sweep.outcome import PRUNE_REASON, classify
+from pgolf_sweep.proposals import answer, pending
 from pgolf_sweep.record import State, TrialRecord
 from pgolf_sweep.snapshot import Live, SweepState, line, metrics
 from pgolf_sweep.trial import Discarded, Failed, FailureKind, VerdictKind
 from pgolf_sweep.trialdir import read_json, write_bytes, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from pgolf_sweep.clock import Clock
     from pgolf_sweep.launch.base import Launcher
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.session import Session
     from pgolf_sweep.snapshot import Observer, Snapshot
     from pgolf_sweep.track.base import RunTracking, StudyTracker
-    from pgolf_sweep.trial import RunEnd
+    from pgolf_sweep.trial import RunEnd, Verdict
     from pgolf_sweep.trialdir import StudyPaths
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class Options:
         max_retries: Further attempts for a trial whose infrastructure failed.
         request: Asked once a turn for what the user wants.
         tracking: W&B settings of a trial's run, or None for no W&B.
+        provenance: Written into each ``spec.json``: the sampler's settings, hashes, versions.
     """
 
     run_cap: int | None
@@ -72,6 +74,7 @@ class Options:
     max_retries: int = 2
     request: Callable[[], Request] = lambda: Request.CONTINUE
     tracking: Callable[[TrialRecord], RunTracking | None] = lambda _record: None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -151,6 +154,7 @@ class Driver:
         """Keep one gated proposal ahead of the free slots, so that no slot waits for a discard."""
         if self._state is not SweepState.RUNNING:
             return
+        self._take_wishes()
         room = self.launcher.free() + 1 - len(self._queue)
         cap = self.options.run_cap
         if cap is not None:
@@ -182,6 +186,17 @@ class Driver:
                 )
                 return
 
+    def _take_wishes(self) -> None:
+        """Enqueue what `propose` asked for; the asker finds the trial's number in the file."""
+        for wish in pending(self.paths):
+            try:
+                number = self.study.enqueue_once(wish.knobs, by=wish.proposer, key=wish.id)
+            except InputError as error:
+                answer(self.paths, wish, refused=error.what)
+                continue
+            answer(self.paths, wish, number=number)
+            self.observer.message(f"trial {number} is proposed by {wish.by}")
+
     def _enqueue(self, live: Live) -> None:
         """Those near the cap go behind those that fit."""
         if live.near_cap:
@@ -209,6 +224,8 @@ class Driver:
         )
         live = Live(record, spec, near_cap=verdict.kind is VerdictKind.NEAR)
         cap_bytes = self.session.rules.artifact_cap_bytes
+        if verdict.kind in {VerdictKind.NEAR, VerdictKind.TOO_BIG}:
+            verdict = self._repaired(proposal, verdict)
         if verdict.discards:
             self.tracker.discarded(proposal.number, knobs, verdict)
             self._tell(record.ended(Discarded(verdict=verdict), None, cap_bytes=cap_bytes))
@@ -219,6 +236,16 @@ class Driver:
             return None
         self._note(live, record)
         return live
+
+    def _repaired(self, proposal: Proposal, verdict: Verdict) -> Verdict:
+        """Enqueue what surely fits, by the knobs that may give; the proposal itself ends."""
+        changed = self.session.repaired(proposal.knobs)
+        if changed is None:
+            return verdict
+        by = f"repair of {proposal.number}"
+        number = self.study.enqueue_once(changed, by=by, key=by)
+        reason = f"{verdict.reason}; repaired as trial {number}"
+        return dataclasses.replace(verdict, kind=VerdictKind.TOO_BIG, reason=reason)
 
     def _note(self, live: Live, record: TrialRecord) -> None:
         """A trial that has not ended changed."""
@@ -247,7 +274,8 @@ class Driver:
             live.started_at = self.clock.now()
             folder = self.paths.trial(record.number)
             folder.result.unlink(missing_ok=True)
-            write_json(folder.spec, dataclasses.asdict(live.spec) | {"attempt": record.attempts})
+            more = {"attempt": record.attempts, "provenance": dict(self.options.provenance)}
+            write_json(folder.spec, dataclasses.asdict(live.spec) | more)
             for name, content in self.session.program.files.items():
                 write_bytes(folder.root / name, content)
             self._note(live, record)
@@ -355,6 +383,12 @@ class Driver:
         measured = record.model_bytes
         if own_result and record.outcome is State.COMPLETED and measured is not None:
             self.session.gate.learn(record.knobs, measured)
+            self.session.gate.learn_time(
+                record.knobs,
+                steps=record.steps,
+                train_seconds=record.train_seconds,
+                eval_seconds=record.eval_seconds,
+            )
 
     # -- stopping -------------------------------------------------------------------------------
 

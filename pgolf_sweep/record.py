@@ -62,6 +62,7 @@ class TrialRecord:
     model_params: int | None = None
     headroom_bytes: int | None = None
     train_seconds: float | None = None
+    eval_seconds: float | None = None
     slot_seconds: float = 0.0
     steps: int | None = None
     step_avg_ms: float | None = None
@@ -108,6 +109,7 @@ class TrialRecord:
                 "code_bytes": summary.code_bytes,
                 "model_params": summary.model_params,
                 "train_seconds": summary.train_seconds,
+                "eval_seconds": summary.eval_seconds,
                 "steps": summary.steps,
                 "step_avg_ms": summary.step_avg_ms,
                 "finals": dict(summary.finals),

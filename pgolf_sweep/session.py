@@ -7,6 +7,7 @@ program that it names, the rules, the data, the gate.
 from __future__ import annotations
 
 import dataclasses
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,14 +15,20 @@ from typing import TYPE_CHECKING
 
 from pgolf_sweep.errors import InputError
 from pgolf_sweep.rules import load_rules
+from pgolf_sweep.script.pack import packed_program
 from pgolf_sweep.script.program import from_files, load_program
+from pgolf_sweep.size.foreign import foreign_of
 from pgolf_sweep.size.gate import Gate
-from pgolf_sweep.spec import check_against_knobs, load_spec
+from pgolf_sweep.size.repair import nearest_values, repair
+from pgolf_sweep.size.resources import Machine
+from pgolf_sweep.size.store import program_key, read_store, store_path, teach
+from pgolf_sweep.spec import check_against_knobs, load_spec, place_of
+from pgolf_sweep.specblocks import STUDY_NAME_RULE, is_study_name
 from pgolf_sweep.trial import Limits, Resources, TrialSpec, Verdict, VerdictKind, knob_text
 from pgolf_sweep.trialdir import StudyPaths, read_json, write_bytes, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from pgolf_sweep.data import DataSet
     from pgolf_sweep.rules import Rules
@@ -68,6 +75,23 @@ class Session:
         if not self.spec.pgolf.gate_enabled:
             return self._verdict(VerdictKind.UNKNOWN, "the sweep file switched the gate off")
         return self.gate.verdict(knobs)
+
+    def repaired(self, knobs: Mapping[str, KnobValue]) -> dict[str, KnobValue] | None:
+        """The nearest configuration that surely fits, by the parameters that the file lets give.
+
+        Args:
+            knobs: The sweep's knobs of a configuration that is near the cap or over it.
+
+        Returns:
+            The sweep's knobs, changed; None where nothing helps or nothing may give.
+        """
+        may_give = {}
+        for name in self.spec.pgolf.gate_repair:
+            if name in knobs:
+                may_give[name] = nearest_values(
+                    self.spec.space.parameters[name].domain, knobs[name]
+                )
+        return repair(lambda changed: self.verdict(self.resolve(changed)), knobs, may_give)
 
     def _verdict(self, kind: VerdictKind, reason: str) -> Verdict:
         return Verdict(
@@ -144,10 +168,33 @@ def open_session(
     """
     spec = load_spec(sweep)
     if name is not None:
+        if not is_study_name(name):
+            raise InputError(
+                "this name cannot be a study's: it names its folder",
+                where="--name",
+                got=name,
+                expected=STUDY_NAME_RULE,
+            )
         spec = dataclasses.replace(spec, name=name)
     base = sweep.resolve().parent
-    program = load_program(spec.program, base=base, extra_files=spec.pgolf.files)
+    with said_at(spec, "program"):
+        program = load_program(spec.program, base=base)
+    with said_at(spec, "pgolf", "files"):
+        program = load_program(spec.program, base=base, extra_files=spec.pgolf.files)
+    if spec.pgolf.pack:
+        program = packed_program(program)
     return _session(spec, program, base=base, data_root=data_root, need_data=need_data)
+
+
+@contextmanager
+def said_at(spec: SweepSpec, *path: str) -> Iterator[None]:
+    """Adds to an error about what a sweep file names the line that names it."""
+    try:
+        yield
+    except InputError as error:
+        place = place_of(spec, *path)
+        error.where = f"{place} ({error.where})" if error.where else place
+        raise
 
 
 def reopen_session(paths: StudyPaths, *, need_data: bool = True) -> Session:
@@ -204,8 +251,10 @@ def _session(
     spec: SweepSpec, program: Program, *, base: Path, data_root: Path, need_data: bool
 ) -> Session:
     check_against_knobs(spec, program.knobs)
-    rules = load_rules(spec.pgolf.rules, base=base)
-    dataset = _dataset(spec, data_root, base)
+    with said_at(spec, "pgolf", "rules"):
+        rules = load_rules(spec.pgolf.rules, base=base)
+    with said_at(spec, "pgolf", "data"):
+        dataset = _dataset(spec, data_root, base)
     implied: dict[str, KnobValue] = {}
     if "MAX_WALLCLOCK_SECONDS" in program.knobs:
         implied["MAX_WALLCLOCK_SECONDS"] = rules.train_seconds
@@ -214,11 +263,36 @@ def _session(
     if dataset is not None and need_data:
         from pgolf_sweep.data import check  # noqa: PLC0415 - numpy and sentencepiece
 
-        searched = "VOCAB_SIZE" in spec.space.parameters
-        check(dataset, None if searched else dataset.vocab_size)
-    gate = Gate(program, cap_bytes=rules.artifact_cap_bytes, confidence=spec.pgolf.gate_confidence)
+        parameter = spec.space.parameters.get("VOCAB_SIZE")
+        # A data set has one vocabulary: a script refuses any other, after it took a slot.
+        for size in (dataset.vocab_size,) if parameter is None else parameter.domain.examples():
+            check(dataset, int(size))
+    gate = Gate(
+        program,
+        cap_bytes=rules.artifact_cap_bytes,
+        confidence=spec.pgolf.gate_confidence,
+        foreign=foreign_of(
+            program, spec.pgolf.gate_scheme, None if dataset is None else dataset.env()
+        ),
+        machine=_machine(spec, rules),
+    )
+    if spec.pgolf.gate_calibration is not None:
+        store = store_path(spec.pgolf.gate_calibration, base=base)
+        key = program_key(builtin=program.builtin, sha256=program.sha256)
+        teach(gate, read_store(store), program=key)
     return Session(
         spec=spec, program=program, rules=rules, dataset=dataset, gate=gate, implied=implied
+    )
+
+
+def _machine(spec: SweepSpec, rules: Rules) -> Machine:
+    """What a trial runs on, as far as the sweep file and the rules say."""
+    gib = spec.pgolf.gate_memory_gib
+    return Machine(
+        gpus=spec.pgolf.gpus,
+        memory_bytes=None if gib is None else gib * 2**30,
+        eval_seconds=rules.eval_seconds,
+        min_steps=spec.pgolf.gate_min_steps,
     )
 
 

@@ -52,6 +52,8 @@ __all__ = [
     "check_against_knobs",
     "load_spec",
     "parse_spec",
+    "place_of",
+    "readable",
 ]
 
 _NOT_OFFERED = {
@@ -142,7 +144,7 @@ def check_against_knobs(spec: SweepSpec, knobs: Mapping[str, Knob]) -> None:
             hint = did_you_mean(name, knobs)
             document.problem(("parameters", name), f"{spec.program} never reads {name}{hint}")
             continue
-        wrong = [v for v in parameter.domain.examples() if not _readable(v, knob.kind)]
+        wrong = [v for v in parameter.domain.examples() if not readable(v, knob.kind)]
         if wrong:
             fix = "; write whole numbers (min, max and q)" if knob.kind == "int" else ""
             document.problem(
@@ -160,7 +162,13 @@ def check_against_knobs(spec: SweepSpec, knobs: Mapping[str, Knob]) -> None:
     document.raise_problems()
 
 
-def _readable(value: KnobValue, kind: str) -> bool:
+def place_of(spec: SweepSpec, *path: str) -> str:
+    """Where a sweep file says something: ``file:line: key.path``."""
+    line = Document(spec.text, str(spec.source)).lines.get(path)
+    return f"{spec.source}:{line if line is not None else '-'}: {'.'.join(path)}"
+
+
+def readable(value: KnobValue, kind: str) -> bool:
     """Whether a script that converts its environment variable to `kind` can read a value."""
     text = value if isinstance(value, str) else None
     try:

@@ -19,6 +19,7 @@ from pgolf_sweep.spectypes import (
     LimitsBlock,
     Method,
     PgolfBlock,
+    SchemeBlock,
 )
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.yamlmarks import Section
 
 _STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}")
+STUDY_NAME_RULE = "use letters, digits, space and . _ -"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,9 +70,14 @@ def read_command(top: Section) -> Command:
 def read_name(top: Section, source: Path) -> str:
     """The study's name: the file's ``name``, or its stem."""
     name = top.text("name")
-    if name is not None and not _STUDY_NAME.fullmatch(name):
-        top.problem("name", f"{name!r} names a folder: use letters, digits, space and . _ -")
+    if name is not None and not is_study_name(name):
+        top.problem("name", f"{name!r} names a folder: {STUDY_NAME_RULE}")
     return name or source.stem
+
+
+def is_study_name(name: str) -> bool:
+    """Whether a name can be a study's folder."""
+    return _STUDY_NAME.fullmatch(name) is not None
 
 
 def read_method(top: Section, parameters: Section, space: Space) -> Method:
@@ -172,12 +179,6 @@ def read_pgolf(
     resources, gate, limits, budget, promote = (
         block.section(key) for key in ("resources", "gate", "limits", "budget", "promote")
     )
-    gate.refuse(
-        {
-            "repair": "repairing configurations is not supported yet",
-            "scheme": "declaring a script's quantizer is not supported yet",
-        }
-    )
     gpus = resources.integer("gpus", least=0)
     if gpus is not None and processes is not None and gpus != processes:
         resources.problem("gpus", f"contradiction: {gpus} here, {processes} processes in command")
@@ -192,6 +193,11 @@ def read_pgolf(
         cpus=resources.number("cpus", above=0),
         gate_enabled=gate.flag("enabled", default=True),
         gate_confidence=confidence or 0.99,
+        gate_scheme=_read_scheme(gate),
+        gate_repair=_read_repair(gate, space),
+        gate_calibration=gate.text("calibration"),
+        gate_memory_gib=gate.number("memory_gib", above=0),
+        gate_min_steps=gate.integer("min_steps", least=1),
         data=_read_data(block),
         files=block.texts("files"),
         limits=LimitsBlock(
@@ -203,6 +209,7 @@ def read_pgolf(
             usd_per_gpu_hour=budget.number("usd_per_gpu_hour", least=0),
         ),
         warm_start=_read_warm_start(block, space),
+        pack=block.flag("pack", default=False),
         max_retries=2 if max_retries is None else max_retries,
         seed=block.integer("seed", least=0) or 0,
         promote_seeds=promote.integer("seeds", least=1),
@@ -210,6 +217,45 @@ def read_pgolf(
     for section in (resources, gate, limits, budget, promote, block):
         section.close()
     return result
+
+
+def _read_repair(gate: Section, space: Space) -> tuple[str, ...]:
+    """``gate.repair``: parameters of the sweep that have another value to give."""
+    names = gate.texts("repair")
+    for index, name in enumerate(names):
+        parameter = space.parameters.get(name)
+        if parameter is None or isinstance(parameter.domain, Constant):
+            what = "is no parameter of this sweep" if parameter is None else "has one value"
+            gate.document.problem(
+                (*gate.path, "repair", index),
+                f"{name} {what}; name parameters that may give, with other values under parameters",
+            )
+    return names
+
+
+def _read_scheme(gate: Section) -> SchemeBlock | None:
+    """``gate.scheme``: bits, embed_bits, scale with its parameter, codec, keep_below."""
+    if "scheme" not in gate:
+        return None
+    section = gate.section("scheme")
+    bits = section.integer("bits", least=2)
+    embed_bits = section.integer("embed_bits", least=2)
+    scale = section.choice("scale", ("rowmax", "percentile", "sdclip", "mse"), "rowmax")
+    needed = {"sdclip": "clip_sigmas", "percentile": "clip_percentile"}.get(scale or "")
+    parameter = section.number(needed, above=0) if needed else None
+    if needed and parameter is None:
+        section.problem("scale", f"{scale} needs {needed}")
+    codec = section.choice("codec", ("zlib", "zstd", "lzma", "brotli"), "")
+    keep_below = section.integer("keep_below", least=0)
+    section.close()
+    return SchemeBlock(
+        bits=bits or 8,
+        embed_bits=embed_bits or bits or 8,
+        scale=scale or "rowmax",
+        parameter=parameter or 0.0,
+        codec=codec or "",
+        keep_below=65_536 if keep_below is None else keep_below,
+    )
 
 
 def _read_data(block: Section) -> DataBlock | None:

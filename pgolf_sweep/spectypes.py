@@ -51,6 +51,27 @@ class DataBlock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SchemeBlock:
+    """How a script quantizes, declared where the size probe cannot see it.
+
+    Attributes:
+        bits: Width of matrices.
+        embed_bits: Width of embeddings and heads.
+        scale: How the step of a row is set: rowmax, percentile, sdclip or mse.
+        parameter: k of ``sdclip``, the percentile of ``percentile``.
+        codec: What compresses the container, or an empty string.
+        keep_below: Tensors of at most so many numbers stay 16-bit floating point.
+    """
+
+    bits: int = 8
+    embed_bits: int = 8
+    scale: str = "rowmax"
+    parameter: float = 0.0
+    codec: str = ""
+    keep_below: int = 65_536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LimitsBlock:
     """Limits on a run, in seconds; None means that the rules preset decides."""
 
@@ -77,11 +98,17 @@ class PgolfBlock:
         cpus: CPU cores for each trial, or None for the launcher's choice.
         gate_enabled: Whether configurations are judged before they take a slot.
         gate_confidence: Probability that a discard is right.
+        gate_scheme: How a script that is not ours quantizes, or None to have it probed.
+        gate_repair: Parameters that may give where a configuration does not surely fit.
+        gate_calibration: A store of measured sizes to learn from: ``user``, or a path.
+        gate_memory_gib: Memory of one card; None switches the memory gate off.
+        gate_min_steps: Fewest training steps within the wallclock that are worth a slot.
         data: The data set, or None for the rules preset's.
         files: Paths or globs beside the program that trials need.
         limits: Wallclock limits.
         budget: Money and time.
         warm_start: Configurations, or parts of one, that are tried first.
+        pack: Whether trials run the program minified and compressed, as it would be submitted.
         max_retries: How often a trial that infrastructure lost is run again.
         seed: The sampler's seed.
         promote_seeds: Fresh seeds of a promotion, or None for the rules preset's number.
@@ -93,11 +120,17 @@ class PgolfBlock:
     cpus: float | None = None
     gate_enabled: bool = True
     gate_confidence: float = 0.99
+    gate_scheme: SchemeBlock | None = None
+    gate_repair: tuple[str, ...] = ()
+    gate_calibration: str | None = None
+    gate_memory_gib: float | None = None
+    gate_min_steps: int | None = None
     data: DataBlock | None = None
     files: tuple[str, ...] = ()
     limits: LimitsBlock = field(default_factory=LimitsBlock)
     budget: Budget = field(default_factory=Budget)
     warm_start: tuple[Mapping[str, KnobValue], ...] = ()
+    pack: bool = False
     max_retries: int = 2
     seed: int = 0
     promote_seeds: int | None = None

@@ -7,17 +7,55 @@ temporary name in the same folder and is renamed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.errors import InfraError, InputError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 SCHEMA_VERSION = 1
 """Written into every JSON file; a reader refuses a newer one."""
+
+
+_REFUSALS = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EIO,
+        errno.ESTALE,
+        errno.ENOTDIR,
+    }
+)
+
+
+@contextlib.contextmanager
+def on_disk(folder: Path) -> Iterator[None]:
+    """Around everything that keeps files in a folder, whoever writes them.
+
+    Raises:
+        InfraError: In place of an error by which the disk refuses (full, read-only, quota).
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+        raise InfraError(
+            f"the disk refused: {error.strerror or error}",
+            where=str(error.filename or folder),
+            next_step="free space or fix permissions there, then run the same command again",
+        ) from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -197,6 +235,11 @@ class StudyPaths:
     def status(self) -> Path:
         """The driver's last word about itself, for ``status`` and ``watch``."""
         return self.root / "status.json"
+
+    @property
+    def proposals(self) -> Path:
+        """Trials that somebody asked for, a file each; the driver answers in the file."""
+        return self.root / "proposals"
 
     @property
     def promotion(self) -> Path:

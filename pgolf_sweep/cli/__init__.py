@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 # Importing a module registers its commands, in the order in which a user meets them.
-from pgolf_sweep.cli import data, define, doctor, gate, knobs, launch, promote, study, verify  # noqa: F401
+from pgolf_sweep.cli import (  # noqa: F401
+    calibrate,
+    data,
+    define,
+    doctor,
+    gate,
+    knobs,
+    launch,
+    leaderboard,
+    promote,
+    propose,
+    study,
+    verify,
+)
 from pgolf_sweep.cli.common import app, main
 
 __all__ = ["app", "main"]

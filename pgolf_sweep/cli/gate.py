@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pgolf_sweep.session import Session
-    from pgolf_sweep.size.gate import Gate
+    from pgolf_sweep.size.gate import Gate, ProgramLike
     from pgolf_sweep.size.plan import Bin, Cost, Draw
     from pgolf_sweep.trial import Interval, KnobValue, Verdict
 
@@ -52,6 +52,10 @@ def gate(
         float | None,
         typer.Option(min=0.5, max=0.9999, help="Probability that the interval holds the truth."),
     ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(help="A store of measured sizes to learn from: user, or a file's path."),
+    ] = None,
     data_root: DataRootOption = DEFAULT_DATA,
     json_output: JsonOption = False,
 ) -> None:
@@ -65,19 +69,22 @@ def gate(
     from pgolf_sweep.trial import VerdictKind
 
     judge, fixed = _gate_of(program, rules, sweep, confidence, data_root)
-    knobs = {**fixed, **_parsed(settings or [], judge)}
+    if calibration is not None:
+        _teach(judge, calibration)
+    knobs = {**fixed, **parsed_settings(settings or [], judge.program)}
     verdict = judge.verdict(knobs)
     groups, suggestions = judge.groups(knobs), judge.suggestions(knobs)
     if json_output:
         document = _document(verdict)
         names = SIZE_KNOBS if judge.program.builtin else sorted(knobs)
         values = {**judge.defaults, **knobs}
-        document |= {"groups": groups, "suggestions": suggestions}
+        document |= {"groups": groups, "suggestions": suggestions, "probe": _probe(judge, knobs)}
         emit(document | {"knobs": {name: values[name] for name in names if name in values}})
     else:
         _show_verdict(verdict)
         if groups:
             _show_groups(judge, verdict, knobs)
+        _show_probe(_probe(judge, knobs))
         if suggestions:
             out.print("\nIt would fit with any one of:", highlight=False)
             for one in suggestions:
@@ -95,6 +102,14 @@ def plan(
     draws: Annotated[int, typer.Option(min=1, help="Configurations to sample.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
     slots: Annotated[int, typer.Option(min=1, help="Trials that run at a time.")] = 1,
+    deadline_hours: Annotated[
+        float | None,
+        typer.Option(min=0, help="Say how many slots end the sweep within so many hours."),
+    ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(help="A store of measured sizes to learn from: user, or a file's path."),
+    ] = None,
     data_root: DataRootOption = DEFAULT_DATA,
     json_output: JsonOption = False,
 ) -> None:
@@ -108,6 +123,8 @@ def plan(
     from pgolf_sweep.size import plan as planning
 
     session = open_session(sweep, data_root=data_root, need_data=False)
+    if calibration is not None:
+        _teach(session.gate, calibration)
     sampled = planning.sample_space(session, session.spec.space, draws=draws, seed=seed)
     share = planning.fit_share(sampled)
     bins = planning.histogram(sampled)
@@ -122,6 +139,7 @@ def plan(
         train_seconds=session.rules.train_seconds,
         usd_per_gpu_hour=session.spec.pgolf.budget.usd_per_gpu_hour,
     )
+    needed = None if deadline_hours is None else planning.slots_needed(cost, 3600 * deadline_hours)
     varied = {name for name in session.spec.space.parameters if _varies(sampled, name)}
     largest = [
         dataclasses.replace(one, knobs={k: v for k, v in one.knobs.items() if k in varied})
@@ -137,6 +155,8 @@ def plan(
             "deciding_knobs": deciding,
             "largest_that_fits": largest,
             "cost": cost,
+            "deadline_hours": deadline_hours,
+            "slots_needed": needed,
         })  # fmt: skip
         return
     kinds = ("fits", "near", "too_big", "invalid", "unknown")
@@ -153,6 +173,9 @@ def plan(
             size = f"{one.model_params:,} parameters, {_count(one.artifact_bytes)} bytes"
             out.print(f"  {one.bits} bits: {size}  {values}", markup=False)
     _show_cost(cost, session.resources.gpus)
+    if deadline_hours is not None:
+        answer = "no number of slots would do" if needed is None else f"{needed} slots at a time"
+        out.print(f"To end within {deadline_hours:g} hours: {answer}.", markup=False)
 
 
 def _gate_of(
@@ -165,8 +188,10 @@ def _gate_of(
     """The gate that the options ask for, and the values that a sweep file fixes."""
     from pgolf_sweep.rules import load_rules
     from pgolf_sweep.script.program import BUILTIN, load_program
+    from pgolf_sweep.size.foreign import foreign_of
     from pgolf_sweep.size.gate import Gate
 
+    scheme = None
     fixed: Mapping[str, KnobValue] = {}
     cap_bytes = None
     if sweep is not None:
@@ -183,18 +208,37 @@ def _gate_of(
         confidence = confidence or session.spec.pgolf.gate_confidence
         cap_bytes = session.rules.artifact_cap_bytes
         if program is None:
-            loaded = session.program
+            loaded, scheme = session.program, session.spec.pgolf.gate_scheme
     if sweep is None or program is not None:
         loaded = load_program(program or BUILTIN, base=Path.cwd(), extra_files=())
     if rules is not None or cap_bytes is None:
         preset = load_rules(rules or "parameter-golf-2026", base=Path.cwd())
         cap_bytes = preset.artifact_cap_bytes
-    return Gate(loaded, cap_bytes=cap_bytes, confidence=confidence or DEFAULT_CONFIDENCE), fixed
+    foreign = foreign_of(loaded, scheme)
+    confidence = confidence or DEFAULT_CONFIDENCE
+    return Gate(loaded, cap_bytes=cap_bytes, confidence=confidence, foreign=foreign), fixed
 
 
-def _parsed(settings: list[str], judge: Gate) -> dict[str, KnobValue]:
+def _teach(judge: Gate, name: str) -> None:
+    """Let the gate learn from a store."""
+    from pgolf_sweep.size.store import program_key, read_store, store_path, teach
+
+    path = store_path(name, base=Path.cwd())
+    if not path.is_file():
+        raise InputError(
+            "there is no such calibration store",
+            where=str(path),
+            next_step="pgolf-sweep calibrate STUDY",
+        )
+    key = program_key(builtin=judge.program.builtin, sha256=judge.program.sha256)
+    count = teach(judge, read_store(path), program=key)
+    say(f"learnt from {count} runs of {path}")
+
+
+def parsed_settings(settings: list[str], program: ProgramLike) -> dict[str, KnobValue]:
     """``K=V`` texts as knobs, numbers where they are numbers."""
     from pgolf_sweep.script.knobs import nearest_knob
+    from pgolf_sweep.spec import readable
 
     values: dict[str, KnobValue] = {}
     for setting in settings:
@@ -203,25 +247,64 @@ def _parsed(settings: list[str], judge: Gate) -> dict[str, KnobValue]:
             raise InputError(
                 "--set needs a name and a value", got=setting, expected="K=V, as MODEL_DIM=576"
             )
-        if name not in judge.program.knobs:
-            nearest = nearest_knob(name, judge.program.knobs)
+        if name not in program.knobs:
+            nearest = nearest_knob(name, program.knobs)
             raise InputError(
                 f"the program reads no knob {name}",
                 got=setting,
                 expected=f"did you mean {nearest}?" if nearest else None,
-                next_step="pgolf-sweep knobs trainer" if judge.program.builtin else None,
+                next_step="pgolf-sweep knobs trainer" if program.builtin else None,
             )
-        values[name] = _value(text)
+        values[name] = value_of(text)
+        kind = program.knobs[name].kind
+        if not readable(values[name], kind):
+            raise InputError(
+                f"the program reads {name} as {kind}",
+                got=setting,
+                expected=f"{name}={kind.upper()}",
+            )
     return values
 
 
-def _value(text: str) -> KnobValue:
+def value_of(text: str) -> KnobValue:
+    """A text as the number that it is, or as text."""
     for reader in (int, float):
         try:
             return reader(text)
         except ValueError:
             continue
     return text
+
+
+def _probe(judge: Gate, knobs: Mapping[str, KnobValue]) -> dict[str, Any] | None:
+    """What the size probe found in a script that is not ours, as plain data."""
+    from pgolf_sweep.script.probe import Unprobed
+
+    if judge.foreign is None:
+        return None
+    found = judge.foreign.probed(knobs)
+    if isinstance(found, Unprobed):
+        return {"ok": False, "reason": found.reason, "seconds": found.seconds}
+    document = {"ok": True} | dataclasses.asdict(found)
+    document["relevant"] = sorted(found.relevant)
+    document["tensors"] = [dataclasses.asdict(one) for one in found.tensors]
+    document["classes"] = [
+        dataclasses.asdict(one)
+        | {"bytes_by_sigma": {str(s): round(n) for s, n in one.bytes_by_sigma.items()}}
+        for one in found.classes
+    ]
+    return document
+
+
+def _show_probe(found: dict[str, Any] | None) -> None:
+    """Where the numbers of a script that is not ours come from."""
+    if found is None or not found["ok"]:
+        return
+    quantizer = found["quantizer"] or "no quantizer recognised"
+    codec = found["codec"] or "no codec recognised"
+    say(f"probed in {found['seconds']:.2f} s: {found['how'][:70]}; {quantizer}, {codec}")
+    for note in found["notes"]:
+        say(f"  {note}")
 
 
 def _document(verdict: Verdict) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -68,6 +68,7 @@ def launch(
     from pgolf_sweep.campaign import (
         check_identity,
         enqueue_warm_start,
+        has_run_its_course,
         make_driver,
         prepare_folder,
     )
@@ -75,17 +76,19 @@ def launch(
     from pgolf_sweep.clock import SystemClock
     from pgolf_sweep.control import DriverLock, Requests
     from pgolf_sweep.errors import AnswerNoError, InterruptedSweepError
+    from pgolf_sweep.launch.inline import without_slots
     from pgolf_sweep.report.read import study_status
     from pgolf_sweep.session import open_session
     from pgolf_sweep.track.make import shutdown
     from pgolf_sweep.track.mode import resolve_mode
-    from pgolf_sweep.trialdir import StudyPaths, write_text
+    from pgolf_sweep.trialdir import StudyPaths, on_disk, write_text
 
     # Here, too, where the trials run elsewhere: validation data and tokenizer identify a study.
     session = open_session(sweep, data_root=data_root, name=name)
     mode = resolve_mode(wandb, os.environ)
     paths = StudyPaths(runs.resolve() / session.spec.name)
     with ExitStack() as stack:
+        stack.enter_context(on_disk(paths.root))
         stack.enter_context(DriverLock(paths))
         resumed = prepare_folder(session, paths, sweep=sweep, data_root=data_root)
         log_to_file(paths)
@@ -102,7 +105,10 @@ def launch(
         say(headline(session, paths, resumed=resumed))
         if mode.note:
             say(mode.note)
-        launcher = stack.enter_context(ray_launcher(session, address=address, slots=slots))
+        if has_run_its_course(session, study):
+            launcher = stack.enter_context(closing(without_slots()))
+        else:
+            launcher = stack.enter_context(ray_launcher(session, address=address, slots=slots))
         display = stack.enter_context(
             Display(varied=varying(session), on_turn=StatusFile(paths).write)
         )
@@ -160,8 +166,6 @@ class StatusFile:
 
 def ray_launcher(session: Session, *, address: str | None, slots: int | None) -> Any:
     """The Ray launcher of a session, as a context manager that closes it."""
-    from contextlib import closing
-
     from pgolf_sweep.launch.ray import RayLauncher
 
     say(f"Ray: {'connecting to ' + address if address else 'starting on this machine'} ...")

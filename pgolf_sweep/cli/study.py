@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -86,6 +87,7 @@ def trials(
     from pgolf_sweep.cli.render import trials_table, varied_knobs
     from pgolf_sweep.errors import InputError
     from pgolf_sweep.record import State
+    from pgolf_sweep.report.noops import no_op_knobs
     from pgolf_sweep.report.read import study_records
     from pgolf_sweep.trialdir import StudyPaths
 
@@ -97,9 +99,13 @@ def trials(
     everything = study_records(paths.root)
     chosen = [record for record in everything if outcome in {None, record.outcome.value}]
     if json_output:
-        emit({"study": paths.name, "trials": [record.to_json() for record in chosen]})
+        idle = [dataclasses.asdict(one) for one in no_op_knobs(everything)]
+        rows = [record.to_json() for record in chosen]
+        emit({"study": paths.name, "trials": rows, "no_op_knobs": idle})
         return
     out.print(trials_table(chosen, varied_knobs(everything)))
+    for one in no_op_knobs(everything):
+        say(one.sentence)
 
 
 @app.command()
@@ -223,6 +229,7 @@ def status_view(found: Status) -> Group:
 
     from pgolf_sweep.cli.live import progress_text
     from pgolf_sweep.cli.render import bytes_text, duration, score
+    from pgolf_sweep.report.noops import no_op_knobs
 
     document = found.to_json()
     count = document["trials"]
@@ -246,6 +253,7 @@ def status_view(found: Status) -> Group:
         f"slots     trained {duration(seconds['trained'])}, idle {duration(seconds['idle'])}, "
         f"saved by the gate {duration(seconds['saved_by_gate'])}"
     )
+    lines += [f"warning   {one.sentence}" for one in no_op_knobs(found.records)]
     if found.driver is not None:
         lines.append(f"driver    {found.driver}")
         lines += [

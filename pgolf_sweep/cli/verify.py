@@ -1,15 +1,27 @@
-"""``pgolf-sweep verify``: does a submission folder pass the rules?"""
+"""``pgolf-sweep verify``: do submission folders pass the rules?"""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pgolf_sweep.cli.common import JsonOption, app, emit, out, say
+from pgolf_sweep.cli.common import (
+    DEFAULT_DATA,
+    DataRootOption,
+    JsonOption,
+    app,
+    emit,
+    out,
+    say,
+)
 
 if TYPE_CHECKING:
+    from pgolf_sweep.rules import Rules
+    from pgolf_sweep.ship.check import Check
+    from pgolf_sweep.ship.folder import Folder
     from pgolf_sweep.ship.verify import Verification
 
 _STYLES = {"pass": "green", "warn": "yellow", "unknown": "dim", "fail": "bold red"}
@@ -17,7 +29,9 @@ _STYLES = {"pass": "green", "warn": "yellow", "unknown": "dim", "fail": "bold re
 
 @app.command()
 def verify(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A submission folder.")],
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER...", help="Submission folders, anyone's.")
+    ],
     rules: Annotated[
         str | None,
         typer.Option(
@@ -25,26 +39,97 @@ def verify(
             help="A preset or a YAML file; else what submission.json or the track implies.",
         ),
     ] = None,
-    json: JsonOption = False,
+    record: Annotated[
+        Path | None, typer.Option(help="YAML of the record to beat, with its date and source.")
+    ] = None,
+    rerun: Annotated[
+        bool, typer.Option("--rerun", help="Train once more and compare; needs the hardware.")
+    ] = False,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the run again; else the first log's.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data set of the run again; else as the folder says.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="An existing Ray cluster for the run; else a local one.")
+    ] = None,
+    work: Annotated[
+        Path, typer.Option(help="Where the run again leaves its log and model.")
+    ] = Path("rerun"),
+    data_root: DataRootOption = DEFAULT_DATA,
+    json_output: JsonOption = False,
 ) -> None:
-    """Check a submission folder, anyone's, rule by rule.
+    """Check submission folders, anyone's, rule by rule.
 
-    Exit code 0 if no rule is broken, 1 if one is. A rule that the folder does not let one decide
+    Exit code 0 if no rule is broken, 1 if one is. A rule that a folder does not let one decide
     is `unknown` and breaks nothing.
 
     Example: pgolf-sweep verify submissions/2026-04-01_mine
-    """
-    from pgolf_sweep.rules import load_rules
-    from pgolf_sweep.ship.verify import verify as check_folder
 
-    chosen = load_rules(rules, base=Path()) if rules is not None else None
-    found = check_folder(folder, chosen)
-    if json:
-        emit({"folder": found.folder, "rules": found.rules, "ok": found.ok, "checks": found.checks})
-    else:
-        _show(found)
-    if not found.ok:
+    Example: pgolf-sweep verify runs/demo/submission/* --rerun
+    """
+    from pgolf_sweep.rules import load_record, load_rules
+    from pgolf_sweep.ship.folder import read_folder
+    from pgolf_sweep.ship.verify import check_folder, rules_for
+
+    named = load_rules(rules, base=Path()) if rules is not None else None
+    beaten = load_record(record) if record is not None else None
+    found = []
+    for path in folders:
+        folder = read_folder(path)
+        held = named or rules_for(folder)
+        if beaten is not None:
+            held = dataclasses.replace(held, record=beaten)
+        answer = check_folder(folder, held)
+        if rerun:
+            again = _rerun(folder, held, seed, data, data_root, address, work)
+            answer = dataclasses.replace(answer, checks=(*answer.checks, again))
+        found.append(answer)
+        if not json_output:
+            _show(answer)
+    if json_output:
+        documents = [_document(one) for one in found]
+        ok = all(one.ok for one in found)
+        emit(documents[0] if len(documents) == 1 else {"ok": ok, "folders": documents})
+    if not all(one.ok for one in found):
         raise typer.Exit(1)
+
+
+def _rerun(
+    folder: Folder,
+    rules: Rules,
+    seed: int | None,
+    data: str | None,
+    data_root: Path,
+    address: str | None,
+    work: Path,
+) -> Check:
+    """Train the folder's script again, on a Ray slot like that of its runs."""
+    from contextlib import closing
+
+    from pgolf_sweep.data import locate
+    from pgolf_sweep.launch.ray import RayLauncher
+    from pgolf_sweep.ship.rerun import dataset_name, resources_for
+    from pgolf_sweep.ship.rerun import rerun as run_again
+
+    name = data or dataset_name(folder)
+    env = locate(name, data_root).env() if name is not None else {}
+    resources = resources_for(folder, rules)
+    say(f"running {folder.root} again on {resources.gpus or 'no'} GPUs ...")
+    with closing(RayLauncher(address=address, resources=resources, slots=1)) as launcher:
+        return run_again(
+            folder,
+            rules,
+            seed=seed,
+            env=env,
+            launcher=launcher,
+            work=work.resolve() / folder.root.resolve().name,
+        )
+
+
+def _document(found: Verification) -> dict[str, Any]:
+    return {"folder": found.folder, "rules": found.rules, "ok": found.ok, "checks": found.checks}
 
 
 def _show(found: Verification) -> None:

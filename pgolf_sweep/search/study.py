@@ -45,6 +45,7 @@ logger = logging.getLogger(__name__)
 _RECORD = "record"
 _PROPOSER = "proposer"
 _POINT = "point"
+_KEY = "key"
 _NO_SCORE_YET = 100.0
 """Told to the GP sampler for a discard while no trial has a score: worse than any bits per byte."""
 
@@ -96,6 +97,24 @@ class Study:
         """Have these knobs proposed before anything that the sampler draws."""
         attributes = {_PROPOSER: by, _POINT: _point(knobs)}
         self._study.enqueue_trial(self._space.encode(knobs), user_attrs=attributes)
+
+    def enqueue_once(self, knobs: Mapping[str, KnobValue], *, by: str, key: str) -> int:
+        """`enqueue`, unless it was done under this key before; the trial's number.
+
+        Raises:
+            InputError: The knobs are outside the space.
+        """
+        found = self._number_of(key)
+        if found is None:
+            attributes = {_PROPOSER: by, _POINT: _point(knobs), _KEY: key}
+            self._study.enqueue_trial(self._space.encode(knobs), user_attrs=attributes)
+            found = self._number_of(key)
+        assert found is not None  # noqa: S101 - it was just written
+        return found
+
+    def _number_of(self, key: str) -> int | None:
+        trials = reversed(self._study.get_trials(deepcopy=False))
+        return next((t.number for t in trials if t.user_attrs.get(_KEY) == key), None)
 
     def unfinished(self) -> list[tuple[Proposal, TrialRecord | None]]:
         """Trials that were asked and not told, oldest first: what a dead driver left behind.
@@ -185,6 +204,14 @@ class Study:
     def set_attribute(self, key: str, value: Any) -> None:
         """Store JSON data with the study: its identity, the gate's calibration."""
         self._study.set_user_attr(key, value)
+
+    def close(self) -> None:
+        """Give the storage's connections back; a file needs none."""
+        storage = self._study._storage
+        storage.remove_session()
+        engine = getattr(getattr(storage, "_backend", None), "engine", None)
+        if engine is not None:
+            engine.dispose()
 
     def _frozen(self, trial: optuna.Trial) -> optuna.trial.FrozenTrial:
         return self._study._storage.get_trial(trial._trial_id)

@@ -8,11 +8,21 @@ rowmax by at most half a percent. Lower levels cost more, never less.
 
 from __future__ import annotations
 
+import heapq
+from functools import lru_cache
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    Shares: TypeAlias = NDArray[np.float64]
+
 CONSTANT_BYTES = 100.0
 """Tables of the entropy coder; between 70 and 140 bytes by codec and bits."""
-
-UNSURE_BYTES = 800.0
-"""What blocks and tables may cost beyond that in a container of a few kilobytes."""
 
 EXCESS: dict[str, dict[int, float]] = {
     "zlib": {4: 0.0103, 5: 0.0136, 6: 0.0100, 7: 0.0076, 8: 0.0071},
@@ -22,22 +32,9 @@ EXCESS: dict[str, dict[int, float]] = {
 }
 """Compressed bytes of the codes over their entropy, minus one, by codec and bits."""
 
-MIXING = {"zlib": 0.2, "zstd": 0.2, "lzma": 0.0, "brotli": 0.0}
-"""Share of the lesser kind of codes that is lost where pairs of 4-bit codes meet single codes in
-one block of an entropy coder: up to `MIXING_BYTES`. Measured: 6.6 kB and 37 kB containers of
-random 4-bit blocks with a 5-bit embedding came out 13 % and 10 % larger, those of brotli and
-lzma, which model contexts, within half a percent."""
-
-MIXING_BYTES = 20_000
-"""Most bytes that meet so; a block is some tens of thousands of symbols."""
-
-ALTERNATING = {"zlib": 0.25, "zstd": 0.25, "lzma": 0.0, "brotli": 0.0}
-"""Most that is lost, of the first `ALTERNATING_BYTES`, where attention and MLP have different bits:
-the codes then change with every matrix. Measured on random weights of 4 layers, widths 16 to 48:
-12 to 19 %. It widens the interval upwards and moves nothing else; how much is lost between these
-widths and those at which a matrix fills a block is not modelled yet."""
-
-ALTERNATING_BYTES = 100_000
+BLOCK_BYTES = {"zlib": 32_767, "zstd": 131_072}
+"""Bytes that share one table of symbols. lzma and brotli model contexts: matrices with different
+bits in one container cost them less than half a percent."""
 
 STEP_BITS = {True: 11.2, False: 11.9}
 """Bits of a float16 step after compression, by whether bytes are shuffled into planes. Measured on
@@ -46,11 +43,89 @@ a trained model of 2 layers x 64: 10.4 to 12.4 by codec."""
 FLOAT_BITS = {True: 14.2, False: 14.7}
 """The same for trained gains and mixes: 13.1 to 15.1 by codec."""
 
-RARE_TOKENS = 1e5
-"""Below so many training tokens for each entry of the vocabulary, rare entries have seen little but
-the push away that all of them share: their rows are alike, and codecs that look for matches or
-contexts find that. Measured at 600 tokens an entry; at the contest's 10 million it is gone."""
 
-RARE_ROWS_BITS = {"zlib": 0.0, "zstd": -0.1, "lzma": -1.1, "brotli": -0.9}
-"""What that is worth in bits for each weight of the embedding, on 2 layers x 64, vocabulary 512,
-300 steps. Our zlib looks for no matches."""
+def byte_shares(levels: Shares, bits: int) -> Shares:
+    """Distribution over the 256 bytes that codes become, from that over their levels.
+
+    Args:
+        levels: As of `entropy.level_shares`: levels from 0 up, the level 0 by half its share.
+        bits: 4 for two codes to a byte, else one.
+    """
+    signed = np.concatenate((levels[:0:-1], [2 * levels[0]], levels[1:]))
+    shares = np.zeros(256)
+    if bits == 4:
+        pairs = np.zeros((16, 16))
+        pairs[: len(signed), : len(signed)] = np.outer(signed, signed)
+        return pairs.reshape(-1)
+    shares[: len(signed)] = signed
+    return shares
+
+
+def mixing_bytes(codec: str, parts: Sequence[tuple[float, Shares]], before: float) -> float:
+    """Bytes lost where matrices with unlike codes share a block of the entropy coder.
+
+    Args:
+        codec: The artifact's.
+        parts: Matrices in the container's order: bytes before compression, and what those bytes
+            are (`byte_shares`).
+        before: Bytes ahead of them in the container, which are all alike unpredictable.
+    """
+    block = BLOCK_BYTES.get(codec)
+    if block is None:
+        return 0.0
+    lost, room = 0.0, float(block)
+    held: list[tuple[float, Shares]] = []
+    for length, shares in ((before, _EVEN), *parts):
+        left = length
+        while left > 0:
+            taken = min(left, room)
+            held.append((taken, shares))
+            left -= taken
+            room -= taken
+            if room <= 0:
+                lost += _lost(held)
+                held, room = [], float(block)
+                left -= block * (left // block)  # whole blocks of one matrix lose nothing
+    return lost + _lost(held)
+
+
+_EVEN = np.full(256, 1 / 256)
+
+HUFFMAN = frozenset({"zlib", "zstd", "brotli"})
+USUAL_REDUNDANCY = 0.004
+"""What whole bits a symbol cost in the containers that `EXCESS` was measured on."""
+
+
+def whole_bits(codec: str, levels: tuple[float, ...], bits: int) -> float:
+    """Further share that a code of whole bits a symbol costs where symbols carry few bits."""
+    return _redundancy(levels, bits) if codec in HUFFMAN else 0.0
+
+
+@lru_cache(maxsize=4096)
+def _redundancy(levels: tuple[float, ...], bits: int) -> float:
+    shares = byte_shares(np.array(levels), bits)
+    entropy = float(_bits(shares))
+    if entropy > 4.5:
+        return 0.0
+    heap = sorted(float(share) for share in shares if share > 1e-9)
+    length = 0.0
+    while len(heap) > 1:  # the length of a Huffman code is the sum of its inner nodes
+        node = heapq.heappop(heap) + heapq.heappop(heap)
+        length += node
+        heapq.heappush(heap, node)
+    return max(0.0, length / max(entropy, 1e-9) - 1 - USUAL_REDUNDANCY)
+
+
+def _lost(held: list[tuple[float, Shares]]) -> float:
+    """Bytes by which one table for all is worse than one for each."""
+    if len(held) < 2:
+        return 0.0
+    lengths = np.array([length for length, _ in held])
+    shares = np.stack([shares for _, shares in held])
+    mixed = lengths @ shares / lengths.sum()
+    return float(lengths.sum() * _bits(mixed) - lengths @ _bits(shares)) / 8
+
+
+def _bits(shares: Shares) -> Shares:
+    bits: Shares = -(shares * np.log2(np.maximum(shares, 1e-30))).sum(axis=-1)
+    return bits

@@ -1,10 +1,9 @@
 """The gate: will this configuration's artifact fit, before it is trained?
 
-The prediction is physics (`inventory` x `entropy` x `codecs`) moved and narrowed by what finished
-trials measured (`calibration`). Its error is carried in bits for each quantized weight, because
-that is where the physics is uncertain: a trained row's largest weight, which sets the step, lies
-some fraction of an octave from that of a Gaussian row, whatever the bits. Only a configuration
-whose best case is over the cap is discarded.
+The prediction is physics (`physics`: inventory x entropy x codecs x dynamics) moved and narrowed
+by what finished trials measured (`calibration`). Only a configuration whose best case is over the
+cap is discarded. Time and memory (`resources`) discard by the same interface, with a reason of
+their own, where something is known of the machine.
 """
 
 from __future__ import annotations
@@ -14,22 +13,19 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pgolf_sweep.size import codecs
+from pgolf_sweep.size import physics
 from pgolf_sweep.size.calibration import Calibration
-from pgolf_sweep.size.entropy import ScaleRule, weight_bits, widest_bits
-from pgolf_sweep.size.inventory import (
-    GROUPS,
-    SIZE_KNOBS,
-    Group,
-    UnbuildableError,
-    container_bytes,
-    read_config,
-    tensors,
-)
+from pgolf_sweep.size.entropy import ScaleRule
+from pgolf_sweep.size.foreign import Unknown
+from pgolf_sweep.size.inventory import SIZE_KNOBS, UnbuildableError, read_config
+from pgolf_sweep.size.physics import GroupSize
+from pgolf_sweep.size.resources import MEMORY_SURE, Machine, Pace, peak_bytes, step_flops
 from pgolf_sweep.trial import Interval, KnobValue, Verdict, VerdictKind, knob_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from pgolf_sweep.size.foreign import Foreign
 
 NOT_SIZE_KNOBS = frozenset({
     "SEED", "RUN_ID", "DATA_PATH", "DATA_DIR", "TOKENIZER_PATH", "VAL_BATCH_SIZE",
@@ -38,24 +34,15 @@ NOT_SIZE_KNOBS = frozenset({
 })  # fmt: skip
 """Knobs that leave the configuration the same in the eyes of calibration."""
 
-UNIT_BITS = {
-    ScaleRule.ROWMAX: 0.25,
-    ScaleRule.PERCENTILE: 0.25,
-    ScaleRule.MSE: 0.2,
-    ScaleRule.SDCLIP: 0.12,
-}
-"""Bits a weight by which the entropy of trained rows is uncertain (one standard deviation) before
-anything was measured: wide where the largest weight sets the step, narrower where it does not."""
-
-EMBED_UNIT_BITS = 0.6
-"""The same for the embedding and the head, whose rows differ in how often they were trained."""
-
 LEAST_SHARE = 0.25
 """No bound falls below this share of the prediction, whatever calibration says."""
 
 MEASURED_SD = 0.01
 """Relative spread between seeds of a program of which we know nothing but measured runs. Source:
 0.02 % to 0.5 % by codec over the contest's records; doubled."""
+
+UNKNOWN_PACE_SD = 0.5
+"""Spread of the logarithm of the steps that a wallclock leaves, of a machine that nobody named."""
 
 
 class KnobLike(Protocol):
@@ -81,22 +68,9 @@ class ProgramLike(Protocol):
     def code_bytes(self) -> int:
         """Bytes of the counted code."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupSize:
-    """One part of the artifact.
-
-    Attributes:
-        group: ``embed``, ``attn``, ``mlp``, ``control``, ``head`` or ``container``.
-        params: Parameters in it.
-        bits: Bits of a weight before compression, 16 for what is kept, 0 for the container.
-        model_bytes: Predicted bytes after compression; the groups add up to the prediction.
-    """
-
-    group: str
-    params: int
-    bits: int
-    model_bytes: float
+    @property
+    def sha256(self) -> str:
+        """Hash of the program's files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,19 +88,6 @@ class Suggestion:
     artifact_bytes: Interval
 
 
-@dataclass(frozen=True, slots=True)
-class _Structure:
-    """What the physics says of one layout; shared by all configurations that have it."""
-
-    groups: tuple[GroupSize, ...]
-    model_params: int
-    predicted: float
-    ceiling: float
-    alternating: float  # bytes that the worst case adds, see `codecs.ALTERNATING`
-    unit_bytes: float  # what one unit of calibration's error is worth
-    family: str
-
-
 class Gate:
     """Verdicts for the configurations of one program.
 
@@ -135,6 +96,8 @@ class Gate:
         cap_bytes: Most bytes of code plus compressed model.
         confidence: Probability with which an interval holds the truth, between 0 and 1.
         calibration: What earlier trials taught; a new one knows the prior only.
+        machine: What trials run on; None knows nothing of time and memory.
+        foreign: Predicts for a program that is not ours; without it only measured runs count.
     """
 
     def __init__(
@@ -143,12 +106,18 @@ class Gate:
         cap_bytes: int,
         confidence: float = 0.99,
         calibration: Calibration | None = None,
+        machine: Machine | None = None,
+        foreign: Foreign | None = None,
     ) -> None:
         self.program = program
         self.cap_bytes = cap_bytes
         self.confidence = confidence
         self.calibration = calibration or Calibration()
-        self._structures: dict[tuple[Any, ...], _Structure] = {}
+        self.machine = machine
+        self.foreign = foreign
+        self.pace = Pace(None if machine is None else machine.flops)
+        self.eval_pace = Pace(None)
+        self._layouts: dict[tuple[Any, ...], physics.Layout] = {}
         self._defaults = {
             name: knob.default for name, knob in program.knobs.items() if knob.default is not None
         }
@@ -160,19 +129,19 @@ class Gate:
             knobs: Values by name; a knob that is absent has the program's default.
         """
         if not self.program.builtin:
-            return self._measured_verdict(knobs)
+            return self._foreign_verdict(knobs)
         try:
-            structure = self._structure(knobs)
+            config = self._config(knobs)
         except UnbuildableError as error:
             return self._verdict(VerdictKind.INVALID, str(error), regime="invalid")
-        shift = self.calibration.shift(structure.family, self._configuration(knobs))
-        tail = (1 - self.confidence) / 2
-        low, mid, high = (self._moved(structure, shift.quantile(p)) for p in (tail, 0.5, 1 - tail))
-        regime = "measured" if shift.trials else "calibrated" if shift.relatives else "entropy"
-        # Measured relatives alternate in the same way: calibration has seen it.
-        worst = high if shift.relatives else min(high + structure.alternating, structure.ceiling)
-        interval = Interval(low=low, mid=mid, high=worst)
-        return self._judged(interval, regime=regime, model_params=structure.model_params)
+        expected, noise = self._expected(config)
+        impossible = self._impossible(config, expected.model_params)
+        if impossible is not None:
+            regime, reason = impossible
+            return self._verdict(
+                VerdictKind.INVALID, reason, regime=regime, model_params=expected.model_params
+            )
+        return self._predicted(expected, noise, knobs)
 
     @property
     def defaults(self) -> Mapping[str, KnobValue]:
@@ -185,14 +154,55 @@ class Gate:
         if model_bytes <= 0:
             return
         if not self.program.builtin:
-            self.calibration.learn_bytes(configuration, model_bytes)
+            self._learn_foreign(knobs, configuration, model_bytes)
             return
         try:
-            structure = self._structure(knobs)
+            expected, noise = self._expected(self._config(knobs))
         except UnbuildableError:
             return  # it ran, so another version of the trainer ran it: nothing to compare with
-        error = (model_bytes - structure.predicted) / structure.unit_bytes
-        self.calibration.learn(structure.family, configuration, error)
+        error = model_bytes - expected.model_bytes
+        self.calibration.learn(expected.traits, noise, configuration, error)
+
+    def _learn_foreign(
+        self, knobs: Mapping[str, KnobValue], configuration: str, model_bytes: int
+    ) -> None:
+        expected = None if self.foreign is None else self.foreign.expected(knobs)
+        if self.foreign is not None:
+            self.foreign.learn(knobs, model_bytes)
+        if isinstance(expected, physics.Prediction):
+            error = model_bytes - expected.model_bytes
+            self.calibration.learn(expected.traits, expected.noise_bytes, configuration, error)
+        else:
+            self.calibration.learn_bytes(configuration, model_bytes)
+
+    def learn_time(
+        self,
+        knobs: Mapping[str, KnobValue],
+        *,
+        steps: int | None,
+        train_seconds: float | None,
+        eval_seconds: float | None = None,
+    ) -> None:
+        """Take in how long a finished trial trained and evaluated."""
+        if not self.program.builtin:
+            return
+        try:
+            config = self._config(knobs)
+        except UnbuildableError:
+            return
+        params = self._layout(config).model_params
+        if steps and train_seconds:
+            self.pace.learn(step_flops(config, params) * steps, train_seconds)
+        if eval_seconds:
+            self.eval_pace.learn(params, eval_seconds)
+
+    def steps(self, knobs: Mapping[str, KnobValue]) -> tuple[float, float] | None:
+        """Training steps within the wallclock, and the spread of their logarithm."""
+        try:
+            config = self._config(knobs)
+        except UnbuildableError:
+            return None
+        return self._steps(config, self._layout(config).model_params)
 
     def groups(self, knobs: Mapping[str, KnobValue]) -> list[GroupSize]:
         """The prediction by tensor group; empty where nothing is known.
@@ -200,10 +210,16 @@ class Gate:
         The sizes add up to the middle of the verdict's interval.
         """
         verdict = self.verdict(knobs)
-        if not self.program.builtin or verdict.model_bytes is None:
+        if verdict.model_bytes is None:
             return []
-        structure = self._structure(knobs)
-        factor = verdict.model_bytes.mid / structure.predicted
+        if self.program.builtin:
+            expected, _ = self._expected(self._config(knobs))
+        else:
+            answer = None if self.foreign is None else self.foreign.expected(knobs)
+            if not isinstance(answer, physics.Prediction):
+                return []
+            expected = answer
+        factor = verdict.model_bytes.mid / expected.model_bytes
         return [
             GroupSize(
                 group=size.group,
@@ -211,7 +227,7 @@ class Gate:
                 bits=size.bits,
                 model_bytes=size.model_bytes * factor,
             )
-            for size in structure.groups
+            for size in expected.groups
         ]
 
     def suggestions(self, knobs: Mapping[str, KnobValue]) -> list[Suggestion]:
@@ -222,9 +238,8 @@ class Gate:
         verdict = self.verdict(knobs)
         if not self.program.builtin or verdict.kind not in {VerdictKind.TOO_BIG, VerdictKind.NEAR}:
             return []
-        config = read_config({**self._defaults, **knobs})
         found = []
-        for knob, values in _smaller(config):
+        for knob, values in _smaller(self._config(knobs)):
             for value in values:
                 answer = self.verdict({**knobs, knob: value})
                 if answer.kind is VerdictKind.FITS and answer.artifact_bytes is not None:
@@ -234,12 +249,69 @@ class Gate:
                     break
         return found
 
-    def _structure(self, knobs: Mapping[str, KnobValue]) -> _Structure:
-        config = read_config({**self._defaults, **knobs})
-        key = (_rare(config), *(getattr(config, name.lower()) for name in SIZE_KNOBS))
-        if key not in self._structures:
-            self._structures[key] = _predict(config)
-        return self._structures[key]
+    def _config(self, knobs: Mapping[str, KnobValue]) -> Any:
+        return read_config({**self._defaults, **knobs})
+
+    def _layout(self, config: Any) -> physics.Layout:
+        key = tuple(getattr(config, name) for name in _LAYOUT_FIELDS)
+        found = self._layouts.get(key)
+        if found is None:
+            found = self._layouts[key] = physics.layout(config)
+        return found
+
+    def _steps(self, config: Any, model_params: int) -> tuple[float, float]:
+        planned = float(config.iterations)
+        cap = config.max_wallclock_seconds
+        if cap <= 0:
+            return planned, 0.0
+        timed = self.pace.seconds(step_flops(config, model_params))
+        if timed is None:
+            return planned, UNKNOWN_PACE_SD
+        seconds, spread = timed
+        within = max(1.0, cap / seconds)
+        # The plan cuts the distribution off: what is surely reached has no spread.
+        return min(planned, within), spread if within < planned * math.exp(2 * spread) else 0.0
+
+    def _expected(self, config: Any) -> tuple[physics.Prediction, float]:
+        """The physics' answer and one unit of noise, the uncertainty of the steps included."""
+        known = self._layout(config)
+        steps, spread = self._steps(config, known.model_params)
+        expected = physics.predict(config, known, steps)
+        if not spread:
+            return expected, expected.noise_bytes
+        fewer = physics.group_bytes(config, known, max(1.0, steps * math.exp(-spread)))
+        moved = math.fsum(fewer.values()) - expected.model_bytes
+        return expected, math.hypot(expected.noise_bytes, moved)
+
+    def _impossible(self, config: Any, model_params: int) -> tuple[str, str] | None:
+        """Why the machine cannot do it: what was exceeded and the reason; None where unknown."""
+        machine = self.machine
+        if machine is None:
+            return None
+        if machine.memory_bytes is not None:
+            needed = peak_bytes(config, model_params, machine.gpus)
+            if MEMORY_SURE * needed > machine.memory_bytes:
+                return "memory", (
+                    f"about {needed / 2**30:.0f} GiB of device memory, the card has "
+                    f"{machine.memory_bytes / 2**30:.0f}"
+                )
+        z = NormalDist().inv_cdf(self.confidence)
+        evaluation = self.eval_pace.seconds(model_params) if machine.eval_seconds else None
+        if evaluation is not None and machine.eval_seconds is not None:
+            seconds, spread = evaluation
+            if seconds * math.exp(-z * spread) > machine.eval_seconds:
+                return "time", (
+                    f"about {seconds:,.0f} s of evaluation, the rules allow "
+                    f"{machine.eval_seconds:,.0f}"
+                )
+        if machine.min_steps is not None and self.pace.measured:
+            steps, spread = self._steps(config, model_params)
+            if steps * math.exp(z * spread) < min(machine.min_steps, config.iterations):
+                return "time", (
+                    f"about {steps:,.0f} steps within the wallclock, the sweep file asks for "
+                    f"{machine.min_steps:,}"
+                )
+        return None
 
     def _configuration(self, knobs: Mapping[str, KnobValue]) -> str:
         """The knobs that may move the size, as calibration's key."""
@@ -250,11 +322,33 @@ class Gate:
         )
         return " ".join(differing)
 
-    @staticmethod
-    def _moved(structure: _Structure, units: float) -> float:
-        """The prediction moved by an error in calibration's units, kept within what can be."""
-        moved = structure.predicted + units * structure.unit_bytes
-        return min(max(moved, LEAST_SHARE * structure.predicted), structure.ceiling)
+    def _predicted(
+        self, expected: physics.Prediction, noise: float, knobs: Mapping[str, KnobValue]
+    ) -> Verdict:
+        """A prediction as calibration corrects it, against the cap."""
+        shift = self.calibration.shift(expected.traits, noise, self._configuration(knobs))
+        tail = (1 - self.confidence) / 2
+        low, mid, high = (_moved(expected, shift.quantile(p)) for p in (tail, 0.5, 1 - tail))
+        known = "calibrated" if self.calibration.trials else "entropy"
+        if not self.program.builtin:
+            known = "calibrated" if self.calibration.trials else "probed"
+        return self._judged(
+            Interval(low=low, mid=mid, high=high),
+            regime="measured" if shift.trials else known,
+            model_params=expected.model_params,
+        )
+
+    def _foreign_verdict(self, knobs: Mapping[str, KnobValue]) -> Verdict:
+        """What measured runs of the same configuration say, else what a probe says."""
+        if self.foreign is None or self.calibration.measured_bytes(self._configuration(knobs)):
+            return self._measured_verdict(knobs)
+        expected = self.foreign.expected(knobs)
+        if isinstance(expected, Unknown):
+            kind = VerdictKind.INVALID if expected.invalid else VerdictKind.UNKNOWN
+            return self._verdict(
+                kind, expected.reason, regime="unknown", model_params=expected.model_params
+            )
+        return self._predicted(expected, expected.noise_bytes, knobs)
 
     def _measured_verdict(self, knobs: Mapping[str, KnobValue]) -> Verdict:
         """What earlier runs of the same configuration measured, for a program that is not ours."""
@@ -315,79 +409,13 @@ class Gate:
         )
 
 
-def _predict(config: Any) -> _Structure:
-    """The physics of one layout. `config` is a `trainer.config.Config`."""
-    rule = ScaleRule(config.quant_scale)
-    parameter = {
-        ScaleRule.SDCLIP: config.clip_sigmas,
-        ScaleRule.PERCENTILE: config.clip_percentile,
-    }.get(rule, 0.0)
-    excess = codecs.EXCESS[config.codec]
-    step_bytes = codecs.STEP_BITS[config.byte_shuffle] / 8
-    float_bytes = codecs.FLOAT_BITS[config.byte_shuffle] / 8
-    listed = tuple(tensors(config))
-    code_bytes = {True: 0.0, False: 0.0}  # two 4-bit codes to a byte, or one code
-    params = dict.fromkeys(GROUPS, 0)
-    sizes = dict.fromkeys(GROUPS, 0.0)
-    bits_of: dict[Group, int] = {}
-    ceiling, unit_bytes = 0.0, codecs.UNSURE_BYTES / 4
-    rare_bits = codecs.RARE_ROWS_BITS[config.codec] if _rare(config) else 0.0
-    for tensor in listed:
-        count = tensor.params
-        params[tensor.group] += count
-        bits_of[tensor.group] = tensor.bits
-        if not tensor.quantized:
-            sizes[tensor.group] += count * float_bytes
-            ceiling += 2.1 * count
-            continue
-        rows, columns = tensor.shape
-        entropy = weight_bits(rule, tensor.bits, columns, parameter)
-        vocabulary = tensor.group in {"embed", "head"}
-        if vocabulary:
-            entropy = max(0.5 * entropy, entropy + rare_bits)
-        factor = (1 + excess[tensor.bits]) / 8
-        sizes[tensor.group] += count * entropy * factor + rows * step_bytes
-        # All levels equally likely, and as much again of overhead as the codec's excess.
-        widest = widest_bits(tensor.bits) / 8 * (1 + 2 * excess[tensor.bits])
-        ceiling += count * widest + 2.1 * rows
-        unit_bytes += count * (EMBED_UNIT_BITS if vocabulary else UNIT_BITS[rule]) / 8
-        code_bytes[tensor.bits == 4] += count * entropy / 8
-    lesser = min(*code_bytes.values(), codecs.MIXING_BYTES)
-    mixing = codecs.MIXING[config.codec] * lesser
-    container = container_bytes(listed) + codecs.CONSTANT_BYTES + mixing
-    groups = [
-        GroupSize(group=name, params=params[name], bits=bits_of[name], model_bytes=sizes[name])
-        for name in GROUPS
-        if params[name]
-    ]
-    groups.append(GroupSize(group="container", params=0, bits=0, model_bytes=container))
-    predicted = math.fsum(size.model_bytes for size in groups)
-    return _Structure(
-        groups=tuple(groups),
-        model_params=sum(params.values()),
-        predicted=predicted,
-        ceiling=max(ceiling + _slack(config.codec, ceiling, container - mixing), predicted),
-        alternating=codecs.ALTERNATING[config.codec]
-        * (bits_of["attn"] != bits_of["mlp"])
-        * min(predicted, codecs.ALTERNATING_BYTES),
-        unit_bytes=unit_bytes,
-        family="/".join(
-            str(part)
-            for part in (config.codec, config.codec_level, rule, bits_of["attn"], bits_of["mlp"])
-        ),
-    )
+_LAYOUT_FIELDS = tuple(name.lower() for name in SIZE_KNOBS)
 
 
-def _slack(codec: str, ceiling: float, container: float) -> float:
-    """What tables, blocks and the header may add to codes with all levels equally likely."""
-    mixed = codecs.MIXING[codec] * min(ceiling, codecs.MIXING_BYTES)
-    return 0.02 * ceiling + 2 * container + codecs.UNSURE_BYTES + mixed
-
-
-def _rare(config: Any) -> bool:
-    """Whether most entries of the vocabulary are seen too rarely to differ; see `codecs`."""
-    tokens = config.iterations * config.train_batch_tokens
-    return bool(tokens < codecs.RARE_TOKENS * config.vocab_size)
+def _moved(expected: physics.Prediction, error: float) -> float:
+    """The prediction moved by an error in bytes, kept within what can be."""
+    moved = expected.model_bytes + error
+    return min(max(moved, LEAST_SHARE * expected.model_bytes), expected.ceiling)
 
 
 def _smaller(config: Any) -> Iterator[tuple[str, list[KnobValue]]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pgolf_sweep.trial import KnobValue, knob_text
@@ -108,13 +109,19 @@ def read_config(knobs: Mapping[str, KnobValue]) -> Config:
             raise UnbuildableError(f"{knob} has no value")
         value = knobs[knob]
         try:
-            values[name] = _READERS[kind](knob_text(value))  # as the script reads it
+            values[name] = _as_read(kind, value)
         except (ValueError, OverflowError):
             raise UnbuildableError(f"{knob}={value!r} does not read as {kind}") from None
     try:
         return Config(**values)
     except (TrainerError, ArithmeticError) as error:
         raise UnbuildableError(str(error)) from error
+
+
+@lru_cache(maxsize=4096, typed=True)
+def _as_read(kind: str, value: KnobValue) -> KnobValue:
+    """A knob as the script reads it."""
+    return _READERS[kind](knob_text(value))
 
 
 def tensors(config: Config) -> Iterator[TensorInfo]:

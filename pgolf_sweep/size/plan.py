@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from pgolf_sweep.size.resources import CPU_FLOPS, GPU_FLOPS
 from pgolf_sweep.trial import KnobValue, Verdict, VerdictKind
 
 if TYPE_CHECKING:
@@ -23,10 +24,6 @@ SECONDS_TO_EVALUATE = 60.0
 """Final evaluation of the round trip, validations on the way, quantization and the codec."""
 CPU_SECONDS_BESIDE = 4.0
 """All of that for a tiny model on a CPU."""
-GPU_FLOPS = 1.54e14
-"""Training arithmetic of one H100 a second: the baseline's 43.55 ms on eight, 20 % of the peak."""
-CPU_FLOPS = 4e10
-"""The same of one CPU core: 17 to 42 thousand tokens a second on 2 x 64 to 3 x 96."""
 MOST_BINS = 8
 LEAST_SHARE = 0.03
 """A knob that explains less is noise: chance gives 0.01 at a few hundred draws."""
@@ -266,6 +263,21 @@ def expected_cost(
         usd=gpu_hours * usd_per_gpu_hour if priced and gpu_hours and usd_per_gpu_hour else None,
         wall_seconds=None if trials is None else math.ceil(trials / slots) * trial_seconds,
     )
+
+
+def slots_needed(cost: Cost, deadline_seconds: float) -> int | None:
+    """Fewest trials at a time with which all end by a deadline; None where none would do.
+
+    Args:
+        cost: What the sweep takes.
+        deadline_seconds: From its start.
+    """
+    if cost.trials is None or cost.trial_seconds > deadline_seconds:
+        return None
+    if not cost.trials:
+        return 0
+    rounds = int(deadline_seconds / cost.trial_seconds) if cost.trial_seconds else cost.trials
+    return math.ceil(cost.trials / max(1, rounds))
 
 
 def _trial_seconds(draw: Draw, gate: Gate, gpus: int, train_seconds: float) -> float:

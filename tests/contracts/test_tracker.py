@@ -72,7 +72,7 @@ def test_reports_return_at_once(mode, tmp_path):
     started = time.monotonic()
     for step in range(1000):
         tracker.report(StepReport(step=step, train_loss_nats=5.0))
-    assert time.monotonic() - started < 1.0
+    assert time.monotonic() - started < 5.0
     tracker.finish(END)
 
 

@@ -6,7 +6,13 @@ import dataclasses
 
 import pytest
 
-from pgolf_sweep.campaign import changes, check_identity, enqueue_warm_start, prepare_folder
+from pgolf_sweep.campaign import (
+    changes,
+    check_identity,
+    enqueue_warm_start,
+    has_run_its_course,
+    prepare_folder,
+)
 from pgolf_sweep.errors import InputError
 from pgolf_sweep.script.program import from_files
 from pgolf_sweep.session import stored_program
@@ -112,3 +118,13 @@ def test_comments_and_order_are_no_change():
     assert changes("pgolf: {seed: 1}", "pgolf: {seed: 1, budget: {gpu_hours: 2}}") == {
         "pgolf.budget"
     }
+
+
+def test_study_that_reached_its_cap_needs_no_cluster(make_bench):
+    bench = make_bench(run_cap=3)
+    assert not has_run_its_course(bench.session, bench.study())
+    bench.driver(run_cap=2).run()
+    assert not has_run_its_course(bench.session, bench.study())
+    bench.driver().run()
+    assert has_run_its_course(bench.session, bench.study())
+    assert bench.driver(slots=0).run().counts["completed"] == 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from support.sweeps import score_of, train
 
@@ -382,3 +384,19 @@ def test_every_method_finds_the_wide_models_that_fit(make_bench, method):
     assert final.best.knobs["MODEL_DIM"] >= 128
     reopened = open_study(bench.session.spec, bench.paths)
     assert len(reopened.records()) == len(bench.study().records())
+
+
+def test_what_does_not_fit_is_repaired_into_a_trial_of_its_own(make_bench):
+    bench = make_bench(method="grid", width="{values: [64, 128, 256]}", rate="{values: [0.02]}")
+    block = dataclasses.replace(bench.session.spec.pgolf, gate_repair=("MODEL_DIM",))
+    spec = dataclasses.replace(bench.session.spec, pgolf=block)
+    bench.session = dataclasses.replace(bench.session, spec=spec)
+    bench.driver().run()
+    records = bench.study().records()
+    big = next(r for r in records if r.knobs["MODEL_DIM"] == 256)
+    assert big.outcome is State.DISCARDED
+    repair = next(r for r in records if r.proposer == f"repair of {big.number}")
+    assert f"repaired as trial {repair.number}" in big.reason
+    assert repair.knobs["MODEL_DIM"] == 128
+    assert repair.outcome is State.COMPLETED
+    assert {r.knobs["MODEL_DIM"] for r in records if r.outcome is State.COMPLETED} == {64, 128}

@@ -161,7 +161,7 @@ pgolf:
         "pgolf.fidelity": 19,
         "pgolf.require.0": 20,
         "pgolf.gate.confidence": 21,
-        "pgolf.gate.repair": 21,
+        "pgolf.gate.repair.0": 21,
     }
     assert "did you mean 'method'" in found["methd"][1]
     assert "did you mean 'bayes'" in found["method"][1]
@@ -425,3 +425,28 @@ def test_a_requirement_over_an_unknown_knob_is_refused() -> None:
     )
     with pytest.raises(SpecError, match=r"NUM_HEAD is neither .* did you mean 'NUM_HEADS'"):
         check_against_knobs(spec, KNOBS)
+
+
+def test_declared_scheme_reaches_the_gate(tmp_path: Path) -> None:
+    sweep = tmp_path / "mine.yaml"
+    sweep.write_text(
+        "method: random\nparameters: {MATRIX_LR: {min: 0.01, max: 0.1}}\n"
+        "pgolf: {gate: {scheme: {bits: 6, embed_bits: 8, scale: sdclip, clip_sigmas: 12.85, "
+        "codec: brotli}}}\n"
+    )
+    scheme = load_spec(sweep).pgolf.gate_scheme
+    assert scheme is not None
+    assert (scheme.bits, scheme.embed_bits, scheme.scale) == (6, 8, "sdclip")
+    assert (scheme.parameter, scheme.codec, scheme.keep_below) == (12.85, "brotli", 65_536)
+
+
+def test_scheme_that_lacks_its_parameter_is_a_mistake(tmp_path: Path) -> None:
+    sweep = tmp_path / "mine.yaml"
+    sweep.write_text(
+        "method: random\nparameters: {MATRIX_LR: {min: 0.01, max: 0.1}}\n"
+        "pgolf: {gate: {scheme: {scale: sdclip, codec: rar}}}\n"
+    )
+    with pytest.raises(SpecError) as caught:
+        load_spec(sweep)
+    assert "sdclip needs clip_sigmas" in str(caught.value)
+    assert "rar" in str(caught.value)

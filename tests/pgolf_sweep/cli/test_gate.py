@@ -126,3 +126,19 @@ def test_neither_command_imports_torch():
         [sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_strangers_script_is_probed_and_all_of_it_shown():
+    script = str(ROOT / "tests" / "data" / "scripts" / "tiny_gpt.py")
+    result = invoke("gate", "--program", script, "--set", "NUM_LAYERS=3", "--json")
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
+    assert (document["verdict"], document["regime"]) == ("fits", "probed")
+    assert document["model_params"] == 256 * 128 + 3 * (5 * 128 * 128 + 128)
+    assert document["probe"]["quantizer"] == "quantize_state_dict_int6"
+    assert document["probe"]["codec"] == "zlib"
+    assert document["probe"]["stand_ins"] == ["flash_attn_interface"]
+    assert {group["group"] for group in document["groups"]} >= {"embed", "attn", "mlp"}
+    refused = invoke("gate", "--program", script, "--set", "NUM_HEADS=3")
+    assert refused.exit_code == 1
+    assert "model_dim must be divisible by num_heads" in refused.stdout

@@ -36,3 +36,28 @@ def test_absent_folder_is_wrong_input(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["verify", str(tmp_path / "nowhere")])
     assert isinstance(done.exception, InputError)
     assert done.exception.exit_code == 2
+
+
+def test_several_folders_are_one_answer(tmp_path: Path) -> None:
+    folders = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        folders.append(str(tmp_path / name))
+    done = CliRunner().invoke(app, ["verify", *folders, "--rules", "demo", "--json"])
+    assert done.exit_code == 1
+    document = json.loads(done.stdout)
+    assert document["ok"] is False
+    assert [one["folder"] for one in document["folders"]] == folders
+
+
+def test_record_to_beat_comes_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "record.yaml").write_text(
+        "val_bpb: 1.2244\nval_loss_nats: 2.0727\nsource: the baseline\ndate: 2026-03-18\n"
+    )
+    done = CliRunner().invoke(
+        app,
+        ["verify", str(tmp_path), "--rules", "demo", "--record", str(tmp_path / "record.yaml"),
+         "--json"],
+    )  # fmt: skip
+    record = next(c for c in json.loads(done.stdout)["checks"] if c["rule"] == "record")
+    assert "below 2.07270" in record["limit"] or "better than 2.07270" in record["limit"]

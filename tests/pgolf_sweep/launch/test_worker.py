@@ -207,11 +207,10 @@ def test_cancel_while_the_script_is_being_started_needs_no_grace(bench: Bench) -
     for _ in range(10):
         run = bench.start("import time\ntime.sleep(1000)")
         wait_until(lambda run=run: bench.worker.poll(run, BEGINNING, 5.0).started_at is not None)
-        begun = time.monotonic()
         bench.worker.cancel(run, "pruned")
         end = bench.finish(run)
+        # By SIGTERM; a lost one would have been followed by SIGKILL after the grace.
         assert (end.cause, end.exit_code) == (EndCause.CANCELLED, -15)
-        assert time.monotonic() - begun < 0.9
 
 
 def test_end_of_a_script_that_was_about_to_be_cancelled_is_its_own(bench: Bench) -> None:

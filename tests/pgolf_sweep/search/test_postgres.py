@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 
 from pgolf_sweep.search.study import open_study
@@ -19,18 +21,17 @@ def server(tmp_path_factory):
         running.cleanup()
 
 
-# Optuna keeps its pool of connections until the process ends; psycopg remarks on it.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.slow
 def test_sweep_runs_and_resumes_in_postgresql(make_bench, server):
     bench = make_bench(run_cap=4)
     bench.paths.root.mkdir(parents=True)
     spec = bench.session.spec
-    bench.driver(study=open_study(spec, bench.paths, storage=server, write=True)).run()
-    again = open_study(spec, bench.paths, storage=server, write=True)
-    final = bench.driver(study=again, run_cap=7).run()
+    with closing(open_study(spec, bench.paths, storage=server, write=True)) as study:
+        bench.driver(study=study).run()
+    with closing(open_study(spec, bench.paths, storage=server, write=True)) as study:
+        final = bench.driver(study=study, run_cap=7).run()
+    with closing(open_study(spec, bench.paths, storage=server)) as study:
+        records = study.records()
     assert final.counts["completed"] == 7
-    records = open_study(spec, bench.paths, storage=server).records()
     assert all(record.outcome.final for record in records)
     assert not bench.paths.journal.exists()

@@ -30,7 +30,7 @@ def measured_bits(rule: ScaleRule, bits: int, row_length: int, parameter: float)
         case ScaleRule.SDCLIP:
             clip = parameter * rows.std(1, keepdims=True)
         case ScaleRule.MSE:
-            clip = mse_clip(bits)
+            clip = np.minimum(np.abs(rows).max(1, keepdims=True), mse_clip(bits))
     levels = np.clip(np.round(rows / (clip / top)), -top, top)
     counts = np.unique(levels, return_counts=True)[1]
     share = counts / counts.sum()

@@ -5,12 +5,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pgolf_sweep.size.calibration import Calibration
 from pgolf_sweep.size.gate import Gate
 from pgolf_sweep.size.inventory import read_config, tensors
+from pgolf_sweep.size.resources import Machine
 from pgolf_sweep.trial import VerdictKind
 from trainer.artifact import pack
 from trainer.quantize import quantize_all
@@ -90,6 +90,9 @@ def test_prediction_for_gaussian_weights_is_within_two_percent(defaults, gate):
     knob=st.sampled_from(["MODEL_DIM", "NUM_LAYERS", "MATRIX_BITS", "EMBED_BITS"]),
 )
 def test_more_width_depth_or_bits_is_never_smaller(program, base, knob):
+    # Where matrices of unlike bits share a block of zlib or zstd, fewer bits can cost more.
+    blocky = base["CODEC"] in {"zlib", "zstd"} and base["MODEL_DIM"] < 192
+    assume(not (blocky and knob.endswith("BITS")))
     gate = Gate(program, CAP, 0.99)
     step = 16 if knob == "MODEL_DIM" else 1
     small = gate.verdict(base).model_bytes
@@ -167,21 +170,14 @@ def test_a_finished_trial_narrows_its_relatives_and_most_of_all_itself(gate):
 
     cousin = SMALL | {"NUM_LAYERS": 3}
     before = relative_width(cousin)
-    measured = int(gate.verdict(SMALL).model_bytes.mid * 0.97)
+    measured = int(gate.verdict(SMALL).model_bytes.mid * 0.985)
     for seed in range(6):
         gate.learn(SMALL | {"SEED": seed}, measured + seed)
     assert gate.verdict(SMALL | {"SEED": 99}).model_bytes.mid == pytest.approx(measured, rel=2e-3)
-    assert relative_width(SMALL) < 0.3 * before
+    assert relative_width(SMALL) < 0.4 * before
     assert relative_width(SMALL) < relative_width(cousin) < before
     assert gate.verdict(SMALL).regime == "measured"
     assert gate.verdict(cousin).regime == "calibrated"
-
-
-def test_knowledge_travels_with_the_calibration_state(program, gate):
-    for layers in range(1, 6):
-        gate.learn(SMALL | {"NUM_LAYERS": layers}, 30_000 * layers)
-    again = Gate(program, CAP, 0.99, Calibration.from_state(gate.calibration.state()))
-    assert again.verdict(SMALL) == gate.verdict(SMALL)
 
 
 def test_higher_confidence_is_wider(program):
@@ -216,8 +212,6 @@ def test_a_strangers_program_is_unknown_until_measured(stranger):
     assert gate.verdict({}).kind is VerdictKind.UNKNOWN
     gate.learn({}, 15_000_000)
     assert gate.verdict({}).kind is VerdictKind.FITS
-    again = Gate(stranger, 16_000_000, 0.99, Calibration.from_state(gate.calibration.state()))
-    assert again.verdict({}) == gate.verdict({})
 
 
 def test_a_warm_verdict_takes_less_than_a_millisecond(gate):
@@ -226,3 +220,68 @@ def test_a_warm_verdict_takes_less_than_a_millisecond(gate):
     for step in range(200):
         gate.verdict(SMALL | {"MATRIX_LR": step / 1000})
     assert (time.process_time() - started) / 200 < 1e-3
+
+
+def test_the_interval_widens_when_the_steps_are_unknown(program):
+    gate = Gate(program, CAP, 0.99)
+    known = SMALL | {"ITERATIONS": 300, "MAX_WALLCLOCK_SECONDS": 0.0}
+    unknown = SMALL | {"ITERATIONS": 300, "MAX_WALLCLOCK_SECONDS": 600.0}
+    sure, unsure = gate.verdict(known).model_bytes, gate.verdict(unknown).model_bytes
+    assert unsure.low < sure.low
+    assert unsure.high > sure.high
+
+
+def test_steps_follow_the_wallclock_and_what_was_timed(program):
+    gate = Gate(program, CAP, 0.99, machine=Machine(gpus=0))
+    knobs = SMALL | {"ITERATIONS": 10_000, "MAX_WALLCLOCK_SECONDS": 10.0}
+    guessed, guess_spread = gate.steps(knobs)
+    assert 0 < guessed < 10_000
+    for _ in range(5):
+        gate.learn_time(knobs, steps=100, train_seconds=10.0)
+    timed, spread = gate.steps(knobs)
+    assert timed == pytest.approx(100)
+    assert spread < guess_spread
+
+
+def test_too_little_memory_time_or_steps_discards_with_its_own_reason(program):
+    knobs = SMALL | {"ITERATIONS": 10_000, "MAX_WALLCLOCK_SECONDS": 10.0}
+    small = Gate(program, CAP, machine=Machine(gpus=1, memory_bytes=1e6))
+    assert small.verdict(knobs).discards
+    assert "memory" in small.verdict(knobs).reason
+    slow = Gate(program, CAP, machine=Machine(gpus=0, min_steps=1000, eval_seconds=600))
+    assert not slow.verdict(knobs).discards  # nothing was timed yet
+    slow.learn_time(knobs, steps=10, train_seconds=10.0)
+    assert "steps" in slow.verdict(knobs).reason
+    tardy = Gate(program, CAP, machine=Machine(gpus=0, eval_seconds=600))
+    tardy.learn_time(knobs, steps=None, train_seconds=None, eval_seconds=6000.0)
+    assert "evaluation" in tardy.verdict(knobs).reason
+    assert tardy.verdict(knobs).kind is VerdictKind.INVALID
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    layers=st.integers(1, 6),
+    width=st.sampled_from([32, 64, 96]),
+    untied=st.booleans(),
+    steps=st.sampled_from([1, 100, 20_000]),
+    tokens=st.sampled_from([512, 524_288]),
+    rate=st.floats(0, 10),
+    decay=st.floats(0, 100),
+    learnt=st.booleans(),
+)
+def test_groups_add_up_whatever_the_training(
+    program, layers, width, untied, steps, tokens, rate, decay, learnt
+):
+    gate = Gate(program, CAP, 0.99)
+    knobs = SMALL | {
+        "NUM_LAYERS": layers, "MODEL_DIM": width, "TIE_EMBEDDINGS": not untied,
+        "ITERATIONS": steps, "TRAIN_BATCH_TOKENS": tokens, "MATRIX_LR": rate,
+        "WEIGHT_DECAY": decay,
+    }  # fmt: skip
+    if learnt:
+        gate.learn(knobs, 50_000)
+    verdict = gate.verdict(knobs)
+    total = sum(size.model_bytes for size in gate.groups(knobs))
+    assert total == pytest.approx(verdict.model_bytes.mid)
+    assert all(size.model_bytes >= 0 for size in gate.groups(knobs))
+    assert 0 < verdict.model_bytes.low <= verdict.model_bytes.mid <= verdict.model_bytes.high

@@ -4,6 +4,7 @@ import pytest
 
 from pgolf_sweep.size.gate import Gate
 from pgolf_sweep.size.plan import (
+    Cost,
     Draw,
     deciding_knobs,
     expected_cost,
@@ -11,6 +12,7 @@ from pgolf_sweep.size.plan import (
     histogram,
     largest_by_bits,
     sample_space,
+    slots_needed,
 )
 from pgolf_sweep.trial import VerdictKind
 
@@ -117,3 +119,13 @@ def test_a_strangers_space_is_all_unknown(stranger):
     assert fit_share(draws).unknown == 1
     assert histogram(draws) == []
     assert deciding_knobs(draws) == []
+
+
+def test_slots_for_a_deadline_are_the_fewest_that_make_it():
+    cost = Cost(
+        trials=10, trial_seconds=60.0, slots=1, gpu_hours=None, usd=None, wall_seconds=600.0
+    )
+    assert slots_needed(cost, 600) == 1
+    assert slots_needed(cost, 599) == 2
+    assert slots_needed(cost, 60) == 10
+    assert slots_needed(cost, 59) is None

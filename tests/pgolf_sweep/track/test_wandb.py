@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,13 +26,12 @@ def children(name: str) -> list[int]:
     """Live child processes of ours whose command holds a name."""
     found = []
     for task in Path("/proc/self/task").iterdir():
-        for pid in (task / "children").read_text().split():
-            try:
-                command = Path(f"/proc/{pid}/cmdline").read_bytes()
-            except OSError:
-                continue
-            if name.encode() in command:
-                found.append(int(pid))
+        # A thread or a child may end while we look.
+        with suppress(OSError):
+            for pid in (task / "children").read_text().split():
+                with suppress(OSError):
+                    if name.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                        found.append(int(pid))
     return found
 
 
@@ -140,7 +140,7 @@ def test_unreachable_server_keeps_the_run_offline_and_warns_once(
     started = time.monotonic()
     tracker = WandbRunTracker(make_tracking(mode="online", env=env), tmp_path, QUICK)
     tracker.report(StepReport(step=1, val_bpb=3.0, val_loss_nats=5.0))
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 2.0
     tracker.finish(make_end())
     assert time.monotonic() - started < QUICK.online_seconds
 
@@ -149,7 +149,7 @@ def test_unreachable_server_keeps_the_run_offline_and_warns_once(
         make_tracking(mode="online", env=env, run_id="night-13"), tmp_path, QUICK
     )
     second.finish(make_end())
-    assert time.monotonic() - second_started < 1.0
+    assert time.monotonic() - second_started < 3.0
 
     assert [(run.run.run_id, run.summary["val_bpb"]) for run in offline_runs(tmp_path)] == [
         ("night-12", 2.5),

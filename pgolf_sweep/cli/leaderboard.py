@@ -1,0 +1,112 @@
+"""``pgolf-sweep leaderboard``: studies and submission folders, ranked, with their evidence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pgolf_sweep.cli.common import DEFAULT_RUNS, JsonOption, RunsOption, app, emit, out, say
+
+if TYPE_CHECKING:
+    from pgolf_sweep.rules import Rules
+    from pgolf_sweep.ship.leaderboard import Row
+
+
+@app.command()
+def leaderboard(
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FOLDER]...", help="Further submission folders, anyone's."),
+    ] = None,
+    rules: Annotated[
+        str | None,
+        typer.Option("--rules", help="Judge all by this preset or file; else each by its own."),
+    ] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="Only so many.")] = None,
+    runs: RunsOption = DEFAULT_RUNS,
+    json_output: JsonOption = False,
+) -> None:
+    """Rank every study here and every submission, with the evidence behind each score.
+
+    A study's row is its best trial on the search's one seed, which flatters; a submission's is the
+    mean over its seeds, and the folder is verified. Those that break a rule come last.
+
+    Example: pgolf-sweep leaderboard --rules parameter-golf-2026
+    """
+    from pgolf_sweep.errors import AnswerNoError
+    from pgolf_sweep.rules import load_rules
+    from pgolf_sweep.ship.leaderboard import in_order, submission_row
+
+    held = load_rules(rules, base=Path.cwd()) if rules is not None else None
+    rows = [submission_row(folder, held) for folder in folders or []]
+    for sweep in sorted(runs.glob("*/sweep.yaml")):
+        rows += _of_study(sweep.parent, held)
+    rows = in_order(rows)[:top]
+    if json_output:
+        emit({"rules": rules, "rows": rows})
+    elif rows:
+        _show(rows)
+    if not rows:
+        raise AnswerNoError(
+            "there is nothing to rank",
+            where=str(runs),
+            next_step="pgolf-sweep launch SWEEP.yaml, or name submission folders",
+        )
+
+
+def _of_study(folder: Path, held: Rules | None) -> list[Row]:
+    """The rows of a study: its best trial, and each submission that came out of it."""
+    from pgolf_sweep.errors import PgolfError
+    from pgolf_sweep.report.read import study_records
+    from pgolf_sweep.session import reopen_session
+    from pgolf_sweep.ship.leaderboard import study_row, submission_row
+    from pgolf_sweep.trialdir import StudyPaths
+
+    paths = StudyPaths(folder)
+    rows = [
+        submission_row(one, held)
+        for one in sorted(paths.submissions.glob("*"))
+        if one.is_dir() and not one.name.startswith(".")
+    ]
+    try:
+        own = reopen_session(paths, need_data=False).rules
+        rows.append(study_row(paths.name, folder, study_records(folder), held or own))
+    except PgolfError as error:
+        # One broken study must not hide the others.
+        say(f"study {paths.name!r} is left out: {error.what}")
+    return rows
+
+
+def _show(rows: list[Row]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from pgolf_sweep.cli.render import bytes_text, score
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("rank", "val_bpb", "std", "seeds", "p", "artifact", "headroom"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("verified", "name", "from", "rules"):
+        table.add_column(name, overflow="fold")
+    for rank, row in enumerate(rows, 1):
+        if row.verified is None:
+            verified = "search only"
+        else:
+            verified = "yes" if row.verified else f"no: {', '.join(row.broken)}"
+        cells = (
+            str(rank),
+            score(row.val_bpb),
+            "" if row.std is None else f"{row.std:.4f}",
+            str(row.seeds),
+            "" if row.p_value is None else f"{row.p_value:.2g}",
+            bytes_text(row.artifact_bytes),
+            bytes_text(row.headroom_bytes),
+            verified,
+            row.name,
+            row.detail,
+            row.rules,
+        )
+        table.add_row(*(Text(cell) for cell in cells))
+    out.print(table)

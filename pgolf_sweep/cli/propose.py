@@ -1,0 +1,241 @@
+"""``pgolf-sweep propose``: a trial of one's own into a study."""
+
+from __future__ import annotations
+
+import getpass
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pgolf_sweep.cli.common import (
+    DEFAULT_RUNS,
+    JsonOption,
+    RunsOption,
+    StudyArgument,
+    app,
+    emit,
+    out,
+    say,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pgolf_sweep.proposals import Wish
+    from pgolf_sweep.record import TrialRecord
+    from pgolf_sweep.session import Session
+    from pgolf_sweep.trial import KnobValue, Verdict
+    from pgolf_sweep.trialdir import StudyPaths
+
+LOOK_SECONDS = 0.5
+WITHOUT_DRIVER_SECONDS = 60.0
+"""How long `--wait` hopes for a driver: one that was just launched starts Ray first."""
+
+
+@app.command()
+def propose(
+    study: StudyArgument,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="K=V", help="A parameter's value; repeatable."),
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Who proposes; the trial carries it. Else the user's name.")
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option("--from", help="`best`, or a trial's number: the values that are not set."),
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Until the trial has ended.")] = False,
+    timeout: Annotated[
+        float | None, typer.Option(min=0, help="Most seconds to wait; else no limit.")
+    ] = None,
+    runs: RunsOption = DEFAULT_RUNS,
+    json_output: JsonOption = False,
+) -> None:
+    """Have a trial of your own run in a study, ahead of what the sampler draws.
+
+    The values are checked against the space, `require` and the gate at once. A running driver
+    takes the proposal up within a second; a stopped study's next `launch` does. What is neither
+    set nor taken over by --from, the sampler chooses. A proposal counts against run_cap.
+
+    Exit code 2: outside the space. 1: the gate says that it cannot fit, or with --wait the trial
+    did not complete.
+
+    Example: pgolf-sweep propose demo --set MATRIX_LR=0.02 --from best --by ada --wait --json
+    """
+    from pgolf_sweep.control import live_driver
+    from pgolf_sweep.errors import AnswerNoError
+    from pgolf_sweep.proposals import adapted, completed, submit
+    from pgolf_sweep.session import reopen_session
+    from pgolf_sweep.trialdir import StudyPaths
+
+    paths = StudyPaths.existing(runs, study)
+    session = reopen_session(paths, need_data=False)
+    records = _records(paths)
+    knobs = _asked(settings or [], session)
+    if base is not None:
+        knobs = adapted(session.spec.space, _base(base, records, paths), knobs)
+    resolved, open_names = completed(session.spec.space, knobs)
+    verdict = None
+    if not open_names:
+        knobs = resolved  # constants too, so that the very configuration is known by its hash
+        _teach(session, records)
+        verdict = session.verdict(session.resolve(resolved))
+        if verdict.discards:
+            if json_output:
+                emit(_document(None, session, knobs, open_names, verdict, None))
+            raise AnswerNoError(
+                f"the gate refuses this configuration: {verdict.reason}",
+                next_step=f"pgolf-sweep gate --sweep {paths.sweep} --set ... shows what would fit",
+            )
+    wish = submit(paths, knobs, by=by or getpass.getuser(), at=time.time())
+    driver = live_driver(paths)
+    if open_names:
+        say(f"the sampler chooses {', '.join(open_names)}; the gate judges when it has")
+    say(
+        f"proposal {wish.id} is left for the driver"
+        if driver
+        else f"study {paths.name!r} is not running: the next launch takes proposal {wish.id} up"
+    )
+    record = None
+    if wait:
+        wish, record = _wait(paths, wish, timeout)
+    if json_output:
+        emit(_document(wish, session, knobs, open_names, verdict, record))
+    elif record is not None:
+        _show(record)
+    else:
+        out.print(wish.id, markup=False)
+    if record is not None and record.outcome.value != "completed":
+        raise AnswerNoError(
+            f"trial {record.number} is {record.outcome.value}: {record.reason}",
+            where=str(paths.trial(record.number).root),
+        )
+
+
+def _asked(settings: Sequence[str], session: Session) -> dict[str, KnobValue]:
+    """``K=V`` texts as values of the space's parameters."""
+    from pgolf_sweep.errors import InputError
+    from pgolf_sweep.proposals import parsed_value
+    from pgolf_sweep.script.knobs import nearest_knob
+
+    parameters = session.spec.space.parameters
+    values: dict[str, KnobValue] = {}
+    for setting in settings:
+        name, separator, text = setting.partition("=")
+        if not separator:
+            raise InputError(
+                "--set needs a name and a value", got=setting, expected="K=V, as MODEL_DIM=576"
+            )
+        if name not in parameters:
+            nearest = nearest_knob(name, parameters)
+            raise InputError(
+                f"{name} is not a parameter of this sweep",
+                where=str(session.spec.source),
+                got=setting,
+                expected=f"one of {', '.join(parameters)}"
+                + (f"; did you mean {nearest}?" if nearest else ""),
+            )
+        values[name] = parsed_value(text)
+    return values
+
+
+def _records(paths: StudyPaths) -> list[TrialRecord]:
+    from pgolf_sweep.errors import InputError
+    from pgolf_sweep.report.read import study_records
+
+    try:
+        return study_records(paths.root)
+    except InputError:
+        return []  # launched, but nothing was proposed yet
+
+
+def _base(base: str, records: Sequence[TrialRecord], paths: StudyPaths) -> Mapping[str, KnobValue]:
+    """The knobs that ``--from`` names."""
+    from pgolf_sweep.errors import InputError
+    from pgolf_sweep.record import ranked
+
+    if base == "best":
+        first = next(iter(ranked(records)), None)
+        if first is None:
+            raise InputError(
+                f"study {paths.name!r} has no best trial yet",
+                next_step="wait for one, or set every parameter",
+            )
+        return first.knobs
+    found = next((r for r in records if str(r.number) == base), None)
+    if found is None:
+        raise InputError(
+            f"study {paths.name!r} has no trial {base}", expected="--from best or a trial's number"
+        )
+    return found.knobs
+
+
+def _teach(session: Session, records: Sequence[TrialRecord]) -> None:
+    """Let the gate know what the driver's gate knows: the bytes of finished trials."""
+    for record in records:
+        if record.outcome.value == "completed" and record.model_bytes is not None:
+            session.gate.learn(record.knobs, record.model_bytes)
+
+
+def _wait(paths: StudyPaths, wish: Wish, timeout: float | None) -> tuple[Wish, TrialRecord]:
+    """Look until the proposal's trial has ended."""
+    from pgolf_sweep.control import live_driver
+    from pgolf_sweep.errors import AnswerNoError, InputError
+    from pgolf_sweep.proposals import look
+
+    began = time.monotonic()
+    driven_at = began
+    told = False
+    while True:
+        wish = look(paths, wish.id)
+        if wish.refused:
+            raise InputError(f"the driver refused the proposal: {wish.refused}")
+        if wish.number is not None:
+            if not told:
+                say(f"proposal {wish.id} is trial {wish.number}")
+                told = True
+            record = next((r for r in _records(paths) if r.number == wish.number), None)
+            if record is not None and record.outcome.final:
+                return wish, record
+        now = time.monotonic()
+        if live_driver(paths) is not None:
+            driven_at = now
+        if now - driven_at > WITHOUT_DRIVER_SECONDS or (timeout and now - began > timeout):
+            raise AnswerNoError(
+                f"proposal {wish.id} has not ended",
+                got="nobody drives the study" if now - driven_at > 1 else "time is up",
+                next_step=f"pgolf-sweep launch {paths.sweep}; the proposal is kept",
+            )
+        time.sleep(LOOK_SECONDS)
+
+
+def _document(
+    wish: Wish | None,
+    session: Session,
+    knobs: Mapping[str, KnobValue],
+    open_names: Sequence[str],
+    verdict: Verdict | None,
+    record: TrialRecord | None,
+) -> dict[str, Any]:
+    """The document of ``propose --json``; keys stay stable."""
+    return {
+        "study": session.spec.name,
+        "proposal": None if wish is None else wish.id,
+        "by": None if wish is None else wish.by,
+        "number": None if wish is None else wish.number,
+        "knobs": dict(knobs),
+        "sampler_chooses": list(open_names),
+        "verdict": None if verdict is None else verdict.kind,
+        "reason": "" if verdict is None else verdict.reason,
+        "predicted_bytes": None if verdict is None else verdict.artifact_bytes,
+        "trial": None if record is None else record.to_json(),
+    }
+
+
+def _show(record: TrialRecord) -> None:
+    score = "" if record.val_bpb is None else f" val_bpb {record.val_bpb:.4f}"
+    size = "" if record.artifact_bytes is None else f", {record.artifact_bytes:,} B"
+    out.print(f"trial {record.number}: {record.outcome.value}{score}{size}", markup=False)

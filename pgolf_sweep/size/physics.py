@@ -1,0 +1,309 @@
+"""The bytes of one configuration's compressed model, from first principles and a few measurements.
+
+What is counted: each matrix by the entropy of its quantized distribution (`entropy`), times what
+the codec adds (`codecs`); steps, gains and mixes by measured bits; the container's header as it
+will be. What is not known beforehand is named: a configuration has *traits*, directions in which
+the prediction may be wrong, each with its weight in bytes for a unit of error. Calibration learns
+how large the errors are. Their first guesses (`traits`) were fitted on one half of the trainings of
+`bench/gate/trainings.py`; `docs/gate.md` reports the other half.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from pgolf_sweep.size import codecs
+from pgolf_sweep.size.dynamics import Motion, motion, youth
+from pgolf_sweep.size.entropy import ScaleRule, entropy_bits, level_shares, widest_bits
+from pgolf_sweep.size.inventory import GROUPS, Group, container_bytes, tensors
+from pgolf_sweep.size.rare import found_share, rarity, unused_share
+from trainer.config import CODEC_BEST_LEVEL
+from trainer.schedule import lr_scale, muon_momentum
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    Floats: TypeAlias = NDArray[np.float64]
+
+UNIFORM_GRID = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.98)
+"""Shares of a uniform start at which a layout is computed; in between it is interpolated."""
+
+UNIFORM_START = frozenset({"q", "k", "v", "up"})
+"""Matrices that begin uniform; the others begin at zero, the embedding Gaussian."""
+
+NOISE = 1.35
+"""What is left to chance came out larger than the parts by which it is reckoned."""
+
+SURE_BYTES = 150.0
+"""What tables and blocks cost more or less, whatever the size."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupSize:
+    """One part of the artifact.
+
+    Attributes:
+        group: ``embed``, ``attn``, ``mlp``, ``control``, ``head`` or ``container``.
+        params: Parameters in it.
+        bits: Bits of a weight before compression, 16 for what is kept, 0 for the container.
+        model_bytes: Predicted bytes after compression; the groups add up to the prediction.
+    """
+
+    group: str
+    params: int
+    bits: int
+    model_bytes: float
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What the physics says of all configurations that share a layout of the container."""
+
+    groups: tuple[GroupSize, ...]  # at the first point of the grid
+    by_uniform: Mapping[str, tuple[float, ...]]  # a group's bytes along `UNIFORM_GRID`
+    model_params: int
+    ceiling: float
+    weights: Mapping[str, float]  # a kind of matrix -> its weights
+    vocabulary: Mapping[str, float]  # bytes of the codes of embedding and head
+    kept: float  # bytes of gains, mixes and steps
+    mixing: float
+    family: str
+
+    def at(self, uniform: float) -> dict[str, float]:
+        """Bytes by group where a share of the weights' variance is still uniform."""
+        place = bisect_right(UNIFORM_GRID, uniform, hi=len(UNIFORM_GRID) - 1) - 1
+        low, high = UNIFORM_GRID[place], UNIFORM_GRID[place + 1]
+        share = min(1.0, (uniform - low) / (high - low))
+        return {
+            name: values[place] + share * (values[place + 1] - values[place])
+            for name, values in self.by_uniform.items()
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One configuration's model before anything of its kind was measured.
+
+    Attributes:
+        groups: The parts; they add up to `model_bytes`.
+        traits: Bytes that one unit of each trait's error is worth.
+        noise_bytes: What is left to chance: one unit of calibration's noise.
+        steps: Training steps that were assumed.
+    """
+
+    groups: tuple[GroupSize, ...]
+    model_bytes: float
+    model_params: int
+    ceiling: float
+    traits: Mapping[str, float]
+    noise_bytes: float
+    steps: float
+
+
+def layout(config: Any) -> Layout:
+    """The physics of one layout. `config` is a `trainer.config.Config`."""
+    rule = ScaleRule(config.quant_scale)
+    parameter = {
+        ScaleRule.SDCLIP: config.clip_sigmas,
+        ScaleRule.PERCENTILE: config.clip_percentile,
+    }.get(rule, 0.0)
+    step_bytes = codecs.STEP_BITS[config.byte_shuffle] / 8
+    float_bytes = codecs.FLOAT_BITS[config.byte_shuffle] / 8
+    listed = tuple(tensors(config))
+    params = dict.fromkeys(GROUPS, 0)
+    sizes = {name: np.zeros(len(UNIFORM_GRID)) for name in GROUPS}
+    bits_of: dict[Group, int] = {}
+    weights: dict[str, float] = dict.fromkeys(("start", "out", "down", "embed", "head"), 0.0)
+    vocabulary: dict[str, float] = {}
+    parts: list[tuple[float, Floats]] = []
+    ceiling, kept = 0.0, 0.0
+    for tensor in listed:
+        count = tensor.params
+        params[tensor.group] += count
+        bits_of[tensor.group] = tensor.bits
+        if not tensor.quantized:
+            sizes[tensor.group] += count * float_bytes
+            kept += count * float_bytes
+            ceiling += 2.1 * count
+            continue
+        rows, columns = tensor.shape
+        kind = tensor.name.split(".")[-2]
+        starts = kind in UNIFORM_START
+        weights["start" if starts else kind] += count
+        carried, factor, shares = _matrix(
+            rule, tensor.bits, columns, parameter, config.codec, starts=starts
+        )
+        if kind in {"embed", "head"}:
+            vocabulary[kind] = count * factor * carried[0]
+        sizes[tensor.group] += count * factor * carried + rows * step_bytes
+        kept += rows * step_bytes
+        excess = codecs.EXCESS[config.codec][tensor.bits]
+        widest = widest_bits(tensor.bits) / 8 * (1 + 2 * excess)
+        ceiling += count * widest + 2.1 * rows
+        before = count / 2 if tensor.bits == 4 else count
+        parts.append((before, shares))
+    mixing = codecs.mixing_bytes(config.codec, parts, kept)
+    container = container_bytes(listed) + codecs.CONSTANT_BYTES
+    by_uniform: dict[str, tuple[float, ...]] = {
+        name: tuple(sizes[name].tolist()) for name in GROUPS if params[name]
+    }
+    groups = [
+        GroupSize(
+            group=name, params=params[name], bits=bits_of[name], model_bytes=by_uniform[name][0]
+        )
+        for name in GROUPS
+        if params[name]
+    ]
+    groups.append(GroupSize(group="container", params=0, bits=0, model_bytes=container + mixing))
+    by_uniform["container"] = (container + mixing,) * len(UNIFORM_GRID)
+    return Layout(
+        groups=tuple(groups),
+        by_uniform=by_uniform,
+        model_params=sum(params.values()),
+        ceiling=1.02 * ceiling + 2 * container + 2 * mixing + 800.0,
+        weights=weights,
+        vocabulary=vocabulary,
+        kept=kept,
+        mixing=mixing,
+        family="/".join(
+            str(part) for part in (config.codec, rule, bits_of["attn"], bits_of["mlp"])
+        ),
+    )
+
+
+@lru_cache(maxsize=16384)
+def _matrix(
+    rule: ScaleRule, bits: int, columns: int, parameter: float, codec: str, *, starts: bool
+) -> tuple[Floats, float, Floats]:
+    """Bits of a weight along `UNIFORM_GRID`, compressed bytes of such a bit, and its bytes.
+
+    `starts` says whether the matrix begins uniform.
+    """
+    grid = UNIFORM_GRID if starts else UNIFORM_GRID[:1]
+    carried = np.array(
+        [entropy_bits(level_shares(rule, bits, columns, parameter, uniform)) for uniform in grid]
+    )
+    levels = level_shares(rule, bits, columns, parameter, 0.0)
+    spare = codecs.EXCESS[codec][bits] + codecs.whole_bits(codec, tuple(levels), bits)
+    return carried, (1 + spare) / 8, codecs.byte_shares(levels, bits)
+
+
+def moved(config: Any, steps: float) -> Motion:
+    """What so many steps of Muon do to the blocks' matrices, by the trainer's own schedule."""
+    pace = config.max_wallclock_seconds / steps if config.max_wallclock_seconds > 0 else 0.0
+    return motion(
+        steps=steps,
+        decay=config.weight_decay,
+        rate=lambda step: config.matrix_lr * lr_scale(config, int(step), pace * step),
+        momentum=lambda step: muon_momentum(config, int(step)),
+    )
+
+
+def group_bytes(config: Any, known: Layout, steps: float) -> dict[str, float]:
+    """Bytes by group of a configuration of a layout, trained for so many steps."""
+    sizes = known.at(moved(config, steps).uniform)
+    unused = unused_share(config)
+    if "head" in sizes:  # untied: the embedding starts wide, the head at zero
+        sizes["head"] -= unused * known.vocabulary["head"]
+    else:
+        sizes["embed"] -= unused * found_share(config, steps) * known.vocabulary["embed"]
+    return sizes
+
+
+def predict(config: Any, known: Layout, steps: float) -> Prediction:
+    """A configuration of a layout, trained for so many steps."""
+    sizes = group_bytes(config, known, steps)
+    groups = tuple(
+        GroupSize(group=g.group, params=g.params, bits=g.bits, model_bytes=sizes[g.group])
+        for g in known.groups
+    )
+    model_bytes = math.fsum(sizes.values())
+    traits, noise_bytes = _traits(config, known, steps, model_bytes)
+    return Prediction(
+        groups=groups,
+        model_bytes=model_bytes,
+        model_params=known.model_params,
+        ceiling=max(known.ceiling, model_bytes),
+        traits=traits,
+        noise_bytes=noise_bytes,
+        steps=steps,
+    )
+
+
+def _traits(
+    config: Any, known: Layout, steps: float, model_bytes: float
+) -> tuple[dict[str, float], float]:
+    weights = known.weights
+    codec, rule = config.codec, str(config.quant_scale)
+    young, rare = youth(steps), rarity(config)
+    blocks = (weights["start"] + weights["out"] + weights["down"]) / 8
+    attn_bits = config.attn_bits or config.matrix_bits
+    mlp_bits = config.mlp_bits or config.matrix_bits
+    bits = (attn_bits + mlp_bits) / 2 - 6
+    down, embed, head = weights["down"] / 8, weights["embed"] / 8, weights["head"] / 8
+    alike = embed * rare * config.tie_embeddings
+    rate = math.log(max(config.matrix_lr, 1e-6) / 0.02)
+    worn = 1 - math.exp(-max(0.0, config.matrix_lr * config.weight_decay * steps))
+    duration = math.log(max(steps, 1.0) / 200)
+    traits = {
+        "blocks": blocks,
+        f"blocks {rule}": blocks,
+        f"blocks {codec}": blocks,
+        f"blocks {known.family}": blocks,
+        "blocks bits": blocks * bits,
+        "blocks young rate": blocks * young * rate,
+        "blocks young decay": blocks * young * worn,
+        "start young": weights["start"] / 8 * young,
+        "out young": weights["out"] / 8 * young,
+        "down young": down * young,
+        f"down young {rule}": down * young,
+        "down young rate": down * young * rate,
+        "down young decay": down * young * worn,
+        "down young momentum": down * young * (config.muon_momentum > 0.97),
+        "embed": embed * config.tie_embeddings,
+        "embed untied": embed * (not config.tie_embeddings),
+        "alike": alike,
+        f"alike {codec}": alike,
+        f"alike {rule}": alike,
+        "alike bits": alike * (config.embed_bits - 6),
+        "alike duration": alike * duration,
+        "alike batch": alike * math.log(config.train_batch_tokens / config.vocab_size / 2),
+        "alike rate": alike * math.log(max(config.tied_embed_lr, 1e-6) / 0.05),
+        "alike depth": alike * math.log(config.num_layers / 3),
+        "alike width": alike * math.log(config.model_dim / 64),
+        "alike averaged": alike * (config.ema_decay > 0),
+        "head": head,
+        f"head {codec}": head * rare,
+        f"head {rule}": head * rare,
+        "kept": known.kept / 12,
+        f"kept {codec}": known.kept / 12,
+        f"mixing {codec}": known.mixing,
+        "container": 1.0,
+        f"container {codec}": 1.0,
+    }  # fmt: skip
+    if rule == ScaleRule.SDCLIP:
+        traits["blocks clip"] = blocks * math.log(config.clip_sigmas / 6)
+        traits["down young clip"] = down * young * math.log(config.clip_sigmas / 6)
+    if 0 < config.codec_level < CODEC_BEST_LEVEL[codec]:
+        traits[f"level {codec}"] = model_bytes / 100
+        traits[f"level {codec} bits"] = model_bytes / 100 * bits
+        traits[f"alike level {codec}"] = alike
+    noise = [
+        SURE_BYTES,
+        0.02 * blocks,
+        0.06 * blocks * young,
+        0.12 * down * young,
+        0.02 * embed + 0.05 * head,
+        0.15 * known.mixing,
+        0.15 * embed * rare,
+    ]
+    unit = NOISE * math.sqrt(math.fsum(part * part for part in noise))
+    return {name: worth for name, worth in traits.items() if worth}, unit

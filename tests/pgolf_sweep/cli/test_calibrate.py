@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from pgolf_sweep.cli import app
+from pgolf_sweep.errors import InputError
+
+TABLE = """\
+model_dim,num_layers,matrix_bits,model_bytes,note
+512,9,8,15700000,ours
+512,9,6,11900000,
+,,,,empty
+"""
+CONTEST = """\
+record,quant_scheme,codec,vocab_size,num_layers,model_dim,num_heads,num_kv_heads,mlp_mult,\
+iterations_done,warmdown_iters,matrix_lr,muon_momentum,weight_decay,ema_or_swa,model_params,\
+model_bytes,matrix_clip_sigmas,embed_clip_sigmas
+a,int6-gptq+int8-embed,brotli,8192,11,512,8,4,4,5000,3000,0.02,0.99,0.085,ema,35943512,15972031,12.85,20
+b,int6-gptq+int8-embed,brotli,8192,11,512,8,4,4,5100,3000,0.02,0.99,0.085,ema,35943512,15976275,12.85,20
+"""
+LOG = "Code size: 40000 bytes\nSerialized model int8+zlib: 15815847 bytes (payload:17178912)\n"
+
+
+def run(*words):
+    result = CliRunner().invoke(app, ["calibrate", *map(str, words), "--json"])
+    if isinstance(result.exception, InputError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_a_table_of_knobs_is_imported_once_and_gate_learns_from_it(tmp_path):
+    (tmp_path / "t.csv").write_text(TABLE)
+    store = tmp_path / "store.jsonl"
+    found = run("--table", tmp_path / "t.csv", "--store", store)
+    assert (found["added"], found["skipped"], found["runs"]) == (2, 1, 2)
+    assert found["trainer"]["median_error_percent"] < 3
+    assert run("--table", tmp_path / "t.csv", "--store", store)["added"] == 0
+    words = ["gate", "--set", "MATRIX_BITS=6", "--calibration", str(store), "--json"]
+    learnt = json.loads(CliRunner().invoke(app, words).stdout)
+    assert learnt["regime"] in {"measured", "calibrated"}
+
+
+def test_a_log_is_imported_with_the_knobs_that_it_does_not_tell(tmp_path):
+    (tmp_path / "train.log").write_text(LOG)
+    store = tmp_path / "store.jsonl"
+    found = run("--log", tmp_path / "train.log", "--set", "NUM_LAYERS=9", "--store", store)
+    assert found["runs"] == 1
+    stored = json.loads(store.read_text())
+    assert stored["model_bytes"] == 15815847
+    assert stored["knobs"]["NUM_LAYERS"] == 9
+
+
+def test_a_table_of_contest_logs_says_how_well_they_are_predicted(tmp_path):
+    (tmp_path / "runs.csv").write_text(CONTEST)
+    found = run("--table", tmp_path / "runs.csv", "--store", tmp_path / "s.jsonl")
+    assert found["runs"] == 0
+    assert found["published"]["regimes"]["R1"]["runs"] == 2
+    assert found["published"]["regimes"]["R1"]["median_error_percent"] < 0.1
+
+
+def test_what_tells_no_size_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "l.log").write_text("nothing\n")
+    with pytest.raises(InputError, match="how large"):
+        run("--table", tmp_path / "t.csv", "--store", tmp_path / "s.jsonl")
+    with pytest.raises(InputError, match="how large"):
+        run("--log", tmp_path / "l.log", "--store", tmp_path / "s.jsonl")
