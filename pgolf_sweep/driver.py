@@ -3,8 +3,9 @@
 One thread, and the only writer of the study. Everything that it does to a trial is in this order,
 so that a driver killed between any two steps can be resumed:
 
-1. ask (the study knows the number), note the row;
-2. write ``spec.json`` and the program into the trial's folder, note the attempt, start;
+1. ask (the study knows the number), write ``spec.json`` and the program into the trial's folder,
+   note the row: the trial is queued;
+2. note the attempt, start;
 3. on the end, write ``result.json``, then tell.
 
 A resumed driver tells what has a ``result.json`` and starts anew what has none.
@@ -49,6 +50,9 @@ POLL_SECONDS = 0.5
 
 SHOW_SECONDS = 0.5
 """Shortest time between two snapshots for people and W&B: each costs a pass over all trials."""
+
+MOST_NEAR_WAITING = 64
+"""Trials near the cap that wait beside the queue for those that fit; they start when none does."""
 
 MAX_IDLE_PROPOSALS = 2000
 """Proposals running that took no slot (discards, duplicates) before the sweep gives up."""
@@ -111,6 +115,7 @@ class Driver:
             while not self._over():
                 turn_began = self.clock.monotonic()
                 self._heed_request()
+                self._start_queued()
                 self._propose()
                 self._start_queued()
                 for event in self.launcher.poll(POLL_SECONDS):
@@ -155,7 +160,8 @@ class Driver:
         if self._state is not SweepState.RUNNING:
             return
         self._take_wishes()
-        room = self.launcher.free() + 1 - len(self._queue)
+        waiting = min(MOST_NEAR_WAITING, sum(live.near_cap for live in self._queue))
+        room = self.launcher.free() + 1 - (len(self._queue) - waiting)
         cap = self.options.run_cap
         if cap is not None:
             room = min(room, cap - len(self._ledger.took_slot) - len(self._queue))
@@ -234,6 +240,7 @@ class Driver:
         if original is not None:
             self._follow(live, original)
             return None
+        self._prepare(live)
         self._note(live, record)
         return live
 
@@ -263,28 +270,33 @@ class Driver:
 
     # -- running --------------------------------------------------------------------------------
 
+    def _prepare(self, live: Live) -> None:
+        """Write a queued trial's folder ahead of its slot, which then need not wait for it."""
+        folder = self.paths.trial(live.record.number)
+        folder.result.unlink(missing_ok=True)
+        more = {"provenance": dict(self.options.provenance)}
+        write_json(folder.spec, dataclasses.asdict(live.spec) | more)
+        for name, content in self.session.program.files.items():
+            write_bytes(folder.root / name, content)
+
     def _start_queued(self) -> None:
         starting = self._state in {SweepState.RUNNING, SweepState.FINISHED}
         while starting and self._queue and self.launcher.free() > 0:
             live = self._queue.popleft()
+            if live.near_cap and self._no_longer_fits(live):
+                continue
             record = dataclasses.replace(
                 live.record, outcome=State.RUNNING, attempts=live.record.attempts + 1
             )
             live.ordinal, live.val_bpb, live.step, live.cancelling = 0, None, None, False
             live.started_at = self.clock.now()
-            folder = self.paths.trial(record.number)
-            folder.result.unlink(missing_ok=True)
-            more = {"attempt": record.attempts, "provenance": dict(self.options.provenance)}
-            write_json(folder.spec, dataclasses.asdict(live.spec) | more)
-            for name, content in self.session.program.files.items():
-                write_bytes(folder.root / name, content)
             self._note(live, record)
             job = Job(
                 key=str(record.number),
                 attempt=record.attempts,
                 spec=live.spec,
                 files=self.session.program.files,
-                folder=folder.root,
+                folder=self.paths.trial(record.number).root,
                 tracking=self.options.tracking(record),
                 wandb_folder=self.paths.wandb,
             )
@@ -297,6 +309,17 @@ class Driver:
                 return
             self._live[record.number] = live
             self._ledger.took_slot.add(record.number)
+
+    def _no_longer_fits(self, live: Live) -> bool:
+        """Judge one near the cap again: it has waited while finished trials taught the gate."""
+        verdict = self.session.verdict(live.record.knobs)
+        if not verdict.discards:
+            return False
+        self.tracker.discarded(live.record.number, live.record.knobs, verdict)
+        cap_bytes = self.session.rules.artifact_cap_bytes
+        record = dataclasses.replace(live.record, predicted_bytes=verdict.artifact_bytes)
+        self._tell(record.ended(Discarded(verdict=verdict), None, cap_bytes=cap_bytes))
+        return True
 
     def _handle(self, event: Started | Reported | Ended) -> None:
         live = self._live.get(int(event.key))
@@ -314,6 +337,7 @@ class Driver:
             case Ended(end=end):
                 del self._live[live.record.number]
                 self._ended(live, end)
+                self._start_queued()
 
     def _validated(self, live: Live, val_bpb: float) -> None:
         if not live.step:
