@@ -12,7 +12,7 @@ from pgolf_sweep.launch.inline import Finish
 from pgolf_sweep.record import State, ranked
 from pgolf_sweep.search.study import Study, open_study
 from pgolf_sweep.snapshot import SweepState
-from pgolf_sweep.trial import EndCause, LogSummary, StepReport
+from pgolf_sweep.trial import EndCause, LogSummary, StepReport, VerdictKind
 from pgolf_sweep.trialdir import read_json
 
 CAP = 300_000
@@ -400,3 +400,23 @@ def test_what_does_not_fit_is_repaired_into_a_trial_of_its_own(make_bench):
     assert repair.knobs["MODEL_DIM"] == 128
     assert repair.outcome is State.COMPLETED
     assert {r.knobs["MODEL_DIM"] for r in records if r.outcome is State.COMPLETED} == {64, 128}
+
+
+def test_what_is_near_the_cap_waits_and_is_judged_again_before_it_starts(make_bench, monkeypatch):
+    bench = make_bench(method="grid", width="{values: [64, 128, 96, 32]}", rate="{values: [0.02]}")
+    gate = bench.session.gate
+    judged = gate.verdict
+
+    def verdict(knobs):
+        kind = {128: VerdictKind.NEAR, 96: VerdictKind.NEAR}.get(knobs["MODEL_DIM"])
+        if kind is not None and knobs["MODEL_DIM"] == 96 and gate.learnt:
+            kind = VerdictKind.TOO_BIG  # a finished trial taught it
+        answer = judged(knobs)
+        return answer if kind is None else dataclasses.replace(answer, kind=kind)
+
+    monkeypatch.setattr(gate, "verdict", verdict)
+    bench.driver(slots=1).run()
+    records = {r.knobs["MODEL_DIM"]: r for r in bench.study().records()}
+    assert records[96].outcome is State.DISCARDED
+    assert records[128].outcome is State.COMPLETED
+    assert records[128].started_at > max(records[64].started_at, records[32].started_at)
