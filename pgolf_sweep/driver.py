@@ -52,7 +52,7 @@ SHOW_SECONDS = 0.5
 """Shortest time between two snapshots for people and W&B: each costs a pass over all trials."""
 
 MOST_NEAR_WAITING = 64
-"""Trials near the cap that wait beside the queue for those that fit; they start when none does."""
+"""Trials near the cap that wait for those that fit, where the sampler does not learn."""
 
 MAX_IDLE_PROPOSALS = 2000
 """Proposals running that took no slot (discards, duplicates) before the sweep gives up."""
@@ -160,8 +160,8 @@ class Driver:
         if self._state is not SweepState.RUNNING:
             return
         self._take_wishes()
-        waiting = min(MOST_NEAR_WAITING, sum(live.near_cap for live in self._queue))
-        room = self.launcher.free() + 1 - (len(self._queue) - waiting)
+        near = sum(live.near_cap for live in self._queue)
+        room = self.launcher.free() + 1 - (len(self._queue) - min(near, self._may_wait()))
         cap = self.options.run_cap
         if cap is not None:
             room = min(room, cap - len(self._ledger.took_slot) - len(self._queue))
@@ -191,6 +191,15 @@ class Driver:
                     "the space holds nothing new that fits"
                 )
                 return
+
+    def _may_wait(self) -> int:
+        """How many trials near the cap may wait beside the queue for those that fit.
+
+        A sampler that learns proposes each without what the trials before it will teach, so it is
+        not asked for more of them than there are slots.
+        """
+        blind = self.session.spec.method in {"grid", "random", "qmc"}
+        return MOST_NEAR_WAITING if blind else len(self.launcher.slots())
 
     def _take_wishes(self) -> None:
         """Enqueue what `propose` asked for; the asker finds the trial's number in the file."""

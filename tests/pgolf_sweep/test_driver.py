@@ -420,3 +420,19 @@ def test_what_is_near_the_cap_waits_and_is_judged_again_before_it_starts(make_be
     assert records[96].outcome is State.DISCARDED
     assert records[128].outcome is State.COMPLETED
     assert records[128].started_at > max(records[64].started_at, records[32].started_at)
+
+
+def test_sampler_that_learns_is_not_asked_far_ahead_where_all_is_near_the_cap(
+    make_bench, monkeypatch
+):
+    bench = make_bench(method="tpe", run_cap=30, width="{values: [64, 96]}")
+    judged = bench.session.gate.verdict
+
+    def near(knobs):
+        return dataclasses.replace(judged(knobs), kind=VerdictKind.NEAR)
+
+    monkeypatch.setattr(bench.session.gate, "verdict", near)
+    final = bench.driver(slots=2).run()
+    assert final.counts["completed"] == 30
+    ahead = [snapshot.counts["queued"] for snapshot in bench.watcher.snapshots]
+    assert max(ahead) <= 2 + 1 + 2
