@@ -13,9 +13,8 @@ from pgolf_sweep.launch.base import Job
 from pgolf_sweep.record import State, counts
 from pgolf_sweep.rules import load_record, load_rules
 from pgolf_sweep.script.program import files_sha256
-from pgolf_sweep.ship.evidence import SEED_KNOB, Candidate, Provenance
+from pgolf_sweep.ship.evidence import SCRIPT_NAME, SEED_KNOB, Candidate, Provenance
 from pgolf_sweep.ship.promote import plan, with_seeds
-from pgolf_sweep.ship.submission import SCRIPT_NAME
 from pgolf_sweep.trial import TrialSpec
 
 if TYPE_CHECKING:

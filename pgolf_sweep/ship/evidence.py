@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 SEED_KNOB = "SEED"
 """The one knob that a promotion varies; it is never a default of the shipped script."""
 
+SCRIPT_NAME = "train_gpt.py"
+"""What a submission calls its script, whatever the sweep's program was called."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:

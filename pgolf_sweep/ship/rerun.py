@@ -11,8 +11,8 @@ from pgolf_sweep.errors import InputError
 from pgolf_sweep.launch.base import Job
 from pgolf_sweep.script.log import parse_log
 from pgolf_sweep.ship.check import Check, CheckVerdict
+from pgolf_sweep.ship.evidence import SCRIPT_NAME
 from pgolf_sweep.ship.jobs import run_jobs
-from pgolf_sweep.ship.submission import SCRIPT_NAME
 from pgolf_sweep.trial import EndCause, Limits, LogSummary, Resources, TrialSpec
 from pgolf_sweep.trialdir import TrialPaths
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pgolf_sweep import __version__
 from pgolf_sweep.errors import InfraError, InputError
 from pgolf_sweep.script.unpack import unpack
-from pgolf_sweep.ship.evidence import largest, mean_bpb
+from pgolf_sweep.ship.evidence import SCRIPT_NAME, largest, mean_bpb
 from pgolf_sweep.ship.readme import readme
 from pgolf_sweep.ship.source import imported_modules
 from pgolf_sweep.ship.stats import sample
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from pgolf_sweep.ship.race import RaceResult
     from pgolf_sweep.ship.stats import Comparison
 
-SCRIPT_NAME = "train_gpt.py"
 READABLE_NAME = "readable/train_gpt.py"
 """Where a packed script's text lies for reviewers; it is not what runs, nor is it counted."""
 
