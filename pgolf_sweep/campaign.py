@@ -23,7 +23,7 @@ from pgolf_sweep.track.mode import node_environment, run_id
 from pgolf_sweep.trialdir import read_json, write_json, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from pgolf_sweep.clock import Clock
@@ -92,13 +92,17 @@ def enqueue_warm_start(session: Session, study: Study) -> None:
 
 def has_run_its_course(session: Session, study: Study) -> bool:
     """Whether a study has reached its `run_cap` and nothing of it waits."""
-    ledger = Ledger()
     records = study.records()
+    return cap_reached(session, records) and all(record.outcome.final for record in records)
+
+
+def cap_reached(session: Session, records: Iterable[TrialRecord]) -> bool:
+    """Whether the trials that ended are as many as may take a slot."""
+    ledger = Ledger()
     for record in records:
-        ledger.close(record)
-    run_cap = session.spec.run_cap
-    reached = run_cap is not None and len(ledger.took_slot) >= run_cap
-    return reached and all(record.outcome.final for record in records)
+        if record.outcome.final:
+            ledger.close(record)
+    return session.spec.run_cap is not None and len(ledger.took_slot) >= session.spec.run_cap
 
 
 def check_identity(session: Session, study: Study) -> None:
@@ -124,6 +128,28 @@ def check_identity(session: Session, study: Study) -> None:
             got=str(now[key]),
             expected=str(before.get(key)),
             next_step="restore it, or launch with --name NEW",
+        )
+
+
+def claim_storage(study: Study, paths: StudyPaths) -> None:
+    """Refuse a study in a shared storage that another folder or host drives.
+
+    Its driver's lock is a file that this one would not see, and a driver takes over every trial
+    that it finds running.
+
+    Raises:
+        InputError: The study belongs to another folder.
+    """
+    home = f"{socket.gethostname()}:{paths.root}"
+    claimed = study.attribute("home")
+    if claimed is None:
+        study.set_attribute("home", home)
+    elif claimed != home:
+        raise InputError(
+            f"study {study.name!r} in this storage is driven from another folder",
+            got=home,
+            expected=str(claimed),
+            next_step="launch it there, or launch with --name NEW here",
         )
 
 

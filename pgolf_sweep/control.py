@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
@@ -35,21 +35,35 @@ class Request(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriverInfo:
-    """Who holds a study's lock."""
+    """Who holds a study's lock, and for which command."""
 
     pid: int
     host: str
+    job: str = "launch"
+
+    def __str__(self) -> str:
+        doing = "" if self.job == "launch" else f" ({self.job})"
+        return f"process {self.pid} on {self.host}{doing}"
 
 
 class DriverLock:
-    """Held by the one live driver of a study folder; the kernel frees it when the driver dies."""
+    """Held by the one live driver of a study folder; the kernel frees it when the driver dies.
 
-    def __init__(self, paths: StudyPaths) -> None:
+    Args:
+        paths: The study's folder.
+        job: The command that holds it: ``launch`` heeds requests, ``promote`` does not.
+    """
+
+    def __init__(self, paths: StudyPaths, *, job: str = "launch") -> None:
         self._path = paths.driver_lock
+        self._request = paths.request
+        self._job = job
         self._handle: int | None = None
 
     def __enter__(self) -> Self:
-        """Take the lock.
+        """Take the lock, and forget what was asked of the driver before.
+
+        From here on a request is meant for this driver, also while its slots are starting.
 
         Raises:
             InputError: Another driver is alive.
@@ -61,16 +75,18 @@ class DriverLock:
         except BlockingIOError:
             os.close(handle)
             holder = live_driver_info(self._path)
-            who = f"process {holder.pid} on {holder.host}" if holder else "another process"
             study = self._path.parent.name
+            end = f", or pgolf-sweep stop {study}" if holder and holder.job == "launch" else ""
             raise InputError(
-                f"study {study!r} is being driven already, by {who}",
+                f"study {study!r} is being driven already, by {holder or 'another process'}",
                 where=str(self._path.parent),
-                next_step=f"pgolf-sweep watch {study}, or pgolf-sweep stop {study}",
+                next_step=f"pgolf-sweep watch {study}{end}",
             ) from None
-        os.ftruncate(handle, 0)
-        os.write(handle, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
         self._handle = handle
+        self._request.unlink(missing_ok=True)
+        holder = DriverInfo(pid=os.getpid(), host=socket.gethostname(), job=self._job)
+        os.ftruncate(handle, 0)
+        os.write(handle, json.dumps(asdict(holder)).encode())
         return self
 
     def __exit__(
@@ -102,7 +118,11 @@ def live_driver_info(lock: Path) -> DriverInfo | None:
         content: dict[str, Any] = {}
         with contextlib.suppress(ValueError):
             content = json.loads(os.read(handle, 4096) or b"{}")
-        return DriverInfo(pid=int(content.get("pid", 0)), host=str(content.get("host", "?")))
+        return DriverInfo(
+            pid=int(content.get("pid", 0)),
+            host=str(content.get("host", "?")),
+            job=str(content.get("job", "launch")),
+        )
     finally:
         os.close(handle)
     return None
@@ -142,8 +162,7 @@ class Requests:
         return self._interrupts > 0 or self._terminated
 
     def __enter__(self) -> Self:
-        """Forget an old request and catch the signals."""
-        self._file.unlink(missing_ok=True)
+        """Catch the signals."""
         for number in (signal.SIGINT, signal.SIGTERM):
             self._previous[number] = signal.signal(number, self._caught)
         return self

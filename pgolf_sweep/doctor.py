@@ -100,6 +100,7 @@ LIBRARIES: Mapping[str, tuple[str, str]] = {
     "rich": ("rich", "14"),
     "simpleeval": ("simpleeval", "1"),
     "scipy": ("scipy", "1.15"),
+    "python_minifier": ("python_minifier", "3"),
 }
 """Module, distribution and least version; torch has a check of its own."""
 

@@ -145,8 +145,7 @@ class Driver:
             if result.is_file():
                 self._tell(TrialRecord.from_json(read_json(result)["record"]))
                 continue
-            attempts = noted.attempts if noted is not None else 0
-            live = self._admit(proposal, attempts=attempts)
+            live = self._admit(proposal, noted=noted)
             if live is not None:
                 self._queue.append(live)
         if self._queue:
@@ -178,7 +177,7 @@ class Driver:
             if proposal is None:
                 self._finish("every point of the grid was proposed")
                 return
-            live = self._admit(proposal, attempts=0)
+            live = self._admit(proposal)
             if live is not None:
                 self._idle_proposals = 0
                 self._enqueue(live)
@@ -220,8 +219,13 @@ class Driver:
         behind = next((i for i, other in enumerate(self._queue) if other.near_cap), None)
         self._queue.insert(len(self._queue) if behind is None else behind, live)
 
-    def _admit(self, proposal: Proposal, *, attempts: int) -> Live | None:
-        """Gate a proposal; None if it took its end at once or waits for its twin."""
+    def _admit(self, proposal: Proposal, *, noted: TrialRecord | None = None) -> Live | None:
+        """Gate a proposal; None if it took its end at once or waits for its twin.
+
+        Args:
+            proposal: What to try.
+            noted: The row that an earlier driver left of it: what it has cost so far counts.
+        """
         knobs = self.session.resolve(proposal.knobs)
         run_id = f"{self.study.name}-{proposal.number}"
         spec = self.session.trial_spec(proposal.number, knobs, proposal.proposer, run_id=run_id)
@@ -234,7 +238,8 @@ class Driver:
             model_params=verdict.model_params,
             code_bytes=verdict.code_bytes,
             proposer=proposal.proposer,
-            attempts=attempts,
+            attempts=noted.attempts if noted is not None else 0,
+            slot_seconds=noted.slot_seconds if noted is not None else 0.0,
             identity=spec.identity,
         )
         live = Live(record, spec, near_cap=verdict.kind is VerdictKind.NEAR)
@@ -314,6 +319,10 @@ class Driver:
             except InfraError as error:
                 # The free slot's node went away in between; another turn finds another slot.
                 logger.warning("trial %d did not start: %s", record.number, error)
+                refused = dataclasses.replace(
+                    record, outcome=State.QUEUED, attempts=record.attempts - 1
+                )
+                self._note(live, refused)
                 self._queue.appendleft(live)
                 return
             self._live[record.number] = live
@@ -427,7 +436,7 @@ class Driver:
 
     def _heed_request(self) -> None:
         request = self.options.request()
-        if request is Request.DRAIN and self._state is SweepState.RUNNING:
+        if request is Request.DRAIN and self._state in {SweepState.RUNNING, SweepState.FINISHED}:
             self._state, self._end_reason = SweepState.DRAINING, "stopped by the user"
             self.observer.message(
                 f"draining: {len(self._live)} running trials may finish, nothing more starts; "

@@ -44,7 +44,7 @@ def classify(end: RunEnd, *, last_val_bpb: float | None, last_step: int | None) 
             return Pruned(val_bpb=last_val_bpb, step=last_step, reason=end.detail)
         case EndCause.SIGNALED:
             return _signaled(end)
-        case EndCause.TIMEOUT | EndCause.SILENT:
+        case EndCause.TIMEOUT | EndCause.SILENT | EndCause.UNMET:
             return _failed(FailureKind.DETERMINISTIC, end.detail, end)
         case EndCause.CANCELLED | EndCause.SETUP | EndCause.LOST:
             return _failed(FailureKind.INFRASTRUCTURE, end.detail or end.cause.value, end)

@@ -70,7 +70,7 @@ def pending(paths: StudyPaths) -> list[Wish]:
     for path in sorted(paths.proposals.glob("*.json")):
         try:
             found.append(_read(path))
-        except (InfraError, KeyError) as error:
+        except (InfraError, KeyError, TypeError) as error:
             # Somebody else's file must not end a sweep.
             logger.warning("%s is no proposal and is set aside: %s", path, error)
             path.replace(path.with_suffix(".unread"))
@@ -116,8 +116,23 @@ def _write(paths: StudyPaths, wish: Wish) -> None:
 
 
 def _read(path: Path) -> Wish:
+    """The request in a file.
+
+    Raises:
+        InfraError: It is not JSON.
+        KeyError: It lacks something.
+        TypeError: It is not what `submit` writes.
+    """
     document = read_json(path)
-    return Wish(**{name: document[name] for name in Wish.__dataclass_fields__})
+    wish = Wish(**{name: document[name] for name in Wish.__dataclass_fields__})
+    if wish.id != path.stem:
+        raise TypeError(f"id {wish.id!r} is not the file's name")  # its answer would go elsewhere
+    if not isinstance(wish.knobs, dict):
+        raise TypeError("knobs are no mapping")
+    odd = [k for k, v in wish.knobs.items() if not isinstance(v, bool | int | float | str)]
+    if odd:
+        raise TypeError(f"{', '.join(odd)}: neither a number, a truth value nor a text")
+    return wish
 
 
 # -- completing a request ------------------------------------------------------------------------

@@ -117,6 +117,8 @@ def line(record: TrialRecord) -> str:
         case State.COMPLETED:
             headroom = record.headroom_bytes
             room = "" if headroom is None else f", headroom {headroom:,} B"
+            if headroom is not None and headroom < 0:
+                room = f", {-headroom:,} B over the cap: cannot be submitted"
             return f"trial {record.number}: val_bpb {record.val_bpb:.4f}{room}"
         case State.PRUNED:
             return f"trial {record.number}: {record.reason}"

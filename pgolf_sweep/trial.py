@@ -225,6 +225,8 @@ class EndCause(StrEnum):
     """We ended it: pruned, or the user asked."""
     SETUP = "setup"
     """The node could not start it: data missing, disk full."""
+    UNMET = "unmet"
+    """The node lacks a package that the program asks for: another attempt would find the same."""
     LOST = "lost"
     """The worker or its node is gone."""
 
@@ -242,7 +244,7 @@ class RunEnd:
         started_at: When the script started.
         ended_at: When it was gone.
         log_tail: Last lines of its log.
-        artifact_bytes_measured: Size of the compressed model file that it left, or None.
+        model_file_bytes: Size of the compressed model file that it left, or None.
     """
 
     cause: EndCause

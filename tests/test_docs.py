@@ -131,3 +131,13 @@ def test_help_of_a_command_loads_nothing_heavy(words: str) -> None:
     )
     assert f"Usage: pgolf-sweep {words}" in done.stdout or f"{words} [OPTIONS]" in done.stdout
     assert json.loads(done.stdout.rpartition("LOADED ")[2]) == []
+
+
+def test_architecture_names_every_module() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    modules = {
+        path.stem
+        for path in (ROOT / "pgolf_sweep").rglob("*.py")
+        if not path.stem.startswith("__") and path.parent.name != "cli"
+    }
+    assert {name for name in modules if not re.search(rf"\b{name}\b", text)} == set()

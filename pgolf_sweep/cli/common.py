@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import sys
+import traceback
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
@@ -21,7 +22,7 @@ import typer
 from rich.console import Console
 
 from pgolf_sweep import __version__
-from pgolf_sweep.errors import PgolfError
+from pgolf_sweep.errors import InfraError, InterruptedSweepError, PgolfError
 
 app = typer.Typer(
     name="pgolf-sweep",
@@ -133,10 +134,35 @@ def main() -> None:
             raise
         fail(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        say("interrupted")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == InterruptedSweepError.exit_code:
+            say("interrupted")  # Typer turns Ctrl-C into this code without a word
+        raise
     except BrokenPipeError:
         # The reader (head, less) has seen enough; keep the interpreter from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except Exception as error:
+        # Our own mistake: exit code 1 would say "the answer is no" to a script.
+        if os.environ.get("PGOLF_DEBUG"):
+            raise
+        fail(unforeseen(error))
+        sys.exit(InfraError.exit_code)
+
+
+def unforeseen(error: Exception) -> InfraError:
+    """What to say of an error that nobody thought of; its traceback goes to the driver's log."""
+    package = logging.getLogger("pgolf_sweep")
+    details = (type(error), error, error.__traceback__)
+    record = package.makeRecord(
+        package.name, logging.ERROR, __file__, 0, "unforeseen error", (), details
+    )
+    for handler in package.handlers:
+        handler.handle(record)
+    innermost = traceback.extract_tb(error.__traceback__)[-1]
+    return InfraError(
+        "pgolf-sweep failed in a way that it does not foresee",
+        where=f"{innermost.filename}:{innermost.lineno}",
+        got=f"{type(error).__name__}: {error}",
+        next_step="pgolf-sweep --debug and the same command show the traceback; please report it",
+    )

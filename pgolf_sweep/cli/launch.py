@@ -67,6 +67,7 @@ def launch(
     """
     from pgolf_sweep.campaign import (
         check_identity,
+        claim_storage,
         enqueue_warm_start,
         has_run_its_course,
         make_driver,
@@ -75,7 +76,6 @@ def launch(
     from pgolf_sweep.cli.live import Display
     from pgolf_sweep.clock import SystemClock
     from pgolf_sweep.control import DriverLock, Requests
-    from pgolf_sweep.errors import AnswerNoError, InterruptedSweepError
     from pgolf_sweep.launch.inline import without_slots
     from pgolf_sweep.report.read import study_status
     from pgolf_sweep.session import open_session
@@ -92,10 +92,12 @@ def launch(
         stack.enter_context(DriverLock(paths))
         resumed = prepare_folder(session, paths, sweep=sweep, data_root=data_root)
         log_to_file(paths)
+        StatusFile(paths).reopen()
         from pgolf_sweep.search.study import open_study, without_password
 
         study = open_study(session.spec, paths, storage=storage, write=True)
         if storage is not None:
+            claim_storage(study, paths)
             # Not before it has proved to be one: later commands take it from here.
             write_text(paths.storage_url, without_password(storage) + "\n")
         if study.attribute("identity") is None:
@@ -132,17 +134,40 @@ def launch(
         emit(status.to_json())
     else:
         show_result(session, final, paths)
+    again = f"pgolf-sweep launch {sweep}" + (f" --name {name}" if name is not None else "")
+    conclude(final, paths, again, interrupted=interrupted)
+
+
+def conclude(final: Snapshot, paths: StudyPaths, again: str, *, interrupted: bool) -> None:
+    """The exit code that a sweep's end deserves, and how to go on.
+
+    Args:
+        final: The sweep at its end.
+        paths: The study's folder.
+        again: The command that resumes it.
+        interrupted: Whether a signal ended it.
+
+    Raises:
+        InterruptedSweepError: A signal ended it.
+        AnswerNoError: No trial can be submitted.
+    """
+    from pgolf_sweep.errors import AnswerNoError, InterruptedSweepError
+    from pgolf_sweep.snapshot import SweepState
+
+    resume = f"resume with: {again}"
     if interrupted:
         raise InterruptedSweepError(
-            f"study {session.spec.name!r} was interrupted; nothing that finished is lost",
-            next_step=f"resume with: pgolf-sweep launch {sweep}",
+            f"study {paths.name!r} was interrupted; nothing that finished is lost",
+            next_step=resume,
         )
+    if final.state in {SweepState.STOPPED, SweepState.CANCELLED}:
+        say(resume)
     if final.best is None:
         raise AnswerNoError(
             "no trial gave a submittable score",
             where=str(paths.root),
             got=final.reason,
-            next_step=f"pgolf-sweep trials {session.spec.name} shows the reason of each",
+            next_step=f"pgolf-sweep trials {paths.name} shows the reason of each",
         )
 
 
@@ -152,6 +177,15 @@ class StatusFile:
     def __init__(self, paths: StudyPaths) -> None:
         self._path = paths.status
         self._written: tuple[float, Any] = (0.0, None)
+
+    def reopen(self) -> None:
+        """Let the last driver's end not be taken for this one's, should this one die early."""
+        from pgolf_sweep.snapshot import SweepState
+        from pgolf_sweep.trialdir import read_json, write_json
+
+        if self._path.is_file():
+            last = read_json(self._path)
+            write_json(self._path, {**last, "state": SweepState.RUNNING.value, "reason": ""})
 
     def write(self, snapshot: Snapshot) -> None:
         """Write the snapshot if the state changed or the file is old."""
@@ -219,11 +253,15 @@ def show_result(session: Session, final: Snapshot, paths: StudyPaths) -> None:
     count = final.counts
     unit = "GPU" if session.resources.gpus else "CPU"
     each = max(1, session.resources.gpus)
+    saved = ""
+    if final.saved_by_gate_seconds:
+        saved = (
+            f", which saved about {final.saved_by_gate_seconds * each:,.0f} {unit}-seconds "
+            f"({duration(final.saved_by_gate_seconds)} of a slot)"
+        )
     out.print(
         f"{count['completed']} completed, {count['pruned']} pruned, {count['failed']} failed; "
-        f"{count['discarded']} discarded by the gate before they took a slot, which saved about "
-        f"{final.saved_by_gate_seconds * each:,.0f} {unit}-seconds "
-        f"({duration(final.saved_by_gate_seconds)} of a slot)",
+        f"{count['discarded']} discarded by the gate before they took a slot{saved}",
         soft_wrap=True,
     )
     say(f"ended: {final.reason}")

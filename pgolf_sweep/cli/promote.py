@@ -143,7 +143,7 @@ def promote(
         return
     with (
         on_disk(paths.root),
-        DriverLock(paths),
+        DriverLock(paths, job="promote"),
         resumable(study),
         ray_launcher(session, address=address, slots=slots) as launcher,
     ):
@@ -191,14 +191,15 @@ def spending(
     chosen: Candidate, planned: PromotionPlan, records: Sequence[TrialRecord], session: Session
 ) -> str:
     """What a promotion of one trial will run, in a line."""
+    from pgolf_sweep.cli.render import duration
     from pgolf_sweep.promotion import run_seconds
 
     count, gpus = len(planned.seeds), session.resources.gpus
-    hours = count * run_seconds(records, planned.rules) * max(1, gpus) / 3600
-    unit = "GPU-hours" if gpus else "slot-hours"
+    seconds = count * run_seconds(records, planned.rules)
+    cost = f"{seconds * gpus / 3600:.2f} GPU-hours" if gpus else f"{duration(seconds)} of a slot"
     return (
         f"promoting trial {chosen.number} (val_bpb {chosen.val_bpb:.4f}) on {count} fresh seeds, "
-        f"rules {planned.rules.name}; about {hours:.2f} {unit} where none has run yet"
+        f"rules {planned.rules.name}; about {cost} where none has run yet"
     )
 
 

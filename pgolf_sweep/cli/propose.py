@@ -65,7 +65,6 @@ def propose(
 
     Example: pgolf-sweep propose demo --set MATRIX_LR=0.02 --from best --by ada --wait --json
     """
-    from pgolf_sweep.control import live_driver
     from pgolf_sweep.errors import AnswerNoError
     from pgolf_sweep.proposals import adapted, completed, submit
     from pgolf_sweep.session import reopen_session
@@ -91,14 +90,9 @@ def propose(
                 next_step=f"pgolf-sweep gate --sweep {paths.sweep} --set ... shows what would fit",
             )
     wish = submit(paths, knobs, by=by or getpass.getuser(), at=time.time())
-    driver = live_driver(paths)
     if open_names:
         say(f"the sampler chooses {', '.join(open_names)}; the gate judges when it has")
-    say(
-        f"proposal {wish.id} is left for the driver"
-        if driver
-        else f"study {paths.name!r} is not running: the next launch takes proposal {wish.id} up"
-    )
+    say(_when(wish, paths, session, records))
     record = None
     if wait:
         wish, record = _wait(paths, wish, timeout)
@@ -113,6 +107,21 @@ def propose(
             f"trial {record.number} is {record.outcome.value}: {record.reason}",
             where=str(paths.trial(record.number).root),
         )
+
+
+def _when(wish: Wish, paths: StudyPaths, session: Session, records: Sequence[TrialRecord]) -> str:
+    """When a proposal will run, for people."""
+    from pgolf_sweep.campaign import cap_reached
+    from pgolf_sweep.control import live_driver
+
+    if cap_reached(session, records):
+        return (
+            f"proposal {wish.id} waits: run_cap of {session.spec.run_cap} is reached; raise it in "
+            "the sweep file and launch again"
+        )
+    if live_driver(paths) is None:
+        return f"study {paths.name!r} is not running: the next launch takes proposal {wish.id} up"
+    return f"proposal {wish.id} is left for the driver"
 
 
 def _asked(settings: Sequence[str], session: Session) -> dict[str, KnobValue]:
@@ -174,10 +183,17 @@ def _base(base: str, records: Sequence[TrialRecord], paths: StudyPaths) -> Mappi
 
 
 def _teach(session: Session, records: Sequence[TrialRecord]) -> None:
-    """Let the gate know what the driver's gate knows: the bytes of finished trials."""
+    """Let the gate know what the driver's gate knows: the bytes and times of finished trials."""
     for record in records:
-        if record.outcome.value == "completed" and record.model_bytes is not None:
+        own_result = record.outcome.value == "completed" and record.duplicate_of is None
+        if own_result and record.model_bytes is not None:
             session.gate.learn(record.knobs, record.model_bytes)
+            session.gate.learn_time(
+                record.knobs,
+                steps=record.steps,
+                train_seconds=record.train_seconds,
+                eval_seconds=record.eval_seconds,
+            )
 
 
 def _wait(paths: StudyPaths, wish: Wish, timeout: float | None) -> tuple[Wish, TrialRecord]:
@@ -203,7 +219,9 @@ def _wait(paths: StudyPaths, wish: Wish, timeout: float | None) -> tuple[Wish, T
         now = time.monotonic()
         if live_driver(paths) is not None:
             driven_at = now
-        if now - driven_at > WITHOUT_DRIVER_SECONDS or (timeout and now - began > timeout):
+        if now - driven_at > WITHOUT_DRIVER_SECONDS or (
+            timeout is not None and now - began > timeout
+        ):
             raise AnswerNoError(
                 f"proposal {wish.id} has not ended",
                 got="nobody drives the study" if now - driven_at > 1 else "time is up",

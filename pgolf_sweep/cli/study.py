@@ -23,6 +23,7 @@ from pgolf_sweep.cli.common import (
 if TYPE_CHECKING:
     from rich.console import Group
 
+    from pgolf_sweep.control import DriverInfo
     from pgolf_sweep.report.read import Status
     from pgolf_sweep.trialdir import StudyPaths
 
@@ -182,11 +183,11 @@ def stop(study: StudyArgument, runs: RunsOption = DEFAULT_RUNS) -> None:
 
     Example: pgolf-sweep stop demo
     """
-    from pgolf_sweep.control import Request, live_driver, send_request
+    from pgolf_sweep.control import Request, send_request
     from pgolf_sweep.trialdir import StudyPaths
 
     paths = StudyPaths.existing(runs, study)
-    if live_driver(paths) is None:
+    if _sweeping(paths) is None:
         say(f"study {paths.name!r} has no running driver: nothing to stop")
         return
     send_request(paths, Request.DRAIN)
@@ -203,12 +204,12 @@ def cancel(
 
     Example: pgolf-sweep cancel demo
     """
-    from pgolf_sweep.control import Request, live_driver, send_request, wait_for_driver
+    from pgolf_sweep.control import Request, send_request, wait_for_driver
     from pgolf_sweep.errors import InfraError
     from pgolf_sweep.trialdir import StudyPaths
 
     paths = StudyPaths.existing(runs, study)
-    driver = live_driver(paths)
+    driver = _sweeping(paths)
     if driver is None:
         say(f"study {paths.name!r} has no running driver: nothing to cancel")
         return
@@ -216,10 +217,29 @@ def cancel(
     if not wait_for_driver(paths, timeout):
         raise InfraError(
             f"the driver of {paths.name!r} has not ended within {timeout:.0f} s",
-            where=f"process {driver.pid} on {driver.host}",
+            where=str(driver),
             next_step=f"look at {paths.driver_log}",
         )
     say(f"study {paths.name!r} is cancelled; its finished trials are kept")
+
+
+def _sweeping(paths: StudyPaths) -> DriverInfo | None:
+    """The driver that heeds requests, or None where nobody drives.
+
+    Raises:
+        InputError: A promotion holds the study; it heeds none.
+    """
+    from pgolf_sweep.control import live_driver
+    from pgolf_sweep.errors import InputError
+
+    driver = live_driver(paths)
+    if driver is not None and driver.job != "launch":
+        raise InputError(
+            f"study {paths.name!r} is not being swept: `{driver.job}` runs on it",
+            where=str(driver),
+            next_step="Ctrl-C there ends it; seeds that finished are kept",
+        )
+    return driver
 
 
 def status_view(found: Status) -> Group:
@@ -256,10 +276,12 @@ def status_view(found: Status) -> Group:
     lines += [f"warning   {one.sentence}" for one in no_op_knobs(found.records)]
     if found.driver is not None:
         lines.append(f"driver    {found.driver}")
+        running = {row["number"] for row in document["running"]}
         lines += [
             f"running   trial {live['number']}: {progress_text(live['step'], live['total_steps'])}"
             f" {score(live['val_bpb'])} on {live['node'] or '?'}"
             for live in found.last.get("running", [])
+            if live["number"] in running  # the driver's last word is older than the study
         ]
     return Group(*(Text(line) for line in lines))
 

@@ -49,9 +49,15 @@ RANK_VARIABLES = frozenset(
 FOLDER_PREFIX = f"run-{socket.gethostname()}-"
 """Of a run's folder; then the worker's process id, which means little on another host."""
 
+INSTALL_FIRST = "install it where the trials run, then launch again"
+
 Cursor = tuple[int, int]
 """What a driver has seen of a run: (1 + reports, once it has started), (log bytes)."""
 BEGINNING: Cursor = (0, 0)
+
+
+class _UnmetError(Exception):
+    """The node lacks a package; the text says which, for people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +199,8 @@ class Run:
             prepare_next()
             self._follow()
             self._files = collect(work, self.order.checkpoint_bytes)
+        except _UnmetError as error:
+            self.stop(EndCause.UNMET, str(error))
         except OSError as error:
             self.stop(EndCause.SETUP, f"the node refused: {error}")
         finally:
@@ -230,7 +238,7 @@ class Run:
         for lack in lacks:
             self._take(f"pgolf-sweep: {lack.sentence}\n".encode())
         if missing:
-            raise OSError("; ".join(missing))
+            raise _UnmetError(f"{'; '.join(missing)}; {INSTALL_FIRST}")
 
     def _follow(self) -> None:
         """Read until nothing of the script is left."""

@@ -89,7 +89,7 @@ def study_status(paths: StudyPaths) -> Status:
     return Status(
         name=paths.name,
         state=state,
-        driver=None if driver is None else f"process {driver.pid} on {driver.host}",
+        driver=None if driver is None else str(driver),
         records=study_records(paths.root),
         last=last,
     )

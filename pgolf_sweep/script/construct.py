@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,10 @@ from pgolf_sweep.script.slicing import (
     call_sites,
     class_attributes,
     evaluate,
-    knobs_outside,
     loaded,
+    named_in,
     parameters_of,
+    reached,
     run_needed,
 )
 
@@ -33,6 +35,12 @@ MODEL_NAMES = ("GPT", "Model", "LM", "Net")
 REFUSALS = ("ValueError", "AssertionError")
 EVALUATION = ("eval", "hessian", "ttt", "val_", "teacher", "dummy", "test")
 """In the name that a model is assigned to, or in its function: a second copy of the model."""
+OF_TRAINING = re.compile(
+    r"(^|_)(LR|ADAM|BETA\d|WD|WEIGHT_DECAY|MOMENTUM|WARMUP|WARMDOWN|ITERATIONS|SEED|RUN_ID|EVERY"
+    r"|WALLCLOCK|DATA_PATH|TOKENIZER_PATH)(_|$)"
+)
+"""Knobs that a script may read on its way to its quantizer, as where it makes its optimizers,
+without their deciding anything about sizes."""
 GIVEN: dict[str, Any] = {
     "rank": 0, "local_rank": 0, "world_size": 1, "distributed": False, "grad_accum_steps": 8,
     "master_process": True, "is_main_process": True, "code": "",
@@ -52,12 +60,16 @@ class Settings:
         name: Name of their class, or an empty string if the script has none.
         kind: The class, made to note what is read of it.
         seen: Attributes that were read.
+        nodes: What of the script was evaluated beside its import.
+        on_the_way: Attributes that statements before the quantizer's call read.
     """
 
     name: str
     kind: Any
     value: Any
     seen: set[str] = field(default_factory=set)
+    nodes: list[ast.AST] = field(default_factory=list)
+    on_the_way: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -89,13 +101,16 @@ def read_settings(namespace: dict[str, Any], tree: ast.Module, knobs: Iterable[s
     if not name or not counts[name]:
         return Settings(name="", kind=None, value=None)
     seen: set[str] = set()
-    recorded = _recorded(namespace[name], seen)
+    kind = namespace[name]
+    recorded = _recorded(kind, seen)
     namespace[name] = recorded
     try:
         value = recorded()
     except TypeError:
         value = recorded  # a class that is only a bag of attributes, or needs arguments
     seen.clear()
+    if recorded is kind:
+        seen.add("__dict__")  # a class that cannot be derived from: anything may be read
     return Settings(name=name, kind=recorded, value=value, seen=seen)
 
 
@@ -104,17 +119,25 @@ def _constants(node: ast.AST) -> list[ast.Constant]:
 
 
 def _recorded(kind: type, seen: set[str]) -> type:
-    """A subclass whose instances note which attributes are read."""
+    """A subclass that notes which attributes are read of it and of its instances."""
+    above: Any = type(kind)
 
-    def __getattribute__(self: Any, name: str) -> Any:  # noqa: N807 - it becomes that
+    def note(name: str) -> None:
         if not (name.startswith("__") and name != "__dict__"):
             seen.add(name)
+
+    def of_instance(self: Any, name: str) -> Any:
+        note(name)
         return kind.__getattribute__(self, name)  # type: ignore[call-arg]
 
+    def of_class(self: Any, name: str) -> Any:
+        note(name)
+        return above.__getattribute__(self, name)
+
     try:
-        made = type(kind.__name__, (kind,), {"__getattribute__": __getattribute__})
+        noting = type(above.__name__, (above,), {"__getattribute__": of_class})
+        made: type = noting(kind.__name__, (kind,), {"__getattribute__": of_instance})
     except TypeError:
-        seen.add("__dict__")  # a class that cannot be derived from: anything may be read
         return kind
     made.__module__ = kind.__module__
     return made
@@ -123,12 +146,16 @@ def _recorded(kind: type, seen: set[str]) -> type:
 def relevant_knobs(settings: Settings, tree: ast.Module, knobs: Iterable[str]) -> set[str]:
     """Knobs that what was built so far depends on; all others may change without a new probe."""
     names = set(knobs)
-    if not settings.name or "__dict__" in settings.seen:
+    if "__dict__" in settings.seen | settings.on_the_way:
         return names
+    nodes = reached(tree, settings.nodes, settings.name)
     attributes = class_attributes(tree, settings.name, names)
-    read = settings.seen | attributes_of(tree, settings.name)
-    inside = set().union(*(attributes.get(one, set()) for one in read)) if read else set()
-    return inside | (knobs_outside(tree, settings.name, names) & names)
+    read = {""} | settings.seen | attributes_of(nodes, settings.name)
+    inside = set().union(*(attributes.get(one, set()) for one in read))
+    passed = set().union(*(attributes.get(one, set()) for one in settings.on_the_way))
+    inside |= {name for name in passed if not OF_TRAINING.search(name)}
+    hidden = names - named_in([tree], names)  # read under a name that is put together
+    return inside | named_in(nodes, names) | hidden
 
 
 def build_model(namespace: dict[str, Any], tree: ast.Module, settings: Settings) -> Built:
@@ -215,7 +242,8 @@ def _repeat(
 ) -> Built | None:
     how = f"line {site.call.lineno}: {ast.unparse(site.call)}"[:300]
     scope, known = scope_of(site, namespace, settings, {})
-    notes = run_needed(site, scope, known, loaded(site.call) - {site.callee})
+    settings.nodes.append(site.call)
+    notes = run_needed(site, scope, known, loaded(site.call) - {site.callee}, settings.nodes)
     model = _on_meta(lambda: evaluate(site.call, scope), tried, how)
     return None if model is None else Built(model=model, how=how, notes=notes, namespace=scope)
 
@@ -224,6 +252,7 @@ def _by_name(
     name: str, kind: Any, namespace: dict[str, Any], settings: Settings, tried: list[str]
 ) -> Built | None:
     """Build a model from hyperparameters of the same names as its constructor's arguments."""
+    settings.nodes.append(ast.Name(id=name, ctx=ast.Load()))
     values: dict[str, Any] = {}
     for argument in inspect.signature(kind).parameters.values():
         if argument.name.lower() in SETTINGS_ARGUMENTS:

@@ -131,10 +131,12 @@ class Unprobed:
 
     Attributes:
         refused_by_script: The script's own constructor raised ValueError or an assertion.
+        relevant: Knobs that the failure depends on; None where that is not known.
     """
 
     reason: str
     refused_by_script: bool = False
+    relevant: frozenset[str] | None = None
     seconds: float = 0.0
 
 
@@ -206,11 +208,13 @@ class Prober:
                 {
                     "knobs": {k: values.get(k, "") for k in answer["quantizer_knobs"]},
                     "classes": answer["classes"],
+                    "curves": answer["curves"],
                 },
             ]
-        everything = frozenset(self._program.knobs)
-        relevant = result.relevant if isinstance(result, Probed) else everything
-        self._memory.put(relevant, values, result)
+        relevant = result.relevant
+        self._memory.put(
+            frozenset(self._program.knobs) if relevant is None else relevant, values, result
+        )
         return result
 
     def _request(self, values: Mapping[str, str]) -> dict[str, Any]:
@@ -314,7 +318,10 @@ def _result(answer: Mapping[str, Any], seconds: float) -> Probed | Unprobed:
     if "model_params" not in answer:
         reason = str(answer.get("error", "the helper gave no reason"))
         refused = "cannot be built" in reason and bool(_REFUSAL.search(reason))
-        return Unprobed(reason=reason, refused_by_script=refused, seconds=seconds)
+        relevant = frozenset(answer["relevant"]) if "relevant" in answer else None
+        return Unprobed(
+            reason=reason, refused_by_script=refused, relevant=relevant, seconds=seconds
+        )
     notes = list(answer["notes"])
     if answer.get("late"):
         notes.append("measuring its quantizer took too long and was given up")

@@ -21,6 +21,7 @@ import select
 import signal
 import sys
 import time
+import traceback
 import types
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def _answer(request: dict[str, Any], sources: dict[str, Any]) -> dict[str, Any]:
         try:
             sources[key] = _parse(text)
         except (SyntaxError, ValueError) as error:
-            return {"error": f"syntax error: {error}", "stage": "read"}
+            return {"error": f"syntax error: {error}", "stage": "read", "relevant": []}
     answer = _in_fork(request, sources[key], cuda=False)
     if answer.get("error") and answer.get("wants_cuda"):
         with_cuda = _in_fork(request, sources[key], cuda=True)
@@ -83,6 +84,7 @@ def _answer(request: dict[str, Any], sources: dict[str, Any]) -> dict[str, Any]:
             with_cuda["notes"].insert(0, "it asks for a GPU at import; it was told of one")
             return with_cuda
         answer["error"] = f"it needs CUDA at import ({answer['error']})"
+        answer["relevant"] = sorted({*answer["relevant"], *with_cuda["relevant"]})
     return answer
 
 
@@ -160,7 +162,9 @@ def _become_probe(request: dict[str, Any], tree: ast.Module, out: Any, *, cuda: 
         standins.pretend_cuda()
     refusals = standins.Refusals()
     refusals.install()
-    _Probe(request, tree, finder, refusals, out).run()
+    probe = _Probe(request, tree, finder, refusals, out)
+    standins.note_reads(probe.note_read)
+    probe.run()
     out.flush()
 
 
@@ -175,7 +179,14 @@ class _Probe:
         self._finder = finder
         self._refusals = refusals
         self._out = out
-        self._answer: dict[str, Any] = {"notes": []}
+        self._answer: dict[str, Any] = {"notes": [], "relevant": []}
+
+    def note_read(self, name: str | None) -> None:
+        """The script reads a variable, or all; told at once, as it may not live to say more."""
+        told = set(self._answer["relevant"])
+        read = set(self._knobs) if name is None else {name} & set(self._knobs)
+        if "model_params" not in self._answer and read - told:
+            self._tell(relevant=sorted(told | read))
 
     def run(self) -> None:
         from pgolf_sweep.script import construct  # noqa: PLC0415
@@ -196,11 +207,13 @@ class _Probe:
         try:
             built = construct.build_model(namespace, self._tree, settings)
         except construct.ProbeError as error:
+            self._answer["relevant"] = self._relevant(settings)
             missing = ", ".join(sorted({name.partition(".")[0] for name in self._finder.calls}))
             needs = f" (it needs packages that are not here: {missing})" if missing else ""
             self._tell(error=f"{error}{needs}")
             return
         except BaseException as error:  # noqa: BLE001 - whatever others' code raises
+            self._answer["relevant"] = self._relevant(settings)
             self._tell(error=f"building its model failed: {type(error).__name__}: {error}")
             return
         self._note(built.notes)
@@ -214,13 +227,17 @@ class _Probe:
             tensors=[[name, list(t.shape), str(t.dtype)[6:]] for name, t in parameters],
             incomplete=bool(self._finder.calls),
             how=built.how,
-            relevant=sorted(construct.relevant_knobs(settings, self._tree, self._knobs)),
+            relevant=self._relevant(settings),
         )
         if self._request["quantizer"]:
             self._quantize(namespace, settings, built)
-        relevant = construct.relevant_knobs(settings, self._tree, self._knobs)
-        relevant |= set(self._answer.get("quantizer_knobs", ()))
+        relevant = {*self._relevant(settings), *self._answer.get("quantizer_knobs", ())}
         self._tell(stage="done", relevant=sorted(relevant))
+
+    def _relevant(self, settings: Any) -> list[str]:
+        from pgolf_sweep.script import construct  # noqa: PLC0415
+
+        return sorted(construct.relevant_knobs(settings, self._tree, self._knobs))
 
     @property
     def _knobs(self) -> list[str]:
@@ -235,31 +252,36 @@ class _Probe:
         exec(compile(tree, path, "exec"), namespace)  # noqa: S102 - this is the probe
 
     def _quantize(self, namespace: dict[str, Any], settings: Any, built: Any) -> None:
-        from pgolf_sweep.script import construct, quantizers  # noqa: PLC0415
+        from pgolf_sweep.script import quantizers  # noqa: PLC0415
 
         before, read = set(settings.seen), settings.seen
+        evaluated = list(settings.nodes)
         read.clear()
+        settings.nodes.clear()
         same = [
             group
             for group in self._request["known"]
             if all(os.environ.get(k, "") == v for k, v in group["knobs"].items())
         ]
         known = {(o["name"], tuple(o["shape"])): o for group in same for o in group["classes"]}
+        told = same[-1]["curves"] if same else None
         try:
-            found = quantizers.measure(namespace, self._tree, settings, built.model, known)
+            found = quantizers.measure(namespace, self._tree, settings, built.model, known, told)
         except BaseException as error:  # noqa: BLE001 - whatever others' code raises
             self._note([f"its quantizer fails: {type(error).__name__}: {error}"[:300]])
             return
         finally:
             # A class taken over was decided by what decided it then.
-            decided_by = construct.relevant_knobs(settings, self._tree, self._knobs)
+            decided_by = set(self._relevant(settings))
             decided_by |= {name for group in same for name in group["knobs"]}
             read |= before
+            settings.nodes += evaluated
         self._note(found.pop("notes"))
         self._tell(**found, quantizer_knobs=sorted(decided_by))
 
     def _fail(self, error: BaseException) -> None:
         """Say why the import failed, by its cause rather than by its last exception."""
+        self._answer["relevant"] = self._relevant_of_failure(error)
         text = f"{type(error).__name__}: {error}"[:300]
         if isinstance(error, SystemExit):
             text = f"it calls sys.exit({error.code!r}) when it is imported"
@@ -274,6 +296,26 @@ class _Probe:
         words = ("cuda", "nvidia", "gpu")
         wants_cuda = any(word in str(error).lower() for word in words)
         self._tell(error=text, wants_cuda=wants_cuda)
+
+    def _relevant_of_failure(self, error: BaseException) -> list[str]:
+        """Of the knobs read so far, those that the statement which failed may depend on."""
+        from pgolf_sweep.script.slicing import named_in, reached  # noqa: PLC0415
+
+        read = set(self._answer["relevant"])
+        lines = [
+            line
+            for frame, line in traceback.walk_tb(error.__traceback__)
+            if frame.f_globals.get("__name__") == MODULE and frame.f_code.co_name == "<module>"
+        ]
+        failed: list[ast.AST] = [
+            node
+            for node in self._tree.body
+            if lines and node.lineno <= lines[0] <= (node.end_lineno or node.lineno)
+        ]
+        if not failed:
+            return sorted(read)
+        hidden = read - named_in([self._tree], read)
+        return sorted(named_in(reached(self._tree, failed, ""), read) | hidden)
 
     def _note(self, notes: list[str]) -> None:
         self._answer["notes"] += notes

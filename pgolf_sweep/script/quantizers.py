@@ -20,19 +20,16 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.script.construct import SETTINGS_ARGUMENTS, Settings, scope_of
+from pgolf_sweep.script.curves import FIRST_SIGMAS, SIGMAS, Curves, flat, sampled
 from pgolf_sweep.script.slicing import CallSite, call_sites, evaluate, loaded, run_needed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from pgolf_sweep.script.curves import Measure
+
 NAME = re.compile(r"quantize", re.IGNORECASE)
 NOT_A_QUANTIZER = re.compile(r"dequant|fake|_ste|tensor|weight|per_row|row$|unquant", re.IGNORECASE)
-SIGMAS = tuple(0.005 * 2.0**k for k in range(9))
-FIRST_SIGMAS = (SIGMAS[2], SIGMAS[5])
-FLAT_SHARE = 0.004
-"""Difference over three octaves below which an entropy does not depend on sigma."""
-MOST_NUMBERS = 1 << 17
-"""Of a larger tensor so many numbers are drawn, in whole rows, and the result is scaled."""
 FEW = 2048
 """Numbers below which a codec's tables would weigh more than in the whole container."""
 SECONDS = 30.0
@@ -79,6 +76,7 @@ def measure(
     settings: Settings,
     model: Any,
     known: Mapping[tuple[str, tuple[int, ...]], dict[str, Any]],
+    told: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """The script's quantizer and codec, and what they make of each class of tensors.
 
@@ -88,9 +86,10 @@ def measure(
         settings: Its hyperparameters.
         model: Its model, on any device.
         known: Classes that another probe measured under the same knobs of the quantizer.
+        told: Its ``curves``.
 
     Returns:
-        ``quantizer``, ``codec``, ``classes`` and ``notes`` for the probe's answer.
+        ``quantizer``, ``codec``, ``classes``, ``curves`` and ``notes`` for the probe's answer.
     """
     codec = _codec(namespace, tree, settings)
     notes = [] if codec else ["its codec was not recognised"]
@@ -98,14 +97,21 @@ def measure(
     for site in _candidates(namespace, tree):
         try:
             prepared = _prepare(site, namespace, settings, model)
-            classes = _classes(prepared, known, codec)
+            curves = Curves(told)
+            classes = _classes(prepared, known, curves, codec)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever others' code raises
             tried.append(f"{site.callee}: {type(error).__name__}: {error}"[:200])
             continue
         if classes:
             if all(one["kept"] for one in classes):
                 notes.append(f"{site.callee} keeps every tensor of this model as it is")
-            return {"quantizer": site.callee, "codec": codec, "classes": classes, "notes": notes}
+            return {
+                "quantizer": site.callee,
+                "codec": codec,
+                "classes": classes,
+                "curves": curves.told(),
+                "notes": notes,
+            }
         tried.append(f"{site.callee} returns no tensors")
     why = "; ".join(tried) or "no function of a state dict that it calls is named so"
     return {"quantizer": "", "codec": codec, "notes": [*notes, f"no quantizer recognised: {why}"]}
@@ -133,9 +139,15 @@ class _Prepared:
     """A quantizer with its arguments, ready for state dicts of one's own."""
 
     def __init__(
-        self, function: Any, state: Mapping[str, Any], rest: list[Any], keywords: dict[str, Any]
+        self,
+        function: Any,
+        state: Mapping[str, Any],
+        shapes: dict[str, tuple[int, ...]],
+        rest: list[Any],
+        keywords: dict[str, Any],
     ) -> None:
         self.function = function
+        self.shapes = shapes
         self.state = state
         self.rest = rest
         self.keywords = keywords
@@ -160,7 +172,13 @@ def _prepare(
     given |= {name: hessians for name in names if HESSIAN_NAMES.search(name) or name == "H"}
     scope, known = scope_of(site, namespace, settings, given)
     scope["device"] = torch.device("cpu")
-    run_needed(site, scope, known, names)
+    settings.nodes.append(site.call)
+    before, read = set(settings.seen), settings.seen
+    read.clear()
+    run_needed(site, scope, known, names, settings.nodes)
+    settings.on_the_way |= read
+    read.clear()
+    read |= before
     first = site.call.args[0]
     try:
         state = evaluate(first, scope)
@@ -178,7 +196,7 @@ def _prepare(
         for keyword in site.call.keywords
         if keyword.arg
     }
-    return _Prepared(function, state, rest, keywords)
+    return _Prepared(function, state, shapes, rest, keywords)
 
 
 def _arguments(site: CallSite) -> list[ast.expr]:
@@ -208,6 +226,7 @@ def _argument(
 def _classes(
     quantizer: _Prepared,
     known: Mapping[tuple[str, tuple[int, ...]], dict[str, Any]],
+    curves: Curves,
     codec: str,
 ) -> list[dict[str, Any]]:
     """Every class of tensors with the bytes that the quantizer makes of one, by sigma."""
@@ -219,56 +238,64 @@ def _classes(
             role = re.sub(r"\d+", "*", name)
             members[role, tuple(tensor.shape)].append(name)
     deadline = time.monotonic() + SECONDS
-    generator = torch.Generator().manual_seed(0)
     classes = []
     for (role, shape), names in members.items():
         if (role, shape) in known:
             classes.append(known[role, shape] | {"count": len(names)})
             continue
-        sample = quantizer.state[names[len(names) // 2]]
-        drawn, scale = _drawn(shape, sample.dtype, generator)
-        curve: dict[float, float] = {}
-        kept, levels = True, 0
-        for sigma in FIRST_SIGMAS:
-            curve[sigma], kept, levels = _one(quantizer, names, drawn * sigma, codec)
-        ends = list(curve.values())
-        if abs(ends[0] - ends[1]) > FLAT_SHARE * max(ends) and not kept:
-            for sigma in SIGMAS:
-                if sigma not in curve:
-                    curve[sigma], _, levels = _one(quantizer, names, drawn * sigma, codec)
+        measure = _measure_of(quantizer, names[len(names) // 2], codec)
+        curve = curves.of(role, shape, measure) if len(shape) == 2 else None
+        if curve is None:
+            sizes, levels = _by_itself(shape, measure)
+        else:
+            levels, numbers = curve.levels, math.prod(shape)
+            sizes = {sigma: numbers * size for sigma, size in curve.per_number.items()}
         classes.append({
             "name": role,
             "shape": shape,
             "count": len(names),
-            "kept": kept,
+            "kept": not levels,
             "levels": levels,
-            "bytes": sorted((sigma, size * scale) for sigma, size in curve.items()),
+            "bytes": sorted(sizes.items()),
         })  # fmt: skip
         if time.monotonic() > deadline:
             raise TimeoutError(f"it takes longer than {SECONDS:g} s")
     return classes if any(size for one in classes for _, size in one["bytes"]) else []
 
 
-def _drawn(shape: tuple[int, ...], dtype: Any, generator: Any) -> tuple[Any, float]:
-    """A Gaussian tensor of a shape, with fewer rows where it is large, and the factor back."""
+def _by_itself(shape: tuple[int, ...], measure: Measure) -> tuple[dict[float, float], int]:
+    """Bytes by sigma and levels of a tensor that is no matrix, or a small one."""
+    points = {sigma: measure(sampled(shape), sigma) for sigma in FIRST_SIGMAS}
+    sizes = {sigma: size for sigma, (size, _, _) in points.items()}
+    levels = points[FIRST_SIGMAS[-1]][2]
+    if levels and not flat(sizes):
+        for sigma in SIGMAS:
+            if sigma not in sizes:
+                sizes[sigma], _, levels = measure(sampled(shape), sigma)
+    return sizes, levels
+
+
+def _measure_of(quantizer: _Prepared, name: str, codec: str) -> Measure:
+    """How the quantizer is asked about one tensor; the same Gaussians for the same shape."""
     import torch  # noqa: PLC0415
 
-    numbers = math.prod(shape)
-    rows = shape[0] if shape else 1
-    if len(shape) == 2 and numbers > MOST_NUMBERS:
-        rows = max(2, MOST_NUMBERS // shape[1])
-    part = (rows, *shape[1:]) if shape else shape
-    drawn = torch.randn(part, generator=generator).to(dtype)
-    return drawn, numbers / max(1, math.prod(part))
+    dtype = quantizer.state[name].dtype
+    drawn: dict[tuple[int, ...], Any] = {}
+
+    def measure(shape: tuple[int, ...], sigma: float) -> tuple[float, bool, int]:
+        if shape not in drawn:
+            generator = torch.Generator().manual_seed(math.prod(shape))
+            drawn[shape] = torch.randn(shape, generator=generator).to(dtype)
+        quantizer.shapes[name] = shape
+        return _one(quantizer, name, drawn[shape] * sigma, codec)
+
+    return measure
 
 
-def _one(
-    quantizer: _Prepared, names: list[str], tensor: Any, codec: str
-) -> tuple[float, bool, int]:
+def _one(quantizer: _Prepared, name: str, tensor: Any, codec: str) -> tuple[float, bool, int]:
     """Bytes of one tensor after the quantizer; whether it was kept, and its levels."""
     import torch  # noqa: PLC0415
 
-    name = names[len(names) // 2]
     with torch.no_grad():
         result = quantizer({name: tensor})
     size, levels = 0.0, 0
@@ -330,6 +357,11 @@ def _tensors(value: Any, depth: int = 0) -> Iterator[Any]:
         yield torch.frombuffer(bytearray(value), dtype=torch.uint8) if value else torch.empty(0)
 
 
+def _attributes(kind: Any) -> list[str]:
+    """What `dir` says of the class that the script wrote, without its being noted as read."""
+    return sorted({name for above in kind.__mro__[1:] for name in vars(above)})
+
+
 def _codec(namespace: Mapping[str, Any], tree: ast.Module, settings: Settings) -> str:
     """The codec of the model: what a setting names, else the only one that the script calls."""
     called = set()
@@ -338,9 +370,10 @@ def _codec(namespace: Mapping[str, Any], tree: ast.Module, settings: Settings) -
             codec = CODEC_CALLS.get(ast.unparse(node.func))
             if codec:
                 called.add(codec)
-    settable = () if settings.value is None else dir(settings.kind)
+    settable = [] if settings.value is None else _attributes(settings.kind)
     names = [name for name in (*settable, *namespace) if CODEC_NAME.search(name)]
     for name in names:
+        settings.nodes.append(ast.Name(id=name, ctx=ast.Load()))
         value = getattr(settings.value, name, None) or namespace.get(name)
         if isinstance(value, str):
             named = value.lower().replace("zstandard", "zstd")

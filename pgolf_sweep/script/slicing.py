@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_SEES_EVERYTHING = frozenset({"globals", "locals", "vars", "eval", "exec"})
+"""Functions that reach names which are not written where they are called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,15 +150,20 @@ def _changes(statement: ast.stmt) -> set[str]:
 
 
 def run_needed(
-    site: CallSite, namespace: dict[str, Any], known: Iterable[str], names: set[str]
+    site: CallSite,
+    namespace: dict[str, Any],
+    known: Iterable[str],
+    names: set[str],
+    ran: list[ast.AST],
 ) -> list[str]:
-    """Run what `names` need before a call, in `namespace`.
+    """Run what `names` need before a call, in `namespace`; what was run is added to `ran`.
 
     Returns:
         What failed, one sentence each; the names that it would have given are missing then.
     """
     failures = []
     for statement in needed_statements(site.before, names, known):
+        ran.append(statement)
         module = ast.Module(body=[statement], type_ignores=[])
         try:
             exec(compile(module, "<probe>", "exec"), namespace)  # noqa: S102 - the script's own code
@@ -173,7 +180,7 @@ def evaluate(expression: ast.expr, namespace: dict[str, Any]) -> Any:
 
 
 def without_runs(tree: ast.Module) -> tuple[ast.Module, list[str]]:
-    """The module without the calls by which it would run when it is imported.
+    """The module without the calls by which it would run, when imported or when started.
 
     Returns:
         The module, and the names of the functions whose calls were left out.
@@ -185,52 +192,120 @@ def without_runs(tree: ast.Module) -> tuple[ast.Module, list[str]]:
         match statement:
             case ast.Expr(value=ast.Call(func=ast.Name(id=name))) if name in own:
                 left_out.append(name)
+            case ast.If(test=ast.Compare(left=ast.Name(id="__name__"))) if not statement.orelse:
+                pass  # the name is another one in a probe
             case _:
                 body.append(statement)
     return ast.Module(body=body, type_ignores=tree.type_ignores), left_out
 
 
 def class_attributes(tree: ast.Module, name: str, knobs: Iterable[str]) -> dict[str, set[str]]:
-    """For each attribute that a class body assigns, the knobs that its value depends on."""
+    """For each attribute that a class assigns, the knobs that its value depends on.
+
+    Under the empty name: knobs of which it is not known where their value goes.
+    """
     names = set(knobs)
     found: dict[str, set[str]] = {}
     for node in tree.body:
         if not isinstance(node, ast.ClassDef) or node.name != name:
             continue
-        for statement in node.body:
-            direct = {
-                child.value
-                for child in ast.walk(statement)
-                if isinstance(child, ast.Constant)
-                and isinstance(child.value, str)
-                and child.value in names
-            }
-            through = (found.get(used, set()) for used in loaded(statement))
-            for attribute in _stored(statement):
-                found[attribute] = found.get(attribute, set()) | direct.union(*through)
+        for statement in _flat(node.body):
+            through = (found.get(used, set()) for used in loaded(statement) | _of_self(statement))
+            decided_by = named_in([statement], names).union(*through)
+            for attribute in _stored(statement) | _of_self(statement, stored=True) or {""}:
+                found[attribute] = found.get(attribute, set()) | decided_by
     return found
 
 
-def knobs_outside(tree: ast.Module, class_name: str, knobs: Iterable[str]) -> set[str]:
-    """Knobs that the script names anywhere but in the body of one class."""
-    names = set(knobs)
+def _flat(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """A class's statements, those of its constructor in the constructor's place."""
+    for statement in body:
+        constructor = isinstance(statement, _FUNCTIONS) and statement.name in {
+            "__init__",
+            "__post_init__",
+        }
+        if constructor and isinstance(statement, _FUNCTIONS):
+            yield from statement.body
+        else:
+            yield statement
+
+
+def _of_self(statement: ast.stmt, *, stored: bool = False) -> set[str]:
+    """Attributes of ``self`` that a statement reads, or those that it sets."""
     return {
-        child.value
-        for node in tree.body
-        if not (isinstance(node, ast.ClassDef) and node.name == class_name)
-        for child in ast.walk(node)
-        if isinstance(child, ast.Constant) and isinstance(child.value, str) and child.value in names
+        node.attr
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "self"
+        and isinstance(node.ctx, ast.Store) == stored
     }
 
 
-def attributes_of(tree: ast.Module, class_name: str) -> set[str]:
-    """Attributes that the script reads from the class itself: ``Hyperparameters.vocab_size``."""
+def named_in(nodes: Iterable[ast.AST], knobs: set[str]) -> set[str]:
+    """Knobs that pieces of source name."""
     return {
-        node.attr
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute)
-        and isinstance(node.value, ast.Name)
-        and node.value.id == class_name
+        child.value
+        for node in nodes
+        for child in ast.walk(node)
+        if isinstance(child, ast.Constant) and isinstance(child.value, str) and child.value in knobs
+    }
+
+
+def reached(tree: ast.Module, nodes: Iterable[ast.AST], skip: str) -> list[ast.AST]:
+    """Pieces of source and all of the module that they may depend on.
+
+    Followed by name: too much may be found, never too little. A statement that is more than a
+    definition (``if``, ``assert``, a call) is always among it, since every import runs it.
+
+    Args:
+        tree: The script.
+        nodes: What was evaluated.
+        skip: A class that is left out.
+    """
+    defined: dict[str, list[ast.AST]] = {}
+    every: list[ast.AST] = []
+    pending = list(nodes)
+    for statement in without_runs(tree)[0].body:
+        if isinstance(statement, ast.ClassDef) and statement.name == skip:
+            continue
+        every.append(statement)
+        if not _only_defines(statement):
+            pending.append(statement)
+        for name in _stored(statement):
+            defined.setdefault(name, []).append(statement)
+    found: dict[int, ast.AST] = {}
+    while pending:
+        node = pending.pop()
+        if id(node) in found:
+            continue
+        found[id(node)] = node
+        names = loaded(node)
+        if names & _SEES_EVERYTHING:
+            return [*found.values(), *every]
+        for name in names:
+            pending += defined.get(name, ())
+    return list(found.values())
+
+
+def _only_defines(statement: ast.stmt) -> bool:
+    """Whether a statement matters only through the names that it binds."""
+    if isinstance(statement, ast.Assign | ast.AnnAssign):
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        parts = (part for target in targets for part in ast.walk(target))
+        return not any(isinstance(part, ast.Attribute | ast.Subscript) for part in parts)
+    return isinstance(statement, (*_FUNCTIONS, ast.ClassDef, ast.Import, ast.ImportFrom))
+
+
+def attributes_of(nodes: Iterable[ast.AST], class_name: str) -> set[str]:
+    """Attributes that source reads from the class itself: ``Hyperparameters.vocab_size``."""
+    return {
+        child.attr
+        for node in nodes
+        for child in ast.walk(node)
+        if isinstance(child, ast.Attribute)
+        and isinstance(child.value, ast.Name)
+        and child.value.id == class_name
     }
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import importlib.abc
 import importlib.machinery
+import os
 import sys
 import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 REFUSED = {
     "socket.connect": "opens a network connection",
@@ -53,6 +54,27 @@ class Refusals:
     def install(self) -> None:
         """From here on, for the rest of this process."""
         sys.addaudithook(self)
+
+
+class _NotedEnvironment(os._Environ):  # type: ignore[type-arg] # noqa: SLF001 - os.environ's class
+    """The environment, telling which variables are read."""
+
+    note: Callable[[str | None], None]
+
+    def __getitem__(self, name: str) -> str:
+        type(self).note(name)
+        value: str = super().__getitem__(name)
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        type(self).note(None)
+        return super().__iter__()
+
+
+def note_reads(note: Callable[[str | None], None]) -> None:
+    """Tell every variable that is read from here on, or None when all of them are."""
+    _NotedEnvironment.note = staticmethod(note)
+    os.environ.__class__ = _NotedEnvironment
 
 
 class StandIn:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 RECORD_RULES = "parameter-golf-2026"
 NON_RECORD_RULES = "parameter-golf-2026-non-record"
 
+MOST_NAMED = 6
+"""Files named in one line; a folder of something else may hold hundreds."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
@@ -105,8 +108,9 @@ def _files(folder: Folder) -> Check:
     verdict = CheckVerdict.PASS
     if missing or renamed:
         verdict = CheckVerdict.FAIL if missing else CheckVerdict.WARN
-    names = ", ".join(log.name for log in folder.unscored)
-    unread = f"no final score in {names}" if names else ""
+    names = [log.name for log in folder.unscored]
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    unread = f"no final score in {', '.join(names[:MOST_NAMED])}{more}" if names else ""
     return Check(
         rule="files",
         verdict=verdict,

@@ -335,7 +335,7 @@ def _variance_grown(values: Mapping[str, KnobValue]) -> Any:
 
 def _sigma(one: QuantizedClass | ProbedTensor, grown: Any) -> float:
     """Standard deviation of a trained matrix, by its shape; scripts scale tall updates up."""
-    rows, columns = (one.shape[-2], one.shape[-1]) if len(one.shape) > 1 else (1, one.shape[0])
+    rows, columns = (1, 1, *one.shape)[-2:]
     tall = max(1.0, rows / max(1, columns))
     variance = grown.variance(columns, 0.0) * tall + grown.kept / (3 * columns)
     return math.sqrt(max(float(variance), 1e-12))

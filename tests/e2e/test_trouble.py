@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.terminal import Terminal
+from support.terminal import SCRIPTS, Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,11 @@ TROUBLES = [
     "exits",
     "orphans",
     "reads_stdin",
+    "bar",
+    "downloads",
+    "forks",
 ]
+GOOD = SCRIPTS / "good.py"
 LIMIT_SECONDS, SILENT_SECONDS = 8, 3
 
 
@@ -54,7 +58,7 @@ def trials(terminal: Terminal) -> dict[str, dict[str, Any]]:
             "max_retries": 1,
         },
     )
-    said = terminal.launch(file)
+    said = terminal.launch(file, timeout=240)
     assert said.code == 0, said.err
     assert "Traceback" not in said.err
     rows = terminal.trials("trouble")
@@ -86,6 +90,9 @@ def trials(terminal: Terminal) -> dict[str, dict[str, Any]]:
         ("exits", "failed", "deterministic", "exit code 3: no output"),
         ("orphans", "completed", None, ""),
         ("reads_stdin", "failed", "deterministic", "exit code 1: EOFError: "),
+        ("bar", "completed", None, ""),
+        ("downloads", "failed", "deterministic", "exit code 1: urllib.error.URLError: "),
+        ("forks", "completed", None, ""),
     ],
 )
 def test_trouble_ends_as_what_it_is(
@@ -108,7 +115,7 @@ def test_counts_add_up_and_only_a_submittable_trial_is_best(
     status = terminal.run("status", "trouble", "--json").json()
     assert status["state"] == "finished"
     assert sum(status["trials"].values()) == len(TROUBLES)
-    assert status["trials"]["failed"] == 12
+    assert status["trials"]["failed"] == 13
     assert status["trials"]["running"] == status["trials"]["queued"] == 0
 
 
@@ -152,6 +159,43 @@ def test_a_sweep_of_which_every_trial_fails_ends_with_one(terminal: Terminal) ->
     assert "no trial gave a submittable score" in said.err
     assert "pgolf-sweep trials hopeless" in said.err
     assert terminal.run("best", "hopeless").code == 1
+
+
+def test_a_missing_package_fails_once_and_says_what_to_do(terminal: Terminal) -> None:
+    terminal.write("needs.py", "import no_such_package\n" + GOOD.read_text())
+    terminal.write("requirements.txt", "no-such-package\n")
+    try:
+        file = terminal.sweep("needs", program="needs.py", run_cap=1, pgolf={"max_retries": 2})
+        assert terminal.launch(file).code == 1
+    finally:
+        (terminal.folder / "requirements.txt").unlink()
+    (row,) = terminal.trials("needs")
+    assert (row["outcome"], row["failure"], row["attempts"]) == ("failed", "deterministic", 1)
+    assert "requirements.txt asks for no-such-package; it is not installed" in row["reason"]
+    assert "install it where the trials run" in row["reason"]
+
+
+def test_a_knob_that_changes_nothing_is_flagged(terminal: Terminal) -> None:
+    file = terminal.sweep(
+        "idle",
+        program="idle_knob.py",
+        method="grid",
+        run_cap=None,
+        parameters={
+            "MATRIX_LR": {"values": [0.02, 0.03]},
+            "EMA_DECAY": {"values": [0.0, 0.9]},
+            "ITERATIONS": {"value": 5},
+        },
+    )
+    assert terminal.launch(file).code == 0
+    rows = terminal.trials("idle")
+    assert len({row["val_bpb"] for row in rows}) == 2
+    for command in ("trials", "status"):
+        (found,) = terminal.run(command, "idle", "--json").json()["no_op_knobs"]
+        assert found["knobs"] == ["EMA_DECAY"]
+        assert sorted(found["trials"]) == [0, 1, 2, 3]
+        said = terminal.run(command, "idle")
+        assert "EMA_DECAY changes nothing" in said.out + said.err
 
 
 def test_a_log_without_end_does_not_fill_the_disk(terminal: Terminal) -> None:

@@ -9,6 +9,7 @@ import pytest
 from pgolf_sweep.campaign import (
     changes,
     check_identity,
+    claim_storage,
     enqueue_warm_start,
     has_run_its_course,
     prepare_folder,
@@ -16,7 +17,7 @@ from pgolf_sweep.campaign import (
 from pgolf_sweep.errors import InputError
 from pgolf_sweep.script.program import from_files
 from pgolf_sweep.session import stored_program
-from pgolf_sweep.trialdir import read_json
+from pgolf_sweep.trialdir import StudyPaths, read_json
 
 
 def with_text(bench, **replacements):
@@ -128,3 +129,12 @@ def test_study_that_reached_its_cap_needs_no_cluster(make_bench):
     bench.driver().run()
     assert has_run_its_course(bench.session, bench.study())
     assert bench.driver(slots=0).run().counts["completed"] == 3
+
+
+def test_study_in_a_shared_storage_has_one_home(make_bench):
+    bench = make_bench()
+    study = bench.study()
+    claim_storage(study, bench.paths)
+    claim_storage(bench.study(), bench.paths)
+    with pytest.raises(InputError, match="driven from another folder"):
+        claim_storage(bench.study(), StudyPaths(bench.folder / "elsewhere"))

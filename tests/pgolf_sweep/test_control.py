@@ -54,13 +54,30 @@ def test_lock_of_a_killed_driver_is_free(tmp_path):
 def test_requests_come_from_the_file(tmp_path):
     paths = StudyPaths(tmp_path / "demo")
     send_request(paths, Request.CANCEL)
-    with Requests(paths) as requests:
+    with DriverLock(paths), Requests(paths) as requests:
         assert requests() is Request.CONTINUE, "an old request is not meant for this driver"
         send_request(paths, Request.DRAIN)
         assert requests() is Request.DRAIN
         send_request(paths, Request.CANCEL)
         assert requests() is Request.CANCEL
         assert not requests.interrupted
+
+
+def test_a_request_that_comes_while_slots_are_starting_is_heeded(tmp_path):
+    paths = StudyPaths(tmp_path / "demo")
+    with DriverLock(paths):
+        send_request(paths, Request.DRAIN)  # Ray takes seconds to start; signals are caught later
+        with Requests(paths) as requests:
+            assert requests() is Request.DRAIN
+
+
+def test_the_lock_says_for_which_command_it_is_held(tmp_path):
+    paths = StudyPaths(tmp_path / "demo")
+    with DriverLock(paths, job="promote"):
+        assert str(live_driver(paths)).endswith("(promote)")
+        with pytest.raises(InputError) as refusal, DriverLock(paths):
+            pass
+    assert "stop" not in (refusal.value.next_step or ""), "a promotion heeds no request"
 
 
 def test_first_interrupt_drains_second_cancels(tmp_path):

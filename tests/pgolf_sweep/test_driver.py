@@ -8,6 +8,7 @@ import pytest
 from support.sweeps import score_of, train
 
 from pgolf_sweep.control import Request
+from pgolf_sweep.errors import InfraError
 from pgolf_sweep.launch.inline import Finish
 from pgolf_sweep.record import State, ranked
 from pgolf_sweep.search.study import Study, open_study
@@ -253,6 +254,37 @@ def test_cancel_ends_what_runs_and_resume_runs_it_again(make_bench):
         assert after[record.number].outcome is State.COMPLETED
         assert after[record.number].attempts == 2
         assert after[record.number].reason == ""
+        assert after[record.number].slot_seconds > record.slot_seconds > 0, "both attempts cost"
+
+
+def test_drain_is_heeded_when_nothing_more_will_be_proposed(make_bench):
+    bench = make_bench(method="grid", width="{values: [32, 64, 96]}", rate="{values: [0.02]}")
+
+    def request():
+        return Request.DRAIN if bench.clock.monotonic() > 5 else Request.CONTINUE
+
+    final = bench.driver(slots=2, request=request).run()
+    assert final.state is SweepState.STOPPED
+    assert final.counts["completed"] == 2
+    assert any("draining" in message for message in bench.watcher.messages)
+    assert bench.driver().run().counts["completed"] == 3
+
+
+def test_slot_that_vanished_before_the_start_costs_no_attempt(make_bench, monkeypatch):
+    bench = make_bench(run_cap=2)
+    driver = bench.driver(slots=1)
+    start, refusals = driver.launcher.start, iter([True, True, False])
+
+    def refuse_twice(job):
+        if next(refusals, False):
+            assert bench.study().records()[0].outcome is State.RUNNING
+            raise InfraError("there is no free slot")
+        start(job)
+
+    monkeypatch.setattr(driver.launcher, "start", refuse_twice)
+    final = driver.run()
+    assert final.counts["completed"] == 2
+    assert [record.attempts for record in bench.study().records()] == [1, 1]
 
 
 class KilledError(BaseException):

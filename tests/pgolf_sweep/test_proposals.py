@@ -8,7 +8,7 @@ from support.sweeps import RATES
 from pgolf_sweep.errors import InputError
 from pgolf_sweep.proposals import adapted, answer, completed, look, parsed_value, pending, submit
 from pgolf_sweep.record import State
-from pgolf_sweep.trialdir import StudyPaths
+from pgolf_sweep.trialdir import StudyPaths, read_json, write_json
 
 ASKED = {"MODEL_DIM": 96, "MATRIX_LR": 0.0123}
 
@@ -64,6 +64,20 @@ def test_request_outside_the_space_is_refused_and_ends_no_sweep(make_bench):
     assert "outside the space" in look(bench.paths, wish.id).refused
     assert pending(bench.paths) == []
     assert (bench.paths.proposals / "broken.unread").is_file()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"knobs": [1]}, {"knobs": {"MODEL_DIM": None}}, {"knobs": {"MODEL_DIM": [96]}}, {"id": "x"}],
+)
+def test_file_that_is_no_proposal_is_set_aside_and_ends_no_sweep(make_bench, changed):
+    bench = make_bench(run_cap=1)
+    wish = submit(bench.paths, ASKED, by="ada", at=1.0)
+    file = bench.paths.proposals / f"{wish.id}.json"
+    write_json(file, read_json(file) | changed)
+    final = bench.driver().run()
+    assert final.counts["completed"] == 1
+    assert [path.name for path in bench.paths.proposals.iterdir()] == [f"{wish.id}.unread"]
 
 
 def test_driver_that_died_before_its_answer_enqueues_once(make_bench):

@@ -40,6 +40,7 @@ def test_proposal_is_left_for_the_driver_with_its_id_and_verdict(bench):
     assert wish.knobs["MATRIX_LR"] == 0.0123
     assert document["sampler_chooses"] == []
     assert document["number"] is None
+    assert "run_cap of 4 is reached" in done.stderr
     bench.driver(run_cap=5).run()
     assert any(r.proposer == "propose:ada" for r in bench.study().records())
 

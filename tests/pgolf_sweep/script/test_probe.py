@@ -109,6 +109,87 @@ def test_knobs_that_do_not_matter_cost_no_probe(tiny: Prober) -> None:
     assert time.perf_counter() - started < 0.1
 
 
+RATES = [{"MATRIX_LR": rate / 1000} for rate in range(200)]
+IN_MODULE = """
+import os
+from torch import nn
+MODEL_DIM = int(os.environ.get("MODEL_DIM", 16))
+MATRIX_LR = float(os.environ.get("MATRIX_LR", 0.02))
+class GPT(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.matrix = nn.Linear(MODEL_DIM, MODEL_DIM, bias=False)
+def train(model):
+    print(MATRIX_LR)
+def main():
+    model = GPT()
+    train(model)
+if __name__ == "__main__":
+    main()
+"""
+IN_CONSTRUCTOR = MODEL.replace(
+    '    dim = int(os.environ.get("MODEL_DIM", 16))',
+    "    def __init__(self):\n"
+    '        width = int(os.environ.get("MODEL_DIM", 16))\n'
+    "        self.dim = width\n"
+    '        self.rate = float(os.environ.get("MATRIX_LR", 0.02))',
+).replace("Hyperparameters.dim", "Hyperparameters().dim")
+AS_CLASS = MODEL.replace(
+    "class GPT", '    rate = float(os.environ.get("MATRIX_LR", 0.02))\nclass GPT'
+).replace("model = GPT(Hyperparameters.dim)", "h = Hyperparameters\n    model = GPT(h.dim)")
+
+
+@pytest.mark.parametrize("source", [IN_MODULE, IN_CONSTRUCTOR, AS_CLASS])
+def test_only_knobs_that_the_model_depends_on_cost_a_probe(source: str) -> None:
+    prober = Prober(program(source))
+    assert isinstance(prober.probe({}), Probed)
+    started = time.perf_counter()
+    for rate in RATES:
+        assert isinstance(prober.probe(rate), Probed)
+    assert time.perf_counter() - started < 0.1
+    wide = prober.probe({"MODEL_DIM": 32})
+    assert isinstance(wide, Probed)
+    assert wide.model_params == 32 * 32
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("", "no torch module"),
+        ("input()\n", "standard input"),
+        ("import torch\ntorch.zeros(1, device='cuda')\n", "needs CUDA"),
+    ],
+)
+def test_failure_that_no_knob_decides_is_found_once(source: str, words: str) -> None:
+    read = "import os\nR = float(os.environ.get('MATRIX_LR', 1))\n"
+    prober = Prober(program(read + source))
+    first = prober.probe({})
+    assert isinstance(first, Unprobed)
+    assert words in first.reason
+    started = time.perf_counter()
+    assert all(prober.probe(rate) is first for rate in RATES)
+    assert time.perf_counter() - started < 0.1
+
+
+def test_failure_that_a_knob_decides_is_asked_again_for_another_value() -> None:
+    head = "import os\nassert os.environ.get('MODE', 'a') == 'a', 'no such mode'\n"
+    prober = Prober(program(head + MODEL))
+    assert isinstance(prober.probe({"MODE": "b"}), Unprobed)
+    assert isinstance(prober.probe({"MODE": "a"}), Probed)
+
+
+def test_width_between_measured_ones_is_as_good_as_measured(tiny: Prober) -> None:
+    for width in (128, 160):
+        tiny.probe({"MODEL_DIM": width})
+    quick = tiny.probe({"MODEL_DIM": 192})
+    slow = Prober(program(TINY.read_text())).probe({"MODEL_DIM": 192})
+    assert isinstance(quick, Probed)
+    assert isinstance(slow, Probed)
+    for one, other in zip(quick.classes, slow.classes, strict=True):
+        assert (one.name, one.shape, one.kept) == (other.name, other.shape, other.kept)
+        assert one.bytes_by_sigma[0.02] == pytest.approx(other.bytes_by_sigma[0.02], rel=0.01)
+
+
 def test_warm_probe_is_far_from_an_interpreter_start(tiny: Prober) -> None:
     tiny.probe({})
     started = time.perf_counter()

@@ -52,6 +52,13 @@ def test_missing_file_is_caught(folder: Path, name: str) -> None:
     assert "files" in failed(verify(folder, load_rules("demo", base=folder)))
 
 
+def test_folder_of_hundreds_of_logs_is_no_wall_of_names(folder: Path) -> None:
+    for number in range(20):
+        (folder / f"other{number}.log").write_text("step:1/2 train_loss:1.0\n")
+    (files,) = [check for check in verify(folder).checks if check.rule == "files"]
+    assert "and 14 more" in files.detail
+
+
 def test_missing_log_is_caught(folder: Path) -> None:
     logs(folder)[0].unlink()
     assert "seeds" in failed(verify(folder))

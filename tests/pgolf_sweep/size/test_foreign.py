@@ -72,6 +72,14 @@ def test_flat_curve_gives_a_narrow_interval_and_a_steep_one_a_wide_interval() ->
     assert (flat.high - flat.low) / flat.mid < 0.25 < (steep.high - steep.low) / steep.mid
 
 
+def test_parameter_that_is_a_single_number_is_predicted_too() -> None:
+    scalar = QuantizedClass(
+        name="skip_gain", shape=(), count=3, kept=True, levels=0, bytes_by_sigma={0.02: 2.0}
+    )
+    both = found(classes=(matrix_class(FLAT), scalar))
+    assert gate(FakeProber(both)).verdict({}).kind is VerdictKind.FITS
+
+
 def test_probed_configuration_over_the_cap_is_discarded_before_anything_ran() -> None:
     verdict = gate(FakeProber(found(FLAT)), cap=300_000).verdict({})
     assert (verdict.kind, verdict.regime) == (VerdictKind.TOO_BIG, "probed")
