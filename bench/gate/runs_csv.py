@@ -5,24 +5,35 @@
 RUNS.csv is the table of the contest's logs, one a row; it is not kept here. For each record the
 constants are learnt from all other records (`Calibration` over `published` traits), then each of
 its runs is predicted: knowing nothing of the record; knowing the other records of its family; and
-after one run of the very configuration. Steps are the logged ones, as the bars ask.
+after one run of the very configuration. Steps are the logged ones, as the bars ask. `--verbose`
+prints each row with what the physics alone says.
+
+    python bench/gate/runs_csv.py --codecs
+
+measures what codecs add to Gaussian codes of one byte each, by their entropy: the constants
+`published.EXCESS_BY_BITS`.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import lzma
 import sys
+import zlib
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import brotli
 import numpy as np
+import zstandard
 
 from pgolf_sweep.size.calibration import Calibration
-from pgolf_sweep.size.published import PublishedRun, complete, predict_run, read_run
+from pgolf_sweep.size.published import predict_run
+from pgolf_sweep.size.published_rows import PublishedRun, complete, read_run
 
 BARS = {
     ("R1 brotli", "other families"): (0.10, 0.20),
@@ -71,7 +82,9 @@ def cross_validated(runs: list[PublishedRun], *, verbose: bool) -> dict[Any, Any
             found[regime, "other families"].append(alone)
             found[regime, "with its family"].append(miss(cousins, run))
             if verbose:
-                print(record[:40], regime, round(alone[0], 3), round(miss(cousins, run)[0], 3))
+                physics = 100 * (predict_run(run).model_bytes / run.model_bytes - 1)
+                cousin = miss(cousins, run)[0]
+                print(f"{record[:40]:40} {regime:10} {physics:7.3f} {alone[0]:7.3f} {cousin:7.3f}")
             if run.configuration in first:
                 found[regime, "after one run"].append(miss(first[run.configuration], run))
                 continue
@@ -83,12 +96,39 @@ def cross_validated(runs: list[PublishedRun], *, verbose: bool) -> dict[Any, Any
     return found
 
 
+def print_excess(codes: int = 1_000_000) -> None:
+    """What the codecs at their usual level add to the entropy of Gaussian codes."""
+    compress = {
+        "zlib": lambda data: zlib.compress(data, 9),
+        "zstd": zstandard.ZstdCompressor(level=22).compress,
+        "lzma": lambda data: lzma.compress(data, preset=6),
+        "brotli": lambda data: brotli.compress(data, quality=11),
+    }
+    print("| entropy |", *(f"{name} |" for name in compress))
+    print("| --- " * (1 + len(compress)) + "|")
+    rng = np.random.default_rng(0)
+    for wanted in (2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5, 7.3):
+        drawn = rng.standard_normal(codes) * 2 ** (wanted - 2.047)
+        data = np.clip(np.round(drawn), -127, 127).astype(np.int8)
+        shares = np.bincount(data.view(np.uint8), minlength=256) / codes
+        entropy = -float(shares[shares > 0] @ np.log2(shares[shares > 0]))
+        floor = entropy * codes / 8
+        excess = (len(call(data.tobytes())) / floor - 1 for call in compress.values())
+        print(f"| {entropy:.2f} |", *(f"{share:.4f} |" for share in excess))
+
+
 def main() -> None:
     """Cross-validate and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("table", type=Path)
+    parser.add_argument("table", type=Path, nargs="?")
     parser.add_argument("--verbose", action="store_true")
+    parser.add_argument("--codecs", action="store_true", help="measure the codecs instead")
     options = parser.parse_args()
+    if options.codecs:
+        print_excess()
+        return
+    if options.table is None:
+        parser.error("which table?")
     with options.table.open(newline="") as file:
         rows = list(csv.DictReader(file))
     runs = [run for row in complete(rows) if (run := read_run(row)) is not None]

@@ -192,7 +192,8 @@ def _published(rows: list[dict[str, str]]) -> dict[str, Any] | None:
     from statistics import median
 
     from pgolf_sweep.size.calibration import Calibration
-    from pgolf_sweep.size.published import complete, predict_run, read_run
+    from pgolf_sweep.size.published import predict_run
+    from pgolf_sweep.size.published_rows import complete, read_run
 
     if not {"quant_scheme", "record", "codec"} <= rows[0].keys():
         return None

@@ -1,8 +1,8 @@
 """Runs of other people's scripts, described by a table: what the same physics says of their bytes.
 
 A row of such a table (the contest's logs, one a row) gives shape, rates, steps, the kind of
-quantizer and the codec. Which regime a row is in follows from the quantizer and the weights'
-spread (`dynamics`):
+quantizer and the codec (`published_rows`). Which regime a row is in follows from the quantizer and
+the weights' spread (`walk`):
 
     R1   the step is k sigma / Q: the entropy is known beforehand
     R2   the step follows the row's maximum: the entropy depends on the row's length
@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pgolf_sweep.size.dynamics import motion, trapezoid, youth
 from pgolf_sweep.size.entropy import (
     ScaleRule,
     rounded_gaussian_bits,
@@ -26,60 +26,48 @@ from pgolf_sweep.size.entropy import (
     top_level,
     weight_bits,
 )
+from pgolf_sweep.size.published_rows import PROJECTION_WIDTH
+from pgolf_sweep.size.walk import adam_variance, muon_walk
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
+
+    from pgolf_sweep.size.published_rows import PublishedRun
 
 FLOAT16_BITS = 13.4
 """Bits of a float16 weight of an unquantized embedding after compression."""
 OTHER_BITS = 7.0
+"""Bits of what a record with clips by standard deviations has besides."""
 KEPT_BITS = 28.0
 """Bits of a float32 gain or table that no quantizer touched."""
 EXCESS = {"brotli": 0.0215, "zlib": 0.005, "zstd": 0.008, "lzma": 0.02, "lrzip": 0.004}
-SHORT_STEPS = 600.0
-FLOORLESS = frozenset({"int5-mlp+int6-attn+fp16-embed", "int6-blocks+fp16-embed"})
-"""Schemes whose step has no floor; read from the records' scripts, the table does not say."""
-EMBED_SIGMA = 0.35
-"""Spread of the weights of a tied embedding after a full run."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublishedRun:
-    """One row, read.
-
-    Attributes:
-        record: Whose run it was; runs of one record share a script.
-        configuration: The same for runs that differ by their seed alone.
-        scheme: The quantizer in words.
-        sigmas: Clips of MLP, attention and embedding in standard deviations, or None.
-        bits: Bits of MLP, attention and embedding; 16 for what is kept.
-    """
-
-    record: str
-    configuration: str
-    scheme: str
-    codec: str
-    model_bytes: int
-    model_params: int
-    attn_params: float
-    mlp_params: float
-    embed_params: float
-    width: int
-    hidden: int
-    steps: float
-    warmdown: float
-    rate: float
-    momentum: float
-    decay: float
-    averaged: bool
-    bits: tuple[int, int, int]
-    sigmas: tuple[float, float, float] | None
-    kept_params: float = 0.0
-
-    @property
-    def other_params(self) -> float:
-        """What is neither matrix of a block nor embedding."""
-        return self.model_params - self.attn_params - self.mlp_params - self.embed_params
+"""What a codec adds to the entropy of a whole container."""
+EXCESS_BY_BITS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "zlib": (
+        (2.5, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5, 7.3),
+        (0.178, 0.153, 0.141, 0.118, 0.072, 0.036, 0.020, 0.0104, 0.0100),
+    ),
+    "lzma": (
+        (2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 7.3),
+        (0.104, 0.081, 0.067, 0.044, 0.033, 0.028, 0.023, 0.021, 0.0154),
+    ),
+    "zstd": ((2.5, 7.3), (0.0105, 0.0095)),
+}
+"""The same by the entropy of a code, for codes of one byte each at the best level: measured on
+Gaussian codes. zlib spends more on chance repetitions of three bytes than they are worth: 7 % at
+five bits."""
+SHORT_STEPS = 600
+CAPPED_NOISE = 0.003
+"""Share by which a model pruned until it fits misses the cap."""
+NOISE = {5: 0.005, 6: 0.004, 8: 0.002}
+"""Share of the size that nothing explains, by the bits of the blocks: the seeds' part and more."""
+SHORT_NOISE = 0.015
+SHARED_SIGMA, RECORD_SIGMA = 0.05, 0.03
+"""How far the spread of the blocks' weights is off, in logarithm: in all records, in one."""
+EMBED_SIGMA = 0.3
+"""The same of an embedding, in all records."""
+TABLE_SPREAD_BITS = 1.5
+"""How far the bits of a weight beside blocks and embedding are off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,164 +80,113 @@ class PublishedSize:
     regime: str
 
 
-def read_run(row: Mapping[str, str]) -> PublishedRun | None:
-    """A row of a table with the columns of the contest's log table; None if it does not suffice.
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Bytes of a run's parts after compression."""
 
-    Rows that are copies of others, or that trained nothing, do not count.
-    """
-    scheme = row.get("quant_scheme", "")
-    bits = _scheme_bits(scheme)
-    try:
-        if row.get("duplicate_of") or _number(row, "eval_only", 0.0) or bits is None:
-            return None
-        layers, width = _number(row, "num_layers"), _number(row, "model_dim")
-        kv = _number(row, "num_kv_heads") / _number(row, "num_heads")
-        mult, steps = _number(row, "mlp_mult"), _number(row, "iterations_done")
-        attn = layers * width * (2 * width + 2 * width * kv)
-        mlp = layers * 2 * width * width * mult
-        fraction = _number(row, "warmdown_frac", math.nan)
-        warmdown = _number(row, "warmdown_iters", 1200.0 if math.isnan(fraction) else math.nan)
-        clip = _number(row, "matrix_clip_sigmas", math.nan)
-        run = PublishedRun(
-            record=row["record"],
-            configuration="",
-            scheme=scheme,
-            codec=row["codec"].partition("-")[0],
-            model_bytes=int(_number(row, "model_bytes")),
-            model_params=int(_number(row, "model_params")),
-            attn_params=attn,
-            mlp_params=mlp,
-            embed_params=_number(row, "vocab_size") * width,
-            width=int(width),
-            hidden=int(width * mult),
-            steps=steps,
-            warmdown=fraction * steps if math.isnan(warmdown) else warmdown,
-            rate=_number(row, "matrix_lr", 0.02),
-            momentum=_number(row, "muon_momentum", 0.95),
-            decay=_number(row, "weight_decay", 0.0),
-            averaged=row.get("ema_or_swa", "none") != "none",
-            bits=bits,
-            sigmas=None
-            if math.isnan(clip)
-            else (
-                _number(row, "mlp_clip_sigmas", clip),
-                _number(row, "attn_clip_sigmas", clip),
-                _number(row, "embed_clip_sigmas", clip),
-            ),
-        )
-    except (KeyError, ValueError):
-        return None
-    if run.other_params < 0 or run.codec not in EXCESS or not run.steps:
-        return None
-    rows = layers * (2 + 2 * kv + mult + 1) * width + run.embed_params / width
-    payload = _number(row, "payload_bytes", 0.0)
-    spare = payload - run.model_params - 2 * rows - run.embed_params * (bits[2] == 16)
-    key = f"{run.record} {run.model_params} {run.rate} {run.momentum} {run.decay} {run.steps:.1g}"
-    kept = max(0.0, spare / 3) if payload else 0.0  # float32 instead of one byte
-    return replace(run, configuration=key, kept_params=kept)
+    blocks: float
+    embed: float
+    tables: float
+    kept: float
+
+    @property
+    def whole(self) -> float:
+        return self.blocks + self.embed + self.tables + self.kept
 
 
-def complete(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    """The rows, with what a log leaves out taken from another log of the same record."""
-    known: dict[tuple[str, str], str] = {}
-    for row in rows:
-        for name in ("muon_momentum", "matrix_lr", "weight_decay"):
-            if row.get(name):
-                known.setdefault((row["record"], name), row[name])
-        if row.get("warmdown_iters") and row.get("iterations_done"):
-            share = float(row["warmdown_iters"]) / float(row["iterations_done"])
-            known.setdefault((row["record"], "warmdown_frac"), str(min(1.0, share)))
-    filled = []
-    for row in rows:
-        copy = dict(row)
-        for name in ("muon_momentum", "matrix_lr", "weight_decay"):
-            copy[name] = row.get(name) or known.get((row["record"], name), "")
-        if not row.get("warmdown_iters") and not row.get("warmdown_frac"):
-            copy["warmdown_frac"] = known.get((row["record"], "warmdown_frac"), "")
-        filled.append(copy)
-    return filled
-
-
-def _number(row: Mapping[str, str], name: str, default: float | None = None) -> float:
-    text = row.get(name, "")
-    if text == "":
-        if default is None:
-            raise ValueError(name)
-        return default
-    return float(text)
-
-
-def _scheme_bits(scheme: str) -> tuple[int, int, int] | None:
-    """Bits of MLP, attention and embedding from the table's words."""
-    if not scheme.startswith(("int8-", "int6-", "int5-")) or "mixed" in scheme:
-        return None
-    blocks = int(scheme[3])
-    attn = 6 if "int6-attn" in scheme else blocks
-    embed = 16 if "fp16-embed" in scheme else blocks
-    for width in (7, 8):
-        if f"int{width}-embed" in scheme:
-            embed = width
-    return blocks, attn, embed
-
-
+@lru_cache(maxsize=1024)
 def predict_run(run: PublishedRun) -> PublishedSize:
     """The bytes of a run's compressed model."""
     if run.sigmas is not None:
         return _clipped(run)
-    tr = trapezoid(run.steps, run.warmdown)
-    moved = motion(
-        steps=run.steps,
-        decay=run.decay,
-        rate=lambda step: run.rate * tr(step),
-        momentum=lambda _step: run.momentum,
+    parts, step = _parts(run), math.log(1.05)
+    model_bytes, regime = parts.whole, _regime(run)
+    if model_bytes > run.cap_bytes:  # pruned until it fits: training no longer matters
+        noise = CAPPED_NOISE * run.cap_bytes
+        return PublishedSize(model_bytes=run.cap_bytes, traits={}, noise_bytes=noise, regime=regime)
+    per_sigma = (_parts(run, blocks=1.05).blocks - parts.blocks) / step
+    per_embed = (_parts(run, embed=1.05).embed - parts.embed) / step
+    tables = TABLE_SPREAD_BITS * run.table_params / 8
+    noise = math.hypot(
+        (SHORT_NOISE if regime == "R3 short" else NOISE[run.bits[0]]) * model_bytes,
+        RECORD_SIGMA * per_sigma,
+        tables,
     )
-    floorless = run.scheme in FLOORLESS
-    carried = _unfloored_bits if floorless else floored_bits
-    bits, steeper = 0.0, 0.0
-    for factor in (1.0, 1.05):
-        total = 0.0
-        for params, width, columns in (
-            (run.mlp_params / 2, run.bits[0], run.width),
-            (run.mlp_params / 2, run.bits[0], run.hidden),
-            (run.attn_params, run.bits[1], run.width),
-        ):
-            sigma = factor * math.sqrt(moved.variance(columns, 1 / (3 * columns)))
-            total += params * carried(sigma, width, columns)
-        bits, steeper = (total, 0.0) if factor == 1.0 else (bits, total - bits)
-    sigma = math.sqrt(moved.variance(run.width, 1 / (3 * run.width)))
-    bound = sigma * float(row_maxima(run.width, 0.0).mean()) < 1.0 and not floorless
-    regime = ("R3" if run.steps >= SHORT_STEPS else "R3 short") if bound else (
-        "R2" if floorless else "R2f"
-    )  # fmt: skip
-    embed = FLOAT16_BITS if run.bits[2] == 16 else floored_bits(EMBED_SIGMA, run.bits[2], run.width)
-    kept = min(run.kept_params, run.other_params)
-    others = OTHER_BITS * (run.other_params - kept) + KEPT_BITS * kept
-    whole = (bits + embed * run.embed_params + others) / 8
-    model_bytes = whole * (1 + EXCESS[run.codec])
-    noise = {"R1": 0.0005, "R2": 0.004, "R2f": 0.002, "R3": 0.005, "R3 short": 0.015}[regime]
+    # Names without a spread in `traits` have one of one: those are worth theirs in bytes here.
+    # Tables share a trait; matrices beside the blocks are each record's own (`_table_bits`).
     traits = {
-        "sigma": steeper / 8 / math.log(1.05),
-        "sigma decayed": steeper / 8 / math.log(1.05) * (run.decay > 0),
-        "sigma decay": steeper
-        / 8
-        / math.log(1.05)
-        * math.log(max(run.decay, 1e-3) / 0.04)
-        * (run.decay > 0),
-        "sigma averaged": steeper / 8 / math.log(1.05) * run.averaged,
-        "sigma young": steeper / 8 / math.log(1.05) * youth(run.steps),
+        "spread of blocks": SHARED_SIGMA * per_sigma,
+        "spread of embedding": EMBED_SIGMA * per_embed,
+        "tables": 0.0 if run.bits[0] == 8 else tables,
         f"codec {run.codec}": model_bytes / 100,
-        f"rule {regime} {run.bits[0]}": model_bytes / 100,
-        f"trained for {run.bits}": model_bytes / 100 * ("qat" in run.scheme),
-        f"embed {run.bits[2]}": run.embed_params / 8,
-        "other": run.other_params / 8,
         f"family {run.scheme} {run.codec}": model_bytes / 100,
     }
     return PublishedSize(
         model_bytes=model_bytes,
         traits={name: worth for name, worth in traits.items() if worth},
-        noise_bytes=noise * model_bytes,
+        noise_bytes=noise,
         regime=regime,
     )
+
+
+def _sigma(run: PublishedRun, columns: int) -> float:
+    """Spread of a block's weights with so many columns."""
+    return math.sqrt(muon_walk(run.course).variance(columns, 1 / (3 * columns)))
+
+
+def _regime(run: PublishedRun) -> str:
+    if run.floorless:
+        return "R2"
+    if _sigma(run, run.width) * float(row_maxima(run.width, 0.0).mean()) >= 1.0:
+        return "R2f"
+    return "R3" if run.course.steps >= SHORT_STEPS else "R3 short"
+
+
+def _parts(run: PublishedRun, *, blocks: float = 1.0, embed: float = 1.0) -> _Parts:
+    """Each part's bytes, with the spread of blocks or embedding taken so many times larger."""
+    rule = _unfloored_bits if run.floorless else floored_bits
+    matrices = math.fsum(
+        _packed(run.codec, params, rule(blocks * _sigma(run, columns), bits, columns))
+        for params, bits, columns in (
+            (run.mlp_params / 2, run.bits[0], run.width),
+            (run.mlp_params / 2, run.bits[0], run.hidden),
+            (run.attn_params, run.bits[1], run.width),
+        )
+    )
+    course = replace(run.course, rate=run.embed_rate)
+    adam = math.sqrt(adam_variance(course))
+    if run.bits[2] == 16:
+        embedding = FLOAT16_BITS * run.embed_params / 8
+    else:
+        bits = floored_bits(embed * adam, run.bits[2], run.width)
+        embedding = _packed(run.codec, run.embed_params, bits)
+    return _Parts(
+        blocks=matrices,
+        embed=embedding,
+        tables=_packed(run.codec, run.table_params, _table_bits(run, adam)),
+        kept=(FLOAT16_BITS * run.float16_params + KEPT_BITS * run.float32_params) / 8,
+    )
+
+
+def _table_bits(run: PublishedRun, adam: float) -> float:
+    """Entropy of what lies beside the blocks.
+
+    Under six bits that is tables of bigrams or values, trained as the embedding is and stored in
+    eight bits, or where nothing has a floor in the attention's. Under eight bits it is matrices of
+    an unusual architecture, which no Muon moves: near the uniform values that they began with.
+    """
+    if run.bits[0] == 8:
+        return floored_bits(math.sqrt(1 / (3 * run.width)), 8, run.width)
+    if run.tables_as_attention:
+        return _unfloored_bits(adam, run.bits[1], PROJECTION_WIDTH)
+    return floored_bits(adam, 8, PROJECTION_WIDTH)
+
+
+def _packed(codec: str, params: float, bits: float) -> float:
+    """Bytes of so many codes of so many bits of entropy."""
+    curve = EXCESS_BY_BITS.get(codec)
+    excess = EXCESS[codec] if curve is None else float(np.interp(bits, *curve))
+    return params * bits / 8 * (1 + excess)
 
 
 def _clipped(run: PublishedRun) -> PublishedSize:
