@@ -1,7 +1,8 @@
 # make demo   a fresh machine: install, then a real sweep on the CPU up to a verified submission
-# make test   a fresh machine: install what tests need, lint, types, every test that runs here
+# make test   a fresh machine: install what tests need, lint, types, the tests
+# make slow   the tests that take more than ten seconds each, most of them on a real Ray
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check fast lint types docs clean
+.PHONY: help install demo test slow check fast lint types clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -39,7 +40,10 @@ demo: $(VENV)/.installed
 	@echo '  pgolf-sweep plan sweeps/baseline.yaml    # what the real contest run would cost'
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m 'not slow'
+
+slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m slow
 
 check: lint types
 
