@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import math
 import os
 import re
 import select
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
     from pgolf_sweep.script.program import Program
     from pgolf_sweep.trial import KnobValue
+
+FAILURES_UNTIL_GIVEN_UP = 3
+"""Configurations that could not be probed, and none that could, until a script is left alone."""
 
 PROBE_SECONDS = 60.0
 START_SECONDS = 120.0
@@ -188,6 +192,8 @@ class Prober:
         self._source = ""
         self._known: list[dict[str, Any]] = []  # measured classes, with the knobs that decided
         self._folder: Path | None = None
+        self._failures = 0.0
+        self._given_up: Unprobed | None = None
 
     def probe(self, knobs: Mapping[str, KnobValue]) -> Probed | Unprobed:
         """What a configuration's model and quantizer are; never raises for what the script does.
@@ -196,7 +202,7 @@ class Prober:
             knobs: Values by name; absent ones have the script's defaults.
         """
         values = {name: knob_text(value) for name, value in knobs.items()}
-        known = self._memory.get(values)
+        known = self._memory.get(values) or self._given_up
         if known is not None:
             return known
         started = time.perf_counter()
@@ -211,11 +217,21 @@ class Prober:
                     "curves": answer["curves"],
                 },
             ]
+        self._count_failure(result)
         relevant = result.relevant
         self._memory.put(
             frozenset(self._program.knobs) if relevant is None else relevant, values, result
         )
         return result
+
+    def _count_failure(self, result: Probed | Unprobed) -> None:
+        """Stop asking a script that cannot be probed: each try may run all of it, for nothing."""
+        if isinstance(result, Probed) or result.refused_by_script:
+            self._failures = -math.inf  # it can be probed
+            return
+        self._failures += 1
+        if self._failures >= FAILURES_UNTIL_GIVEN_UP:
+            self._given_up = result
 
     def _request(self, values: Mapping[str, str]) -> dict[str, Any]:
         if self._folder is None:

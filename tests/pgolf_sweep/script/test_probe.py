@@ -274,3 +274,18 @@ def test_packed_script_is_probed_by_its_text() -> None:
 def test_newer_fstrings_are_read() -> None:
     result = probed(MODEL + 'def say(h):\n    print(f"{h["x"]} {", ".join(h)}")\n')
     assert isinstance(result, Probed)
+
+
+def test_a_script_that_cannot_be_probed_is_soon_left_alone(tmp_path):
+    marks = tmp_path / "imports"
+    script = f"""
+import os
+RATE = float(os.environ.get("MATRIX_LR", 0.02))
+with open({str(marks)!r}, "a") as file:
+    file.write(f"{{RATE}}\\n")
+"""
+    prober = Prober(from_files("train_gpt.py", {"train_gpt.py": script.encode()}, builtin=False))
+    found = [prober.probe({"MATRIX_LR": 0.01 * turn}) for turn in range(1, 9)]
+    assert all(isinstance(one, Unprobed) for one in found)
+    assert len({one.reason for one in found}) == 1
+    assert len(marks.read_text().splitlines()) <= 3
