@@ -237,6 +237,11 @@ class StudyPaths:
         return self.root / "status.json"
 
     @property
+    def report(self) -> Path:
+        """The study as one HTML page, where ``report`` wrote it."""
+        return self.root / "report.html"
+
+    @property
     def proposals(self) -> Path:
         """Trials that somebody asked for, a file each; the driver answers in the file."""
         return self.root / "proposals"

@@ -1,4 +1,4 @@
-"""Numbers and tables as people read them; used by every command that shows trials."""
+"""Tables of trials on a terminal; used by every command that shows trials."""
 
 from __future__ import annotations
 
@@ -7,55 +7,32 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from pgolf_sweep.report.text import (
+    artifact_text,
+    bytes_text,
+    duration,
+    knobs_text,
+    outcome_text,
+    score,
+    value_text,
+    varied_knobs,
+)
+
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Sequence
 
     from pgolf_sweep.record import TrialRecord
 
-
-def score(val_bpb: float | None) -> str:
-    """Bits per byte to four digits: a seed's noise is in the fourth."""
-    return "" if val_bpb is None else f"{val_bpb:.4f}"
-
-
-def bytes_text(count: float | None) -> str:
-    """Bytes with thousands separators."""
-    return "" if count is None else f"{round(count):,} B"
-
-
-def duration(seconds: float | None) -> str:
-    """``8 s``, ``3 min 20 s``, ``2 h 05 min``."""
-    if seconds is None:
-        return ""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def value_text(value: object) -> str:
-    """A knob's value, floats to four significant digits."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def knobs_text(knobs: Mapping[str, object]) -> str:
-    """``MODEL_DIM=96 NUM_LAYERS=3``."""
-    return " ".join(f"{name}={value_text(value)}" for name, value in knobs.items())
-
-
-def varied_knobs(records: Iterable[TrialRecord]) -> set[str]:
-    """Names of knobs that do not have one and the same value in all records."""
-    values: dict[str, set[object]] = {}
-    total = 0
-    seen: dict[str, int] = {}
-    for record in records:
-        total += 1
-        for name, value in record.knobs.items():
-            values.setdefault(name, set()).add(value)
-            seen[name] = seen.get(name, 0) + 1
-    return {name for name, found in values.items() if len(found) > 1 or seen[name] < total}
+__all__ = [
+    "artifact_text",
+    "bytes_text",
+    "duration",
+    "knobs_text",
+    "score",
+    "trials_table",
+    "value_text",
+    "varied_knobs",
+]
 
 
 def trials_table(
@@ -72,7 +49,7 @@ def trials_table(
     for record in records:
         cells = [
             str(record.number),
-            record.outcome.value if record.duplicate_of is None else "duplicate",
+            outcome_text(record),
             score(record.val_bpb),
             artifact_text(record),
             bytes_text(record.headroom_bytes),
@@ -82,12 +59,3 @@ def trials_table(
         texts = [*cells, record.reason] if with_reason else cells
         table.add_row(*(Text(text) for text in texts))
     return table
-
-
-def artifact_text(record: TrialRecord) -> str:
-    """Measured bytes, or the predicted ones with a tilde."""
-    if record.artifact_bytes is not None:
-        return bytes_text(record.artifact_bytes)
-    if record.predicted_bytes is not None:
-        return "~" + bytes_text(record.predicted_bytes.mid)
-    return ""

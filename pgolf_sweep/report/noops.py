@@ -29,17 +29,21 @@ class NoOp:
     Attributes:
         knobs: Without effect, at least at the values of these trials.
         trials: Numbers of the trials, oldest first.
+        groups: The same numbers; only those within a group share a score.
     """
 
     knobs: tuple[str, ...]
     trials: tuple[int, ...]
+    groups: tuple[tuple[int, ...], ...]
 
     @property
     def sentence(self) -> str:
         """For people."""
         verb = "changes" if len(self.knobs) == 1 else "change"
-        numbers = ", ".join(str(number) for number in self.trials)
-        return f"{' and '.join(self.knobs)} {verb} nothing: trials {numbers} have identical scores"
+        first, *more = (", ".join(str(number) for number in group) for group in self.groups)
+        others = "".join(f"; so have {numbers}" for numbers in more)
+        names = " and ".join(self.knobs)
+        return f"{names} {verb} nothing: trials {first} have identical scores{others}"
 
 
 def no_op_knobs(records: Iterable[TrialRecord]) -> list[NoOp]:
@@ -56,21 +60,26 @@ def no_op_knobs(records: Iterable[TrialRecord]) -> list[NoOp]:
         by_result[record.val_bpb, record.val_loss_nats, record.model_bytes, record.steps].append(
             record
         )
-    accused: dict[tuple[str, ...], set[int]] = defaultdict(set)
+    accused: dict[tuple[str, ...], list[set[int]]] = defaultdict(list)
     for group in by_result.values():
         if len(group) > 1 and _telling(group[0]):
+            here: dict[tuple[str, ...], set[int]] = defaultdict(set)
             for one, other in itertools.combinations(group, 2):
                 if names := _differing(one, other):
-                    accused[names] |= {one.number, other.number}
+                    here[names] |= {one.number, other.number}
+            for names, numbers in here.items():
+                accused[names].append(numbers)
     if not accused:
         return []
     acquitted = _with_effect(done)
     found: list[NoOp] = []
-    for names, numbers in sorted(accused.items(), key=lambda item: (len(item[0]), item[0])):
+    for names, sets in sorted(accused.items(), key=lambda item: (len(item[0]), item[0])):
         # What two changes do together is explained by each of them having been found idle.
         alone = {name for known in found for name in known.knobs}
         if not set(names) & acquitted and not set(names) <= alone:
-            found.append(NoOp(knobs=names, trials=tuple(sorted(numbers))))
+            groups = tuple(sorted(tuple(sorted(numbers)) for numbers in sets))
+            trials = tuple(sorted(itertools.chain.from_iterable(groups)))
+            found.append(NoOp(knobs=names, trials=trials, groups=groups))
     return found
 
 

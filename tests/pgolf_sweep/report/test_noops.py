@@ -44,3 +44,17 @@ def test_duplicates_and_rounded_scores_prove_nothing() -> None:
     copied = dataclasses.replace(trial(1, A=1), duplicate_of=0)
     assert not no_op_knobs([trial(0, A=0), copied])
     assert not no_op_knobs([trial(0, 1.2345, A=0), trial(1, 1.2345, A=1)])
+
+
+def test_only_trials_that_share_a_score_are_said_to() -> None:
+    other = 1.87654321
+    (found,) = no_op_knobs(
+        [
+            trial(0, A=0, B=0),
+            trial(1, A=1, B=0),
+            trial(2, other, A=0, B=1),
+            trial(3, other, A=1, B=1),
+        ]
+    )
+    assert (found.knobs, found.trials, found.groups) == (("A",), (0, 1, 2, 3), ((0, 1), (2, 3)))
+    assert found.sentence == "A changes nothing: trials 0, 1 have identical scores; so have 2, 3"
