@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from hypothesis import settings
 
@@ -13,3 +14,8 @@ settings.load_profile("shared-machine")
 # Ray gives the first cluster of a process a token and remembers that in the environment: later
 # clusters of the same process would turn away the commands that tests start without one.
 os.environ["RAY_AUTH_MODE"] = "disabled"
+
+# A shell starts what runs in the background with these ignored, and nohup does; what the tests
+# start would inherit that, and no Ctrl-C would reach it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
