@@ -7,6 +7,7 @@ import platform
 import socket
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,13 @@ import yaml
 from pgolf_sweep.driver import Driver, Options
 from pgolf_sweep.errors import InputError
 from pgolf_sweep.ledger import Ledger
+from pgolf_sweep.record import ranked
+from pgolf_sweep.report.read import study_records
 from pgolf_sweep.session import store_program, stored_program
 from pgolf_sweep.track.base import RunTracking
 from pgolf_sweep.track.make import make_study_tracker
 from pgolf_sweep.track.mode import node_environment, run_id
-from pgolf_sweep.trialdir import read_json, write_json, write_text
+from pgolf_sweep.trialdir import StudyPaths, read_json, write_json, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.session import Session
     from pgolf_sweep.snapshot import Observer
     from pgolf_sweep.track.mode import ResolvedMode
-    from pgolf_sweep.trialdir import StudyPaths
+    from pgolf_sweep.trial import KnobValue
 
 PROJECT = "pgolf-sweep"
 """W&B project where the sweep file names none."""
@@ -84,10 +87,45 @@ def prepare_folder(session: Session, paths: StudyPaths, *, sweep: Path, data_roo
     return resumed
 
 
-def enqueue_warm_start(session: Session, study: Study) -> None:
-    """Have a new study begin with the configurations that its sweep file names."""
-    for knobs in session.spec.pgolf.warm_start:
-        study.enqueue(knobs, by="warm_start")
+def enqueue_warm_start(session: Session, study: Study, runs: Path) -> None:
+    """Have a new study begin with what its sweep file names.
+
+    Args:
+        session: The sweep.
+        study: It is enqueued here; the proposer says where a configuration comes from.
+        runs: Folder of the studies that the sweep file may name.
+
+    Raises:
+        InputError: A study that it names does not exist, or has no trial within this space.
+    """
+    for start in session.spec.pgolf.warm_start:
+        if start.study is None:
+            study.enqueue(start.knobs, by="warm_start")
+            continue
+        for knobs in best_of(StudyPaths.existing(runs, start.study), session, start.top):
+            study.enqueue(knobs, by=f"warm_start:{start.study}")
+
+
+def best_of(other: StudyPaths, session: Session, top: int) -> list[dict[str, KnobValue]]:
+    """The best trials of another study, as far as this space holds them.
+
+    Raises:
+        InputError: It has none.
+    """
+    space = session.spec.space
+    found: list[dict[str, KnobValue]] = []
+    for record in ranked(study_records(other.root)):
+        own = {name: value for name, value in record.knobs.items() if name in space.parameters}
+        with suppress(InputError):
+            space.encode(own)
+            found.append(own)
+    if not found:
+        raise InputError(
+            f"study {other.name!r} has no completed trial that lies within this space",
+            where=f"{session.spec.source}: pgolf.warm_start",
+            next_step=f"pgolf-sweep best {other.name}",
+        )
+    return found[:top]
 
 
 def has_run_its_course(session: Session, study: Study) -> bool:

@@ -20,14 +20,13 @@ from pgolf_sweep.spectypes import (
     Method,
     PgolfBlock,
     SchemeBlock,
+    WarmStart,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from pgolf_sweep.search.space import Space
-    from pgolf_sweep.trial import KnobValue
     from pgolf_sweep.yamlmarks import Section
 
 _STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}")
@@ -271,22 +270,30 @@ def _read_data(block: Section) -> DataBlock | None:
     return DataBlock(path=path, tokenizer=tokenizer)
 
 
-def _read_warm_start(block: Section, space: Space) -> tuple[Mapping[str, KnobValue], ...]:
+def _read_warm_start(block: Section, space: Space) -> tuple[WarmStart, ...]:
     items: Any = block.raw("warm_start") or []
-    if isinstance(items, str) or (
-        isinstance(items, list) and any(isinstance(i, str) for i in items)
-    ):
+    if isinstance(items, str):
+        items = [{"study": items}]
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         block.problem(
-            "warm_start", "another study as a warm start is not supported yet; list configurations"
+            "warm_start",
+            "must be a list of configurations, [{MATRIX_LR: 0.04}], or of studies, [{study: NAME}]",
         )
         return ()
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        block.problem("warm_start", "must be a list of configurations: [{MATRIX_LR: 0.04}]")
-        return ()
-    for index, item in enumerate(items):
+    return tuple(_warm_start_item(block, index, item, space) for index, item in enumerate(items))
+
+
+def _warm_start_item(block: Section, index: int, item: dict[str, Any], space: Space) -> WarmStart:
+    place = (*block.path, "warm_start", index)
+    if "study" not in item:
         try:
             space.encode(item)
         except InputError as error:
             if not block.document.problems:  # else the space may lack what had mistakes
-                block.document.problem((*block.path, "warm_start", index), error.what)
-    return tuple(items)
+                block.document.problem(place, error.what)
+        return WarmStart(knobs=item)
+    top = item.get("top", WarmStart.top)
+    named = isinstance(item["study"], str) and is_study_name(item["study"])
+    if not named or item.keys() - {"study", "top"} or type(top) is not int or top < 1:
+        block.document.problem(place, "must be {study: NAME, top: HOW_MANY}, a study below --runs")
+    return WarmStart(study=str(item["study"]), top=top)

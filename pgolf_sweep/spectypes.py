@@ -87,6 +87,21 @@ class Budget:
     usd_per_gpu_hour: float | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class WarmStart:
+    """A configuration, or a part of one, that is tried first; or another study's best trials.
+
+    Attributes:
+        knobs: The configuration; empty where a study is named.
+        study: A study below the same runs folder, or None.
+        top: How many of its best trials.
+    """
+
+    knobs: Mapping[str, KnobValue] = field(default_factory=dict)
+    study: str | None = None
+    top: int = 5
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PgolfBlock:
     """The ``pgolf:`` block of a sweep file, defaults filled in.
@@ -107,7 +122,7 @@ class PgolfBlock:
         files: Paths or globs beside the program that trials need.
         limits: Wallclock limits.
         budget: Money and time.
-        warm_start: Configurations, or parts of one, that are tried first.
+        warm_start: What is tried first.
         pack: Whether trials run the program minified and compressed, as it would be submitted.
         max_retries: How often a trial that infrastructure lost is run again.
         seed: The sampler's seed.
@@ -129,7 +144,7 @@ class PgolfBlock:
     files: tuple[str, ...] = ()
     limits: LimitsBlock = field(default_factory=LimitsBlock)
     budget: Budget = field(default_factory=Budget)
-    warm_start: tuple[Mapping[str, KnobValue], ...] = ()
+    warm_start: tuple[WarmStart, ...] = ()
     pack: bool = False
     max_retries: int = 2
     seed: int = 0

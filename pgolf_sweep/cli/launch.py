@@ -102,7 +102,7 @@ def launch(
             write_text(paths.storage_url, without_password(storage) + "\n")
         if study.attribute("identity") is None:
             # Not by the folder's age: a launch that fails early leaves a folder, too.
-            enqueue_warm_start(session, study)
+            enqueue_warm_start(session, study, paths.root.parent)
         check_identity(session, study)
         say(headline(session, paths, resumed=resumed))
         if mode.note:

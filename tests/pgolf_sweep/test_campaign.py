@@ -15,8 +15,10 @@ from pgolf_sweep.campaign import (
     prepare_folder,
 )
 from pgolf_sweep.errors import InputError
+from pgolf_sweep.record import ranked
 from pgolf_sweep.script.program import from_files
 from pgolf_sweep.session import stored_program
+from pgolf_sweep.spectypes import WarmStart
 from pgolf_sweep.trialdir import StudyPaths, read_json
 
 
@@ -100,18 +102,39 @@ def test_other_cap_does_not_share_a_study(make_bench):
         check_identity(dataclasses.replace(bench.session, rules=rules), bench.study())
 
 
+def warmed(bench, *starts):
+    block = dataclasses.replace(bench.session.spec.pgolf, warm_start=starts)
+    return dataclasses.replace(
+        bench.session, spec=dataclasses.replace(bench.session.spec, pgolf=block)
+    )
+
+
 def test_warm_start_is_proposed_first(make_bench):
     bench = make_bench()
     knobs = {"MODEL_DIM": 160, "MATRIX_LR": 0.03}
-    block = dataclasses.replace(bench.session.spec.pgolf, warm_start=(knobs,))
-    session = dataclasses.replace(
-        bench.session, spec=dataclasses.replace(bench.session.spec, pgolf=block)
-    )
     study = bench.study()
-    enqueue_warm_start(session, study)
+    enqueue_warm_start(warmed(bench, WarmStart(knobs=knobs)), study, bench.folder)
     proposal = study.ask()
     assert proposal.knobs.items() >= knobs.items()
     assert proposal.proposer == "warm_start"
+
+
+def test_warm_start_takes_another_studys_best_trials_within_the_space(make_bench):
+    first = make_bench(name="first", run_cap=6)
+    prepare(first)
+    first.driver().run()
+    best = ranked(first.study().records())
+    second = make_bench(name="second", width="{values: [32, 64, 96, 128, 160, 192]}")
+    study = second.study()
+    start = WarmStart(study="first", top=2)
+    enqueue_warm_start(warmed(second, start), study, second.paths.root.parent)
+    proposals = [study.ask(), study.ask()]
+    assert [p.knobs["MATRIX_LR"] for p in proposals] == [r.knobs["MATRIX_LR"] for r in best[:2]]
+    assert {p.proposer for p in proposals} == {"warm_start:first"}
+
+    narrow = make_bench(name="narrow", width="{values: [16]}")
+    with pytest.raises(InputError, match="no completed trial that lies within this space"):
+        enqueue_warm_start(warmed(narrow, start), narrow.study(), narrow.paths.root.parent)
 
 
 def test_comments_and_order_are_no_change():

@@ -70,7 +70,9 @@ def test_the_documented_sweep_file_reads_as_documented() -> None:
     assert spec.early_terminate == EarlyTerminate(kind="hyperband", min_iter=3)
     assert spec.pgolf.budget == Budget(gpu_hours=40, usd_per_gpu_hour=2.5)
     assert spec.pgolf.require == ("MODEL_DIM % NUM_HEADS == 0",) == spec.space.require
-    assert spec.pgolf.warm_start == ({"MATRIX_LR": 0.04, "MODEL_DIM": 512},)
+    assert [start.knobs for start in spec.pgolf.warm_start] == [
+        {"MATRIX_LR": 0.04, "MODEL_DIM": 512}
+    ]
     parameters = spec.space.parameters
     assert list(parameters)[:2] == ["MATRIX_LR", "MODEL_DIM"]
     assert parameters["MATRIX_LR"].domain == Range(0.015, 0.08, log=True)
@@ -318,7 +320,8 @@ def test_missing_method_and_parameters_are_both_said() -> None:
         ("pgolf: {limits: {total_seconds: 0}}", "pgolf.limits.total_seconds", "above 0"),
         ("pgolf: {budget: {gpu_hours: -1}}", "pgolf.budget.gpu_hours", "above 0"),
         ("pgolf: {warm_start: [{A: 2}]}", "pgolf.warm_start.0", "outside the space"),
-        ("pgolf: {warm_start: other-study}", "pgolf.warm_start", "not supported yet"),
+        ("pgolf: {warm_start: [{study: a, top: 0}]}", "pgolf.warm_start.0", "{study: NAME"),
+        ("pgolf: {warm_start: [{study: ../a}]}", "pgolf.warm_start.0", "{study: NAME"),
         ("pgolf: {warm_start: {A: 1}}", "pgolf.warm_start", "list of configurations"),
         ("pgolf: {require: [1]}", "pgolf.require", "list of text"),
         ("pgolf: {promote: {seeds: 0}}", "pgolf.promote.seeds", "at least 1"),
