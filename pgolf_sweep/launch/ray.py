@@ -164,7 +164,9 @@ class RayLauncher:
     def cancel(self, key: str, reason: str) -> None:
         """End a job's process tree; an unknown key is ignored."""
         slot = self._live.get(key)
-        if slot is not None and slot.live is not None:
+        # The first reason stays, and only it is sent: an actor with threads keeps no order.
+        if slot is not None and slot.live is not None and not slot.live.cancelled:
+            slot.live.cancelled = True
             slot.actor.cancel.remote(slot.live.run, reason)
 
     def close(self) -> None:
@@ -437,6 +439,7 @@ class _Live:
 
     __slots__ = (
         "asked_at",
+        "cancelled",
         "cursor",
         "job",
         "log",
@@ -452,6 +455,7 @@ class _Live:
         self.run = run
         self.log = log
         self.cursor: Cursor = BEGINNING
+        self.cancelled = False
         self.ref: Any = None
         self.asked_at = time.monotonic()
         self.started = False
