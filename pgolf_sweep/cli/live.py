@@ -69,10 +69,13 @@ def summary(snapshot: Snapshot) -> str:
     count = snapshot.counts
     parts = [
         f"{count['running']} running",
-        f"{count['completed']} completed{_of_cap(snapshot)}",
+        f"{count['completed']} completed",
         f"{count['pruned']} pruned",
         f"{count['discarded']} discarded",
     ]
+    if snapshot.run_cap is not None:
+        # Pruned and failed trials took a slot, too: the cap is no number of completed ones.
+        parts.append(f"run_cap {snapshot.run_cap}")
     if count["failed"]:
         parts.append(f"{count['failed']} failed")
     best = snapshot.best
@@ -84,10 +87,6 @@ def summary(snapshot: Snapshot) -> str:
     if snapshot.seconds_left is not None:
         parts.append(f"about {duration(snapshot.seconds_left)} left")
     return " | ".join(parts)
-
-
-def _of_cap(snapshot: Snapshot) -> str:
-    return f" of {snapshot.run_cap}" if snapshot.run_cap is not None else ""
 
 
 def view(snapshot: Snapshot, varied: set[str]) -> Group:

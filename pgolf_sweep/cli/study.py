@@ -253,13 +253,13 @@ def status_view(found: Status) -> Group:
 
     document = found.to_json()
     count = document["trials"]
-    cap = f" of {document['run_cap']}" if document["run_cap"] is not None else ""
+    cap = f", run_cap {document['run_cap']}" if document["run_cap"] is not None else ""
     lines = [
         f"{found.name}: {found.state}" + (f" ({document['reason']})" if document["reason"] else ""),
         (
-            f"trials    {count['completed']} completed{cap}, {count['pruned']} pruned, "
+            f"trials    {count['completed']} completed, {count['pruned']} pruned, "
             f"{count['discarded']} discarded, {count['failed']} failed, "
-            f"{count['running']} running, {count['queued']} queued"
+            f"{count['running']} running, {count['queued']} queued{cap}"
         ),
     ]
     if document["best"] is not None:
