@@ -67,6 +67,9 @@ def promote(
     author: Annotated[str, typer.Option(help="Author, for submission.json.")] = "",
     github_id: Annotated[str, typer.Option(help="GitHub id, for submission.json.")] = "",
     blurb: Annotated[str, typer.Option(help="One paragraph on what is submitted.")] = "",
+    model: Annotated[
+        bool, typer.Option("--model/--no-model", help="Whether the compressed model goes along.")
+    ] = True,
     folder: Annotated[
         Path | None,
         typer.Option("--out", help="Folder of submissions; else runs/STUDY/submission."),
@@ -175,6 +178,7 @@ def promote(
                 author=author,
                 github_id=github_id,
                 blurb=blurb,
+                include_model=model,
             ),
             submissions=folder if folder is not None else paths.submissions,
             race=raced,
