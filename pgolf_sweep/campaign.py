@@ -20,6 +20,7 @@ from pgolf_sweep.ledger import Ledger
 from pgolf_sweep.record import ranked
 from pgolf_sweep.report.read import study_records
 from pgolf_sweep.session import store_program, stored_program
+from pgolf_sweep.sharing import short
 from pgolf_sweep.track.base import RunTracking
 from pgolf_sweep.track.make import make_study_tracker
 from pgolf_sweep.track.mode import node_environment, run_id
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.record import TrialRecord
     from pgolf_sweep.search.study import Study
     from pgolf_sweep.session import Session
+    from pgolf_sweep.sharing import Crew
     from pgolf_sweep.snapshot import Observer
     from pgolf_sweep.track.mode import ResolvedMode
     from pgolf_sweep.trial import KnobValue
@@ -85,6 +87,19 @@ def prepare_folder(session: Session, paths: StudyPaths, *, sweep: Path, data_roo
     write_json(paths.origin, {"created_at": created_at, **_origin(sweep, data_root)})
     write_text(paths.sweep, session.spec.text)
     return resumed
+
+
+def begin_study(session: Session, study: Study, runs: Path) -> None:
+    """Begin a study with what its sweep file names, or check that it may be gone on with.
+
+    Raises:
+        InputError: See `enqueue_warm_start` and `check_identity`.
+    """
+    with study.together():
+        # Not by the folder's age: a launch that fails early leaves a folder, too.
+        if study.attribute("identity") is None:
+            enqueue_warm_start(session, study, runs)
+        check_identity(session, study)
 
 
 def enqueue_warm_start(session: Session, study: Study, runs: Path) -> None:
@@ -169,8 +184,38 @@ def check_identity(session: Session, study: Study) -> None:
         )
 
 
-def claim_storage(study: Study, paths: StudyPaths) -> None:
-    """Refuse a study in a shared storage that another folder or host drives.
+def claim_storage(session: Session, study: Study, paths: StudyPaths) -> None:
+    """Join the drivers of a study in a database, or be the first of them.
+
+    Raises:
+        InputError: The study was begun with another sweep file, or its database is of a kind in
+            which drivers cannot take turns and it belongs to another folder.
+    """
+    if not study.shared:
+        _claim_alone(study, paths)
+        return
+    with study.together():
+        before = study.attribute("sweep")
+        if before is None:
+            study.set_attribute("sweep", session.spec.text)
+            study.set_attribute("created_at", read_json(paths.origin)["created_at"])
+            return
+        changed = changes(before, session.spec.text) - EXTENDABLE
+        if changed:
+            raise InputError(
+                f"study {study.name!r} in this storage was begun with another sweep file",
+                where=str(session.spec.source),
+                got=f"changed: {', '.join(sorted(changed))}",
+                expected=f"only {', '.join(sorted(EXTENDABLE))} may change",
+                next_step="launch the same file as the other drivers, or with --name NEW",
+            )
+        # A trial's W&B run is the same whichever driver runs it.
+        origin = read_json(paths.origin)
+        write_json(paths.origin, origin | {"created_at": study.attribute("created_at")})
+
+
+def _claim_alone(study: Study, paths: StudyPaths) -> None:
+    """Refuse a study that another folder or host drives, where drivers cannot take turns.
 
     Its driver's lock is a file that this one would not see, and a driver takes over every trial
     that it finds running.
@@ -187,7 +232,8 @@ def claim_storage(study: Study, paths: StudyPaths) -> None:
             f"study {study.name!r} in this storage is driven from another folder",
             got=home,
             expected=str(claimed),
-            next_step="launch it there, or launch with --name NEW here",
+            next_step="launch it there, or with --name NEW here; several drivers share a study "
+            "in PostgreSQL, or on one machine in SQLite",
         )
 
 
@@ -290,10 +336,13 @@ def make_driver(
     clock: Clock,
     observer: Observer,
     request: Callable[[], Request],
+    crew: Crew | None = None,
 ) -> Driver:
     """A driver with the session's settings."""
     spec = session.spec
     tracking = make_tracking(session, paths, mode)
+    # Each driver of a shared study has a summary run of its own.
+    salt = tracking.salt if crew is None else f"{tracking.salt} {short(crew.me)}"
     tracker = make_study_tracker(
         mode=mode.mode,
         project=tracking.project,
@@ -301,7 +350,7 @@ def make_driver(
         study=spec.name,
         folder=paths.root,
         config={"method": spec.method, "run_cap": spec.run_cap, "program": spec.program},
-        salt=tracking.salt,
+        salt=salt,
     )
     return Driver(
         session=session,
@@ -311,6 +360,7 @@ def make_driver(
         paths=paths,
         clock=clock,
         observer=observer,
+        crew=crew,
         options=Options(
             run_cap=spec.run_cap,
             gpu_hours=spec.pgolf.budget.gpu_hours,

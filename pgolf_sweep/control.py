@@ -40,6 +40,7 @@ class DriverInfo:
     pid: int
     host: str
     job: str = "launch"
+    driver: str = ""
 
     def __str__(self) -> str:
         doing = "" if self.job == "launch" else f" ({self.job})"
@@ -52,12 +53,18 @@ class DriverLock:
     Args:
         paths: The study's folder.
         job: The command that holds it: ``launch`` heeds requests, ``promote`` does not.
+        driver: The holder's name among the drivers of a shared study.
+
+    Attributes:
+        before: Name of the driver that held it before, which the lock proves to be gone.
     """
 
-    def __init__(self, paths: StudyPaths, *, job: str = "launch") -> None:
+    def __init__(self, paths: StudyPaths, *, job: str = "launch", driver: str = "") -> None:
         self._path = paths.driver_lock
         self._request = paths.request
         self._job = job
+        self._driver = driver
+        self.before = ""
         self._handle: int | None = None
 
     def __enter__(self) -> Self:
@@ -84,9 +91,12 @@ class DriverLock:
             ) from None
         self._handle = handle
         self._request.unlink(missing_ok=True)
-        holder = DriverInfo(pid=os.getpid(), host=socket.gethostname(), job=self._job)
+        self.before = _holder(handle).driver
+        holder = DriverInfo(
+            pid=os.getpid(), host=socket.gethostname(), job=self._job, driver=self._driver
+        )
         os.ftruncate(handle, 0)
-        os.write(handle, json.dumps(asdict(holder)).encode())
+        os.pwrite(handle, json.dumps(asdict(holder)).encode(), 0)
         return self
 
     def __exit__(
@@ -115,17 +125,23 @@ def live_driver_info(lock: Path) -> DriverInfo | None:
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        content: dict[str, Any] = {}
-        with contextlib.suppress(ValueError):
-            content = json.loads(os.read(handle, 4096) or b"{}")
-        return DriverInfo(
-            pid=int(content.get("pid", 0)),
-            host=str(content.get("host", "?")),
-            job=str(content.get("job", "launch")),
-        )
+        return _holder(handle)
     finally:
         os.close(handle)
     return None
+
+
+def _holder(handle: int) -> DriverInfo:
+    """Who wrote the lock file last."""
+    content: dict[str, Any] = {}
+    with contextlib.suppress(ValueError):
+        content = json.loads(os.pread(handle, 8192, 0) or b"{}")
+    return DriverInfo(
+        pid=int(content.get("pid", 0)),
+        host=str(content.get("host", "?")),
+        job=str(content.get("job", "launch")),
+        driver=str(content.get("driver", "")),
+    )
 
 
 def send_request(paths: StudyPaths, request: Request) -> None:

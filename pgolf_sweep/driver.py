@@ -1,6 +1,6 @@
 """The loop: ask, gate, launch, poll, report, tell.
 
-One thread, and the only writer of the study. Everything that it does to a trial is in this order,
+One thread, and the only writer of its trials. Everything that it does to a trial is in this order,
 so that a driver killed between any two steps can be resumed:
 
 1. ask (the study knows the number), write ``spec.json`` and the program into the trial's folder,
@@ -9,6 +9,9 @@ so that a driver killed between any two steps can be resumed:
 3. on the end, write ``result.json``, then tell.
 
 A resumed driver tells what has a ``result.json`` and starts anew what has none.
+
+Where several drivers share the study, each does this to the trials that it holds, and takes turns
+with the others to propose, to take over and to tell (docs/adr/0006).
 """
 
 from __future__ import annotations
@@ -21,23 +24,25 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.control import Request
-from pgolf_sweep.errors import InfraError, InputError
+from pgolf_sweep.errors import InfraError, InputError, StorageAwayError
 from pgolf_sweep.launch.base import Ended, Job, Reported, Started
 from pgolf_sweep.ledger import Ledger
 from pgolf_sweep.outcome import PRUNE_REASON, classify
 from pgolf_sweep.proposals import answer, pending
 from pgolf_sweep.record import State, TrialRecord
+from pgolf_sweep.sharing import short, strongest
 from pgolf_sweep.snapshot import Live, SweepState, line, metrics
 from pgolf_sweep.trial import Discarded, Failed, FailureKind, VerdictKind
 from pgolf_sweep.trialdir import read_json, write_bytes, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from pgolf_sweep.clock import Clock
-    from pgolf_sweep.launch.base import Launcher
+    from pgolf_sweep.launch.base import Event, Launcher
     from pgolf_sweep.search.study import Proposal, Study
     from pgolf_sweep.session import Session
+    from pgolf_sweep.sharing import Crew
     from pgolf_sweep.snapshot import Observer, Snapshot
     from pgolf_sweep.track.base import RunTracking, StudyTracker
     from pgolf_sweep.trial import RunEnd, Verdict
@@ -58,6 +63,9 @@ MAX_IDLE_PROPOSALS = 2000
 """Proposals running that took no slot (discards, duplicates) before the sweep gives up."""
 
 CANCELLED = "cancelled by the user"
+
+PATIENCE_SECONDS = 300.0
+"""How long a shared study's storage may be away before the driver gives up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +91,11 @@ class Options:
 
 @dataclass(slots=True)
 class Driver:
-    """Runs one study to its end; see the module's docstring for what survives a kill."""
+    """Runs one study to its end; see the module's docstring for what survives a kill.
+
+    Attributes:
+        crew: This driver's place among those that share the study; None where it is alone.
+    """
 
     session: Session
     study: Study
@@ -93,6 +105,7 @@ class Driver:
     clock: Clock
     observer: Observer
     options: Options
+    crew: Crew | None = None
 
     _ledger: Ledger = field(default_factory=Ledger)
     _queue: deque[Live] = field(default_factory=deque)
@@ -103,6 +116,11 @@ class Driver:
     _end_reason: str = ""
     _idle_proposals: int = 0
     _shown_at: float = -math.inf
+    _events: deque[Event] = field(default_factory=deque)
+    """What the launcher said and nothing was done about yet."""
+    _away_since: float | None = None
+    _abandoned: bool = False
+    """The storage was away for too long: nothing more is told."""
 
     def run(self) -> Snapshot:
         """Run until the cap, the budget, the space's end or the user's word.
@@ -110,24 +128,47 @@ class Driver:
         Raises:
             InfraError: Disk or storage failed; what runs was ended, the study can be resumed.
         """
-        self._adopt()
         try:
-            while not self._over():
-                turn_began = self.clock.monotonic()
-                self._heed_request()
-                self._start_queued()
-                self._propose()
-                self._start_queued()
-                for event in self.launcher.poll(POLL_SECONDS):
-                    self._handle(event)
-                idle = max(0, len(self.launcher.slots()) - len(self._live))
-                self._ledger.idle_seconds += idle * (self.clock.monotonic() - turn_began)
-                self._show()
+            for _ in self.turns():
+                pass
         finally:
             final = self.snapshot()
             self.tracker.finish({**metrics(final), "state": final.state.value})
         self.observer.turn(final)
         return final
+
+    def turns(self) -> Iterator[None]:
+        """`run`, one turn of the loop at a time."""
+        self._adopt()
+        try:
+            while not self._over():
+                try:
+                    self._turn()
+                except StorageAwayError as error:
+                    self._sit_out(error)
+                yield
+            self._leave()
+        except InfraError:
+            if self._abandoned:
+                # What ended meanwhile keeps its result, which the next launch tells.
+                while self._events:
+                    self._handle(self._events.popleft())
+            raise
+
+    def _turn(self) -> None:
+        turn_began = self.clock.monotonic()
+        self._keep_in_touch()
+        self._heed_request()
+        self._start_queued()
+        self._propose()
+        self._start_queued()
+        self._events.extend(self.launcher.poll(POLL_SECONDS))
+        self._keep_in_touch()  # a driver that was frozen has missed things
+        while self._events:
+            self._handle(self._events.popleft())
+        idle = max(0, len(self.launcher.slots()) - len(self._live))
+        self._ledger.idle_seconds += idle * (self.clock.monotonic() - turn_began)
+        self._show()
 
     # -- resuming -------------------------------------------------------------------------------
 
@@ -135,22 +176,173 @@ class Driver:
         """Take over what an earlier driver left: tell what ended, queue what did not."""
         for record in self.study.records():
             self._ledger.note(record)
-            if record.outcome.final:
+            if record.outcome.final and self.crew is None:
                 self._learn(record)
             if record.outcome is State.DISCARDED:
                 verdict = self.session.verdict(record.knobs)
                 self.tracker.discarded(record.number, record.knobs, verdict)
+        if self.crew is not None:
+            self._keep_in_touch()
+            return
         for proposal, noted in self.study.unfinished():
-            result = self.paths.trial(proposal.number).result
-            if result.is_file():
-                self._tell(TrialRecord.from_json(read_json(result)["record"]))
-                continue
-            live = self._admit(proposal, noted=noted)
-            if live is not None:
-                self._queue.append(live)
-        if self._queue:
-            numbers = ", ".join(str(live.record.number) for live in self._queue)
+            self._resume(proposal, noted)
+        self._say_resumed(list(self._queue))
+
+    def _resume(self, proposal: Proposal, noted: TrialRecord | None) -> None:
+        """Tell a trial that has a result here; queue one that has none."""
+        result = self.paths.trial(proposal.number).result
+        if result.is_file():
+            record = TrialRecord.from_json(read_json(result)["record"])
+            if noted is None or record.identity == noted.identity:
+                self._tell(dataclasses.replace(record, driver=self._me))
+                return
+        live = self._admit(proposal, noted=noted)
+        if live is not None:
+            self._queue.append(live)
+
+    def _say_resumed(self, queued: list[Live]) -> None:
+        if queued:
+            numbers = ", ".join(str(live.record.number) for live in queued)
             self.observer.message(f"resuming trials {numbers}, which an earlier driver left")
+
+    # -- sharing the study ----------------------------------------------------------------------
+
+    @property
+    def _me(self) -> str:
+        return "" if self.crew is None else self.crew.me
+
+    def _keep_in_touch(self) -> None:
+        """Every few seconds: keep the lease, look at what the other drivers did."""
+        if self.crew is not None and self.crew.is_due():
+            self.crew.beat(len(self.launcher.slots()))
+            with self.study.together():
+                self._meet(self.crew)
+            self._is_back()
+
+    def _meet(self, crew: Crew) -> None:
+        """Learn what others told, give up what they took, take what nobody holds; in turn only."""
+        for record in self.study.ended_besides(self._ledger.ended):
+            self._give_up(record.number)
+            self._learn(record)
+            self._end_twins(record)
+        rows = {row.number: row for row in self.study.open_rows()}
+        held = {live.record.number for live in self._waiting()} | self._live.keys()
+        for number in held:
+            if number in rows and rows[number].driver != crew.me:
+                self._give_up(number)
+        gone = crew.gone({row.driver for row in rows.values() if row.driver})
+        own = {crew.me, crew.before} - {""}
+        lost = [row for row in rows.values() if row.driver in gone - own]
+        for row in lost:
+            rows[row.number] = self._release(row)
+        if lost:
+            who = ", ".join(sorted({short(row.driver) for row in lost}))
+            numbers = ", ".join(str(row.number) for row in lost)
+            self.observer.message(f"driver {who} is gone: trials {numbers} wait for another")
+        is_open = [row for row in rows.values() if row.number not in self._ledger.ended]
+        self._ledger.look(row for row in is_open if row.driver not in own)
+        queued = len(self._queue)
+        for row in is_open:
+            again = row.number not in held and row.driver in own
+            free = row.driver == "" and row.number not in self._live and self._wanted() > 0
+            if again or (free and self._state in {SweepState.RUNNING, SweepState.FINISHED}):
+                self._take(row)
+        self._say_resumed(list(self._queue)[queued:])
+
+    def _waiting(self) -> list[Live]:
+        """Trials that this driver holds and that do not run."""
+        return [*self._queue, *(twin for twins in self._twins.values() for twin in twins)]
+
+    def _give_up(self, number: int) -> None:
+        """Another driver holds a trial or has told it: whatever this one has of it ends."""
+        live = self._live.get(number)
+        if live is not None and not live.given_up:
+            live.given_up = True
+            self.observer.message(f"trial {number} was taken over by another driver: it ends here")
+            self.launcher.cancel(str(number), "taken over by another driver")
+        self._queue = deque(live for live in self._queue if live.record.number != number)
+        for twins in self._twins.values():
+            twins[:] = [twin for twin in twins if twin.record.number != number]
+
+    def _release(self, row: TrialRecord) -> TrialRecord:
+        """Leave a dead driver's trial to whoever has room, unless it has lost too many."""
+        if row.outcome.final:  # it died in the middle of telling
+            self._tell(row)
+            return row
+        reason = f"its driver {short(row.driver)} is gone"
+        if row.outcome is State.RUNNING and row.attempts > self.options.max_retries:
+            reason = f"{reason} (infrastructure; {row.attempts} attempts)"
+            kind = FailureKind.INFRASTRUCTURE.value
+            row = dataclasses.replace(row, outcome=State.FAILED, failure=kind, reason=reason)
+            self._tell(row)
+            return row
+        free = dataclasses.replace(row, outcome=State.QUEUED, driver="", reason=reason)
+        self.study.note(free, of=row.driver)
+        return free
+
+    def _take(self, row: TrialRecord) -> None:
+        """Hold a trial from now on, and go on with it as a resumed driver does."""
+        if row.outcome.final:
+            self._tell(row)
+            return
+        mine = dataclasses.replace(row, outcome=State.QUEUED, driver=self._me)
+        if self.study.note(mine, of=row.driver):
+            self._ledger.elsewhere.pop(row.number, None)
+            self._ledger.took_slot.discard(row.number)
+            self._resume(self.study.proposal(row.number), row)
+
+    def _leave(self) -> None:
+        """What this driver leaves undone may be done by the others."""
+        if self.crew is None:
+            return
+        for live in self._waiting():
+            self._note(live, dataclasses.replace(live.record, driver=""))
+        self._insist(self.crew.leave)
+
+    def _insist(self, act: Callable[[], bool | None]) -> bool:
+        """Do something to the study; while its storage is away, what runs goes on."""
+        while not self._abandoned:
+            try:
+                done = act()
+            except StorageAwayError as error:
+                if self.study.held:
+                    raise  # it is the turn that is over
+                self._sit_out(error)
+            else:
+                self._is_back()
+                return bool(done)
+        return False
+
+    def _sit_out(self, error: StorageAwayError) -> None:
+        """Wait for the storage a while and hear meanwhile of what runs.
+
+        Raises:
+            InfraError: It has been away for too long, or the user cancels.
+        """
+        now = self.clock.monotonic()
+        if self._away_since is None:
+            self._away_since = now
+            self.observer.message(f"{error.what} ({error.got}): trials go on, trying again")
+        away = now - self._away_since
+        if away > PATIENCE_SECONDS or self.options.request() is Request.CANCEL:
+            self._abandoned = True
+            raise InfraError(
+                f"the study's storage did not answer for {away:.0f} s",
+                got=error.got,
+                next_step="see to the database, then run the same command again: what ended is "
+                "kept, what ran runs again",
+            ) from error
+        if self.crew is not None:
+            self.crew.afresh()
+        until = now + min(10.0, max(POLL_SECONDS, away / 2))
+        while (left := until - self.clock.monotonic()) > 0:
+            self._events.extend(self.launcher.poll(min(left, POLL_SECONDS)))
+
+    def _is_back(self) -> None:
+        if self._away_since is not None:
+            away = self.clock.monotonic() - self._away_since
+            self._away_since = None
+            self.observer.message(f"the study's storage answers again after {away:.0f} s")
 
     # -- proposing ------------------------------------------------------------------------------
 
@@ -159,18 +351,39 @@ class Driver:
         if self._state is not SweepState.RUNNING:
             return
         self._take_wishes()
-        near = sum(live.near_cap for live in self._queue)
-        room = self.launcher.free() + 1 - (len(self._queue) - min(near, self._may_wait()))
-        cap = self.options.run_cap
-        if cap is not None:
-            room = min(room, cap - len(self._ledger.took_slot) - len(self._queue))
-        if room <= 0:
-            if not self._live and not self._queue:
-                self._finish(f"run_cap of {cap} trials reached")
+        if self._room() <= 0:
+            if self._left() <= 0 and not (self._live or self._queue or self._ledger.elsewhere):
+                self._finish(f"run_cap of {self.options.run_cap} trials reached")
             return
         if self._over_budget():
             self._finish(f"budget of {self.options.gpu_hours} GPU-hours reached")
             return
+        with self.study.together():
+            if self.crew is not None:
+                self._meet(self.crew)
+            self._ask_for(self._room())
+
+    def _wanted(self) -> float:
+        """How many more trials this driver should hold: one ahead of its free slots.
+
+        The last trials of a shared study are left to those that have free slots for them.
+        """
+        near = sum(live.near_cap for live in self._queue)
+        ahead = self.crew is None or self._left() > self.crew.other_slots
+        return self.launcher.free() + ahead - (len(self._queue) - min(near, self._may_wait()))
+
+    def _left(self) -> float:
+        """How many trials may be proposed before `run_cap` is reached."""
+        if self.options.run_cap is None:
+            return math.inf
+        spoken_for = len(self._ledger.took_slot) + len(self._queue) + self._ledger.reserved
+        return self.options.run_cap - spoken_for
+
+    def _room(self) -> float:
+        return min(self._wanted(), self._left())
+
+    def _ask_for(self, room: float) -> None:
+        """Propose and admit as many trials as there is room for, or for as long as a turn takes."""
         deadline = self.clock.monotonic() + POLL_SECONDS
         while room > 0 and self.clock.monotonic() < deadline:
             proposal = self.study.ask()
@@ -204,7 +417,8 @@ class Driver:
         """Enqueue what `propose` asked for; the asker finds the trial's number in the file."""
         for wish in pending(self.paths):
             try:
-                number = self.study.enqueue_once(wish.knobs, by=wish.proposer, key=wish.id)
+                with self.study.together():
+                    number = self.study.enqueue_once(wish.knobs, by=wish.proposer, key=wish.id)
             except InputError as error:
                 answer(self.paths, wish, refused=error.what)
                 continue
@@ -241,6 +455,7 @@ class Driver:
             attempts=noted.attempts if noted is not None else 0,
             slot_seconds=noted.slot_seconds if noted is not None else 0.0,
             identity=spec.identity,
+            driver=self._me,
         )
         live = Live(record, spec, near_cap=verdict.kind is VerdictKind.NEAR)
         cap_bytes = self.session.rules.artifact_cap_bytes
@@ -268,11 +483,11 @@ class Driver:
         reason = f"{verdict.reason}; repaired as trial {number}"
         return dataclasses.replace(verdict, kind=VerdictKind.TOO_BIG, reason=reason)
 
-    def _note(self, live: Live, record: TrialRecord) -> None:
-        """A trial that has not ended changed."""
+    def _note(self, live: Live, record: TrialRecord) -> bool:
+        """A trial that has not ended changed; False if another driver has it by now."""
         live.record = record
         self._ledger.note(record)
-        self.study.note(record)
+        return self._insist(lambda: self.study.note(record, of=self._me))
 
     def _follow(self, twin: Live, original: TrialRecord) -> None:
         """Give a proposal the result of the trial that ran the same; wait for it if it must."""
@@ -294,17 +509,21 @@ class Driver:
             write_bytes(folder.root / name, content)
 
     def _start_queued(self) -> None:
-        starting = self._state in {SweepState.RUNNING, SweepState.FINISHED}
+        starting = self._state in {SweepState.RUNNING, SweepState.FINISHED} and not self._abandoned
         while starting and self._queue and self.launcher.free() > 0:
             live = self._queue.popleft()
             if live.near_cap and self._no_longer_fits(live):
                 continue
-            record = dataclasses.replace(
-                live.record, outcome=State.RUNNING, attempts=live.record.attempts + 1
-            )
             live.ordinal, live.val_bpb, live.step, live.cancelling = 0, None, None, False
             live.started_at = self.clock.now()
-            self._note(live, record)
+            record = dataclasses.replace(
+                live.record,
+                outcome=State.RUNNING,
+                attempts=live.record.attempts + 1,
+                started_at=live.started_at,
+            )
+            if not self._note(live, record):
+                continue
             job = Job(
                 key=str(record.number),
                 attempt=record.attempts,
@@ -343,6 +562,10 @@ class Driver:
         live = self._live.get(int(event.key))
         if live is None or live.record.attempts != event.attempt:
             return  # A late word of an attempt that was given up.
+        if live.given_up:
+            if isinstance(event, Ended):
+                del self._live[live.record.number]
+            return
         match event:
             case Started(node=node, at=at):
                 live.record = dataclasses.replace(live.record, node=node, started_at=at)
@@ -363,7 +586,8 @@ class Driver:
         live.ordinal += 1
         live.val_bpb = val_bpb
         number = live.record.number
-        if self.study.report(number, live.ordinal, val_bpb) and not live.cancelling:
+        stop = self._insist(lambda: self.study.report(number, live.ordinal, val_bpb))
+        if stop and not live.cancelling:
             live.cancelling = True
             reason = f"{PRUNE_REASON} at validation {live.ordinal} with val_bpb {val_bpb:.4f}"
             self.launcher.cancel(str(number), reason)
@@ -392,9 +616,10 @@ class Driver:
     def _put_back(self, live: Live, record: TrialRecord) -> None:
         """A trial that the user cancelled has no result: it waits for the next launch."""
         reason = f"{record.reason}: runs again when the study is resumed"
-        self._note(
-            live, dataclasses.replace(record, outcome=State.QUEUED, failure=None, reason=reason)
+        free = dataclasses.replace(
+            record, outcome=State.QUEUED, failure=None, reason=reason, driver=""
         )
+        self._note(live, free)
         self._ledger.took_slot.discard(record.number)
 
     def _retry(self, live: Live, record: TrialRecord) -> None:
@@ -406,16 +631,20 @@ class Driver:
         log = self.paths.trial(number).log
         if log.is_file():
             log.replace(log.with_name(f"train.attempt{record.attempts}.log"))
-        self._note(live, dataclasses.replace(record, outcome=State.QUEUED, failure=None))
-        self._ledger.took_slot.discard(number)
-        self._queue.appendleft(live)
+        if self._note(live, dataclasses.replace(record, outcome=State.QUEUED, failure=None)):
+            self._ledger.took_slot.discard(number)
+            self._queue.appendleft(live)
 
     def _tell(self, record: TrialRecord) -> None:
         """End a trial in the study, and with it those that waited for its result."""
-        self.study.tell(record)
+        if not self._insist(lambda: self.study.tell(record)):
+            return  # another driver took the trial over, or the storage does not answer
         self._learn(record)
         if record.outcome is not State.DISCARDED and record.duplicate_of is None:
             self.observer.message(line(record))
+        self._end_twins(record)
+
+    def _end_twins(self, record: TrialRecord) -> None:
         for twin in self._twins.pop(record.number, []):
             self._tell(_as_duplicate(twin.record, record))
 
@@ -435,7 +664,8 @@ class Driver:
     # -- stopping -------------------------------------------------------------------------------
 
     def _heed_request(self) -> None:
-        request = self.options.request()
+        everybody = Request.CONTINUE if self.crew is None else self.crew.request
+        request = strongest(self.options.request(), everybody)
         if request is Request.DRAIN and self._state in {SweepState.RUNNING, SweepState.FINISHED}:
             self._state, self._end_reason = SweepState.DRAINING, "stopped by the user"
             self.observer.message(
@@ -456,7 +686,7 @@ class Driver:
         if self._state is SweepState.RUNNING or self._live:
             return False
         if self._state is SweepState.FINISHED:
-            return not self._queue
+            return not self._queue and not self._ledger.elsewhere
         if self._state is SweepState.DRAINING:
             self._state = SweepState.STOPPED
         return True
@@ -502,4 +732,5 @@ def _as_duplicate(record: TrialRecord, original: TrialRecord) -> TrialRecord:
         reason=f"same configuration as trial {original.number}",
         slot_seconds=0.0,
         attempts=0,
+        driver=record.driver,
     )

@@ -7,6 +7,7 @@
     ├── AnswerNoError   (1)  it ran and the answer is no
     │   └── PromotionError   unmet rules of a preset, or too little evidence
     ├── InfraError      (3)  a node, a cluster, a disk or a network failed: retry
+    │   └── StorageAwayError a shared study's database does not answer: what runs goes on
     └── InterruptedSweepError (130)  the user stopped it; everything that finished is kept
 
 A gate's verdict and a trial's outcome are values, not exceptions (`pgolf_sweep.trial`).
@@ -122,6 +123,10 @@ class InfraError(PgolfError):
     """Infrastructure failed: a node, a cluster, a disk, a network."""
 
     exit_code = 3
+
+
+class StorageAwayError(InfraError):
+    """The database of a shared study does not answer now; it may a moment later."""
 
 
 class InterruptedSweepError(PgolfError):

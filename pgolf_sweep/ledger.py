@@ -25,11 +25,15 @@ class Ledger:
         took_slot: Trials that count against `run_cap`; those that only infrastructure ended, and
             those that wait for another attempt, do not.
         idle_seconds: Slot-seconds in which slots of this driver were free.
+        ended: Trials whose final row is here.
+        elsewhere: Rows of the open trials of a shared study that this driver does not hold.
     """
 
     records: dict[int, TrialRecord] = field(default_factory=dict)
     took_slot: set[int] = field(default_factory=set)
     idle_seconds: float = 0.0
+    ended: set[int] = field(default_factory=set)
+    elsewhere: dict[int, TrialRecord] = field(default_factory=dict)
     _first: dict[str, int] = field(default_factory=dict)
 
     def note(self, record: TrialRecord) -> None:
@@ -39,6 +43,7 @@ class Ledger:
     def close(self, record: TrialRecord) -> bool:
         """Keep a final row; True if it is a result of its own that others can learn from."""
         self.note(record)
+        self.ended.add(record.number)
         if record.duplicate_of is not None or record.outcome is State.DISCARDED:
             return False
         if record.failure == FailureKind.INFRASTRUCTURE.value:
@@ -50,6 +55,25 @@ class Ledger:
         self.took_slot.add(record.number)
         return True
 
+    def look(self, rows: Iterable[TrialRecord]) -> None:
+        """Keep the rows of the open trials that other drivers hold, or none does."""
+        self.elsewhere = {record.number: record for record in rows}
+        for record in self.elsewhere.values():
+            self.note(record)
+            if record.outcome is State.RUNNING:
+                self.took_slot.add(record.number)
+            else:
+                self.took_slot.discard(record.number)
+            if record.identity and record.duplicate_of is None:
+                self._first.setdefault(record.identity, record.number)
+
+    @property
+    def reserved(self) -> int:
+        """How many trials elsewhere will count against `run_cap` and do not yet."""
+        counted = {State.RUNNING, State.DISCARDED}
+        rows = self.elsewhere.values()
+        return sum(r.outcome not in counted and r.duplicate_of is None for r in rows)
+
     def original(self, identity: str, number: int) -> TrialRecord | None:
         """The earlier trial of a configuration, or None, and then `number` is its first."""
         first = self._first.setdefault(identity, number)
@@ -58,7 +82,11 @@ class Ledger:
     def slot_seconds(self, live: Iterable[Live], now: float) -> float:
         """Time for which slots were held, by trials that ended and by those that run."""
         ended = sum(record.slot_seconds for record in self.records.values())
-        return ended + sum(now - (run.started_at or now) for run in live)
+        begun = [run.started_at for run in live]
+        others = self.elsewhere.values()
+        begun += [record.started_at for record in others if record.outcome is State.RUNNING]
+        # Another host's clock may be ahead of this one's.
+        return ended + sum(max(0.0, now - (at or now)) for at in begun)
 
     def snapshot(
         self,

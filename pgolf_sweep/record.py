@@ -45,6 +45,8 @@ class TrialRecord:
         duplicate_of: The trial whose result this one shares; such a trial took no slot.
         slot_seconds: Time for which it held a slot, all attempts together.
         finals: Every final score that the script printed, by label.
+        driver: In a study that several drivers share, the one that holds the trial or told it;
+            empty while a trial waits for any of them.
     """
 
     number: int
@@ -74,6 +76,7 @@ class TrialRecord:
     ended_at: float | None = None
     finals: Mapping[str, float] = field(default_factory=dict)
     identity: str = ""
+    driver: str = ""
 
     @property
     def submittable(self) -> bool:

@@ -40,6 +40,8 @@ class Live:
     val_bpb: float | None = None
     started_at: float | None = None
     cancelling: bool = False
+    given_up: bool = False
+    """Another driver took it over: its run here ends and is never told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,9 +66,8 @@ def launch(
     Example: pgolf-sweep launch sweeps/demo.yaml
     """
     from pgolf_sweep.campaign import (
-        check_identity,
+        begin_study,
         claim_storage,
-        enqueue_warm_start,
         has_run_its_course,
         make_driver,
         prepare_folder,
@@ -79,6 +78,7 @@ def launch(
     from pgolf_sweep.launch.inline import without_slots
     from pgolf_sweep.report.read import study_status
     from pgolf_sweep.session import open_session
+    from pgolf_sweep.sharing import Crew, new_driver
     from pgolf_sweep.track.make import shutdown
     from pgolf_sweep.track.mode import resolve_mode
     from pgolf_sweep.trialdir import StudyPaths, on_disk, write_text
@@ -89,7 +89,8 @@ def launch(
     paths = StudyPaths(runs.resolve() / session.spec.name)
     with ExitStack() as stack:
         stack.enter_context(on_disk(paths.root))
-        stack.enter_context(DriverLock(paths))
+        me = new_driver(paths)
+        lock = stack.enter_context(DriverLock(paths, driver=me))
         resumed = prepare_folder(session, paths, sweep=sweep, data_root=data_root)
         log_to_file(paths)
         StatusFile(paths).reopen()
@@ -97,13 +98,10 @@ def launch(
 
         study = open_study(session.spec, paths, storage=storage, write=True)
         if storage is not None:
-            claim_storage(study, paths)
+            claim_storage(session, study, paths)
             # Not before it has proved to be one: later commands take it from here.
             write_text(paths.storage_url, without_password(storage) + "\n")
-        if study.attribute("identity") is None:
-            # Not by the folder's age: a launch that fails early leaves a folder, too.
-            enqueue_warm_start(session, study, paths.root.parent)
-        check_identity(session, study)
+        begin_study(session, study, paths.root.parent)
         say(headline(session, paths, resumed=resumed))
         if mode.note:
             say(mode.note)
@@ -124,6 +122,7 @@ def launch(
             clock=SystemClock(),
             observer=display,
             request=requests,
+            crew=Crew(study, me, SystemClock(), lock.before) if study.shared else None,
         )
         stack.callback(shutdown)
         final = driver.run()

@@ -1,7 +1,9 @@
 """The shared study: the only module that knows Optuna.
 
-One driver asks and tells; everybody else reads. Each Optuna trial carries one `TrialRecord` as a
-user attribute, written before the trial is told, so that a row is complete wherever it is read.
+Drivers ask and tell; everybody else reads. Each Optuna trial carries one `TrialRecord` as a user
+attribute, written before the trial is told, so that a row is complete wherever it is read. Where
+several drivers share the study, the row says which of them holds the trial, and nobody else's word
+about it is taken (docs/adr/0006).
 
 How each end is told (measured: docs/adr/0001):
 
@@ -17,8 +19,9 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import secrets
 import warnings
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,15 +29,17 @@ import optuna
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from pgolf_sweep.errors import InfraError, InputError
+from pgolf_sweep.errors import InfraError, InputError, StorageAwayError
 from pgolf_sweep.outcome import OUT_OF_MEMORY
 from pgolf_sweep.record import State, TrialRecord
+from pgolf_sweep.search.mounts import network_file_system_of
 from pgolf_sweep.trial import configuration_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Container, Iterator, Mapping
     from pathlib import Path
 
+    from pgolf_sweep.search.lock import StudyLock
     from pgolf_sweep.search.space import Space
     from pgolf_sweep.spec import EarlyTerminate, SweepSpec
     from pgolf_sweep.trial import KnobValue
@@ -66,10 +71,20 @@ class Proposal:
 
 
 class Study:
-    """A study that exists, with the space that its trials are drawn from."""
+    """A study that exists, with the space that its trials are drawn from.
 
-    def __init__(self, optuna_study: optuna.Study, spec: SweepSpec) -> None:
+    Args:
+        optuna_study: It.
+        spec: The sweep as launched.
+        lock: What its drivers take turns by; None where it can have only one.
+    """
+
+    def __init__(
+        self, optuna_study: optuna.Study, spec: SweepSpec, lock: StudyLock | None = None
+    ) -> None:
         self._study = optuna_study
+        self._lock = lock
+        self._held = False
         self._space: Space = spec.space
         self._method = spec.method
         self._grid: Iterator[dict[str, KnobValue]] | None = (
@@ -80,6 +95,51 @@ class Study:
     def name(self) -> str:
         """The study's name."""
         return str(self._study.study_name)
+
+    # -- taking turns ---------------------------------------------------------------------------
+
+    @property
+    def shared(self) -> bool:
+        """Whether several drivers may work on it."""
+        return self._lock is not None
+
+    @property
+    def held(self) -> bool:
+        """Whether this driver is inside `together`."""
+        return self._held
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Alone among the drivers of a shared study; may be nested.
+
+        Raises:
+            StorageAwayError: Its storage does not answer, or another driver does not let go.
+        """
+        if self._lock is None or self._held:
+            yield
+            return
+        with self._reaching(), self._lock.held():
+            self._held = True
+            try:
+                yield
+            finally:
+                self._held = False
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """Turn what a database says when it is away into one error; others pass."""
+        try:
+            yield
+        except Exception as error:
+            from pgolf_sweep.search.lock import is_away  # noqa: PLC0415 - only for a database
+
+            if self._lock is None or isinstance(error, StorageAwayError) or not is_away(error):
+                raise
+            raise StorageAwayError(
+                "the study's storage does not answer",
+                got=_first_line(error.__cause__ or error),
+                next_step="see to the database; the same command resumes the study",
+            ) from error
 
     # -- proposing ------------------------------------------------------------------------------
 
@@ -128,6 +188,15 @@ class Study:
             left.append((proposal, record if frozen.user_attrs.get(_RECORD) else None))
         return left
 
+    def open_rows(self) -> list[TrialRecord]:
+        """Rows of the trials that were asked and not told, oldest first; changes nothing."""
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return [_record_of(frozen) for frozen in running]
+
+    def proposal(self, number: int) -> Proposal:
+        """What a trial that was asked is to try, for a driver that takes it over."""
+        return self._proposal(self._trial(number))
+
     def _proposal(self, trial: optuna.Trial) -> Proposal:
         knobs = self._space.suggest(trial)
         proposer = trial.user_attrs.get(_PROPOSER, self._method)
@@ -144,17 +213,37 @@ class Study:
 
     # -- while a trial runs ---------------------------------------------------------------------
 
-    def note(self, record: TrialRecord) -> None:
-        """Store the row of a trial that has not ended."""
-        self._trial(record.number).set_user_attr(_RECORD, record.to_json())
+    def note(self, record: TrialRecord, *, of: str | None = None) -> bool:
+        """Store the row of a trial that has not ended.
+
+        Args:
+            record: The row, with the driver that holds the trial from now on.
+            of: The driver that has held it until now; None: the same one.
+
+        Returns:
+            False if another driver holds the trial or has told it; nothing was changed then.
+        """
+        with self.together():
+            trial = self._trial(record.number)
+            if self._lock is not None:
+                frozen = self._frozen(trial)
+                holder = record.driver if of is None else of
+                if frozen.state.is_finished() or not _is_held(frozen, holder):
+                    return False
+            trial.set_user_attr(_RECORD, record.to_json())
+        return True
 
     def report(self, number: int, ordinal: int, val_bpb: float) -> bool:
         """Tell the pruner of the `ordinal`-th validation; True when the trial should stop."""
-        trial = self._trial(number)
-        # Optuna keeps the first value of a step: a retried trial has reported it before.
-        if ordinal not in self._frozen(trial).intermediate_values:
-            trial.report(val_bpb, ordinal)
-        return bool(trial.should_prune())
+        with self._reaching():
+            trial = self._trial(number)
+            frozen = self._frozen(trial)
+            if frozen.state.is_finished():
+                return False  # another driver told it
+            # Optuna keeps the first value of a step: a retried trial has reported it before.
+            if ordinal not in frozen.intermediate_values:
+                trial.report(val_bpb, ordinal)
+            return bool(trial.should_prune())
 
     # -- the single door through which a trial ends ----------------------------------------------
 
@@ -162,11 +251,16 @@ class Study:
         """End a trial with its final row, exactly once.
 
         Returns:
-            False if the trial had ended before; nothing was changed then.
+            False if the trial had ended before, or if another driver holds it; nothing was
+            changed then.
         """
+        with self.together():
+            return self._tell(record)
+
+    def _tell(self, record: TrialRecord) -> bool:
         trial = self._trial(record.number)
         frozen = self._frozen(trial)
-        if frozen.state.is_finished():
+        if frozen.state.is_finished() or not _is_held(frozen, record.driver):
             return False
         # CMA-ES knows no constraints and warns of each one.
         constraint = _constraint(record) if self._method != "cmaes" else None
@@ -195,15 +289,30 @@ class Study:
 
     def records(self) -> list[TrialRecord]:
         """A row for every trial, by number."""
-        return [_record_of(frozen) for frozen in self._study.get_trials(deepcopy=False)]
+        with self._reaching():
+            return [_record_of(frozen) for frozen in self._study.get_trials(deepcopy=False)]
+
+    def ended_besides(self, known: Container[int]) -> list[TrialRecord]:
+        """Rows of the trials that ended, without those that are known, by number."""
+        return [
+            _record_of(frozen)
+            for frozen in self._study.get_trials(deepcopy=False)
+            if frozen.number not in known and frozen.state.is_finished()
+        ]
 
     def attribute(self, key: str) -> Any:
         """A value that `set_attribute` stored, or None."""
         return self._study.user_attrs.get(key)
 
+    def attributes(self) -> dict[str, Any]:
+        """All that `set_attribute` stored, by key."""
+        with self._reaching():
+            return dict(self._study.user_attrs)
+
     def set_attribute(self, key: str, value: Any) -> None:
-        """Store JSON data with the study: its identity, the gate's calibration."""
-        self._study.set_user_attr(key, value)
+        """Store JSON data with the study: its identity, its drivers' leases."""
+        with self._reaching():
+            self._study.set_user_attr(key, value)
 
     def close(self) -> None:
         """Give the storage's connections back; a file needs none."""
@@ -237,6 +346,11 @@ def _constraint(record: TrialRecord) -> tuple[str, float] | None:
     if record.outcome is State.FAILED and record.reason == OUT_OF_MEMORY:
         return "out_of_memory", 1.0
     return None
+
+
+def _is_held(frozen: optuna.trial.FrozenTrial, driver: str) -> bool:
+    """Whether an open trial is a driver's; one that nobody has noted yet is anybody's."""
+    return bool(frozen.user_attrs.get(_RECORD, {}).get("driver", driver) == driver)
 
 
 def _record_of(frozen: optuna.trial.FrozenTrial) -> TrialRecord:
@@ -290,10 +404,11 @@ def open_study(
 
     Raises:
         InfraError: The storage cannot be reached or is not a study's.
-        InputError: There is no such study yet.
+        InputError: There is no such study yet, or its file would lie on a network file system.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    backend = _storage(paths, storage, write=write)
+    url = _url(paths, storage)
+    backend = _storage(paths, url, write=write)
     try:
         if write:
             study = optuna.create_study(
@@ -304,6 +419,9 @@ def open_study(
                 pruner=_pruner(spec.early_terminate),
             )
             asked = len(study.get_trials(deepcopy=False))
+            if url is not None:
+                # Drivers that begin together must not draw the same.
+                asked += secrets.randbelow(2**31)
         else:
             study = optuna.load_study(storage=backend, study_name=spec.name)
     except KeyError as error:
@@ -314,25 +432,44 @@ def open_study(
         ) from error
     except Exception as error:
         # Every database driver has errors of its own; to the user they are one.
-        raise _unreachable(paths, storage, error) from error
+        raise _unreachable(paths, url, error) from error
     if write:
         with warnings.catch_warnings():
             # `group` and some samplers are marked experimental; the tests hold what we need.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.sampler = _sampler(spec, asked)
-    return Study(study, spec)
+    lock = None
+    if write and url is not None:
+        from pgolf_sweep.search.lock import lock_of  # noqa: PLC0415 - only for a database
+
+        lock = lock_of(study._storage._backend.engine, study._study_id)  # type: ignore[attr-defined]
+    return Study(study, spec, lock)
 
 
-def _storage(paths: StudyPaths, storage: str | None, *, write: bool) -> Any:
-    url = storage
-    if url is None and paths.storage_url.is_file():
-        url = os.environ.get("PGOLF_STORAGE") or paths.storage_url.read_text().strip()
+def _url(paths: StudyPaths, storage: str | None) -> str | None:
+    """The storage's URL, or None where the study is a journal in its folder."""
+    if storage is None and paths.storage_url.is_file():
+        return os.environ.get("PGOLF_STORAGE") or paths.storage_url.read_text().strip()
+    return storage
+
+
+def _storage(paths: StudyPaths, url: str | None, *, write: bool) -> Any:
     if url is not None:
+        from pgolf_sweep.search.lock import link_settings, sqlite_file  # noqa: PLC0415 - as above
+
         try:
-            return optuna.storages.get_storage(url)
+            file = sqlite_file(url)
+            if write and file is not None:
+                _refuse_network(file)
+            settings = {"connect_args": link_settings(url)}
+            storage = optuna.storages.RDBStorage(url, engine_kwargs=settings)
+        except InputError:
+            raise
         except Exception as error:
             raise _unreachable(paths, url, error) from error
+        return optuna.storages.get_storage(storage)
     if write:
+        _refuse_network(paths.journal)
         repair_journal(paths.journal)
     elif not paths.journal.is_file():
         raise InputError(
@@ -343,6 +480,24 @@ def _storage(paths: StudyPaths, storage: str | None, *, write: bool) -> Any:
     # Optuna exports no base class for locks; it calls `acquire` and `release`.
     lock: Any = _FlockLock(paths.journal.with_suffix(".lock"))
     return optuna.storages.JournalStorage(JournalFileBackend(str(paths.journal), lock_obj=lock))
+
+
+def _refuse_network(file: Path) -> None:
+    """Refuse a study's file where locks and appends of several machines do not meet.
+
+    Raises:
+        InputError: It would lie on a network file system.
+    """
+    kind = network_file_system_of(file.parent)
+    if kind is not None:
+        raise InputError(
+            "the study's file would lie on a network file system, where its lock does not hold "
+            "and what was written may be lost",
+            where=str(file),
+            got=kind,
+            expected="a local disk, or a database",
+            next_step="launch with --runs FOLDER on a local disk, or with --storage postgresql://…",
+        )
 
 
 def repair_journal(journal: Path) -> int:
@@ -375,10 +530,14 @@ def _unreachable(paths: StudyPaths, url: str | None, error: Exception) -> InfraE
     return InfraError(
         "the study's storage cannot be opened",
         where=place,
-        got=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+        got=_first_line(error),
         expected="a journal file written by pgolf-sweep, or a reachable Optuna storage URL",
         next_step="check that the file is whole or the server is up, then launch again",
     )
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 def without_password(url: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import closing
 
 import pytest
 
@@ -17,9 +18,10 @@ from pgolf_sweep.campaign import (
 from pgolf_sweep.errors import InputError
 from pgolf_sweep.record import ranked
 from pgolf_sweep.script.program import from_files
+from pgolf_sweep.search.study import open_study
 from pgolf_sweep.session import stored_program
 from pgolf_sweep.spectypes import WarmStart
-from pgolf_sweep.trialdir import StudyPaths, read_json
+from pgolf_sweep.trialdir import StudyPaths, read_json, write_json
 
 
 def with_text(bench, **replacements):
@@ -154,10 +156,29 @@ def test_study_that_reached_its_cap_needs_no_cluster(make_bench):
     assert bench.driver(slots=0).run().counts["completed"] == 3
 
 
-def test_study_in_a_shared_storage_has_one_home(make_bench):
+def test_study_in_a_database_without_turns_has_one_home(make_bench):
     bench = make_bench()
     study = bench.study()
-    claim_storage(study, bench.paths)
-    claim_storage(bench.study(), bench.paths)
+    claim_storage(bench.session, study, bench.paths)
+    claim_storage(bench.session, bench.study(), bench.paths)
     with pytest.raises(InputError, match="driven from another folder"):
-        claim_storage(bench.study(), StudyPaths(bench.folder / "elsewhere"))
+        claim_storage(bench.session, bench.study(), StudyPaths(bench.folder / "elsewhere"))
+
+
+def test_second_folder_joins_a_shared_study_only_with_the_same_sweep(make_bench, tmp_path):
+    bench = make_bench(run_cap=4)
+    url = f"sqlite:///{tmp_path}/study.db"
+    for folder, created_at in (("a", 1.0), ("b", 2.0)):
+        there = bench.elsewhere(folder)
+        write_json(there.paths.origin, {"created_at": created_at})
+        with closing(open_study(bench.session.spec, there.paths, storage=url, write=True)) as study:
+            claim_storage(bench.session, study, there.paths)
+        # W&B's ids come from it: one run a trial, whoever runs it.
+        assert read_json(there.paths.origin)["created_at"] == 1.0
+    longer = make_bench(run_cap=9)
+    with closing(open_study(longer.session.spec, there.paths, storage=url, write=True)) as study:
+        claim_storage(longer.session, study, there.paths)
+        other = make_bench(run_cap=4, rate="{values: [0.01, 0.02]}")
+        with pytest.raises(InputError, match="begun with another sweep file") as refused:
+            claim_storage(other.session, study, there.paths)
+    assert "parameters" in refused.value.got

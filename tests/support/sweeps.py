@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
+    from pgolf_sweep.sharing import Crew
     from pgolf_sweep.snapshot import Snapshot
 
 SCRIPT = b"""
@@ -128,12 +129,21 @@ class Bench:
     def study(self) -> Study:
         return open_study(self.session.spec, self.paths, write=True)
 
+    def elsewhere(self, folder: str) -> Bench:
+        """The same sweep driven from another folder, with a gate of its own."""
+        paths = StudyPaths(self.folder / folder / self.paths.name)
+        paths.root.mkdir(parents=True, exist_ok=True)
+        gate: Any = BytesPerWidthGate(self.session.rules.artifact_cap_bytes)
+        session = dataclasses.replace(self.session, gate=gate)
+        return dataclasses.replace(self, paths=paths, session=session, watcher=Watcher())
+
     def driver(
         self,
         *,
         slots: int = 2,
         simulate: Callable[[Any], Iterable[tuple[float, Any]]] = train,
         study: Study | None = None,
+        crew: Crew | None = None,
         **options: Any,
     ) -> Driver:
         spec = self.session.spec
@@ -145,6 +155,7 @@ class Bench:
             paths=self.paths,
             clock=self.clock,
             observer=self.watcher,
+            crew=crew,
             options=Options(**{"run_cap": spec.run_cap, "max_retries": 2, **options}),
         )
 
