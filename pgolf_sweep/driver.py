@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.control import Request
 from pgolf_sweep.errors import InfraError, InputError, StorageAwayError
+from pgolf_sweep.exports import exported, keep, parted
 from pgolf_sweep.launch.base import Ended, Job, Reported, Started
 from pgolf_sweep.ledger import Ledger
 from pgolf_sweep.outcome import PRUNE_REASON, classify
@@ -192,9 +193,9 @@ class Driver:
         """Tell a trial that has a result here; queue one that has none."""
         result = self.paths.trial(proposal.number).result
         if result.is_file():
-            record = TrialRecord.from_json(read_json(result)["record"])
-            if noted is None or record.identity == noted.identity:
-                self._tell(dataclasses.replace(record, driver=self._me))
+            document = read_json(result)
+            if noted is None or document["record"]["identity"] == noted.identity:
+                self._tell_result(document)
                 return
         live = self._admit(proposal, noted=noted)
         if live is not None:
@@ -444,6 +445,8 @@ class Driver:
         run_id = f"{self.study.name}-{proposal.number}"
         spec = self.session.trial_spec(proposal.number, knobs, proposal.proposer, run_id=run_id)
         verdict = self.session.verdict(knobs)
+        env = {**spec.env, **self.session.export_env(knobs, verdict)}
+        spec = dataclasses.replace(spec, env=env)
         record = TrialRecord(
             number=proposal.number,
             outcome=State.QUEUED,
@@ -594,6 +597,7 @@ class Driver:
 
     def _ended(self, live: Live, end: RunEnd) -> None:
         number = live.record.number
+        end, smaller = parted(end)
         outcome = classify(end, last_val_bpb=live.val_bpb, last_step=live.step)
         cap_bytes = self.session.rules.artifact_cap_bytes
         record = live.record.ended(outcome, end, cap_bytes=cap_bytes)
@@ -607,11 +611,38 @@ class Driver:
                 return
             reason = f"{record.reason} (infrastructure; {record.attempts} attempts)"
             record = dataclasses.replace(record, reason=reason)
-        write_json(
-            self.paths.trial(number).result,
-            {"record": record.to_json(), "end": dataclasses.asdict(end)},
-        )
-        self._tell(record)
+        result: dict[str, Any] = {"record": record.to_json(), "end": dataclasses.asdict(end)}
+        if smaller is not None:
+            row = exported(record, smaller, self.session.defaults, cap_bytes=cap_bytes)
+            result["export"] = None if row is None else row.to_json()
+        write_json(self.paths.trial(number).result, result)
+        self._tell_result(result)
+
+    def _tell_result(self, result: Mapping[str, Any]) -> None:
+        """End a trial as its ``result.json`` says, and what was exported of it besides."""
+        record = dataclasses.replace(TrialRecord.from_json(result["record"]), driver=self._me)
+        known = self._ledger.records.get(record.number)
+        if known is None or not known.outcome.final:  # else an export, told with its trial
+            self._insist(lambda: self._tell_with_export(record, result.get("export")))
+
+    def _tell_with_export(self, record: TrialRecord, export: Mapping[str, Any] | None) -> None:
+        """In turn: until it is told, the export's trial is one that anybody might take."""
+        with self.study.together():
+            rows = [record]
+            if export is not None:
+                row = dataclasses.replace(TrialRecord.from_json(export), driver=self._me)
+                rows.append(keep(row, self.study, self.session, self.paths))
+            for row in rows:
+                self._tell(self._counted_once(row))
+
+    def _counted_once(self, row: TrialRecord) -> TrialRecord:
+        """An export whose configuration was trained before is no evidence of its own."""
+        if row.export_of is None:
+            return row
+        original = self._ledger.original(row.identity, row.number)
+        if original is None or not original.outcome.final:
+            return row
+        return dataclasses.replace(row, duplicate_of=original.number)
 
     def _put_back(self, live: Live, record: TrialRecord) -> None:
         """A trial that the user cancelled has no result: it waits for the next launch."""
@@ -654,10 +685,11 @@ class Driver:
         measured = record.model_bytes
         if own_result and record.outcome is State.COMPLETED and measured is not None:
             self.session.gate.learn(record.knobs, measured)
+            trained = record.export_of is None  # else its training was taken in before
             self.session.gate.learn_time(
                 record.knobs,
-                steps=record.steps,
-                train_seconds=record.train_seconds,
+                steps=record.steps if trained else None,
+                train_seconds=record.train_seconds if trained else None,
                 eval_seconds=record.eval_seconds,
             )
 

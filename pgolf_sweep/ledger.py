@@ -52,7 +52,8 @@ class Ledger:
             self.took_slot.discard(record.number)
             return False
         self._first.setdefault(record.identity, record.number)
-        self.took_slot.add(record.number)
+        if record.export_of is None:
+            self.took_slot.add(record.number)
         return True
 
     def look(self, rows: Iterable[TrialRecord]) -> None:

@@ -43,6 +43,8 @@ class TrialRecord:
         artifact_bytes: Measured bytes of code plus model.
         headroom_bytes: Cap minus the artifact: measured, or predicted for a discarded trial.
         duplicate_of: The trial whose result this one shares; such a trial took no slot.
+        export_of: The trial over the cap whose trained weights this one stores smaller; such a
+            trial took no slot.
         slot_seconds: Time for which it held a slot, all attempts together.
         finals: Every final score that the script printed, by label.
         driver: In a study that several drivers share, the one that holds the trial or told it;
@@ -72,6 +74,7 @@ class TrialRecord:
     proposer: str = ""
     attempts: int = 0
     duplicate_of: int | None = None
+    export_of: int | None = None
     started_at: float | None = None
     ended_at: float | None = None
     finals: Mapping[str, float] = field(default_factory=dict)

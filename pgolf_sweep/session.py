@@ -17,6 +17,8 @@ from pgolf_sweep.errors import InputError
 from pgolf_sweep.rules import load_rules
 from pgolf_sweep.script.pack import packed_program
 from pgolf_sweep.script.program import from_files, load_program
+from pgolf_sweep.search.parameters import Constant
+from pgolf_sweep.size.exports import smaller_exports
 from pgolf_sweep.size.foreign import foreign_of
 from pgolf_sweep.size.gate import Gate
 from pgolf_sweep.size.repair import nearest_values, repair
@@ -26,6 +28,7 @@ from pgolf_sweep.spec import check_against_knobs, load_spec, place_of
 from pgolf_sweep.specblocks import STUDY_NAME_RULE, is_study_name
 from pgolf_sweep.trial import Limits, Resources, TrialSpec, Verdict, VerdictKind, knob_text
 from pgolf_sweep.trialdir import StudyPaths, read_json, write_bytes, write_json
+from trainer.export import EXPORT_KNOBS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,6 +41,9 @@ if TYPE_CHECKING:
 
 START_SECONDS = 300.0
 """Allowed beyond training and evaluation: imports, compilation, the artifact's compression."""
+
+CAP_KNOB = "ARTIFACT_CAP_BYTES"
+"""Our trainer's knob beyond which it exports again."""
 
 SILENT_SECONDS = 600.0
 """Longest silence of a run by default: a full validation or lzma prints nothing for minutes."""
@@ -92,6 +98,42 @@ class Session:
                     self.spec.space.parameters[name].domain, knobs[name]
                 )
         return repair(lambda changed: self.verdict(self.resolve(changed)), knobs, may_give)
+
+    def export_env(self, knobs: Mapping[str, KnobValue], verdict: Verdict) -> dict[str, str]:
+        """What has our trainer export smaller what turns out over the cap; empty where it cannot.
+
+        Args:
+            knobs: Resolved values.
+            verdict: The gate's word on them; one that is far from the cap needs no export.
+        """
+        interval, cap_bytes = verdict.artifact_bytes, self.rules.artifact_cap_bytes
+        far = interval is None or 2 * interval.high - interval.low < cap_bytes
+        if far or not self.program.builtin or CAP_KNOB in knobs:
+            return {}
+        settings = smaller_exports(self.verdict, knobs, self._may_export(knobs))
+        if not settings:
+            return {}
+        texts = [
+            ",".join(f"{name}={knob_text(value)}" for name, value in setting.items())
+            for setting in settings
+        ]
+        return {CAP_KNOB: str(cap_bytes), "SMALLER_EXPORTS": ";".join(texts)}
+
+    def _may_export(self, knobs: Mapping[str, KnobValue]) -> dict[str, list[KnobValue]]:
+        """Other values of the knobs that may change after the training.
+
+        The space's own where it has a choice, else those that make the artifact smaller.
+        """
+        allowed = self.spec.pgolf.gate_export
+        found = {}
+        smaller = self.gate.smaller_values(knobs)
+        for name in EXPORT_KNOBS if allowed is None else allowed:
+            parameter = self.spec.space.parameters.get(name)
+            if parameter is None or isinstance(parameter.domain, Constant):
+                found[name] = smaller.get(name, [])
+            elif name in knobs:
+                found[name] = nearest_values(parameter.domain, knobs[name])
+        return found
 
     def _verdict(self, kind: VerdictKind, reason: str) -> Verdict:
         return Verdict(

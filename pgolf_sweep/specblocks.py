@@ -22,6 +22,7 @@ from pgolf_sweep.spectypes import (
     SchemeBlock,
     WarmStart,
 )
+from trainer.export import EXPORT_KNOBS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -194,6 +195,7 @@ def read_pgolf(
         gate_confidence=confidence or 0.99,
         gate_scheme=_read_scheme(gate),
         gate_repair=_read_repair(gate, space),
+        gate_export=_read_export(gate),
         gate_calibration=gate.text("calibration"),
         gate_memory_gib=gate.number("memory_gib", above=0),
         gate_min_steps=gate.integer("min_steps", least=1),
@@ -228,6 +230,20 @@ def _read_repair(gate: Section, space: Space) -> tuple[str, ...]:
             gate.document.problem(
                 (*gate.path, "repair", index),
                 f"{name} {what}; name parameters that may give, with other values under parameters",
+            )
+    return names
+
+
+def _read_export(gate: Section) -> tuple[str, ...] | None:
+    """``gate.export``: knobs that may give once the weights are trained."""
+    if "export" not in gate:
+        return None
+    names = gate.texts("export")
+    for index, name in enumerate(names):
+        if name not in EXPORT_KNOBS:
+            gate.document.problem(
+                (*gate.path, "export", index),
+                f"{name} needs another training; name some of: {', '.join(EXPORT_KNOBS)}",
             )
     return names
 

@@ -115,6 +115,7 @@ class PgolfBlock:
         gate_confidence: Probability that a discard is right.
         gate_scheme: How a script that is not ours quantizes, or None to have it probed.
         gate_repair: Parameters that may give where a configuration does not surely fit.
+        gate_export: Knobs that may give when a trained artifact is over the cap; None is all.
         gate_calibration: A store of measured sizes to learn from: ``user``, or a path.
         gate_memory_gib: Memory of one card; None switches the memory gate off.
         gate_min_steps: Fewest training steps within the wallclock that are worth a slot.
@@ -137,6 +138,7 @@ class PgolfBlock:
     gate_confidence: float = 0.99
     gate_scheme: SchemeBlock | None = None
     gate_repair: tuple[str, ...] = ()
+    gate_export: tuple[str, ...] | None = None
     gate_calibration: str | None = None
     gate_memory_gib: float | None = None
     gate_min_steps: int | None = None

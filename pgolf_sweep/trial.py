@@ -185,6 +185,10 @@ class LogSummary:
     """A train or validation loss was NaN or infinite."""
     unread_finals: tuple[str, ...] = ()
     """Lines that look like a final score but that no dialect reads."""
+    over_cap: LogSummary | None = None
+    """Of the artifact as configured, where it was over the cap and a smaller one followed."""
+    exported: Mapping[str, str] = field(default_factory=dict)
+    """Knobs that the smaller one was made with instead, as the script prints them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

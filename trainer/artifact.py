@@ -11,6 +11,8 @@ Codes have Q added, one byte each; at 4 bits two of a row share a byte. Measured
 pairs of 4-bit codes compress to 0.7 to 1.0 % above their entropy, single ones to 1.4 to 1.6 %,
 while packing 5, 6 and 7 bits tightly costs 6 to 12 %, since a symbol then straddles bytes.
 zlib runs with its "filtered" strategy: chance matches in noise cost its default 3 to 17 %.
+zstd compresses the codes in a frame of their own: what it learns of the numbers before them has it
+take chance matches for cheap ever after (5-bit codes of 5.6 MB: 3,057 kB, else 3,346 kB).
 """
 
 from __future__ import annotations
@@ -40,9 +42,10 @@ def lzma_filters(level: int) -> list[dict[str, int]]:
     return [{"id": lzma.FILTER_LZMA2, "preset": level | lzma.PRESET_EXTREME, "lc": 0, "pb": 0}]
 
 
-def compress(codec: str, level: int, body: bytes) -> bytes:
-    """The body in the codec's shortest framing; level 0 is the codec's best."""
+def compress(codec: str, level: int, numbers: bytes, codes: bytes) -> bytes:
+    """Both parts of the body in the codec's shortest framing; level 0 is the codec's best."""
     level = level or CODEC_BEST_LEVEL[codec]
+    body = numbers + codes
     if codec == "brotli":
         import brotli  # noqa: PLC0415 - optional
 
@@ -50,10 +53,8 @@ def compress(codec: str, level: int, body: bytes) -> bytes:
     if codec == "zstd":
         import zstandard  # noqa: PLC0415 - optional
 
-        parameters = zstandard.ZstdCompressionParameters.from_level(
-            level, source_size=len(body), write_content_size=1
-        )
-        return bytes(zstandard.ZstdCompressor(compression_params=parameters).compress(body))
+        frame = zstandard.ZstdCompressor(level).compress
+        return bytes(frame(numbers) + frame(codes))
     if codec == "lzma":
         filters = lzma_filters(level)
         return lzma.compress(body, format=lzma.FORMAT_RAW, filters=filters)
@@ -70,7 +71,8 @@ def decompress(codec: str, blob: bytes) -> bytes:
     if codec == "zstd":
         import zstandard  # noqa: PLC0415 - optional
 
-        return bytes(zstandard.ZstdDecompressor().decompress(blob))
+        frames = zstandard.ZstdDecompressor().stream_reader(blob, read_across_frames=True)
+        return bytes(frames.read())
     if codec == "lzma":
         # The preset's dictionary is only an upper bound for the decoder.
         return lzma.decompress(blob, format=lzma.FORMAT_RAW, filters=lzma_filters(9))
@@ -105,8 +107,8 @@ def codes_from_bytes(raw: bytes, bits: int, shape: tuple[int, ...]) -> NDArray[n
     return codes
 
 
-def pack_body(stored: Mapping[str, Stored], *, shuffle: bool) -> bytes:
-    """The container's body before compression."""
+def pack_body(stored: Mapping[str, Stored], *, shuffle: bool) -> tuple[bytes, bytes]:
+    """The container's body before compression: header, floats and steps; then the codes."""
     header = bytearray()
     floats: list[NDArray[np.float16]] = []
     steps: list[NDArray[np.float16]] = []
@@ -122,23 +124,16 @@ def pack_body(stored: Mapping[str, Stored], *, shuffle: bool) -> bytes:
         encoded = name.encode()
         header += struct.pack("<B", len(encoded)) + encoded
         header += struct.pack(f"<BB{len(shape)}I", bits, len(shape), *shape)
-    return b"".join(
-        (
-            struct.pack("<I", len(header)),
-            bytes(header),
-            float16_bytes(floats, shuffle=shuffle),
-            float16_bytes(steps, shuffle=shuffle),
-            *codes,
-        )
-    )
+    numbers = float16_bytes(floats, shuffle=shuffle) + float16_bytes(steps, shuffle=shuffle)
+    return struct.pack("<I", len(header)) + bytes(header) + numbers, b"".join(codes)
 
 
 def pack(config: Config, stored: Mapping[str, Stored]) -> bytes:
     """The artifact's bytes."""
-    body = pack_body(stored, shuffle=config.byte_shuffle)
+    numbers, codes = pack_body(stored, shuffle=config.byte_shuffle)
     flags = SHUFFLED if config.byte_shuffle else 0
     head = MAGIC + struct.pack("<BB", CODECS.index(config.codec), flags)
-    return head + compress(config.codec, config.codec_level, body)
+    return head + compress(config.codec, config.codec_level, numbers, codes)
 
 
 def read_header(header: bytes) -> list[tuple[str, int, tuple[int, ...]]]:

@@ -88,6 +88,8 @@ class Config:
         codec: Entropy coder of the artifact.
         codec_level: Its effort; 0 is its best.
         byte_shuffle: Whether 16-bit numbers are stored as two planes of bytes.
+        artifact_cap_bytes: Most bytes of code and model; over it, the run exports again; 0 is off.
+        smaller_exports: Settings for that, the mildest first; see `trainer.export`.
         rank: This process among those of the run.
         world_size: Processes of the run.
         local_rank: This process's GPU.
@@ -150,6 +152,8 @@ class Config:
     codec: str
     codec_level: int
     byte_shuffle: bool
+    artifact_cap_bytes: int
+    smaller_exports: str
     rank: int = 0
     world_size: int = 1
     local_rank: int = 0
@@ -322,6 +326,8 @@ def _read_environment() -> Config:
         codec=os.environ.get("CODEC", "zlib"),
         codec_level=int(os.environ.get("CODEC_LEVEL", 0)),
         byte_shuffle=bool(int(os.environ.get("BYTE_SHUFFLE", "1"))),
+        artifact_cap_bytes=int(os.environ.get("ARTIFACT_CAP_BYTES", 0)),
+        smaller_exports=os.environ.get("SMALLER_EXPORTS", ""),
         rank=int(os.environ.get("RANK", "0")),
         world_size=int(os.environ.get("WORLD_SIZE", "1")),
         local_rank=int(os.environ.get("LOCAL_RANK", "0")),

@@ -20,16 +20,19 @@ from trainer.artifact import compress, pack, pack_body, unpack
 from trainer.config import Config, TrainerError, read_config
 from trainer.data import TokenStream, find_shards, validation_sequences
 from trainer.evaluate import byte_tables, evaluate
+from trainer.export import smaller_exports
 from trainer.model import GPT
 from trainer.muon import Adam, Muon, all_gather, clip_gradients, orthogonalize
 from trainer.quantize import GAIN_NAMES, dequantize, quantize_all
 from trainer.schedule import lr_scale, muon_momentum, should_stop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
     from torch import Tensor
+
+    from trainer.quantize import Floats
 
 
 class Log:
@@ -307,28 +310,57 @@ class Run:
         log(peak_memory(self.device))
 
     def ship(self) -> None:
-        """Quantize, write the artifact, load what was written and score it."""
-        config, log = self.config, self.log
-        bits = min(config.attn_bits or config.matrix_bits, config.mlp_bits or config.matrix_bits)
+        """Write the artifact, load what was written and score it.
+
+        One over ARTIFACT_CAP_BYTES is followed by another of the same weights, at the first of
+        SMALLER_EXPORTS that is within; the last one counts, and alone stays on disk.
+        """
+        weights = {  # copies, since loading overwrites the model's own
+            name: parameter.detach().float().cpu().numpy().copy()
+            for name, parameter in self.model.named_parameters()
+        }
+        over = self.export(self.config, weights)
+        for setting, config in smaller_exports(self.config).items():
+            if over > 0:
+                over = self.export(config, weights, setting)
+
+    def export(self, config: Config, weights: Mapping[str, Floats], setting: str = "") -> int:
+        """Quantize, write, load and score; bytes over the cap, the same on every rank.
+
+        Args:
+            config: How to quantize and compress.
+            weights: The trained ones.
+            setting: What makes it smaller than the first; one that is over the cap is dropped.
+        """
+        log, bits = self.log, least_bits(config)
         path = Path(f"final_model.int{bits}.ptz")
         label = f"int{bits}+{config.codec}"
+        code_bytes = Path(__file__).stat().st_size
+        size = torch.zeros((), dtype=torch.int64, device=self.device)
         if config.rank == 0:
-            weights = {
-                name: parameter.detach().float().cpu().numpy()
-                for name, parameter in self.model.named_parameters()
-            }
             stored = quantize_all(config, weights)
             blob = pack(config, stored)
+            size += code_bytes + len(blob)
+        if config.world_size > 1:
+            dist.broadcast(size, 0)
+        cap = config.artifact_cap_bytes
+        excess = int(size.item()) - cap if cap > 0 else 0
+        if setting and excess > 0:
+            log(f"artifact:over_cap by:{excess} setting:{setting}")
+            return excess
+        if config.rank == 0:
+            if setting:
+                log(f"artifact:smaller_export setting:{setting}")
+                Path(f"final_model.int{least_bits(self.config)}.ptz").unlink()
             path.write_bytes(blob)
-            code_bytes = Path(__file__).stat().st_size
             raw_bytes = sum(weight.nbytes for weight in weights.values())
-            payload_bytes = len(pack_body(stored, shuffle=config.byte_shuffle))
+            payload_bytes = sum(map(len, pack_body(stored, shuffle=config.byte_shuffle)))
             log(f"Code size: {code_bytes} bytes")
             log(
                 f"Serialized model {label}: {len(blob)} bytes (payload:{payload_bytes} "
                 f"raw:{raw_bytes} ratio:{raw_bytes / len(blob):.2f}x)"
             )
-            log(f"Total submission size {label}: {code_bytes + len(blob)} bytes")
+            log(f"Total submission size {label}: {size} bytes")
         if config.world_size > 1:
             dist.barrier()
         started = time.perf_counter()
@@ -338,6 +370,7 @@ class Run:
         final = f"final_int{bits}_{config.codec}_roundtrip"
         log(f"{final} val_loss:{val_loss:.4f} val_bpb:{val_bpb:.4f} eval_time:{eval_ms:.0f}ms")
         log(f"{final}_exact val_loss:{val_loss:.8f} val_bpb:{val_bpb:.8f}")
+        return excess
 
     @torch.no_grad()
     def load(self, blob: bytes) -> None:
@@ -357,6 +390,11 @@ def split_parameters(model: GPT) -> tuple[list[Tensor], list[Tensor]]:
         elif name.startswith("blocks."):
             matrices.append(parameter)
     return matrices, scalars
+
+
+def least_bits(config: Config) -> int:
+    """Bits of the blocks' most coarsely stored weights, which name the artifact."""
+    return min(config.attn_bits or config.matrix_bits, config.mlp_bits or config.matrix_bits)
 
 
 def timing(seconds: float, step: int) -> str:
@@ -423,7 +461,7 @@ def describe(run: Run) -> None:
 def check_codec(config: Config) -> None:
     """Fail before training, not after it, where the codec's package is missing."""
     try:
-        compress(config.codec, 1, b"")
+        compress(config.codec, 1, b"", b"")
     except ImportError as error:
         raise TrainerError(f"CODEC={config.codec} needs a package: {error}") from error
 
@@ -434,7 +472,8 @@ def main() -> None:
     try:
         config = read_config()
         rank = config.rank
-        check_codec(config)
+        for exported in (config, *smaller_exports(config).values()):
+            check_codec(exported)
         run = Run(config, start_device(config), Log(config))
         describe(run)
         if run.compiled:

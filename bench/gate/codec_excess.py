@@ -24,7 +24,7 @@ def excess(codec: str, bits: int, weights: int, rule: str, level: int) -> float:
     codes = code_bytes(quantize(config, rows.astype(np.float32), bits))
     parameter = {"sdclip": 4.0, "percentile": 99.99}.get(rule, 0.0)
     entropy_bytes = rows.size * weight_bits(ScaleRule(rule), bits, COLUMNS, parameter) / 8
-    return len(compress(codec, level, codes)) / entropy_bytes - 1
+    return len(compress(codec, level, b"", codes)) / entropy_bytes - 1
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ MODULES = (
     "evaluate",
     "quantize",
     "artifact",
+    "export",
     "train",
 )
 """In the order in which they are joined: a module uses at import only what lies before it."""

@@ -129,6 +129,9 @@ TOTAL_BYTES = re.compile(
 )
 """Code plus model."""
 
+SMALLER_EXPORT = re.compile(r"^artifact:smaller_export setting:(\S+)$")
+"""Our trainer's word that the artifact was over the cap: what follows is a smaller one of it."""
+
 MODEL_PARAMS = re.compile(
     r"\b(?:model_params|params|n_params|total_params|num_params)\s*[:=]\s*(\d[\d_,]*+)(?!\s+layers)"
     r"|^total\s*:\s*(\d[\d_,]*)\s+params\b",

@@ -94,6 +94,8 @@ class _Run:
     stopped_early: bool = False
     non_finite: bool = False
     unread: dict[str, float] = field(default_factory=dict)
+    over_cap: LogSummary | None = None
+    exported: dict[str, str] = field(default_factory=dict)
 
 
 class LogParser:
@@ -157,6 +159,8 @@ class LogParser:
                 for line, value in run.unread.items()
                 if not any(abs(value - other) < 5e-5 for other in known)
             ),
+            over_cap=run.over_cap,
+            exported=dict(run.exported),
         )
 
     def _says_nothing(self, line: str) -> bool:
@@ -299,6 +303,8 @@ class LogParser:
         if dialects.CODE_END.match(text):
             if self._before_code is not None:
                 self._run, self._before_code = self._before_code, None
+        elif match := dialects.SMALLER_EXPORT.match(text):
+            self._smaller_export(match[1])
         elif match := dialects.STOPPED.search(text):
             run.stopped_early = True
             if match[1]:
@@ -310,6 +316,23 @@ class LogParser:
                 self._params(_whole(match[1] or match[2]), text)
             self._byte_facts(text)
             self._setting(text)
+
+    def _smaller_export(self, setting: str) -> None:
+        """The artifact so far was over the cap; what follows is said of a smaller one."""
+        run = self._run
+        first = run.over_cap or self.summary()
+        exported = dict(part.split("=", 1) for part in setting.split(",") if "=" in part)
+        self._run = replace(
+            run,
+            finals={},
+            last_final=None,
+            val_loss_nats=None,
+            eval_seconds=None,
+            model_bytes=None,
+            total_bytes=None,
+            over_cap=first,
+            exported=exported,
+        )
 
     def _setting(self, text: str) -> None:
         run = self._run

@@ -249,6 +249,13 @@ class Gate:
                     break
         return found
 
+    def smaller_values(self, knobs: Mapping[str, KnobValue]) -> dict[str, list[KnobValue]]:
+        """For each knob that decides the size, values that shrink the artifact, nearest first."""
+        try:
+            return dict(_smaller(self._config(knobs))) if self.program.builtin else {}
+        except UnbuildableError:
+            return {}
+
     def _config(self, knobs: Mapping[str, KnobValue]) -> Any:
         return read_config({**self._defaults, **knobs})
 

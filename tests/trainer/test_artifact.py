@@ -93,11 +93,32 @@ def test_size_is_within_three_percent_of_the_codes_entropy(tiny_config, codec, b
 
 def test_four_bit_codes_share_bytes(tiny_config):
     body = {
-        bits: len(pack_body(quantize_all(config, gaussian_model()), shuffle=True))
+        bits: len(pack_body(quantize_all(config, gaussian_model()), shuffle=True)[1])
         for bits in (4, 5)
         for config in [tiny_config(MATRIX_BITS=bits)]
     }
     assert body[5] - body[4] == (24 * 24 + 48 * 24) // 2
+
+
+def test_zstd_does_not_take_chance_repetitions_for_cheap(tiny_config):
+    config = tiny_config(CODEC="zstd", EMBED_BITS=5, MATRIX_BITS=5)
+    rng = np.random.default_rng(0)
+    weights = {f"{i}.weight": rng.standard_normal((512, 192)).astype(np.float32) for i in range(6)}
+    stored = quantize_all(config, weights)
+    codes = np.concatenate([tensor.codes.reshape(-1) for tensor in stored.values()])
+    share = np.unique(codes, return_counts=True)[1] / codes.size
+    entropy_bytes = -(share * np.log2(share)).sum() * codes.size / 8
+    steps = sum(tensor.steps.nbytes for tensor in stored.values())
+    assert len(pack(config, stored)) < 1.015 * entropy_bytes + steps
+
+
+def test_an_artifact_in_one_frame_is_still_read(tiny_config):
+    import zstandard
+
+    config = tiny_config(CODEC="zstd")
+    stored = quantize_all(config, gaussian_model())
+    body = b"".join(pack_body(stored, shuffle=True))
+    assert_same(unpack(b"PGA1\x01\x01" + zstandard.ZstdCompressor().compress(body)), stored)
 
 
 def test_something_else_is_refused():
