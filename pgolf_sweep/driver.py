@@ -631,7 +631,7 @@ class Driver:
             rows = [record]
             if export is not None:
                 row = dataclasses.replace(TrialRecord.from_json(export), driver=self._me)
-                rows.append(keep(row, self.study, self.session, self.paths))
+                rows.append(keep(row, record, self.study, self.session, self.paths))
             for row in rows:
                 self._tell(self._counted_once(row))
 

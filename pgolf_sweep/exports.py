@@ -57,9 +57,12 @@ def exported(
         cap_bytes: The rules' limit.
     """
     outcome = classify(end, last_val_bpb=None, last_step=None)
-    if not isinstance(outcome, Completed) or not end.summary.exported:
+    if not isinstance(outcome, Completed):
         return None
-    changes = {name: _read(text, defaults[name]) for name, text in end.summary.exported.items()}
+    try:
+        changes = {name: _read(text, defaults[name]) for name, text in end.summary.exported.items()}
+    except (KeyError, ValueError):
+        return None  # no setting of ours
     row = TrialRecord(
         number=-1,
         outcome=record.outcome,
@@ -74,17 +77,34 @@ def exported(
     return dataclasses.replace(ended, slot_seconds=0.0, reason=reason)
 
 
-def keep(row: TrialRecord, study: Study, session: Session, paths: StudyPaths) -> TrialRecord:
+def keep(
+    row: TrialRecord, of: TrialRecord, study: Study, session: Session, paths: StudyPaths
+) -> TrialRecord:
     """The row with its number in the study, its folder written; doing it again changes nothing.
 
     The folder gets the program, the run's log and the artifact, which leaves the folder of the
-    trial that trained it.
+    trial that trained it. The sampler sees the trained trial's value of a knob where the space
+    does not hold the exported one.
+
+    Args:
+        row: The smaller artifact's row.
+        of: The row of the trial that trained it.
+        study: Gets a running trial.
+        session: The sweep.
+        paths: The study's folder.
     """
-    number = study.begin_once(row.knobs, by=row.proposer, key=row.proposer)
+    point = {}
+    for name, parameter in session.spec.space.parameters.items():
+        if name in of.knobs:
+            point[name] = of.knobs[name]
+            with suppress(ValueError):
+                parameter.domain.encode(row.knobs[name])
+                point[name] = row.knobs[name]
+    number = study.begin_once(point, by=row.proposer, key=row.proposer)
     run_id = f"{study.name}-{number}"
     spec = session.trial_spec(number, row.knobs, row.proposer, run_id=run_id)
     row = dataclasses.replace(row, number=number, identity=spec.identity)
-    trained, folder = paths.trial(row.export_of or 0), paths.trial(number)
+    trained, folder = paths.trial(of.number), paths.trial(number)
     if folder.result.is_file():
         return row
     write_json(folder.spec, dataclasses.asdict(spec))

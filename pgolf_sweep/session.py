@@ -122,12 +122,16 @@ class Session:
     def _may_export(self, knobs: Mapping[str, KnobValue]) -> dict[str, list[KnobValue]]:
         """Other values of the knobs that may change after the training.
 
-        The space's own where it has a choice, else those that make the artifact smaller.
+        The space's own where it has a choice, else those that make the artifact smaller. A knob
+        on which the space's other parameters depend stays.
         """
         allowed = self.spec.pgolf.gate_export
+        parents = {name for other in self.spec.space.parameters.values() for name in other.when}
         found = {}
         smaller = self.gate.smaller_values(knobs)
         for name in EXPORT_KNOBS if allowed is None else allowed:
+            if name in parents:
+                continue
             parameter = self.spec.space.parameters.get(name)
             if parameter is None or isinstance(parameter.domain, Constant):
                 found[name] = smaller.get(name, [])

@@ -33,7 +33,6 @@ from pgolf_sweep.errors import InfraError, InputError, StorageAwayError
 from pgolf_sweep.outcome import OUT_OF_MEMORY
 from pgolf_sweep.record import State, TrialRecord
 from pgolf_sweep.search.mounts import network_file_system_of
-from pgolf_sweep.search.parameters import Constant
 from pgolf_sweep.trial import configuration_hash
 
 if TYPE_CHECKING:
@@ -176,15 +175,12 @@ class Study:
     def begin_once(self, knobs: Mapping[str, KnobValue], *, by: str, key: str) -> int:
         """A trial that runs already, unless it was begun under this key before; its number.
 
-        Nobody is asked: it is the caller's to tell. What the space has no choice in is left out.
+        No sampler is asked: it is the caller's to tell.
+
+        Raises:
+            InputError: The knobs are outside the space.
         """
-        within = {
-            name: value
-            for name, value in knobs.items()
-            if name in self._space.parameters
-            and not isinstance(self._space.parameters[name].domain, Constant)
-        }
-        number = self.enqueue_once(within, by=by, key=key)
+        number = self.enqueue_once(knobs, by=by, key=key)
         trial = self._trial(number)
         storage = self._study._storage
         waiting = self._frozen(trial).state is TrialState.WAITING
