@@ -233,6 +233,8 @@ class EndCause(StrEnum):
     """The node lacks a package that the program asks for: another attempt would find the same."""
     LOST = "lost"
     """The worker or its node is gone."""
+    PREEMPTED = "preempted"
+    """Its node was drained: taken away with notice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,12 +8,13 @@ nothing of studies, samplers or gates.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from pgolf_sweep.errors import InfraError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from pgolf_sweep.track.base import RunTracking
@@ -33,6 +34,7 @@ class Job:
         folder: Where the driver's machine gets the log and the artifact.
         tracking: How the worker reports to W&B, or None.
         wandb_folder: Where the driver's machine gets W&B's offline runs, or None to drop them.
+        avoid: Names of nodes on which it must not start.
     """
 
     key: str
@@ -42,6 +44,7 @@ class Job:
     folder: Path
     tracking: RunTracking | None = None
     wandb_folder: Path | None = None
+    avoid: Collection[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +90,49 @@ class SlotInfo:
     busy_with: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why a node takes no trials, as an error would say it."""
+
+    what: str
+    where: str
+    got: str
+    expected: str
+    next_step: str
+
+
+class NodeState(StrEnum):
+    """What a launcher makes of a node."""
+
+    READY = "ready"
+    CHECKING = "checking"
+    """It is looked at before its first trial."""
+    REFUSED = "refused"
+    """It was looked at and takes no trials; it is looked at again at `NodeInfo.retry_at`."""
+    DRAINING = "draining"
+    """It will be taken away: what runs there may go on until `NodeInfo.drains_at`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeInfo:
+    """One node as its launcher sees it. Times are epoch seconds.
+
+    Attributes:
+        name: As `SlotInfo.node` names it.
+        refusals: Why it is refused; empty in every other state.
+        retry_at: When a refused node is looked at again.
+        drains_at: When a draining node goes, or None if nobody said.
+        speed: Its tokens per second as a share of the other nodes' median, where measured.
+    """
+
+    name: str
+    state: NodeState = NodeState.READY
+    refusals: tuple[Refusal, ...] = ()
+    retry_at: float | None = None
+    drains_at: float | None = None
+    speed: float | None = None
+
+
 class Launcher(Protocol):
     """Runs jobs on slots. One contract suite (`tests/contracts`) holds for every launcher."""
 
@@ -94,15 +140,19 @@ class Launcher(Protocol):
         """Every slot that exists now; nodes may come and go."""
         ...
 
-    def free(self) -> int:
-        """How many jobs `start` takes now."""
+    def nodes(self) -> Sequence[NodeInfo]:
+        """Every node that has slots, or would have if it were not refused or taken away."""
         ...
 
-    def start(self, job: Job) -> None:
-        """Start a job on a free slot and return at once.
+    def free(self, avoid: Collection[str] = frozenset()) -> int:
+        """How many jobs that avoid these nodes `start` takes now."""
+        ...
+
+    def start(self, job: Job) -> str:
+        """Start a job on a free slot and return at once the name of the slot's node.
 
         Raises:
-            InfraError: There is no free slot.
+            InfraError: There is no free slot on a node that the job may use.
         """
         ...
 

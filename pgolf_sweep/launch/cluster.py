@@ -7,6 +7,7 @@ import math
 import os
 import socket
 import threading
+import time
 import warnings
 from collections import Counter
 from dataclasses import dataclass
@@ -37,12 +38,20 @@ class Node:
 
     Attributes:
         name: Its host name, made unique where several Ray nodes share a host.
+        draining: Whether it will be taken away: Ray starts nothing more there.
+        drains_at: Epoch seconds at which it goes, or None if nobody said.
     """
 
     id: str
     name: str
     gpus: float
     cpus: float
+    draining: bool = False
+    drains_at: float | None = None
+
+    def seconds_left(self) -> float:
+        """Until it is taken away; infinite where nobody said when."""
+        return math.inf if self.drains_at is None else self.drains_at - time.time()
 
     def capacity(self, resources: Resources) -> int:
         """How many trials it runs at a time."""
@@ -138,6 +147,8 @@ def live_nodes() -> list[Node]:
     """The nodes that the cluster takes for alive."""
     alive = [node for node in ray.nodes() if node["Alive"]]
     hosts = Counter(node["NodeManagerHostname"] for node in alive)
+    # Ray has no public way to ask; its own libraries ask like this.
+    draining: dict[str, int] = ray._private.state.state.get_draining_nodes()  # noqa: SLF001
     return [
         Node(
             id=node["NodeID"],
@@ -145,6 +156,9 @@ def live_nodes() -> list[Node]:
             + (f"-{node['NodeID'][:6]}" if hosts[node["NodeManagerHostname"]] > 1 else ""),
             gpus=node["Resources"].get("GPU", 0.0),
             cpus=node["Resources"].get("CPU", 0.0),
+            draining=node["NodeID"] in draining,
+            # Milliseconds of the epoch; 0 says that there is no deadline.
+            drains_at=draining.get(node["NodeID"], 0) / 1000 or None,
         )
         for node in alive
     ]

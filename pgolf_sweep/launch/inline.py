@@ -11,12 +11,12 @@ import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from pgolf_sweep.launch.base import Ended, Reported, SlotInfo, Started, refuse_start
+from pgolf_sweep.launch.base import Ended, NodeInfo, Reported, SlotInfo, Started, refuse_start
 from pgolf_sweep.trial import EndCause, LogSummary, RunEnd, StepReport
 from pgolf_sweep.trialdir import write_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from pgolf_sweep.launch.base import Event, Job
 
@@ -70,7 +70,8 @@ class InlineLauncher:
         simulate: What a job does, in order. A run that does not say how it ends exits with 0.
         clock: Moved on by `poll`.
         cancel_seconds: From `cancel` to the run's end.
-        slots_per_node: How slots are named; nothing else depends on it.
+        slots_per_node: How many slots share a node.
+        instead: What a job does on nodes where it does not do what `simulate` says, by node.
     """
 
     def __init__(
@@ -81,8 +82,10 @@ class InlineLauncher:
         *,
         cancel_seconds: float = 0.5,
         slots_per_node: int = 8,
+        instead: Mapping[str, Callable[[Job], Iterable[Step]]] | None = None,
     ) -> None:
         self._simulate = simulate
+        self._instead = instead or {}
         self._clock = clock
         self._cancel_seconds = cancel_seconds
         self._nodes = [f"sim-{index // slots_per_node}" for index in range(slots)]
@@ -101,22 +104,35 @@ class InlineLauncher:
             for index, node in enumerate(self._nodes)
         ]
 
-    def free(self) -> int:
-        """How many jobs `start` takes now."""
-        return len(self._idle)
+    def nodes(self) -> list[NodeInfo]:
+        """Every node; none is ever refused or drained."""
+        return [NodeInfo(name=name) for name in dict.fromkeys(self._nodes)]
 
-    def start(self, job: Job) -> None:
-        """Start a job on a free slot.
+    def free(self, avoid: Collection[str] = frozenset()) -> int:
+        """How many jobs that avoid these nodes `start` takes now."""
+        if not avoid:
+            return len(self._idle)
+        return sum(self._nodes[slot] not in avoid for slot in self._idle)
+
+    def start(self, job: Job) -> str:
+        """Start a job on a free slot and return the name of its node.
 
         Raises:
-            InfraError: There is no free slot, or the key is in use.
+            InfraError: There is no free slot that the job may use, or the key is in use.
         """
-        refuse_start(job, self.free(), job.key in self._runs)
-        run = _Run(job, self._idle.pop(), self._clock.now(), iter(self._simulate(job)))
+        refuse_start(job, self.free(job.avoid), job.key in self._runs)
+        place = next(
+            place
+            for place in reversed(range(len(self._idle)))
+            if self._nodes[self._idle[place]] not in job.avoid
+        )
+        slot = self._idle.pop(place)
+        node = self._nodes[slot]
+        run = _Run(job, slot, self._clock.now(), iter(self._instead.get(node, self._simulate)(job)))
         self._runs[job.key] = run
-        node = self._nodes[run.slot]
         self._events.append(Started(key=job.key, attempt=job.attempt, node=node, at=run.started_at))
         self._plan_next(run)
+        return node
 
     def poll(self, timeout_seconds: float) -> list[Event]:
         """Events since the last call; the clock moves to the next one, or by the timeout."""

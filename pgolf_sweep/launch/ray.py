@@ -26,13 +26,22 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pgolf_sweep.errors import InfraError
 from pgolf_sweep.launch import cluster
-from pgolf_sweep.launch.base import Ended, Reported, SlotInfo, Started, refuse_start
+from pgolf_sweep.launch.base import (
+    Ended,
+    NodeInfo,
+    NodeState,
+    Reported,
+    SlotInfo,
+    Started,
+    refuse_start,
+)
 from pgolf_sweep.launch.run import BEGINNING, Cursor, RunOrder
 from pgolf_sweep.launch.worker import Worker
 from pgolf_sweep.trial import EndCause, LogSummary, RunEnd
 from pgolf_sweep.trialdir import TrialPaths, write_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from pgolf_sweep.launch.base import Event, Job
@@ -46,6 +55,8 @@ CANCEL_SECONDS = 4.0
 HARVEST_SECONDS = 60.0
 FETCH_SECONDS = 20.0
 LONGEST_BACKOFF_SECONDS = 60.0
+DRAIN_MARGIN_SECONDS = 8.0
+"""Before a drained node goes: for what runs there to be ended, and its log and files to come."""
 TAIL_BYTES = 8192
 WORKER_THREADS = 16
 """Of an actor: `hold` and a poll always, `start`, `cancel` and late harvests besides."""
@@ -114,20 +125,29 @@ class RayLauncher:
             if s.up
         ]
 
-    def free(self) -> int:
-        """How many jobs `start` takes now."""
-        return sum(slot.up and slot.live is None for slot in self._slots)
+    def nodes(self) -> list[NodeInfo]:
+        """Every node that has slots, or would if it were not taken away."""
+        drained = [n for n in self._watch.nodes if n.draining and n.capacity(self._resources)]
+        infos = {node.name: _draining_info(node) for node in drained}
+        for slot in self._slots:
+            if slot.node.name not in infos or slot.up:
+                infos[slot.node.name] = self._info(slot)
+        return list(infos.values())
 
-    def start(self, job: Job) -> None:
-        """Start a job on a free slot and return at once.
+    def free(self, avoid: Collection[str] = frozenset()) -> int:
+        """How many jobs that avoid these nodes `start` takes now."""
+        return sum(slot.takes_jobs and slot.node.name not in avoid for slot in self._slots)
+
+    def start(self, job: Job) -> str:
+        """Start a job on a free slot and return at once the name of the slot's node.
 
         A folder of the job that cannot be written is told by its `Ended` (cause ``lost``).
 
         Raises:
-            InfraError: There is no free slot, or the key is in use.
+            InfraError: There is no free slot that the job may use, or the key is in use.
         """
-        refuse_start(job, self.free(), job.key in self._live)
-        slot = next(s for s in self._slots if s.up and s.live is None)
+        refuse_start(job, self.free(job.avoid), job.key in self._live)
+        slot = next(s for s in self._slots if s.takes_jobs and s.node.name not in job.avoid)
         paths = TrialPaths(job.folder)
         try:
             job.folder.mkdir(parents=True, exist_ok=True)
@@ -135,7 +155,7 @@ class RayLauncher:
         except OSError as error:
             end = self._lost_end(slot, time.time(), f"the job's folder cannot be written: {error}")
             self._events.append(Ended(key=job.key, attempt=job.attempt, end=end))
-            return
+            return slot.node.name
         run = f"{job.key}.{job.attempt}.{next(self._run_ids)}"
         slot.live = live = _Live(job, run, log)
         self._live[job.key] = slot
@@ -148,6 +168,7 @@ class RayLauncher:
         )
         slot.actor.start.remote(order)
         self._ask(slot, live)
+        return slot.node.name
 
     def poll(self, timeout_seconds: float) -> list[Event]:
         """Events since the last call; waits for one at most so long."""
@@ -245,13 +266,38 @@ class RayLauncher:
             )
         for slot in [slot for slot in self._slots if slot.node.id not in nodes]:
             self._lose(slot, f"node {slot.node.name} is gone")
+        self._drain(nodes)
         have = Counter(slot.node.id for slot in self._slots)
         for node in nodes.values():
-            if now < self._not_before.get(node.id, now):
+            if node.draining or now < self._not_before.get(node.id, now):
                 continue
             for _ in range(node.capacity(self._resources) - have[node.id]):
                 if self._limit is None or len(self._slots) < self._limit:
                     self._slots.append(self._make_slot(node))
+
+    def _drain(self, nodes: Mapping[str, cluster.Node]) -> None:
+        """Leave nodes that are taken away: what runs may go on for as long as it is useful."""
+        for slot in list(self._slots):
+            slot.node = node = dataclasses.replace(nodes[slot.node.id], name=slot.node.name)
+            live = slot.live
+            if not node.draining:
+                continue
+            if live is None:
+                if slot.harvest not in self._harvests:
+                    self._slots.remove(slot)
+                    with contextlib.suppress(RayError):
+                        ray.kill(slot.actor, no_restart=True)  # Ray lets an idle node go
+            elif not live.cancelled and node.seconds_left() <= DRAIN_MARGIN_SECONDS:
+                live.preempted = True
+                self.cancel(live.job.key, "its node is taken away")
+
+    def _info(self, slot: _Slot) -> NodeInfo:
+        """A node as one of its slots shows it."""
+        if slot.node.draining:
+            return _draining_info(slot.node)
+        return NodeInfo(
+            name=slot.node.name, state=NodeState.READY if slot.up else NodeState.CHECKING
+        )
 
     def _make_slot(self, node: cluster.Node) -> _Slot:
         options = {
@@ -354,7 +400,7 @@ class RayLauncher:
         except InfraError as error:
             live.trouble = live.trouble or str(error)
         if live.job.tracking is not None and live.job.wandb_folder is not None:
-            ref = slot.actor.harvest.remote(live.run, HARVEST_SECONDS)
+            slot.harvest = ref = slot.actor.harvest.remote(live.run, HARVEST_SECONDS)
             self._harvests[ref] = live.job.wandb_folder
         self._end(slot, live, progress.end)
 
@@ -373,6 +419,10 @@ class RayLauncher:
         self._finish_log(live)
         if live.trouble is not None:
             end = dataclasses.replace(end, cause=EndCause.LOST, detail=live.trouble)
+        elif slot.node.draining and end.cause in (
+            {EndCause.LOST, EndCause.CANCELLED} if live.preempted else {EndCause.LOST}
+        ):
+            end = dataclasses.replace(end, cause=EndCause.PREEMPTED)
         slot.live = None
         del self._live[live.job.key]
         self._events.append(Ended(key=live.job.key, attempt=live.job.attempt, end=end))
@@ -423,15 +473,21 @@ class RayLauncher:
 class _Slot:
     """An actor and what it does."""
 
-    __slots__ = ("actor", "hold", "live", "node", "ready", "up")
+    __slots__ = ("actor", "harvest", "hold", "live", "node", "ready", "up")
 
     def __init__(self, node: cluster.Node, actor: Any, *, ready: Any, hold: Any) -> None:
         self.node = node
         self.actor = actor
         self.ready = ready
         self.hold = hold  # breaks off when the actor dies, busy or not
+        self.harvest: Any = None  # the last one; it may be over
         self.up = False
         self.live: _Live | None = None
+
+    @property
+    def takes_jobs(self) -> bool:
+        """Whether a job may start here now."""
+        return self.up and self.live is None and not self.node.draining
 
 
 class _Live:
@@ -443,6 +499,7 @@ class _Live:
         "cursor",
         "job",
         "log",
+        "preempted",
         "ref",
         "run",
         "started",
@@ -456,11 +513,16 @@ class _Live:
         self.log = log
         self.cursor: Cursor = BEGINNING
         self.cancelled = False
+        self.preempted = False
         self.ref: Any = None
         self.asked_at = time.monotonic()
         self.started = False
         self.started_at = time.time()
         self.trouble: str | None = None
+
+
+def _draining_info(node: cluster.Node) -> NodeInfo:
+    return NodeInfo(name=node.name, state=NodeState.DRAINING, drains_at=node.drains_at)
 
 
 def _first_line(error: Exception) -> str:

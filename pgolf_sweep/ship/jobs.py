@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.errors import InfraError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.trial import RunEnd
 
 POLL_SECONDS = 0.5
-_LOST = frozenset({EndCause.LOST, EndCause.SETUP})
+_LOST = frozenset({EndCause.LOST, EndCause.SETUP, EndCause.PREEMPTED})
 
 
 def run_jobs(jobs: Sequence[Job], launcher: Launcher, *, max_retries: int = 2) -> dict[str, RunEnd]:
@@ -28,6 +28,7 @@ def run_jobs(jobs: Sequence[Job], launcher: Launcher, *, max_retries: int = 2) -
     """
     waiting = deque(jobs)
     live: dict[str, Job] = {}
+    preempted: Counter[str] = Counter()
     ends: dict[str, RunEnd] = {}
     while waiting or live:
         while waiting and launcher.free() > 0:
@@ -41,7 +42,8 @@ def run_jobs(jobs: Sequence[Job], launcher: Launcher, *, max_retries: int = 2) -
             if job_or_none.attempt != event.attempt:
                 continue  # a late word of a lost attempt
             job = live.pop(event.key)
-            if event.end.cause in _LOST and job.attempt < max_retries:
+            preempted[job.key] += event.end.cause is EndCause.PREEMPTED
+            if event.end.cause in _LOST and job.attempt - preempted[job.key] < max_retries:
                 waiting.append(dataclasses.replace(job, attempt=job.attempt + 1))
             elif event.end.cause in _LOST:
                 raise InfraError(

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
-_INFRASTRUCTURE = frozenset({EndCause.LOST, EndCause.SETUP})
+_INFRASTRUCTURE = frozenset({EndCause.LOST, EndCause.SETUP, EndCause.PREEMPTED})
 _UNFINISHED = frozenset({*_INFRASTRUCTURE, EndCause.CANCELLED})
 """Ends that say nothing of the script: such a seed may run again."""
 
@@ -282,7 +282,8 @@ def _ended(
         score = end.summary.val_bpb
         report(f"seed {seed} ended: {f'val_bpb {score:.5f}' if score else end.detail or end.cause}")
         return None
-    if end.cause in _INFRASTRUCTURE and event.attempt < max_retries:
+    counted = sum(one["cause"] != EndCause.PREEMPTED.value for one in tries)
+    if end.cause in _INFRASTRUCTURE and counted <= max_retries:
         report(f"seed {seed} was lost on {end.node} ({end.detail}); running it again")
         progress.waiting.append((task, event.attempt + 1))
         return None

@@ -25,7 +25,7 @@ def final_summary(
             status = "completed"
         case Pruned():
             status = "pruned"
-        case _ if end.cause in {EndCause.CANCELLED, EndCause.LOST}:
+        case _ if end.cause in {EndCause.CANCELLED, EndCause.LOST, EndCause.PREEMPTED}:
             status = end.cause.value
         case _:
             status = "failed"

@@ -12,7 +12,7 @@ from pgolf_sweep.launch.inline import Finish, InlineLauncher, SimulatedClock
 from pgolf_sweep.trial import EndCause, Limits, LogSummary, Resources, StepReport, TrialSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
 SLOTS = 2
@@ -39,10 +39,14 @@ def simulate(job: Job) -> Iterator[tuple[float, StepReport | Finish]]:
         yield 0.1, Finish(exit_code=3)
 
 
-@pytest.fixture(scope="module", params=["inline", pytest.param("ray", marks=[pytest.mark.ray])])
+@pytest.fixture(
+    scope="module", params=["inline", "nodes", pytest.param("ray", marks=[pytest.mark.ray])]
+)
 def launcher(request: pytest.FixtureRequest) -> Iterator[Launcher]:
     if request.param == "inline":
         made: Launcher = InlineLauncher(SLOTS, simulate, SimulatedClock())
+    elif request.param == "nodes":
+        made = InlineLauncher(SLOTS, simulate, SimulatedClock(), slots_per_node=1)
     else:
         from pgolf_sweep.launch.ray import RayLauncher
 
@@ -59,7 +63,9 @@ class Bench:
         self.folder = folder
         self.events: list[Event] = []
 
-    def job(self, key: str, kind: str, attempt: int = 0) -> Job:
+    def job(
+        self, key: str, kind: str, attempt: int = 0, avoid: Collection[str] = frozenset()
+    ) -> Job:
         spec = TrialSpec(
             study="contract",
             number=1,
@@ -72,10 +78,13 @@ class Bench:
             proposer="test",
         )
         files = {"train_gpt.py": SCRIPTS[kind].encode()}
-        return Job(key=key, attempt=attempt, spec=spec, files=files, folder=self.folder / key)
+        folder = self.folder / key
+        return Job(key=key, attempt=attempt, spec=spec, files=files, folder=folder, avoid=avoid)
 
-    def start(self, key: str, kind: str, attempt: int = 0) -> None:
-        self.launcher.start(self.job(key, kind, attempt))
+    def start(
+        self, key: str, kind: str, attempt: int = 0, avoid: Collection[str] = frozenset()
+    ) -> str:
+        return self.launcher.start(self.job(key, kind, attempt, avoid))
 
     def poll_until(self, kind: type[Event], count: int = 1) -> None:
         for _ in range(200):
@@ -165,6 +174,25 @@ def test_start_without_a_free_slot_is_refused(bench: Bench) -> None:
     with pytest.raises(InfraError, match="no free slot"):
         bench.start("c", "hangs")
     assert bench.launcher.free() == 0
+
+
+def test_nodes_hold_all_slots_and_start_names_the_one_that_it_took(bench: Bench) -> None:
+    nodes = {node.name for node in bench.launcher.nodes()}
+    assert nodes == {slot.node for slot in bench.launcher.slots()}
+    took = bench.start("a", "hangs")
+    (busy,) = [slot for slot in bench.launcher.slots() if slot.busy_with == "a"]
+    assert took == busy.node
+
+
+def test_job_does_not_start_on_a_node_that_it_avoids(bench: Bench) -> None:
+    slots = [slot.node for slot in bench.launcher.slots()]
+    for name in set(slots):
+        assert bench.launcher.free({name}) == SLOTS - slots.count(name)
+    assert bench.launcher.free(set(slots)) == 0
+    with pytest.raises(InfraError, match="no free slot"):
+        bench.start("a", "hangs", avoid=set(slots))
+    for key, name in enumerate(sorted(set(slots))[1:]):
+        assert bench.start(str(key), "hangs", avoid={name}) != name
 
 
 def test_start_of_a_live_key_is_refused(bench: Bench) -> None:
