@@ -44,7 +44,14 @@ if TYPE_CHECKING:
 PROJECT = "pgolf-sweep"
 """W&B project where the sweep file names none."""
 
-EXTENDABLE = {"run_cap", "description", "early_terminate", "pgolf.budget", "pgolf.max_retries"}
+EXTENDABLE = {
+    "run_cap",
+    "description",
+    "early_terminate",
+    "pgolf.budget",
+    "pgolf.max_retries",
+    "pgolf.nodes",
+}
 """What may change between two launches of one study: none of it decides a trial's result."""
 
 RECORDED_PACKAGES = ("pgolf-sweep", "torch", "optuna", "ray", "wandb", "numpy")
@@ -365,6 +372,7 @@ def make_driver(
             run_cap=spec.run_cap,
             gpu_hours=spec.pgolf.budget.gpu_hours,
             max_retries=spec.pgolf.max_retries,
+            nodes=spec.pgolf.nodes,
             request=request,
             tracking=tracking.of,
             provenance={

@@ -28,11 +28,13 @@ from pgolf_sweep.errors import InfraError, InputError, StorageAwayError
 from pgolf_sweep.exports import exported, keep, parted
 from pgolf_sweep.launch.base import Ended, Job, Reported, Started
 from pgolf_sweep.ledger import Ledger
+from pgolf_sweep.nodes import NodeBook
 from pgolf_sweep.outcome import PRUNE_REASON, classify
 from pgolf_sweep.proposals import answer, pending
 from pgolf_sweep.record import State, TrialRecord
 from pgolf_sweep.sharing import short, strongest
 from pgolf_sweep.snapshot import Live, SweepState, line, metrics
+from pgolf_sweep.spectypes import NodesBlock
 from pgolf_sweep.trial import Discarded, Failed, FailureKind, VerdictKind
 from pgolf_sweep.trialdir import read_json, write_bytes, write_json
 
@@ -77,6 +79,7 @@ class Options:
         run_cap: Trials that may take a slot, over the whole life of the study; None: no limit.
         gpu_hours: Budget over the whole life of the study, or None.
         max_retries: Further attempts for a trial whose infrastructure failed.
+        nodes: When a node is not trusted any more.
         request: Asked once a turn for what the user wants.
         tracking: W&B settings of a trial's run, or None for no W&B.
         provenance: Written into each ``spec.json``: the sampler's settings, hashes, versions.
@@ -85,6 +88,7 @@ class Options:
     run_cap: int | None
     gpu_hours: float | None = None
     max_retries: int = 2
+    nodes: NodesBlock = field(default_factory=NodesBlock)
     request: Callable[[], Request] = lambda: Request.CONTINUE
     tracking: Callable[[TrialRecord], RunTracking | None] = lambda _record: None
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -122,6 +126,10 @@ class Driver:
     _away_since: float | None = None
     _abandoned: bool = False
     """The storage was away for too long: nothing more is told."""
+    _nodes: NodeBook = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._nodes = NodeBook(self.options.nodes, self.clock, self._say_of_nodes)
 
     def run(self) -> Snapshot:
         """Run until the cap, the budget, the space's end or the user's word.
@@ -160,6 +168,7 @@ class Driver:
         turn_began = self.clock.monotonic()
         self._keep_in_touch()
         self._heed_request()
+        self._heed_nodes()
         self._start_queued()
         self._propose()
         self._start_queued()
@@ -371,7 +380,8 @@ class Driver:
         """
         near = sum(live.near_cap for live in self._queue)
         ahead = self.crew is None or self._left() > self.crew.other_slots
-        return self.launcher.free() + ahead - (len(self._queue) - min(near, self._may_wait()))
+        free = self.launcher.free(self._nodes.closed())
+        return free + ahead - (len(self._queue) - min(near, self._may_wait()))
 
     def _left(self) -> float:
         """How many trials may be proposed before `run_cap` is reached."""
@@ -456,6 +466,7 @@ class Driver:
             code_bytes=verdict.code_bytes,
             proposer=proposal.proposer,
             attempts=noted.attempts if noted is not None else 0,
+            excused=noted.excused if noted is not None else 0,
             slot_seconds=noted.slot_seconds if noted is not None else 0.0,
             identity=spec.identity,
             driver=self._me,
@@ -513,8 +524,7 @@ class Driver:
 
     def _start_queued(self) -> None:
         starting = self._state in {SweepState.RUNNING, SweepState.FINISHED} and not self._abandoned
-        while starting and self._queue and self.launcher.free() > 0:
-            live = self._queue.popleft()
+        while starting and (live := self._next_to_start()) is not None:
             if live.near_cap and self._no_longer_fits(live):
                 continue
             live.ordinal, live.val_bpb, live.step, live.cancelling = 0, None, None, False
@@ -535,9 +545,10 @@ class Driver:
                 folder=self.paths.trial(record.number).root,
                 tracking=self.options.tracking(record),
                 wandb_folder=self.paths.wandb,
+                avoid=self._nodes.closed(record.number),
             )
             try:
-                self.launcher.start(job)
+                node = self.launcher.start(job)
             except InfraError as error:
                 # The free slot's node went away in between; another turn finds another slot.
                 logger.warning("trial %d did not start: %s", record.number, error)
@@ -548,7 +559,18 @@ class Driver:
                 self._queue.appendleft(live)
                 return
             self._live[record.number] = live
+            self._nodes.started(record.number, node)
             self._ledger.took_slot.add(record.number)
+
+    def _next_to_start(self) -> Live | None:
+        """Take the first queued trial that a free slot of a node open to it can hold."""
+        if not self._queue or not self.launcher.free(self._nodes.closed()):
+            return None
+        for place, live in enumerate(self._queue):
+            if self.launcher.free(self._nodes.closed(live.record.number)):
+                del self._queue[place]
+                return live
+        return None
 
     def _no_longer_fits(self, live: Live) -> bool:
         """Judge one near the cap again: it has waited while finished trials taught the gate."""
@@ -575,6 +597,8 @@ class Driver:
                 live.started_at = at
             case Reported(report=report):
                 live.step = report.step
+                if report.step:
+                    self._nodes.progressed(live.record.number)
                 live.total_steps = report.total_steps or live.total_steps
                 if report.val_bpb is not None:
                     self._validated(live, report.val_bpb)
@@ -601,12 +625,17 @@ class Driver:
         outcome = classify(end, last_val_bpb=live.val_bpb, last_step=live.step)
         cap_bytes = self.session.rules.artifact_cap_bytes
         record = live.record.ended(outcome, end, cap_bytes=cap_bytes)
+        record = dataclasses.replace(record, node_speed=self._nodes.speed(end.node))
+        excuse = self._nodes.ended(number, outcome=outcome, end=end, step=live.step)
         infrastructure = isinstance(outcome, Failed) and outcome.kind is FailureKind.INFRASTRUCTURE
         if infrastructure and self._state is SweepState.CANCELLED:
             self._put_back(live, record)
             return
+        if excuse is not None:
+            self._retry(live, dataclasses.replace(record, excused=record.excused + 1), why=excuse)
+            return
         if infrastructure:
-            if record.attempts <= self.options.max_retries:
+            if record.attempts - record.excused <= self.options.max_retries:
                 self._retry(live, record)
                 return
             reason = f"{record.reason} (infrastructure; {record.attempts} attempts)"
@@ -653,17 +682,27 @@ class Driver:
         self._note(live, free)
         self._ledger.took_slot.discard(record.number)
 
-    def _retry(self, live: Live, record: TrialRecord) -> None:
-        """Try again what was not the trial's fault; the log of the failed attempt stays."""
+    def _retry(self, live: Live, record: TrialRecord, *, why: str = "") -> None:
+        """Try again what was not the trial's fault; the log of the failed attempt stays.
+
+        Args:
+            live: The trial.
+            record: Its row with how the attempt ended.
+            why: The attempt does not count, for this reason; the trial then waits behind others,
+                so that one that brings down its node is not the next one's probe, too.
+        """
         number = record.number
-        self.observer.message(
-            f"trial {number}: {record.reason}; attempt {record.attempts + 1} follows"
-        )
+        follows = why or f"attempt {record.attempts + 1} follows"
+        self.observer.message(f"trial {number}: {record.reason}; {follows}")
         log = self.paths.trial(number).log
         if log.is_file():
             log.replace(log.with_name(f"train.attempt{record.attempts}.log"))
-        if self._note(live, dataclasses.replace(record, outcome=State.QUEUED, failure=None)):
-            self._ledger.took_slot.discard(number)
+        if not self._note(live, dataclasses.replace(record, outcome=State.QUEUED, failure=None)):
+            return
+        self._ledger.took_slot.discard(number)
+        if why:
+            self._enqueue(live)
+        else:
             self._queue.appendleft(live)
 
     def _tell(self, record: TrialRecord) -> None:
@@ -710,6 +749,24 @@ class Driver:
             for number in self._live:
                 self.launcher.cancel(str(number), CANCELLED)
 
+    def _heed_nodes(self) -> None:
+        """See what became of the nodes; end where none of them, or no trial, can do anything."""
+        self._nodes.see(self.launcher.nodes())
+        if self._state not in {SweepState.RUNNING, SweepState.FINISHED}:
+            return
+        hopeless, stranded = self._nodes.hopeless(), self._nodes.stranded()
+        if hopeless is not None:
+            self._state, self._end_reason = SweepState.HOPELESS, hopeless
+        elif stranded is not None and (self._queue or self._state is SweepState.RUNNING):
+            self._state, self._end_reason = SweepState.STRANDED, stranded
+        else:
+            return
+        self._say_of_nodes(f"nothing more starts: {self._end_reason}")
+
+    def _say_of_nodes(self, text: str) -> None:
+        logger.warning("%s", text)
+        self.observer.message(text)
+
     def _finish(self, reason: str) -> None:
         """Nothing more will be proposed; what is queued and running still ends."""
         self._state, self._end_reason = SweepState.FINISHED, reason
@@ -734,7 +791,7 @@ class Driver:
 
     def snapshot(self) -> Snapshot:
         """The sweep as it stands."""
-        return self._ledger.snapshot(
+        snapshot = self._ledger.snapshot(
             state=self._state,
             reason=self._end_reason,
             live=list(self._live.values()),
@@ -742,6 +799,7 @@ class Driver:
             run_cap=self.options.run_cap,
             now=self.clock.now(),
         )
+        return dataclasses.replace(snapshot, nodes=self._nodes.rows())
 
     def _show(self) -> None:
         """Let people see, not more often than they can read."""

@@ -12,6 +12,7 @@ from pgolf_sweep.record import State
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pgolf_sweep.nodes import NodeRow
     from pgolf_sweep.record import TrialRecord
     from pgolf_sweep.trial import TrialSpec
 
@@ -24,6 +25,10 @@ class SweepState(StrEnum):
     FINISHED = "finished"
     STOPPED = "stopped"
     CANCELLED = "cancelled"
+    STRANDED = "stranded"
+    """No node was fit to run a trial for too long."""
+    HOPELESS = "hopeless"
+    """The first trials all failed at once with the same error."""
 
 
 @dataclass(slots=True)
@@ -60,6 +65,7 @@ class Snapshot:
     seconds_left: float | None
     now: float
     reason: str = ""
+    nodes: Sequence[NodeRow] = ()
 
 
 class Observer(Protocol):
@@ -108,6 +114,7 @@ def status_document(snapshot: Snapshot) -> dict[str, Any]:
             }
             for live in snapshot.running
         ],
+        "nodes": [dataclasses.asdict(row) for row in snapshot.nodes],
         "counts": dict(snapshot.counts),
         "best": dataclasses.asdict(snapshot.best) if snapshot.best is not None else None,
     }

@@ -18,6 +18,7 @@ from pgolf_sweep.spectypes import (
     EarlyTerminate,
     LimitsBlock,
     Method,
+    NodesBlock,
     PgolfBlock,
     SchemeBlock,
     WarmStart,
@@ -212,11 +213,30 @@ def read_pgolf(
         warm_start=_read_warm_start(block, space),
         pack=block.flag("pack", default=False),
         max_retries=2 if max_retries is None else max_retries,
+        nodes=_read_nodes(block.section("nodes")),
         seed=block.integer("seed", least=0) or 0,
         promote_seeds=promote.integer("seeds", least=1),
     )
     for section in (resources, gate, limits, budget, promote, block):
         section.close()
+    return result
+
+
+def _read_nodes(nodes: Section) -> NodesBlock:
+    """``nodes``: when a node is quarantined, and what it is checked for."""
+    default = NodesBlock()
+    failures = nodes.integer("failures", least=0)
+    result = NodesBlock(
+        failures=default.failures if failures is None else failures,
+        retry_seconds=nodes.number("retry_seconds", above=0) or default.retry_seconds,
+        give_up_seconds=nodes.number("give_up_seconds", above=0) or default.give_up_seconds,
+        check=nodes.flag("check", default=True),
+        speed=nodes.choice("speed", ("refuse", "mark", "none")),
+        min_speed=nodes.number("min_speed", above=0, below=1) or default.min_speed,
+    )
+    if not result.check and result.speed in {"refuse", "mark"}:
+        nodes.problem("speed", "contradiction: check is false, so that no speed is known")
+    nodes.close()
     return result
 
 

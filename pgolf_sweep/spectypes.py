@@ -87,6 +87,28 @@ class Budget:
     usd_per_gpu_hour: float | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodesBlock:
+    """What is asked of the machines that trials run on; docs/nodes.md has the reasons.
+
+    Attributes:
+        failures: So many trials in a row quarantine the node that they failed on; 0: never.
+        retry_seconds: Until a quarantined node is tried again; doubles each time, up to 8 times.
+        give_up_seconds: The sweep ends when no node could take a trial for so long.
+        check: Whether a node is looked at before its first trial.
+        speed: What a node gets that is slower than `min_speed`: ``refuse``, ``mark`` (its trials
+            are marked) or ``none`` (nothing is measured); None: refuse with GPUs, none without.
+        min_speed: Least tokens per second, as a share of the other nodes' median.
+    """
+
+    failures: int = 3
+    retry_seconds: float = 300.0
+    give_up_seconds: float = 3600.0
+    check: bool = True
+    speed: str | None = None
+    min_speed: float = 0.9
+
+
 @dataclass(frozen=True, kw_only=True)
 class WarmStart:
     """A configuration, or a part of one, that is tried first; or another study's best trials.
@@ -126,6 +148,7 @@ class PgolfBlock:
         warm_start: What is tried first.
         pack: Whether trials run the program minified and compressed, as it would be submitted.
         max_retries: How often a trial that infrastructure lost is run again.
+        nodes: What is asked of the nodes.
         seed: The sampler's seed.
         promote_seeds: Fresh seeds of a promotion, or None for the rules preset's number.
     """
@@ -149,6 +172,7 @@ class PgolfBlock:
     warm_start: tuple[WarmStart, ...] = ()
     pack: bool = False
     max_retries: int = 2
+    nodes: NodesBlock = field(default_factory=NodesBlock)
     seed: int = 0
     promote_seeds: int | None = None
 

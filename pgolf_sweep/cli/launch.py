@@ -148,9 +148,10 @@ def conclude(final: Snapshot, paths: StudyPaths, again: str, *, interrupted: boo
 
     Raises:
         InterruptedSweepError: A signal ended it.
-        AnswerNoError: No trial can be submitted.
+        InfraError: No node was fit to run the rest.
+        AnswerNoError: No trial can be submitted, or none of this launch ran.
     """
-    from pgolf_sweep.errors import AnswerNoError, InterruptedSweepError
+    from pgolf_sweep.errors import AnswerNoError, InfraError, InterruptedSweepError
     from pgolf_sweep.snapshot import SweepState
 
     resume = f"resume with: {again}"
@@ -158,6 +159,20 @@ def conclude(final: Snapshot, paths: StudyPaths, again: str, *, interrupted: boo
         raise InterruptedSweepError(
             f"study {paths.name!r} was interrupted; nothing that finished is lost",
             next_step=resume,
+        )
+    if final.state is SweepState.STRANDED:
+        raise InfraError(
+            final.reason,
+            where=str(paths.root),
+            expected="a node that runs trials; what finished is kept",
+            next_step=f"mend or replace the nodes, then {again}",
+        )
+    if final.state is SweepState.HOPELESS:
+        raise AnswerNoError(
+            final.reason,
+            where=str(paths.root),
+            expected="a program that trains; the other trials have not been started",
+            next_step=f"pgolf-sweep logs {paths.name} shows the newest; mend it, then {again}",
         )
     if final.state in {SweepState.STOPPED, SweepState.CANCELLED}:
         say(resume)
@@ -184,7 +199,8 @@ class StatusFile:
 
         if self._path.is_file():
             last = read_json(self._path)
-            write_json(self._path, {**last, "state": SweepState.RUNNING.value, "reason": ""})
+            fresh = {"state": SweepState.RUNNING.value, "reason": "", "nodes": []}
+            write_json(self._path, {**last, **fresh})
 
     def write(self, snapshot: Snapshot) -> None:
         """Write the snapshot if the state changed or the file is old."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Self
@@ -12,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pgolf_sweep.cli.common import err, say
-from pgolf_sweep.cli.render import bytes_text, duration, knobs_text, score
+from pgolf_sweep.cli.render import bytes_text, duration, knobs_text, score, troubled_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -96,7 +97,9 @@ def view(snapshot: Snapshot, varied: set[str]) -> Group:
         table.add_column(name, justify="left" if name in {"node", "knobs"} else "right")
     for live in snapshot.running:
         table.add_row(*_row(live, snapshot.now, varied))
-    return Group(table, Text(summary(snapshot), style="bold"))
+    nodes = troubled_nodes([dataclasses.asdict(row) for row in snapshot.nodes], snapshot.now)
+    troubles = [Text(f"node {text}", style="red") for text in nodes]
+    return Group(table, *troubles, Text(summary(snapshot), style="bold"))
 
 
 def _row(live: Live, now: float, varied: set[str]) -> tuple[str, ...]:

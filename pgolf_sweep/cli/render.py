@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
@@ -19,7 +19,7 @@ from pgolf_sweep.report.text import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from pgolf_sweep.record import TrialRecord
 
@@ -30,6 +30,7 @@ __all__ = [
     "knobs_text",
     "score",
     "trials_table",
+    "troubled_nodes",
     "value_text",
     "varied_knobs",
 ]
@@ -59,3 +60,16 @@ def trials_table(
         texts = [*cells, record.reason] if with_reason else cells
         table.add_row(*(Text(text) for text in texts))
     return table
+
+
+def troubled_nodes(rows: Iterable[Mapping[str, Any]], now: float) -> list[str]:
+    """A line for each node that takes no trials; `rows` are those of ``status --json``."""
+    lines = []
+    for row in rows:
+        if row["state"] in {"ready", "checking"}:
+            continue
+        again = row["retry_at"]
+        left = "" if again is None else f"; tried again in {duration(max(0.0, again - now))}"
+        lines.append(f"{row['node']} {row['state']}: {row['reason']}{left}")
+        lines += [f"  next: {one['next_step']}" for one in row["refusals"]]
+    return lines

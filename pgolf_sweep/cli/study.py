@@ -248,7 +248,7 @@ def status_view(found: Status) -> Group:
     from rich.text import Text
 
     from pgolf_sweep.cli.live import progress_text
-    from pgolf_sweep.cli.render import bytes_text, duration, score
+    from pgolf_sweep.cli.render import bytes_text, duration, score, troubled_nodes
     from pgolf_sweep.report.noops import no_op_knobs
 
     document = found.to_json()
@@ -274,6 +274,7 @@ def status_view(found: Status) -> Group:
         f"saved by the gate {duration(seconds['saved_by_gate'])}"
     )
     lines += [f"warning   {one.sentence}" for one in no_op_knobs(found.records)]
+    lines += [f"node      {text}" for text in troubled_nodes(document["nodes"], time.time())]
     if found.driver is not None:
         lines.append(f"driver    {found.driver}")
         running = {row["number"] for row in document["running"]}

@@ -70,6 +70,7 @@ class Status:
             "slots": self.last.get("slots", 0),
             "reason": self.last.get("reason", ""),
             "driver": self.driver,
+            "nodes": self.last.get("nodes", []),
             "no_op_knobs": [dataclasses.asdict(found) for found in no_op_knobs(self.records)],
             "running": [
                 {"number": r.number, "node": r.node, "knobs": dict(r.knobs)}

@@ -326,6 +326,13 @@ def test_missing_method_and_parameters_are_both_said() -> None:
         ("pgolf: {require: [1]}", "pgolf.require", "list of text"),
         ("pgolf: {promote: {seeds: 0}}", "pgolf.promote.seeds", "at least 1"),
         ("pgolf: {max_retries: -1}", "pgolf.max_retries", "at least 0"),
+        ("pgolf: {nodes: {failures: -1}}", "pgolf.nodes.failures", "at least 0"),
+        ("pgolf: {nodes: {retry_seconds: 0}}", "pgolf.nodes.retry_seconds", "above 0"),
+        ("pgolf: {nodes: {give_up: 1}}", "pgolf.nodes.give_up", "did you mean 'give_up_seconds'"),
+        ("pgolf: {nodes: {check: maybe}}", "pgolf.nodes.check", "true or false"),
+        ("pgolf: {nodes: {speed: slow}}", "pgolf.nodes.speed", "refuse, mark, none"),
+        ("pgolf: {nodes: {min_speed: 1.5}}", "pgolf.nodes.min_speed", "below 1"),
+        ("pgolf: {nodes: {check: false, speed: mark}}", "pgolf.nodes.speed", "contradiction"),
     ],
 )
 def test_a_wrong_key_says_what_is_wrong(extra: str, path: str, expected: str) -> None:

@@ -144,13 +144,14 @@ class Bench:
         simulate: Callable[[Any], Iterable[tuple[float, Any]]] = train,
         study: Study | None = None,
         crew: Crew | None = None,
+        launcher: Any = None,
         **options: Any,
     ) -> Driver:
         spec = self.session.spec
         return Driver(
             session=self.session,
             study=study or self.study(),
-            launcher=InlineLauncher(slots, simulate, self.clock),
+            launcher=launcher or InlineLauncher(slots, simulate, self.clock),
             tracker=NullStudyTracker(),
             paths=self.paths,
             clock=self.clock,
