@@ -16,6 +16,8 @@ import yaml
 
 from pgolf_sweep.driver import Driver, Options
 from pgolf_sweep.errors import InputError
+from pgolf_sweep.launch.fitness import Fitness
+from pgolf_sweep.launch.nodecheck import CheckOrder, FileMark, mark
 from pgolf_sweep.ledger import Ledger
 from pgolf_sweep.record import ranked
 from pgolf_sweep.report.read import study_records
@@ -326,6 +328,31 @@ class Tracking:
     def project(self) -> str:
         """W&B project of the study."""
         return self.session.spec.project or os.environ.get("WANDB_PROJECT") or PROJECT
+
+
+def node_fitness(session: Session) -> Fitness | None:
+    """What a session's trials need of a node; None where the sweep file wants no check."""
+    rules, resources = session.spec.pgolf.nodes, session.resources
+    if not rules.check:
+        return None
+    files: dict[str, FileMark] = {}
+    shards = None
+    dataset = session.dataset
+    if dataset is not None:
+        scored = [dataset.tokenizer, *dataset.shards("val")]
+        files |= {str(path.resolve()): mark(path, whole=True) for path in scored}
+        # Tens of gigabytes: of these, sizes and samples.
+        files |= {str(path.resolve()): mark(path, whole=False) for path in dataset.shards("train")}
+        shards = (str(dataset.path.resolve()), "fineweb_train_*.bin")
+    order = CheckOrder(
+        gpus=resources.gpus,
+        threads=max(1, int(resources.cpus)),
+        files=files,
+        mend="" if dataset is None else dataset.mend,
+        shards=shards,
+        speed=(rules.speed or ("refuse" if resources.gpus else "none")) != "none",
+    )
+    return Fitness(order, rules)
 
 
 def make_tracking(session: Session, paths: StudyPaths, mode: ResolvedMode) -> Tracking:

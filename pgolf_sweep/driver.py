@@ -625,7 +625,9 @@ class Driver:
         outcome = classify(end, last_val_bpb=live.val_bpb, last_step=live.step)
         cap_bytes = self.session.rules.artifact_cap_bytes
         record = live.record.ended(outcome, end, cap_bytes=cap_bytes)
-        record = dataclasses.replace(record, node_speed=self._nodes.speed(end.node))
+        marks = "; ".join(filter(None, (record.reason, self._nodes.slowness(end.node))))
+        speed = self._nodes.speed(end.node)
+        record = dataclasses.replace(record, reason=marks, node_speed=speed)
         excuse = self._nodes.ended(number, outcome=outcome, end=end, step=live.step)
         infrastructure = isinstance(outcome, Failed) and outcome.kind is FailureKind.INFRASTRUCTURE
         if infrastructure and self._state is SweepState.CANCELLED:

@@ -175,6 +175,13 @@ class NodeBook:
         node = self._nodes.get(name)
         return node.info.speed if node is not None and node.info is not None else None
 
+    def slowness(self, name: str) -> str:
+        """What marks the trials of a node that is slow and may work all the same; else nothing."""
+        share = self.speed(name)
+        if share is None or share >= self._rules.min_speed:
+            return ""
+        return f"ran on a slow node: {share:.0%} of the others' tokens per second"
+
     def hopeless(self) -> str | None:
         """Why nothing will ever succeed: the first trials all failed at once with one error."""
         errors = self._first_errors
@@ -423,7 +430,7 @@ class NodeBook:
         if info is None:
             return
         node.since = self._clock.monotonic()
-        if info.state is NodeState.REFUSED:
+        if info.refusals:
             self._say(f"node {name} is REFUSED: {self._row(name, node).reason}")
         elif info.state is NodeState.DRAINING:
             self._say(f"node {name} is draining: {self._row(name, node).reason}")
@@ -440,13 +447,15 @@ class NodeBook:
         if info is not None:
             state, retry_at, drains_at = Standing(info.state.value), info.retry_at, info.drains_at
             speed, refusals = info.speed, info.refusals
-        if state is Standing.REFUSED:
-            reason = "; ".join(f"{r.what} (got {r.got}, expected {r.expected})" for r in refusals)
-        elif state is Standing.DRAINING:
+        if refusals:
+            some = "some of its slots: " if state is Standing.READY else ""
+            found = (f"{r.what} (got {r.got}, expected {r.expected})" for r in refusals)
+            reason = some + "; ".join(found)
+        if state is Standing.DRAINING:
             left = None if drains_at is None else max(0.0, drains_at - self._clock.now())
             known = "nobody said when it goes" if left is None else f"it goes in {left:.0f} s"
             reason = f"it will be taken away; nothing more starts there, {known}"
-        elif shut is not None:
+        elif shut is not None and state is not Standing.REFUSED:
             probing = shut.probe is not None or now >= shut.until
             state = Standing.PROBING if probing else Standing.QUARANTINED
             reason, since = shut.reason, shut.since

@@ -215,10 +215,14 @@ class StatusFile:
 
 def ray_launcher(session: Session, *, address: str | None, slots: int | None) -> Any:
     """The Ray launcher of a session, as a context manager that closes it."""
+    from pgolf_sweep.campaign import node_fitness
     from pgolf_sweep.launch.ray import RayLauncher
 
+    fitness = node_fitness(session)
     say(f"Ray: {'connecting to ' + address if address else 'starting on this machine'} ...")
-    return closing(RayLauncher(address=address, resources=session.resources, slots=slots))
+    return closing(
+        RayLauncher(address=address, resources=session.resources, slots=slots, fitness=fitness)
+    )
 
 
 def log_to_file(paths: StudyPaths) -> None:

@@ -66,7 +66,7 @@ def troubled_nodes(rows: Iterable[Mapping[str, Any]], now: float) -> list[str]:
     """A line for each node that takes no trials; `rows` are those of ``status --json``."""
     lines = []
     for row in rows:
-        if row["state"] in {"ready", "checking"}:
+        if row["state"] in {"ready", "checking"} and not row["refusals"]:
             continue
         again = row["retry_at"]
         left = "" if again is None else f"; tried again in {duration(max(0.0, again - now))}"

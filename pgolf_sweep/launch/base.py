@@ -119,7 +119,7 @@ class NodeInfo:
 
     Attributes:
         name: As `SlotInfo.node` names it.
-        refusals: Why it is refused; empty in every other state.
+        refusals: Why it is refused; of a node that is ready, why some of its slots are.
         retry_at: When a refused node is looked at again.
         drains_at: When a draining node goes, or None if nobody said.
         speed: Its tokens per second as a share of the other nodes' median, where measured.

@@ -35,16 +35,19 @@ from pgolf_sweep.launch.base import (
     Started,
     refuse_start,
 )
+from pgolf_sweep.launch.fitness import no_answer, unfit
 from pgolf_sweep.launch.run import BEGINNING, Cursor, RunOrder
 from pgolf_sweep.launch.worker import Worker
 from pgolf_sweep.trial import EndCause, LogSummary, RunEnd
 from pgolf_sweep.trialdir import TrialPaths, write_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
-    from pgolf_sweep.launch.base import Event, Job
+    from pgolf_sweep.launch.base import Event, Job, Refusal
+    from pgolf_sweep.launch.fitness import Fitness
+    from pgolf_sweep.launch.nodecheck import NodeReport
     from pgolf_sweep.launch.run import Progress
     from pgolf_sweep.trial import Resources
 
@@ -55,6 +58,10 @@ CANCEL_SECONDS = 4.0
 HARVEST_SECONDS = 60.0
 FETCH_SECONDS = 20.0
 LONGEST_BACKOFF_SECONDS = 60.0
+CHECK_SECONDS = 180.0
+CHECK_WAIT_SECONDS = 15.0
+LONGEST_CHECK_WAIT = 300.0
+"""Until a node that was refused is looked at again: doubles from the shorter to the longer."""
 DRAIN_MARGIN_SECONDS = 8.0
 """Before a drained node goes: for what runs there to be ended, and its log and files to come."""
 TAIL_BYTES = 8192
@@ -73,9 +80,10 @@ class RayLauncher:
         lease_seconds: A run whose worker has not answered for so long is lost.
         driver_lease_seconds: A worker that was not asked for so long ends its run.
         ready_seconds: How long to wait for the first slots.
+        fitness: What nodes are checked for before their first trial; None: nothing.
 
     Raises:
-        InfraError: No cluster, or no node of it can hold a trial.
+        InfraError: No cluster, or no node of it can hold a trial, or none is fit to.
     """
 
     def __init__(
@@ -88,10 +96,12 @@ class RayLauncher:
         lease_seconds: float = 30.0,
         driver_lease_seconds: float = 120.0,
         ready_seconds: float = 60.0,
+        fitness: Fitness | None = None,
     ) -> None:
         self._resources = resources
         self._limit = slots
         self._scratch = scratch
+        self._fitness = fitness
         self._lease_seconds = lease_seconds
         self._poll_seconds = min(5.0, lease_seconds / 3)
         self._driver_lease_seconds = driver_lease_seconds
@@ -122,16 +132,19 @@ class RayLauncher:
         return [
             SlotInfo(node=s.node.name, gpus=gpus, busy_with=s.live.job.key if s.live else None)
             for s in self._slots
-            if s.up
+            if s.up and not s.refusals
         ]
 
     def nodes(self) -> list[NodeInfo]:
         """Every node that has slots, or would if it were not taken away."""
         drained = [n for n in self._watch.nodes if n.draining and n.capacity(self._resources)]
         infos = {node.name: _draining_info(node) for node in drained}
+        by_node: dict[str, list[_Slot]] = {}
         for slot in self._slots:
-            if slot.node.name not in infos or slot.up:
-                infos[slot.node.name] = self._info(slot)
+            by_node.setdefault(slot.node.name, []).append(slot)
+        for name, slots in by_node.items():
+            if name not in infos:
+                infos[name] = _node_info(name, slots, self._fitness)
         return list(infos.values())
 
     def free(self, avoid: Collection[str] = frozenset()) -> int:
@@ -240,8 +253,13 @@ class RayLauncher:
         while time.monotonic() < deadline:
             self._sync()
             self._answer(0.2)
-            if self._slots and all(slot.up for slot in self._slots):
-                return
+            if self._slots and all(slot.up or slot.refusals for slot in self._slots):
+                break
+            if any(slot.asked and not slot.refusals for slot in self._slots):
+                deadline = max(deadline, time.monotonic() + 1.0)  # a check ends by itself
+        refusals = [refusal for slot in self._slots for refusal in slot.refusals]
+        if not self.free() and refusals:
+            raise unfit(refusals)
         if not self.free():
             raise InfraError(
                 "no slot came up",
@@ -267,6 +285,7 @@ class RayLauncher:
         for slot in [slot for slot in self._slots if slot.node.id not in nodes]:
             self._lose(slot, f"node {slot.node.name} is gone")
         self._drain(nodes)
+        self._check_again()
         have = Counter(slot.node.id for slot in self._slots)
         for node in nodes.values():
             if node.draining or now < self._not_before.get(node.id, now):
@@ -291,13 +310,32 @@ class RayLauncher:
                 live.preempted = True
                 self.cancel(live.job.key, "its node is taken away")
 
-    def _info(self, slot: _Slot) -> NodeInfo:
-        """A node as one of its slots shows it."""
-        if slot.node.draining:
-            return _draining_info(slot.node)
-        return NodeInfo(
-            name=slot.node.name, state=NodeState.READY if slot.up else NodeState.CHECKING
-        )
+    def _check(self, slot: _Slot, fitness: Fitness) -> None:
+        """Ask a worker what its node is like; `_judge` hears the answer."""
+        order = dataclasses.replace(fitness.order, node=slot.node.name)
+        slot.asked = (slot.actor.check.remote(order), time.monotonic(), time.time())
+
+    def _check_again(self) -> None:
+        """Ask free workers that were refused once more, and give up on those that do not answer."""
+        now = time.monotonic()
+        for slot in self._slots:
+            if slot.asked is not None:
+                if now - slot.asked[1] > CHECK_SECONDS and not slot.refusals:
+                    slot.refusals = (no_answer(slot.node.name, CHECK_SECONDS),)
+            elif self._fitness and slot.refusals and now >= slot.check_at and slot.live is None:
+                self._check(slot, self._fitness)
+
+    def _judge(
+        self, answered: _Slot, report: NodeReport, fitness: Fitness, *, sent_at: float
+    ) -> None:
+        """Each answer may change what is made of every worker: they are held against each other."""
+        fitness.take(answered, report, sent_at=sent_at, received_at=time.time())
+        answered.asked, answered.up = None, True
+        for slot in self._slots:
+            slot.refusals = fitness.refusals(slot) if slot.up else slot.refusals
+        answered.checks = answered.checks + 1 if answered.refusals else 0
+        wait = min(LONGEST_CHECK_WAIT, CHECK_WAIT_SECONDS * 2**answered.checks)
+        answered.check_at = time.monotonic() + wait
 
     def _make_slot(self, node: cluster.Node) -> _Slot:
         options = {
@@ -323,6 +361,8 @@ class RayLauncher:
     def _lose(self, slot: _Slot, why: str) -> None:
         """A worker is gone, or is to be: end its run, let the next `_sync` replace it."""
         self._slots.remove(slot)
+        if self._fitness is not None:
+            self._fitness.forget(slot)
         with contextlib.suppress(RayError):
             ray.kill(slot.actor, no_restart=True)
         losses = self._losses[slot.node.id]
@@ -346,8 +386,10 @@ class RayLauncher:
         waiting: dict[Any, _Slot | None] = dict.fromkeys(self._harvests)
         for slot in self._slots:
             waiting[slot.hold] = slot
-            if not slot.up:
+            if not slot.answered:
                 waiting[slot.ready] = slot
+            if slot.asked is not None:
+                waiting[slot.asked[0]] = slot
             if slot.live is not None:
                 waiting[slot.live.ref] = slot
         refs = list(waiting)
@@ -372,7 +414,13 @@ class RayLauncher:
             return
         live = slot.live
         if ref == slot.ready:
-            slot.up = True
+            slot.answered = True
+            if self._fitness is None:
+                slot.up = True
+            else:
+                self._check(slot, self._fitness)
+        elif slot.asked is not None and ref == slot.asked[0] and self._fitness is not None:
+            self._judge(slot, answer, self._fitness, sent_at=slot.asked[2])
         elif ref == slot.hold:
             self._lose(slot, "worker ended")
         elif live is not None and ref == live.ref:
@@ -471,9 +519,31 @@ class RayLauncher:
 
 
 class _Slot:
-    """An actor and what it does."""
+    """An actor and what it does.
 
-    __slots__ = ("actor", "harvest", "hold", "live", "node", "ready", "up")
+    Attributes:
+        answered: Whether the actor exists.
+        up: Whether it has been looked at, too.
+        asked: The question what its node is like, and when it was put (monotonic, epoch).
+        refusals: Why it takes no jobs.
+        checks: How often in a row it was refused.
+        check_at: When it is asked again, monotonic seconds.
+    """
+
+    __slots__ = (
+        "actor",
+        "answered",
+        "asked",
+        "check_at",
+        "checks",
+        "harvest",
+        "hold",
+        "live",
+        "node",
+        "ready",
+        "refusals",
+        "up",
+    )
 
     def __init__(self, node: cluster.Node, actor: Any, *, ready: Any, hold: Any) -> None:
         self.node = node
@@ -481,13 +551,18 @@ class _Slot:
         self.ready = ready
         self.hold = hold  # breaks off when the actor dies, busy or not
         self.harvest: Any = None  # the last one; it may be over
+        self.answered = False
         self.up = False
+        self.asked: tuple[Any, float, float] | None = None
+        self.refusals: tuple[Refusal, ...] = ()
+        self.checks = 0
+        self.check_at = 0.0
         self.live: _Live | None = None
 
     @property
     def takes_jobs(self) -> bool:
         """Whether a job may start here now."""
-        return self.up and self.live is None and not self.node.draining
+        return self.up and self.live is None and not self.node.draining and not self.refusals
 
 
 class _Live:
@@ -523,6 +598,25 @@ class _Live:
 
 def _draining_info(node: cluster.Node) -> NodeInfo:
     return NodeInfo(name=node.name, state=NodeState.DRAINING, drains_at=node.drains_at)
+
+
+def _node_info(name: str, slots: Sequence[_Slot], fitness: Fitness | None) -> NodeInfo:
+    """A node as its slots show it: ready if one is."""
+    if slots[0].node.draining:
+        return _draining_info(slots[0].node)
+    refused = [slot for slot in slots if slot.refusals]
+    state = NodeState.REFUSED if refused else NodeState.CHECKING
+    if any(slot.up and not slot.refusals for slot in slots):
+        state = NodeState.READY
+    speeds = [] if fitness is None else [fitness.speed(slot) for slot in slots]
+    again = min((slot.check_at for slot in refused), default=0.0)
+    return NodeInfo(
+        name=name,
+        state=state,
+        refusals=tuple(dict.fromkeys(refusal for slot in refused for refusal in slot.refusals)),
+        retry_at=time.time() + max(0.0, again - time.monotonic()) if refused else None,
+        speed=min((speed for speed in speeds if speed is not None), default=None),
+    )
 
 
 def _first_line(error: Exception) -> str:

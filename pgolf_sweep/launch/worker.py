@@ -14,6 +14,7 @@ import threading
 import time
 from pathlib import Path
 
+from pgolf_sweep.launch.nodecheck import CheckOrder, NodeReport, look
 from pgolf_sweep.launch.process import GuardedProcess
 from pgolf_sweep.launch.run import FOLDER_PREFIX, Cursor, Progress, Run, RunOrder
 from pgolf_sweep.trial import EndCause
@@ -58,6 +59,10 @@ class Worker:
     def ready(self) -> int:
         """The worker's process id; an answer says that it is up."""
         return os.getpid()
+
+    def check(self, order: CheckOrder) -> NodeReport:
+        """What the node is like; takes seconds, and longer where something hangs."""
+        return look(order, self._scratch)
 
     def hold(self) -> None:
         """Wait until the worker is closed: a call that breaks off tells of a dead worker."""

@@ -140,8 +140,8 @@ def test_trial_of_a_drained_node_runs_elsewhere_and_loses_no_attempt(
     bench.session = dataclasses.replace(bench.session, program=program)
     launcher = RayLauncher(cluster.address, TWO_CPUS, ready_seconds=120.0)
     until(lambda: launcher.poll(0.2) or launcher.free() == 4)
+    bench.clock = SystemClock()  # type: ignore[assignment]
     driver = bench.driver(launcher=launcher, max_retries=0)
-    driver.clock = SystemClock()
     drained: list[str] = []
 
     def drain_once(snapshot: Any) -> None:
