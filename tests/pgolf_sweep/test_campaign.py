@@ -13,14 +13,17 @@ from pgolf_sweep.campaign import (
     claim_storage,
     enqueue_warm_start,
     has_run_its_course,
+    node_fitness,
     prepare_folder,
 )
+from pgolf_sweep.data import DataSet
 from pgolf_sweep.errors import InputError
+from pgolf_sweep.launch.nodecheck import look
 from pgolf_sweep.record import ranked
 from pgolf_sweep.script.program import from_files
 from pgolf_sweep.search.study import open_study
 from pgolf_sweep.session import stored_program
-from pgolf_sweep.spectypes import WarmStart
+from pgolf_sweep.spectypes import NodesBlock, WarmStart
 from pgolf_sweep.trialdir import StudyPaths, read_json, write_json
 
 
@@ -182,3 +185,43 @@ def test_second_folder_joins_a_shared_study_only_with_the_same_sweep(make_bench,
         with pytest.raises(InputError, match="begun with another sweep file") as refused:
             claim_storage(other.session, study, there.paths)
     assert "parameters" in refused.value.got
+
+
+def with_nodes(bench, **rules):
+    block = dataclasses.replace(bench.session.spec.pgolf, **rules)
+    spec = dataclasses.replace(bench.session.spec, pgolf=block)
+    return dataclasses.replace(bench.session, spec=spec)
+
+
+def test_node_is_asked_for_the_data_that_the_driver_has(make_bench, tmp_path):
+    folder = tmp_path / "datasets" / "demo_sp512"
+    folder.mkdir(parents=True)
+    for split in ("train", "val"):
+        (folder / f"fineweb_{split}_000000.bin").write_bytes(bytes(100_000))
+    tokenizer = tmp_path / "demo.model"
+    tokenizer.write_bytes(b"pieces")
+    dataset = DataSet(name="demo_sp512", path=folder, tokenizer=tokenizer, vocab_size=512)
+    session = dataclasses.replace(make_bench().session, dataset=dataset)
+    order = node_fitness(session).order
+    assert {path.rpartition("/")[2]: mark.whole for path, mark in order.files.items()} == {
+        "demo.model": True,
+        "fineweb_val_000000.bin": True,
+        "fineweb_train_000000.bin": False,
+    }
+    asked = dataclasses.replace(order, node="here")
+    assert look(asked, tmp_path).faults == ()
+    (folder / "fineweb_val_000000.bin").write_bytes(bytes(99_999) + b"x")
+    assert [fault.what for fault in look(asked, tmp_path).faults] == [
+        "1 of 3 files of the data set differ"
+    ]
+
+
+def test_speed_is_measured_on_gpus_unless_the_sweep_file_says_otherwise(make_bench):
+    bench = make_bench()
+    assert node_fitness(with_nodes(bench)).order.speed is False
+    assert node_fitness(with_nodes(bench, gpus=8)).order.speed is True
+    assert node_fitness(with_nodes(bench, nodes=NodesBlock(speed="mark"))).order.speed is True
+    assert node_fitness(with_nodes(bench, gpus=8, nodes=NodesBlock(speed="none"))).order.speed is (
+        False
+    )
+    assert node_fitness(with_nodes(bench, nodes=NodesBlock(check=False))) is None

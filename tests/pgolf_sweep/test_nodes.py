@@ -366,3 +366,14 @@ def test_status_document_lists_nodes_as_plain_data(make_bench):
     assert row["node"] == "sim-0"
     assert row["state"] == "ready"
     assert {"reason", "since", "retry_at", "drains_at", "failures", "speed", "refusals"} < set(row)
+
+
+def test_trials_of_a_slow_node_are_marked_where_it_may_work(make_bench):
+    bench = make_bench(run_cap=8, method="random")
+    nodes = Nodes(bench, bad={}, count=2)
+    infos = [NodeInfo(name="sim-0", speed=1.0), NodeInfo(name="sim-1", speed=0.85)]
+    nodes.launcher.nodes = lambda: infos
+    bench.driver(launcher=nodes.launcher).run()
+    marks = {(r.node, r.node_speed, r.reason) for r in bench.study().records() if r.attempts}
+    slow = "ran on a slow node: 85% of the others' tokens per second"
+    assert marks == {("sim-0", 1.0, ""), ("sim-1", 0.85, slow)}

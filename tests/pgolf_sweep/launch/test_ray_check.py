@@ -13,8 +13,8 @@ from ray.cluster_utils import Cluster
 from support import smi
 from support.sweeps import build_bench
 
-from pgolf_sweep.errors import InfraError
 from pgolf_sweep.clock import SystemClock
+from pgolf_sweep.errors import InfraError
 from pgolf_sweep.launch import ray as launch_ray
 from pgolf_sweep.launch.base import NodeState
 from pgolf_sweep.launch.fitness import Fitness
