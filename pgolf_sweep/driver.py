@@ -127,6 +127,7 @@ class Driver:
     _abandoned: bool = False
     """The storage was away for too long: nothing more is told."""
     _nodes: NodeBook = field(init=False)
+    _nodes_seen_at: float = -math.inf
 
     def __post_init__(self) -> None:
         self._nodes = NodeBook(self.options.nodes, self.clock, self._say_of_nodes)
@@ -753,6 +754,10 @@ class Driver:
 
     def _heed_nodes(self) -> None:
         """See what became of the nodes; end where none of them, or no trial, can do anything."""
+        now = self.clock.monotonic()
+        if now - self._nodes_seen_at < POLL_SECONDS:
+            return
+        self._nodes_seen_at = now
         self._nodes.see(self.launcher.nodes())
         if self._state not in {SweepState.RUNNING, SweepState.FINISHED}:
             return

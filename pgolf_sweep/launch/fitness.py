@@ -6,7 +6,7 @@ is; where as many have one value as another, the one that came first stands.
 
 from __future__ import annotations
 
-import statistics
+import bisect
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -37,6 +37,9 @@ class Fitness:
     rules: NodesBlock
     _reports: dict[Hashable, NodeReport] = field(default_factory=dict)
     _clocks: dict[Hashable, tuple[Refusal, ...]] = field(default_factory=dict)
+    _values: dict[str, Counter[str]] = field(default_factory=dict)
+    _speeds: list[float] = field(default_factory=list)
+    """Of all workers, in order; with hundreds of them each answer is held against all others."""
 
     def take(
         self, worker: Hashable, report: NodeReport, *, sent_at: float, received_at: float
@@ -51,22 +54,32 @@ class Fitness:
         """
         self._reports[worker] = report
         self._clocks[worker] = tuple(clock_faults(report, sent_at, received_at))
+        self._compare()
 
     def forget(self, worker: Hashable) -> None:
         """A worker is gone."""
         self._reports.pop(worker, None)
         self._clocks.pop(worker, None)
+        self._compare()
+
+    def _compare(self) -> None:
+        reports = self._reports.values()
+        names = {name for report in reports for name in report.alike}
+        self._values = {
+            name: Counter(report.alike[name] for report in reports if name in report.alike)
+            for name in names
+        }
+        self._speeds = sorted(r.tokens_per_second for r in reports if r.tokens_per_second)
 
     def refusals(self, worker: Hashable) -> tuple[Refusal, ...]:
         """Why a worker gets no trials; empty if it does, or has not answered."""
         report = self._reports.get(worker)
         if report is None:
             return ()
-        everyone = list(self._reports.values())
         return (
             *report.faults,
             *self._clocks[worker],
-            *unlike(report, everyone),
+            *self._unlike(report),
             *self._too_slow(report, self.speed(worker)),
         )
 
@@ -76,14 +89,24 @@ class Fitness:
         The lower one, so that of three nodes a fast one does not put the other two to shame.
         """
         report = self._reports.get(worker)
-        others = [
-            other.tokens_per_second
-            for key, other in self._reports.items()
-            if key != worker and other.tokens_per_second
-        ]
-        if report is None or not report.tokens_per_second or not others:
+        if report is None or not report.tokens_per_second or len(self._speeds) < 2:
             return None
-        return report.tokens_per_second / statistics.median_low(others)
+        middle = (len(self._speeds) - 2) // 2  # of the others, as if its own were not there
+        own = bisect.bisect_left(self._speeds, report.tokens_per_second)
+        return report.tokens_per_second / self._speeds[middle + (own <= middle)]
+
+    def _unlike(self, report: NodeReport) -> Iterator[Refusal]:
+        for name, value in report.alike.items():
+            values = self._values[name]
+            usual, count = values.most_common(1)[0]  # of equals the first
+            if value != usual:
+                yield Refusal(
+                    what=f"{name} differs from other nodes'",
+                    where=report.node,
+                    got=value,
+                    expected=f"{usual}, as {count} of {values.total()} workers have",
+                    next_step=f"make {report.node} like the others: their scores would not compare",
+                )
 
     def _too_slow(self, report: NodeReport, share: float | None) -> Iterator[Refusal]:
         if share is None or share >= self.rules.min_speed or self.rules.speed == "mark":
@@ -111,21 +134,6 @@ def clock_faults(report: NodeReport, sent_at: float, received_at: float) -> Iter
         expected=f"within {CLOCK_SECONDS:g} s",
         next_step=f"on {report.node}: chronyc makestep",
     )
-
-
-def unlike(report: NodeReport, everyone: Sequence[NodeReport]) -> Iterator[Refusal]:
-    """What differs from most answers, a report's own among them."""
-    for name, value in report.alike.items():
-        values = [other.alike[name] for other in everyone if name in other.alike]
-        usual, count = Counter(values).most_common(1)[0]  # of equals the first
-        if value != usual:
-            yield Refusal(
-                what=f"{name} differs from other nodes'",
-                where=report.node,
-                got=value,
-                expected=f"{usual}, as {count} of {len(values)} workers have",
-                next_step=f"make {report.node} like the others: their scores would not compare",
-            )
 
 
 def unfit(refusals: Sequence[Refusal]) -> InfraError:

@@ -89,6 +89,7 @@ class InlineLauncher:
         self._clock = clock
         self._cancel_seconds = cancel_seconds
         self._nodes = [f"sim-{index // slots_per_node}" for index in range(slots)]
+        self._infos = [NodeInfo(name=name) for name in dict.fromkeys(self._nodes)]
         self._idle = list(range(slots - 1, -1, -1))
         self._runs: dict[str, _Run] = {}
         self._order = itertools.count()
@@ -106,7 +107,7 @@ class InlineLauncher:
 
     def nodes(self) -> list[NodeInfo]:
         """Every node; none is ever refused or drained."""
-        return [NodeInfo(name=name) for name in dict.fromkeys(self._nodes)]
+        return list(self._infos)
 
     def free(self, avoid: Collection[str] = frozenset()) -> int:
         """How many jobs that avoid these nodes `start` takes now."""

@@ -276,6 +276,8 @@ def visible(gpus: Sequence[Gpu] | None, devices: str | None) -> list[Gpu] | None
     if gpus is None or devices is None:
         return None if gpus is None else list(gpus)
     mine = {device.strip() for device in devices.split(",")}
+    if any(device.startswith("MIG-") for device in mine):
+        return list(gpus)  # parts of cards, which this list does not name
     return [gpu for gpu in gpus if gpu.index in mine or gpu.uuid in mine]
 
 

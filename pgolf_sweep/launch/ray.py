@@ -144,7 +144,7 @@ class RayLauncher:
             by_node.setdefault(slot.node.name, []).append(slot)
         for name, slots in by_node.items():
             if name not in infos:
-                infos[name] = _node_info(name, slots, self._fitness)
+                infos[name] = _node_info(name, slots)
         return list(infos.values())
 
     def free(self, avoid: Collection[str] = frozenset()) -> int:
@@ -332,7 +332,8 @@ class RayLauncher:
         fitness.take(answered, report, sent_at=sent_at, received_at=time.time())
         answered.asked, answered.up = None, True
         for slot in self._slots:
-            slot.refusals = fitness.refusals(slot) if slot.up else slot.refusals
+            if slot.up:
+                slot.refusals, slot.speed = fitness.refusals(slot), fitness.speed(slot)
         answered.checks = answered.checks + 1 if answered.refusals else 0
         wait = min(LONGEST_CHECK_WAIT, CHECK_WAIT_SECONDS * 2**answered.checks)
         answered.check_at = time.monotonic() + wait
@@ -528,6 +529,7 @@ class _Slot:
         refusals: Why it takes no jobs.
         checks: How often in a row it was refused.
         check_at: When it is asked again, monotonic seconds.
+        speed: Its share of the others' tokens per second, where measured.
     """
 
     __slots__ = (
@@ -542,6 +544,7 @@ class _Slot:
         "node",
         "ready",
         "refusals",
+        "speed",
         "up",
     )
 
@@ -557,6 +560,7 @@ class _Slot:
         self.refusals: tuple[Refusal, ...] = ()
         self.checks = 0
         self.check_at = 0.0
+        self.speed: float | None = None
         self.live: _Live | None = None
 
     @property
@@ -600,7 +604,7 @@ def _draining_info(node: cluster.Node) -> NodeInfo:
     return NodeInfo(name=node.name, state=NodeState.DRAINING, drains_at=node.drains_at)
 
 
-def _node_info(name: str, slots: Sequence[_Slot], fitness: Fitness | None) -> NodeInfo:
+def _node_info(name: str, slots: Sequence[_Slot]) -> NodeInfo:
     """A node as its slots show it: ready if one is."""
     if slots[0].node.draining:
         return _draining_info(slots[0].node)
@@ -608,14 +612,13 @@ def _node_info(name: str, slots: Sequence[_Slot], fitness: Fitness | None) -> No
     state = NodeState.REFUSED if refused else NodeState.CHECKING
     if any(slot.up and not slot.refusals for slot in slots):
         state = NodeState.READY
-    speeds = [] if fitness is None else [fitness.speed(slot) for slot in slots]
     again = min((slot.check_at for slot in refused), default=0.0)
     return NodeInfo(
         name=name,
         state=state,
         refusals=tuple(dict.fromkeys(refusal for slot in refused for refusal in slot.refusals)),
         retry_at=time.time() + max(0.0, again - time.monotonic()) if refused else None,
-        speed=min((speed for speed in speeds if speed is not None), default=None),
+        speed=min((slot.speed for slot in slots if slot.speed is not None), default=None),
     )
 
 

@@ -113,6 +113,14 @@ def test_gpus_that_torch_cannot_use_are_told(tmp_path: Path, gpus: Any) -> None:
     assert "libcudart" in fault.got
 
 
+def test_parts_of_a_card_are_not_taken_for_missing(
+    tmp_path: Path, gpus: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpus(*EIGHT)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-1c2d")
+    assert faults(CheckOrder(gpus=1), tmp_path) == []
+
+
 @pytest.mark.usefixtures("no_driver")
 def test_node_without_any_driver_is_left_to_the_comparison(tmp_path: Path) -> None:
     def asked(_order: CheckOrder) -> Any:
