@@ -20,11 +20,11 @@
 # Costs: the electricity; 8 H100 draw about 6 to 10 kW with their host, some 1 to 3 dollars an hour
 # (10.2 kW at most: NVIDIA's data sheet of the DGX H100).
 #
-# Settings, by environment: HEAD_ADDRESS (of this machine, for `head`), RAY_PORT (6379), WAIT_SECONDS
-# (300: how long `join` waits for the head). No secret stands in this file.
+# Settings, by environment: HEAD_ADDRESS (of this machine, for `head`), RAY_PORT (6379),
+# WAIT_SECONDS (300: how long `join` waits for the head). No secret stands in this file.
 #
-# Tested (tests/cluster/test_slurm.py) on two nodes that are network namespaces of one machine. Not
-# run: two machines.
+# Tested (tests/cluster/test_slurm.py) on two nodes that are network namespaces of one machine.
+# Not run: two machines.
 set -euo pipefail
 PATH=$(cd "$(dirname "$0")/../.." && pwd)/.venv/bin:$PATH
 port=${RAY_PORT:-6379}
@@ -35,7 +35,8 @@ usage() {
 }
 
 require_private() {
-  local ranges='^(10|127|192\.168|172\.(1[6-9]|2[0-9]|3[01])|100\.(6[4-9]|[7-9][0-9]|1[01][0-9]|12[0-7]))\.'
+  local vpn='100\.(6[4-9]|[7-9][0-9]|1[01][0-9]|12[0-7])'
+  local ranges="^(10|127|192\.168|172\.(1[6-9]|2[0-9]|3[01])|$vpn)\."
   [[ $1 =~ $ranges || ${RAY_AUTH_MODE:-} == token ]] && return
   echo "error: $1 is no address of a private network, and Ray would run anyone's code there" >&2
   echo "next: a private address, or RAY_AUTH_MODE=token with a RAY_AUTH_TOKEN on each machine" >&2

@@ -41,7 +41,7 @@ def main() -> int:
             request_resources(bundles=[])
             print(
                 f"error: no node of {wanted.gpus} GPUs came within {wanted.wait_seconds:g} s\n"
-                "next: `ray status` and the autoscaler's log say why; quota and spot capacity, mostly",
+                "next: `ray status` says why; a quota or no spot capacity, mostly",
                 file=sys.stderr,
             )
             return 3

@@ -4,8 +4,8 @@
 # Usage: cluster/ray-cluster/sweep.sh NODES SWEEP.yaml [OPTIONS OF launch]
 #
 # Assumes a cluster of cluster/ray-cluster/aws.yaml or one like it; that file says what it costs and
-# which ports stay closed. GPUS (8) is the number of GPUs of a node. Exits as `launch` does; with 3 if
-# no node came. However it ends, the request for nodes is taken back, and they go when they idle.
+# which ports stay closed. GPUS (8) is the number of GPUs of a node. Exits as `launch` does; with 3
+# if no node came. However it ends, the request for nodes is taken back, and idle ones go.
 #
 # Tested: tests/cluster/test_ray_cluster.py.
 set -euo pipefail

@@ -7,19 +7,19 @@
 #   runpodctl stop pod "$RUNPOD_POD_ID"      # down: one pod; a cluster ends in RunPod's console
 # The same command again resumes. notes.md beside this file has the whole way.
 #
-# Assumes: 8 GPUs a pod; runs/ of the first pod on its own disk or network volume, the checkout at
-# the same path on each pod; on a cluster RunPod's PRIMARY_ADDR, NUM_NODES and NUM_TRAINERS.
+# Assumes: 8 GPUs a pod; the checkout and the data at the same path on each pod; runs/ of the first
+# pod on its own disk; on a cluster RunPod's PRIMARY_ADDR, NUM_NODES, NODE_RANK and NUM_TRAINERS.
 #
 # Ports: expose none of Ray's (6379, 8265, 10001); the pods of a cluster reach each other by their
 # private network. With RAY_AUTH_MODE=token and the same RAY_AUTH_TOKEN on each pod (as a RunPod
 # secret) Ray asks for it besides.
 #
-# Costs: 8xH100 SXM were 21.50 dollars an hour a pod on Community Cloud (2.69 a GPU) and 32 on Secure
-# Cloud (3.99), as read from runpod.io/pricing on 2026-11-09. A pod costs until it is stopped, and its
-# disk until it is removed, whether or not the sweep has ended.
+# Costs: 8xH100 SXM were 21.50 dollars an hour a pod on Community Cloud (2.69 a GPU) and 32 on
+# Secure Cloud (3.99), as read from runpod.io/pricing on 2026-11-09. A pod costs until it is
+# stopped, and its disk until it is removed, whether or not the sweep has ended.
 #
-# Tested (tests/cluster/test_slurm.py) with two nodes in network namespaces and RunPod's variables.
-# Not run: RunPod itself.
+# Tested by hand, once, on two nodes in network namespaces with RunPod's variables; in CI as shell
+# alone. Not run: RunPod itself.
 set -euo pipefail
 sweep=${1:?usage: cluster/runpod/sweep.sh SWEEP.yaml [OPTIONS OF launch]}
 shift

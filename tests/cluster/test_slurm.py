@@ -10,7 +10,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.slurm import PROJECT, Slurm, why_not
+from support.namespaces import PROJECT
+from support.slurm import Slurm, why_no_slurm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,9 +33,9 @@ pgolf: {rules: demo, resources: {gpus: 8}}
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
     """Three nodes with eight GPUs each, and a checkout on the file system that they share."""
-    if reason := why_not():
+    if reason := why_no_slurm():
         pytest.skip(reason)
-    with Slurm(tmp_path_factory.mktemp("slurm") / "shared", nodes=3) as made:
+    with Slurm(tmp_path_factory.mktemp("slurm"), nodes=3) as made:
         (made.shared / ".venv").symlink_to(sys.prefix)
         shutil.copy(PROJECT / "cluster" / "slurm" / "sweep.sbatch", made.shared)
         shutil.copy(PROJECT / "tests" / "data" / "scripts" / "good.py", made.shared)
