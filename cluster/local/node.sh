@@ -15,7 +15,8 @@
 #
 # Ports: whoever reaches Ray's ports runs code as you. Keep them in a private network or VPN. An
 # address outside one is refused, unless Ray asks for a token: the same RAY_AUTH_MODE=token and
-# RAY_AUTH_TOKEN on each machine, for `launch` too.
+# RAY_AUTH_TOKEN on each machine, for `launch` too. Ray also asks for one, unbidden, where a sweep
+# once ran on that machine alone and left ~/.ray/auth_token: copy that file to the others.
 #
 # Costs: the electricity; 8 H100 draw about 6 to 10 kW with their host, some 1 to 3 dollars an hour
 # (10.2 kW at most: NVIDIA's data sheet of the DGX H100).
@@ -62,7 +63,7 @@ case $what in
     head=$1
     shift
     require_private "$head"
-    until ray health-check --address="$head:$port" >/dev/null 2>&1; do
+    until (exec 3<>"/dev/tcp/$head/$port") 2>/dev/null; do
       if ((SECONDS > ${WAIT_SECONDS:-300})); then
         echo "error: no Ray head answers at $head:$port; is it up, and the port open?" >&2
         exit 3

@@ -68,6 +68,7 @@ def autoscaled(tmp_path: Path, config: dict[str, Any]) -> Iterator[Room]:
 
     provider = {
         "type": "fake_multinode",
+        "use_node_id_as_ip": True,
         "disable_node_updaters": True,
         "disable_launch_config_check": True,
     }
@@ -90,11 +91,10 @@ def autoscaled(tmp_path: Path, config: dict[str, Any]) -> Iterator[Room]:
             f"{Path(sys.executable).parent}/ray start --head --node-ip-address=127.0.0.1"
             " --autoscaling-config=cluster.json --num-cpus=0 --num-gpus=0 --disable-usage-stats"
             " --include-dashboard=false",
-            timeout=120.0,
+            timeout=240.0,
             RAY_TMPDIR="/srv",
             RAY_FAKE_CLUSTER="1",
             AUTOSCALER_UPDATE_INTERVAL_S="1",
-            RAY_raylet_start_wait_time_s="120",
         )
         assert started.returncode == 0, started.stderr
         yield room

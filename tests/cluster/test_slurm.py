@@ -41,6 +41,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
         shutil.copy(PROJECT / "tests" / "data" / "scripts" / "good.py", made.shared)
         for name in ("night", "cut"):
             (made.shared / f"{name}.yaml").write_text(SWEEP)
+        (made.shared / "own.yaml").write_text(SWEEP.replace("run_cap: 6", "run_cap: 2"))
         yield made
 
 
@@ -127,3 +128,28 @@ def test_a_job_whose_sweep_file_is_not_there_says_so_and_starts_no_ray(slurm: Sl
     slurm.wait_for(lambda: has_ended(slurm, number), 60.0)
     assert job(slurm, number)["ExitCode"] == "2:0"
     assert "no sweep file nowhere.yaml in /srv; submit from the checkout" in said_by(slurm, number)
+
+
+def test_machines_of_ones_own_join_sweep_and_go_down(slurm: Slurm) -> None:
+    """The nodes serve as machines here: srun stands for a login on each."""
+    node = PROJECT / "cluster" / "local" / "node.sh"
+    gpus = "--num-gpus=8 --num-cpus=8 --include-dashboard=false"
+
+    def on(machine: str, command: str) -> subprocess.CompletedProcess[str]:
+        done = slurm.enter(f"srun --nodelist={machine} --nodes=1 {command}", timeout=200.0)
+        assert done.returncode == 0, done.stderr + slurm.log()
+        return done
+
+    refused = slurm.enter(f"HEAD_ADDRESS=8.8.8.8 {node} head")
+    assert refused.returncode == 2
+    assert "8.8.8.8 is no address of a private network" in refused.stderr
+    assert "join 10.77.0.11 " in on("node1", f"{node} head {gpus}").stderr
+    on("node2", f"{node} join 10.77.0.11 {gpus.rpartition(' ')[0]}")
+    launch = f"{sys.executable} -m pgolf_sweep launch own.yaml --address 10.77.0.11:6379"
+    on("node1", f"{launch} --runs /srv/runs --wandb disabled")
+    rows = trials(slurm, "own")
+    assert [row["outcome"] for row in rows] == ["completed", "completed"]
+    assert {row["node"] for row in rows} == {"node1", "node2"}
+    for machine in ("node2", "node1"):
+        on(machine, f"{node} down")
+    slurm.wait_for(lambda: left_behind(slurm) == [], 30.0)

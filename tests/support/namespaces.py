@@ -38,19 +38,23 @@ def environment() -> dict[str, str]:
     """Ours without what other tests set, and with the folders of a system's programs."""
     ours = ("SLURM_", "RAY_", "PGOLF_", "WANDB_")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    return clean | {"PATH": f"{clean['PATH']}:/usr/sbin:/sbin"}
+    # Ray gives a node thirty seconds to start, which a loaded machine does not keep.
+    patience = {"RAY_raylet_start_wait_time_s": "200"}
+    return clean | patience | {"PATH": f"{clean['PATH']}:/usr/sbin:/sbin"}
 
 
 class Room:
     """Namespaces that last while the context is open; their first process is a bash script's.
 
     Args:
-        folder: Where its log goes, and where commands in it start.
+        folder: Where its log goes, and the home of commands in it.
         script: What bash is given: a file and its arguments, or ``-c`` and a command.
     """
 
     def __init__(self, folder: Path, *script: str) -> None:
         self.folder = folder
+        # Ours may hold a token that Ray would ask for.
+        self.home = str(folder)
         self._script = script
         self._process: subprocess.Popen[bytes]
 
@@ -80,13 +84,13 @@ class Room:
         return task.read_text().strip()
 
     def enter(
-        self, command: str, *, cwd: str | None = None, timeout: float = 60.0, **env: str
+        self, command: str, *, timeout: float = 60.0, **env: str
     ) -> subprocess.CompletedProcess[str]:
         """Run a command inside."""
         words = ["nsenter", "-t", self._inside(), "-m", "-n", "-p", "-u", "bash", "-c"]
         return subprocess.run(
-            [*words, f"cd {cwd or self.folder} && {command}"],
-            env=environment() | env,
+            [*words, f"cd {self.home} && {command}"],
+            env=environment() | {"HOME": self.home} | env,
             capture_output=True,
             text=True,
             timeout=timeout,

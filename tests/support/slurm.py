@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Self
 
 from support.namespaces import PROJECT, Room, why_not
-
-if TYPE_CHECKING:
-    import subprocess
 
 ROOM = Path(__file__).parent / "slurm_room.sh"
 
@@ -26,6 +23,7 @@ class Slurm(Room):
         self.shared = folder / "shared"
         self.shared.mkdir()
         super().__init__(folder, str(ROOM), str(nodes), str(self.shared), str(PROJECT))
+        self.home = "/srv"  # as its nodes see the shared folder
 
     def __enter__(self) -> Self:
         """Start it, and wait until its nodes take jobs."""
@@ -36,10 +34,6 @@ class Slurm(Room):
             self.__exit__()
             raise
         return self
-
-    def enter(self, command: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run a command as a user of the cluster does, in the shared folder."""
-        return super().enter(command, **{"cwd": "/srv", **options})
 
     def log(self) -> str:
         """What the daemons and the jobs said last."""
