@@ -438,12 +438,13 @@ class Driver:
             self.observer.message(f"trial {number} is proposed by {wish.by}")
 
     def _enqueue(self, live: Live) -> None:
-        """Those near the cap go behind those that fit."""
-        if live.near_cap:
-            self._queue.append(live)
-            return
-        behind = next((i for i, other in enumerate(self._queue) if other.near_cap), None)
-        self._queue.insert(len(self._queue) if behind is None else behind, live)
+        """Those near the cap go behind those that fit, the likeliest to fit before the others."""
+
+        def place(one: Live) -> tuple[bool, float]:
+            return one.near_cap, -one.fit_probability
+
+        behind = (i for i, other in enumerate(self._queue) if place(other) > place(live))
+        self._queue.insert(next(behind, len(self._queue)), live)
 
     def _admit(self, proposal: Proposal, *, noted: TrialRecord | None = None) -> Live | None:
         """Gate a proposal; None if it took its end at once or waits for its twin.
@@ -473,6 +474,8 @@ class Driver:
             driver=self._me,
         )
         live = Live(record, spec, near_cap=verdict.kind is VerdictKind.NEAR)
+        if live.near_cap and verdict.fit_probability is not None:
+            live.fit_probability = verdict.fit_probability
         cap_bytes = self.session.rules.artifact_cap_bytes
         if verdict.kind in {VerdictKind.NEAR, VerdictKind.TOO_BIG}:
             verdict = self._repaired(proposal, verdict)

@@ -38,6 +38,8 @@ class Live:
     record: TrialRecord
     spec: TrialSpec
     near_cap: bool = False
+    fit_probability: float = 1.0
+    """That a trial near the cap is within it."""
     ordinal: int = 0
     """Validations reported in this attempt."""
     step: int | None = None

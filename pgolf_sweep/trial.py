@@ -70,6 +70,7 @@ class Verdict:
         model_params: Number of parameters, or None if unknown.
         confidence: Probability that the interval claims to hold the truth.
         regime: Which physics made the prediction, for example ``entropy`` or ``measured``.
+        fit_probability: That the artifact is within the cap, or None if unknown.
     """
 
     kind: VerdictKind
@@ -81,6 +82,7 @@ class Verdict:
     model_params: int | None = None
     model_bytes: Interval | None = None
     artifact_bytes: Interval | None = None
+    fit_probability: float | None = None
 
     @property
     def discards(self) -> bool:

@@ -318,6 +318,7 @@ def _document(verdict: Verdict) -> dict[str, Any]:
         "cap_bytes": verdict.cap_bytes,
         "headroom_bytes": None if verdict.headroom_bytes is None else round(verdict.headroom_bytes),
         "confidence": verdict.confidence,
+        "fit_probability": verdict.fit_probability,
         "regime": verdict.regime,
     }
 

@@ -64,6 +64,10 @@ class Shift:
         """Quantile of the error."""
         return self.mean + self.sd * student_quantile(p, self.dof)
 
+    def below(self, error: float) -> float:
+        """Probability that the error is at most so many bytes."""
+        return student_cdf((error - self.mean) / self.sd)
+
 
 def student_quantile(p: float, dof: float) -> float:
     """Quantile of Student's t by the Cornish-Fisher expansion; good to 1 % from 4 degrees on.
@@ -78,6 +82,16 @@ def student_quantile(p: float, dof: float) -> float:
         + (5 * z5 + 16 * z3 + 3 * z) / (96 * dof**2)
         + (3 * z7 + 19 * z5 + 17 * z3 - 15 * z) / (384 * dof**3)
     )
+
+
+def student_cdf(t: float) -> float:
+    """Share of Student's t with five degrees of freedom (`TAIL_FREEDOM`) below `t`.
+
+    Source: Abramowitz and Stegun, 26.7.3.
+    """
+    angle = math.atan(t / math.sqrt(TAIL_FREEDOM))
+    cosine = math.cos(angle)
+    return 0.5 + (angle + math.sin(angle) * (cosine + 2 / 3 * cosine**3)) / math.pi
 
 
 class Calibration:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import heapq
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -33,8 +34,13 @@ EXCESS: dict[str, dict[int, float]] = {
 """Compressed bytes of the codes over their entropy, minus one, by codec and bits."""
 
 BLOCK_BYTES = {"zlib": 32_767, "zstd": 131_072}
-"""Bytes that share one table of symbols. lzma and brotli model contexts: matrices with different
-bits in one container cost them less than half a percent."""
+"""Bytes that share one table of symbols. lzma and brotli adapt: see `SWITCH_BYTES`."""
+
+SWITCH_BYTES = {"lzma": 60.0, "brotli": 20.0}
+"""What these two lose, give or take twice as much, where a matrix follows one of other bits: they
+have to learn its bytes. Over 230 containers of 15 to 500 kB."""
+SWITCH_SHARE = 0.02
+"""Most of that, as a share of the matrix's bytes before compression: small ones cost less."""
 
 STEP_BITS = {True: 11.2, False: 11.9}
 """Bits of a float16 step after compression, by whether bytes are shuffled into planes. Measured on
@@ -75,7 +81,8 @@ def mixing_bytes(codec: str, parts: Sequence[tuple[float, Shares]], before: floa
         return 0.0
     lost, room = 0.0, float(block)
     held: list[tuple[float, Shares]] = []
-    for length, shares in ((before, _EVEN), *parts):
+    ahead = [] if codec == "zstd" else [(before, _EVEN)]  # zstd has them in a frame of their own
+    for length, shares in (*ahead, *parts):
         left = length
         while left > 0:
             taken = min(left, room)
@@ -87,6 +94,18 @@ def mixing_bytes(codec: str, parts: Sequence[tuple[float, Shares]], before: floa
                 held, room = [], float(block)
                 left -= block * (left // block)  # whole blocks of one matrix lose nothing
     return lost + _lost(held)
+
+
+def switch_bytes(codec: str, matrices: Sequence[tuple[float, int]]) -> float:
+    """Bytes lost where a matrix follows one of other bits.
+
+    Args:
+        codec: The artifact's.
+        matrices: In the container's order: bytes before compression, and bits of a weight.
+    """
+    most = SWITCH_BYTES.get(codec, 0.0)
+    unlike = (after[0] for before, after in pairwise(matrices) if before[1] != after[1])
+    return sum(min(most, SWITCH_SHARE * length) for length in unlike)
 
 
 _EVEN = np.full(256, 1 / 256)

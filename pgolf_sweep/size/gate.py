@@ -343,6 +343,9 @@ class Gate:
             Interval(low=low, mid=mid, high=high),
             regime="measured" if shift.trials else known,
             model_params=expected.model_params,
+            fit_probability=shift.below(
+                self.cap_bytes - self.program.code_bytes - expected.model_bytes
+            ),
         )
 
     def _foreign_verdict(self, knobs: Mapping[str, KnobValue]) -> Verdict:
@@ -364,12 +367,23 @@ class Gate:
             reason = "no run of this configuration was measured yet, and the program is not ours"
             return self._verdict(VerdictKind.UNKNOWN, reason, regime="unknown")
         mid = math.fsum(measured) / len(measured)
-        z = NormalDist().inv_cdf((1 + self.confidence) / 2)
-        spread = z * math.sqrt(1 + 1 / len(measured)) * MEASURED_SD * mid
-        interval = Interval(low=mid - spread, mid=mid, high=mid + spread)
-        return self._judged(interval, regime="measured", model_params=None)
+        spread = math.sqrt(1 + 1 / len(measured)) * MEASURED_SD * mid
+        half = NormalDist().inv_cdf((1 + self.confidence) / 2) * spread
+        return self._judged(
+            Interval(low=mid - half, mid=mid, high=mid + half),
+            regime="measured",
+            model_params=None,
+            fit_probability=NormalDist(mid, spread).cdf(self.cap_bytes - self.program.code_bytes),
+        )
 
-    def _judged(self, model: Interval, *, regime: str, model_params: int | None) -> Verdict:
+    def _judged(
+        self,
+        model: Interval,
+        *,
+        regime: str,
+        model_params: int | None,
+        fit_probability: float | None = None,
+    ) -> Verdict:
         artifact = model.plus(self.program.code_bytes)
         cap = self.cap_bytes
         if artifact.low > cap:
@@ -391,6 +405,7 @@ class Gate:
             model_params=model_params,
             model_bytes=model,
             artifact_bytes=artifact,
+            fit_probability=fit_probability,
         )
 
     def _verdict(
@@ -402,6 +417,7 @@ class Gate:
         model_params: int | None = None,
         model_bytes: Interval | None = None,
         artifact_bytes: Interval | None = None,
+        fit_probability: float | None = None,
     ) -> Verdict:
         return Verdict(
             kind=kind,
@@ -413,6 +429,7 @@ class Gate:
             model_params=model_params,
             model_bytes=model_bytes,
             artifact_bytes=artifact_bytes,
+            fit_probability=fit_probability,
         )
 
 

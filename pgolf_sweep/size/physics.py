@@ -75,6 +75,7 @@ class Layout:
     vocabulary: Mapping[str, float]  # bytes of the codes of embedding and head
     kept: float  # bytes of gains, mixes and steps
     mixing: float
+    switches: float  # bytes lost where unlike matrices follow each other
     family: str
 
     def at(self, uniform: float) -> dict[str, float]:
@@ -151,7 +152,11 @@ def layout(config: Any) -> Layout:
         before = count / 2 if tensor.bits == 4 else count
         parts.append((before, shares))
     mixing = codecs.mixing_bytes(config.codec, parts, kept)
+    coded = [tensor.bits for tensor in listed if tensor.quantized]
+    lengths = [length for length, _ in parts]
+    switches = codecs.switch_bytes(config.codec, list(zip(lengths, coded, strict=True)))
     container = container_bytes(listed) + codecs.CONSTANT_BYTES
+    spare = container + mixing + switches
     by_uniform: dict[str, tuple[float, ...]] = {
         name: tuple(sizes[name].tolist()) for name in GROUPS if params[name]
     }
@@ -162,17 +167,18 @@ def layout(config: Any) -> Layout:
         for name in GROUPS
         if params[name]
     ]
-    groups.append(GroupSize(group="container", params=0, bits=0, model_bytes=container + mixing))
-    by_uniform["container"] = (container + mixing,) * len(UNIFORM_GRID)
+    groups.append(GroupSize(group="container", params=0, bits=0, model_bytes=spare))
+    by_uniform["container"] = (spare,) * len(UNIFORM_GRID)
     return Layout(
         groups=tuple(groups),
         by_uniform=by_uniform,
         model_params=sum(params.values()),
-        ceiling=1.02 * ceiling + 2 * container + 2 * mixing + 800.0,
+        ceiling=1.02 * ceiling + 2 * container + 2 * mixing + 10 * switches + 800.0,
         weights=weights,
         vocabulary=vocabulary,
         kept=kept,
         mixing=mixing,
+        switches=switches,
         family="/".join(
             str(part) for part in (config.codec, rule, bits_of["attn"], bits_of["mlp"])
         ),
@@ -303,6 +309,7 @@ def _traits(
         0.12 * down * young,
         0.02 * embed + 0.05 * head,
         0.15 * known.mixing,
+        2 * known.switches,
         0.15 * embed * rare,
     ]
     unit = NOISE * math.sqrt(math.fsum(part * part for part in noise))

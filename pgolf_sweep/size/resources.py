@@ -20,8 +20,9 @@ LEAST_SD = 0.1
 ACTIVATIONS = 34.0
 """Bytes kept for the backward pass, for each token, layer and unit of width, with an MLP of twice
 the width. Judged from the model's graph; the baseline's logged 10,184 MiB give 33."""
-MEMORY_SURE = 0.6
-"""Discard for memory only when this share of what is expected is over the card's."""
+MEMORY_SURE = 0.8
+"""Discard for memory only when this share of what is expected is over the card's. Over 137 logged
+runs of 52 records the expectation was at most 1.11 times the peak (`bench/gate/memory.py`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 import time
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from trainer.artifact import pack
 from trainer.quantize import quantize_all
 
 CAP = 300_000
+MODELS = 60
 SMALL = {"VOCAB_SIZE": 256, "MODEL_DIM": 64, "NUM_HEADS": 4, "NUM_KV_HEADS": 2, "NUM_LAYERS": 2}
 
 
@@ -37,32 +39,32 @@ def packed_bytes(defaults, knobs, spread) -> int:
     return len(pack(config, quantize_all(config, weights)))
 
 
-@settings(max_examples=40, deadline=None)
-@given(
-    heads=st.sampled_from([2, 4, 8]),
-    head_dim=st.sampled_from([8, 16, 24]),
-    layers=st.integers(1, 4),
-    vocab=st.integers(64, 512),
-    spread=st.sampled_from([1e-3, 0.02, 1.0]),
-    iterations=st.sampled_from([20, 20_000]),
-    rule=st.sampled_from(["rowmax", "percentile", "sdclip", "mse"]),
-    codec=st.sampled_from(["zlib", "zstd", "lzma", "brotli"]),
-    bits=st.tuples(*[st.sampled_from([4, 5, 6, 7, 8])] * 3),
-    tied=st.booleans(),
-    shuffle=st.booleans(),
-)
-def test_interval_holds_the_bytes_of_real_packed_models(
-    defaults, program, heads, head_dim, layers, vocab, spread, iterations, rule, codec, bits, tied,
-    shuffle,
-):  # fmt: skip
-    knobs = {
-        "NUM_HEADS": heads, "NUM_KV_HEADS": heads // 2, "MODEL_DIM": heads * head_dim,
-        "NUM_LAYERS": layers, "VOCAB_SIZE": vocab, "QUANT_SCALE": rule, "CLIP_SIGMAS": 4.0,
-        "CODEC": codec, "ATTN_BITS": bits[0], "MLP_BITS": bits[1], "EMBED_BITS": bits[2],
-        "TIE_EMBEDDINGS": tied, "BYTE_SHUFFLE": shuffle, "ITERATIONS": iterations,
+def drawn(rng: random.Random) -> dict[str, object]:
+    """A small configuration, whatever its quality."""
+    heads, bits = rng.choice([2, 4, 8]), [rng.choice([4, 5, 6, 7, 8]) for _ in range(3)]
+    return {
+        "NUM_HEADS": heads, "NUM_KV_HEADS": heads // 2, "NUM_LAYERS": rng.randint(1, 4),
+        "MODEL_DIM": heads * rng.choice([8, 16, 24]), "VOCAB_SIZE": rng.randint(64, 512),
+        "QUANT_SCALE": rng.choice(["rowmax", "percentile", "sdclip", "mse"]), "CLIP_SIGMAS": 4.0,
+        "CODEC": rng.choice(["zlib", "zstd", "lzma", "brotli"]), "ATTN_BITS": bits[0],
+        "MLP_BITS": bits[1], "EMBED_BITS": bits[2], "TIE_EMBEDDINGS": rng.random() < 0.5,
+        "BYTE_SHUFFLE": rng.random() < 0.5, "ITERATIONS": rng.choice([20, 20_000]),
     }  # fmt: skip
-    predicted = Gate(program, CAP, 0.99).verdict(knobs).model_bytes
-    assert predicted.low <= packed_bytes(defaults, knobs, spread) <= predicted.high
+
+
+def test_interval_holds_the_bytes_of_real_packed_models_as_often_as_it_says(defaults, program):
+    # No training made these weights, so that this is about shapes, bits, rules and codecs alone.
+    rng = random.Random(0)
+    outside = []
+    for _ in range(MODELS):
+        knobs = drawn(rng)
+        predicted = Gate(program, CAP, 0.99).verdict(knobs).model_bytes
+        packed = packed_bytes(defaults, knobs, rng.choice([1e-3, 0.02, 1.0]))
+        if not predicted.low <= packed <= predicted.high:
+            outside.append((knobs, packed, predicted))
+    assert len(outside) <= 0.01 * MODELS, outside
+    for _, packed, predicted in outside:  # and no miss is a blunder
+        assert abs(packed / predicted.mid - 1) < 0.1
 
 
 def test_prediction_for_gaussian_weights_is_within_two_percent(defaults, gate):
