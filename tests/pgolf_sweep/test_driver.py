@@ -454,6 +454,25 @@ def test_what_is_near_the_cap_waits_and_is_judged_again_before_it_starts(make_be
     assert records[128].started_at > max(records[64].started_at, records[32].started_at)
 
 
+def test_of_those_near_the_cap_the_likeliest_to_fit_starts_first(make_bench, monkeypatch):
+    odds = {64: 0.2, 96: 0.9, 128: 0.5}
+    bench = make_bench(method="grid", width="{values: [32, 64, 96, 128]}", rate="{values: [0.02]}")
+    gate = bench.session.gate
+    judged = gate.verdict
+
+    def verdict(knobs):
+        answer = judged(knobs)
+        probability = odds.get(knobs["MODEL_DIM"])
+        if probability is None:
+            return answer
+        return dataclasses.replace(answer, kind=VerdictKind.NEAR, fit_probability=probability)
+
+    monkeypatch.setattr(gate, "verdict", verdict)
+    bench.driver(slots=1).run()
+    ran = sorted(bench.study().records(), key=lambda record: record.started_at)
+    assert [record.knobs["MODEL_DIM"] for record in ran] == [32, 96, 128, 64]
+
+
 def test_sampler_that_learns_is_not_asked_far_ahead_where_all_is_near_the_cap(
     make_bench, monkeypatch
 ):

@@ -139,7 +139,7 @@ pgolf:
   rulez: x
   fidelity: []
   require: ["A ==", "A % 2 == 0"]
-  gate: {confidence: 2, repair: [CLIP_SIGMAS]}
+  gate: {confidence: 2, repair: [CLIP_SIGMAS], export: [MODEL_DIM]}
 """)
     assert {path: line for path, (line, _) in found.items()} == {
         "program": 1,
@@ -164,6 +164,7 @@ pgolf:
         "pgolf.require.0": 20,
         "pgolf.gate.confidence": 21,
         "pgolf.gate.repair.0": 21,
+        "pgolf.gate.export.0": 21,
     }
     assert "did you mean 'method'" in found["methd"][1]
     assert "did you mean 'bayes'" in found["method"][1]

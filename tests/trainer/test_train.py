@@ -13,6 +13,7 @@ from trainer.train import Average, Log, Run, Stopwatch, describe, main
 
 CPU = torch.device("cpu")
 EXACT = re.compile(r"final_int6_zlib_roundtrip_exact val_loss:(\d+\.\d{8}) val_bpb:(\d+\.\d{8})")
+TOTAL = re.compile(r"Total submission size \S+: (\d+) bytes")
 GOLDEN = [
     5.7712,
     5.8369,
@@ -217,15 +218,21 @@ def test_stopwatch_leaves_out_what_lies_between_pause_and_resume(monkeypatch):
 
 
 @pytest.mark.slow
-def test_two_processes_train_the_same_model(process_env, tmp_path):
-    outputs = []
+def test_two_processes_train_and_export_the_same_model(process_env, tmp_path):
+    outputs: list[str] = []
+    cap = 0
     for processes in (1, 2):
         folder = tmp_path / str(processes)
         folder.mkdir()
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
         done = subprocess.run(
             [sys.executable, *(launcher if processes > 1 else []), "-m", "trainer.train"],
-            env=process_env(GRAD_CLIP_NORM=1.0, MAX_WALLCLOCK_SECONDS=60),
+            env=process_env(
+                GRAD_CLIP_NORM=1.0,
+                MAX_WALLCLOCK_SECONDS=60,
+                ARTIFACT_CAP_BYTES=cap,
+                SMALLER_EXPORTS="EMBED_BITS=7;MATRIX_BITS=4",
+            ),
             cwd=folder,
             capture_output=True,
             text=True,
@@ -234,6 +241,11 @@ def test_two_processes_train_the_same_model(process_env, tmp_path):
         )
         assert done.returncode == 0, done.stderr
         outputs.append(done.stdout)
+        sizes = [int(size) for size in TOTAL.findall(done.stdout)]
+        if not cap:
+            cap = sizes[-1] - 3000  # the second run's first artifact is over it
+    assert sizes[0] > cap >= sizes[1]
+    assert sorted(path.name for path in folder.glob("final*")) == ["final_model.int4.ptz"]
     curves = [train_losses(output) for output in outputs]
     assert np.allclose(curves[0], curves[1], atol=3e-3)
     scores = [float(EXACT.search(output)[1]) for output in outputs]

@@ -326,3 +326,33 @@ def test_parsing_inverts_formatting_of_the_closing_lines(
     assert (summary.code_bytes, summary.model_bytes) == (code, model)
     assert summary.total_bytes == model + code
     assert summary.val_bpb == float(f"{bpb / 1e8:.8f}")
+
+
+def test_a_smaller_export_is_the_result_and_the_first_is_kept_apart():
+    lines = """\
+step:20/20 val_loss:2.0000 val_bpb:1.2000 train_time:900ms step_avg:45.00ms
+Code size: 50000 bytes
+Serialized model int8+zlib: 260000 bytes (payload:1 raw:1 ratio:1.00x)
+Total submission size int8+zlib: 310000 bytes
+final_int8_zlib_roundtrip val_loss:2.0100 val_bpb:1.2100 eval_time:700ms
+final_int8_zlib_roundtrip_exact val_loss:2.01000001 val_bpb:1.21000001
+artifact:over_cap by:900 setting:EMBED_BITS=7
+artifact:smaller_export setting:MLP_BITS=6,CODEC=lzma
+Code size: 50000 bytes
+Serialized model int6+lzma: 240000 bytes (payload:1 raw:1 ratio:1.00x)
+Total submission size int6+lzma: 290000 bytes
+final_int6_lzma_roundtrip val_loss:2.0200 val_bpb:1.2200 eval_time:800ms
+final_int6_lzma_roundtrip_exact val_loss:2.02000002 val_bpb:1.22000002
+"""
+    parser = LogParser()
+    for line in lines.splitlines():
+        parser.feed(line)
+    last = parser.summary()
+    assert (last.val_bpb, last.total_bytes, last.model_bytes) == (1.22000002, 290_000, 240_000)
+    assert last.finals == {"final_int6_lzma_roundtrip": 1.22000002}
+    assert last.exported == {"MLP_BITS": "6", "CODEC": "lzma"}
+    first = last.over_cap
+    assert (first.val_bpb, first.total_bytes, first.model_bytes) == (1.21000001, 310_000, 260_000)
+    assert (first.eval_seconds, last.eval_seconds) == pytest.approx((0.7, 0.8))
+    assert first.steps == last.steps == 20
+    assert first.over_cap is None
