@@ -177,9 +177,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("table", type=Path)
     parser.add_argument("--trials", type=int, default=200)
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--methods", nargs="+", default=["random", "bayes"])
-    parser.add_argument("--cap", type=int, default=165_000, help="bytes; half are over it")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--methods", nargs="+", default=["random", "bayes", "qmc"])
+    parser.add_argument("--cap", type=int, default=190_000, help="bytes; half are over it")
     options = parser.parse_args()
     print("| sampler | policy | trained | over the cap, after ten | slot-seconds over "
           "| unusable, after ten | unusable slot-seconds | best legal score |")  # fmt: skip

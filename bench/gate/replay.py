@@ -5,9 +5,8 @@
 Takes the odd rows of the table, in 60 random orders. Each order is a study: before each training
 the gate gives its verdict with what it has learnt from the ones before. A training that the gate
 discards would not have run, so nothing is learnt from it. The cap is on the model alone: code is
-exact. Over-cap launches are counted as a driver launches: configurations near the cap wait until
-nothing else is left, so a study that ends by its run cap never starts them; the last column counts
-them as well.
+exact. Over-cap launches are those of configurations that surely fit; the last column counts those
+near the cap as well, which a driver starts last (`policies.py` runs whole sweeps through it).
 """
 
 from __future__ import annotations

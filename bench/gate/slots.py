@@ -4,7 +4,8 @@
 
 Proposals are the trainings that the gate's constants never saw, in 60 random orders, against a cap
 that half of them exceed; a training's seconds are its arithmetic. Configurations near the cap wait
-for those that fit, so a sweep that ends by its run cap never starts them; the last row starts all.
+for those that fit: the last row starts them all, the one before none (`policies.py` runs whole
+sweeps through the driver).
 """
 
 from __future__ import annotations

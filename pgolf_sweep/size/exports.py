@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 MOST_EXPORTS = 4
 """Settings that a trial is given: each that is tried costs a compression, a minute at full size."""
-MOST_VALUES = 24
+MOST_VALUES = 8
 """Values of one knob that are looked at."""
 SURE_SHARE = 0.02
 """By how much the last setting is smaller, at least, however sure the prediction was."""

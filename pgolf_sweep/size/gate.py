@@ -21,6 +21,7 @@ from pgolf_sweep.size.inventory import SIZE_KNOBS, UnbuildableError, read_config
 from pgolf_sweep.size.physics import GroupSize
 from pgolf_sweep.size.resources import MEMORY_SURE, Machine, Pace, peak_bytes, step_flops
 from pgolf_sweep.trial import Interval, KnobValue, Verdict, VerdictKind, knob_text
+from trainer.config import CODECS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -239,7 +240,9 @@ class Gate:
         if not self.program.builtin or verdict.kind not in {VerdictKind.TOO_BIG, VerdictKind.NEAR}:
             return []
         found = []
-        for knob, values in _smaller(self._config(knobs)):
+        config = self._config(knobs)
+        codecs = [codec for codec in CODECS if codec != config.codec]
+        for knob, values in (*_smaller(config), ("CODEC", codecs)):
             for value in values:
                 answer = self.verdict({**knobs, knob: value})
                 if answer.kind is VerdictKind.FITS and answer.artifact_bytes is not None:
