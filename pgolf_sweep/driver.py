@@ -532,7 +532,7 @@ class Driver:
             if live.near_cap and self._no_longer_fits(live):
                 continue
             live.ordinal, live.val_bpb, live.step, live.cancelling = 0, None, None, False
-            live.started_at = self.clock.now()
+            live.started_at, live.held_from = self.clock.now(), self.clock.monotonic()
             record = dataclasses.replace(
                 live.record,
                 outcome=State.RUNNING,
@@ -796,7 +796,8 @@ class Driver:
         hours = self.options.gpu_hours
         if hours is None:
             return False
-        seconds = self._ledger.slot_seconds(self._live.values(), self.clock.now())
+        now, epoch = self.clock.monotonic(), self.clock.now()
+        seconds = self._ledger.slot_seconds(self._live.values(), now=now, epoch=epoch)
         return seconds * max(1, self.session.resources.gpus) / 3600 >= hours
 
     def snapshot(self) -> Snapshot:

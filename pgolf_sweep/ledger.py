@@ -80,14 +80,20 @@ class Ledger:
         first = self._first.setdefault(identity, number)
         return None if first == number else self.records[first]
 
-    def slot_seconds(self, live: Iterable[Live], now: float) -> float:
-        """Time for which slots were held, by trials that ended and by those that run."""
+    def slot_seconds(self, live: Iterable[Live], *, now: float, epoch: float) -> float:
+        """Time for which slots were held, by trials that ended and by those that run.
+
+        Args:
+            live: Those that run.
+            now: By the clock that never jumps, as `Live.held_from`.
+            epoch: Seconds of the epoch, which other drivers' rows are in.
+        """
         ended = sum(record.slot_seconds for record in self.records.values())
-        begun = [run.started_at for run in live]
+        here = sum(now - run.held_from for run in live if run.held_from is not None)
         others = self.elsewhere.values()
-        begun += [record.started_at for record in others if record.outcome is State.RUNNING]
+        begun = [r.started_at for r in others if r.outcome is State.RUNNING and r.started_at]
         # Another host's clock may be ahead of this one's.
-        return ended + sum(max(0.0, now - (at or now)) for at in begun)
+        return ended + here + sum(max(0.0, epoch - at) for at in begun)
 
     def snapshot(
         self,

@@ -46,6 +46,8 @@ class Live:
     total_steps: int | None = None
     val_bpb: float | None = None
     started_at: float | None = None
+    held_from: float | None = None
+    """When its slot was taken, by the driver's clock that never jumps."""
     cancelling: bool = False
     given_up: bool = False
     """Another driver took it over: its run here ends and is never told."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+import time
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -190,7 +192,7 @@ class StatusFile:
 
     def __init__(self, paths: StudyPaths) -> None:
         self._path = paths.status
-        self._written: tuple[float, Any] = (0.0, None)
+        self._written: tuple[float, Any] = (-math.inf, None)
 
     def reopen(self) -> None:
         """Let the last driver's end not be taken for this one's, should this one die early."""
@@ -207,9 +209,10 @@ class StatusFile:
         from pgolf_sweep.snapshot import status_document
         from pgolf_sweep.trialdir import write_json
 
+        now = time.monotonic()  # the snapshot's time may jump, and the file would grow old
         at, state = self._written
-        if snapshot.state != state or snapshot.now - at >= STATUS_SECONDS:
-            self._written = (snapshot.now, snapshot.state)
+        if snapshot.state != state or now - at >= STATUS_SECONDS:
+            self._written = (now, snapshot.state)
             write_json(self._path, status_document(snapshot))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -20,7 +21,7 @@ import pgolf_sweep
 from pgolf_sweep.errors import InfraError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from pgolf_sweep.trial import Resources
 
@@ -30,6 +31,13 @@ CONNECT_SECONDS = 5.0
 OBJECT_STORE_BYTES = 200_000_000
 """Logs and artifacts pass through it once; Ray's default would take a third of the memory."""
 WATCH_SECONDS = 1.0
+ANSWER_SECONDS = 2.0
+HEAD_SECONDS = 60.0
+"""For a head that does not answer; its nodes give up after as long, by Ray's default."""
+
+_PATIENCE = "RAY_gcs_rpc_server_reconnect_timeout_s"
+_PATIENCE_SECONDS = 86_400
+"""Ray ends a process whose head is away for a minute, without a word: we end it ourselves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +109,7 @@ def join(address: str | None, resources: Resources, slots: int | None) -> bool:
         code = Path(pgolf_sweep.__file__).parent
         options |= {"address": address, "runtime_env": {"py_modules": [str(code)]}}
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _patient(address is not None):
             warnings.simplefilter("ignore")
             ray.init(**options)
     except Exception as error:  # Ray raises the bare class when a node is not up
@@ -113,6 +121,19 @@ def join(address: str | None, resources: Resources, slots: int | None) -> bool:
             next_step="pgolf-sweep doctor",
         ) from error
     return True
+
+
+@contextlib.contextmanager
+def _patient(patient: bool) -> Iterator[None]:
+    """Let this process outlive a head; not the daemons of a Ray of our own, which start here."""
+    if not patient or _PATIENCE in os.environ:
+        yield
+        return
+    os.environ[_PATIENCE] = str(_PATIENCE_SECONDS)
+    try:
+        yield
+    finally:
+        del os.environ[_PATIENCE]
 
 
 def leave() -> None:
@@ -144,21 +165,28 @@ def _check_reachable(address: str) -> None:
 
 
 def live_nodes() -> list[Node]:
-    """The nodes that the cluster takes for alive."""
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    hosts = Counter(node["NodeManagerHostname"] for node in alive)
-    # Ray has no public way to ask; its own libraries ask like this.
-    draining: dict[str, int] = ray._private.state.state.get_draining_nodes()  # noqa: SLF001
+    """The nodes that the cluster takes for alive.
+
+    Not by `ray.nodes`, which aborts the process when another head answers in the old one's place.
+
+    Raises:
+        RayError: The head does not answer within seconds, or is another one.
+    """
+    head = ray._private.worker.global_worker.gcs_client  # noqa: SLF001 - see above
+    known = head.get_all_node_info(timeout=ANSWER_SECONDS).values()
+    alive = [node for node in known if node.state == node.ALIVE]
+    hosts = Counter(node.node_manager_hostname for node in alive)
+    draining: dict[str, int] = head.get_draining_nodes(timeout=ANSWER_SECONDS)
     return [
         Node(
-            id=node["NodeID"],
-            name=node["NodeManagerHostname"]
-            + (f"-{node['NodeID'][:6]}" if hosts[node["NodeManagerHostname"]] > 1 else ""),
-            gpus=node["Resources"].get("GPU", 0.0),
-            cpus=node["Resources"].get("CPU", 0.0),
-            draining=node["NodeID"] in draining,
+            id=node.node_id.hex(),
+            name=node.node_manager_hostname
+            + (f"-{node.node_id.hex()[:6]}" if hosts[node.node_manager_hostname] > 1 else ""),
+            gpus=node.resources_total.get("GPU", 0.0),
+            cpus=node.resources_total.get("CPU", 0.0),
+            draining=node.node_id.hex() in draining,
             # Milliseconds of the epoch; 0 says that there is no deadline.
-            drains_at=draining.get(node["NodeID"], 0) / 1000 or None,
+            drains_at=draining.get(node.node_id.hex(), 0) / 1000 or None,
         )
         for node in alive
     ]
@@ -169,20 +197,36 @@ class NodeWatch:
 
     Attributes:
         nodes: The last answer.
+        replaced: Whether another head answers, which knows nothing of this driver.
     """
 
     def __init__(self) -> None:
         self.nodes: Sequence[Node] = live_nodes()
+        self.replaced = False
+        self._heard_at = time.monotonic()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="nodes", daemon=True)
         self._thread.start()
 
     def _watch(self) -> None:
+        warned = False
         while not self._closed.wait(WATCH_SECONDS):
             try:
                 self.nodes = live_nodes()
+            except ray.exceptions.AuthenticationError:
+                self.replaced = True
             except (ray.exceptions.RayError, RuntimeError, OSError) as error:
-                logger.warning("the cluster does not say which nodes are alive: %s", error)
+                if not warned:
+                    logger.warning("the cluster's head does not answer: %s", error)
+                warned = True
+            else:
+                self._heard_at = time.monotonic()
+                warned = False
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long ago the head last answered; infinite if another one took its place."""
+        return math.inf if self.replaced else time.monotonic() - self._heard_at
 
     def close(self) -> None:
         """Stop asking."""

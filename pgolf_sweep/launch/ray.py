@@ -4,8 +4,12 @@ A slot is an actor with the trial's GPUs of one node. It is made once, ahead of 
 and reused: a fresh actor for each trial leaves a slot empty for seconds, a kept one for
 milliseconds. Ray's own retries are off; a second attempt is the driver's decision.
 
-Each run has a poll under way at its worker. Ray does not always report a lost node, so a poll
-that has not come back within the lease is taken for a lost run, whatever Ray says.
+Each worker has a call under way, and each run a poll. Ray does not always report a lost node, so
+what has not come back within the lease is taken for lost, whatever Ray says. The other way round, a
+worker that hears nothing ends its run and itself.
+
+Without the cluster's head nothing starts, but what runs goes on: Ray's calls go from here straight
+to the workers.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import itertools
 import logging
 import os
 import socket
+import threading
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -42,7 +47,7 @@ from pgolf_sweep.trial import EndCause, LogSummary, RunEnd
 from pgolf_sweep.trialdir import TrialPaths, write_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pgolf_sweep.launch.base import Event, Job, Refusal
@@ -64,6 +69,9 @@ LONGEST_CHECK_WAIT = 300.0
 """Until a node that was refused is looked at again: doubles from the shorter to the longer."""
 DRAIN_MARGIN_SECONDS = 8.0
 """Before a drained node goes: for what runs there to be ended, and its log and files to come."""
+KILL_SECONDS = 5.0
+HEADLESS_SECONDS = 5.0
+"""A head that has not answered for so long is away."""
 TAIL_BYTES = 8192
 WORKER_THREADS = 16
 """Of an actor: `hold` and a poll always, `start`, `cancel` and late harvests besides."""
@@ -77,8 +85,8 @@ class RayLauncher:
         resources: What one trial occupies.
         slots: At most so many slots, or None for as many as the cluster has room for.
         scratch: Folder on the nodes for running trials, or None for a temporary one.
-        lease_seconds: A run whose worker has not answered for so long is lost.
-        driver_lease_seconds: A worker that was not asked for so long ends its run.
+        lease_seconds: A worker that has not answered for so long is lost, and its run with it.
+        driver_lease_seconds: A worker that was not asked for so long ends its run and itself.
         ready_seconds: How long to wait for the first slots.
         fitness: What nodes are checked for before their first trial; None: nothing.
 
@@ -98,12 +106,14 @@ class RayLauncher:
         ready_seconds: float = 60.0,
         fitness: Fitness | None = None,
     ) -> None:
+        self._address = address
         self._resources = resources
         self._limit = slots
         self._scratch = scratch
         self._fitness = fitness
         self._lease_seconds = lease_seconds
         self._poll_seconds = min(5.0, lease_seconds / 3)
+        self._hold_seconds = lease_seconds / 3
         self._driver_lease_seconds = driver_lease_seconds
         self._slots: list[_Slot] = []
         self._live: dict[str, _Slot] = {}
@@ -112,6 +122,7 @@ class RayLauncher:
         self._losses: Counter[str] = Counter()  # of a node, since its last run that ended well
         self._not_before: dict[str, float] = {}
         self._synced_at = float("-inf")
+        self._expired_at = time.monotonic()
         self._run_ids = itertools.count()
         self._closed = False
         self._owns = cluster.join(address, resources, slots)
@@ -149,6 +160,8 @@ class RayLauncher:
 
     def free(self, avoid: Collection[str] = frozenset()) -> int:
         """How many jobs that avoid these nodes `start` takes now."""
+        if self._watch.silent_seconds > HEADLESS_SECONDS:
+            return 0
         return sum(slot.takes_jobs and slot.node.name not in avoid for slot in self._slots)
 
     def start(self, job: Job) -> str:
@@ -166,7 +179,7 @@ class RayLauncher:
             job.folder.mkdir(parents=True, exist_ok=True)
             log = paths.live_log.open("wb")
         except OSError as error:
-            end = self._lost_end(slot, time.time(), f"the job's folder cannot be written: {error}")
+            end = self._lost_end(slot, f"the job's folder cannot be written: {error}")
             self._events.append(Ended(key=job.key, attempt=job.attempt, end=end))
             return slot.node.name
         run = f"{job.key}.{job.attempt}.{next(self._run_ids)}"
@@ -184,13 +197,18 @@ class RayLauncher:
         return slot.node.name
 
     def poll(self, timeout_seconds: float) -> list[Event]:
-        """Events since the last call; waits for one at most so long."""
+        """Events since the last call; waits for one at most so long.
+
+        Raises:
+            InfraError: Ray is gone, and nothing runs any more.
+        """
         deadline = time.monotonic() + timeout_seconds
         while True:
             self._sync()
             left = max(0.0, deadline - time.monotonic())
             self._answer(0.0 if self._events else min(left, SYNC_SECONDS))
             self._expire()
+            self._require_head()
             if self._events or time.monotonic() >= deadline:
                 events, self._events = self._events, []
                 return events
@@ -217,6 +235,8 @@ class RayLauncher:
             deadline = time.monotonic() + HARVEST_SECONDS
             while self._harvests and time.monotonic() < deadline:
                 self._answer(0.5)
+        except InfraError as error:
+            logger.warning("what still ran was left to its leases: %s", error)
         finally:
             self._let_go()
 
@@ -226,13 +246,28 @@ class RayLauncher:
         for slot in self._slots:
             if slot.live is not None:
                 self._finish_log(slot.live)
-            with contextlib.suppress(RayError):
-                # A worker's guards see its pipes close and kill what is left.
-                ray.kill(slot.actor, no_restart=True)
+        self._kill(*self._slots).join(KILL_SECONDS)
         self._slots.clear()
         self._live.clear()
         if self._owns:
             cluster.leave()
+
+    def _kill(self, *slots: _Slot) -> threading.Thread:
+        """End workers; their guards see the pipes close and kill what is left of a run.
+
+        In a thread, since Ray waits for its head; by a call to the worker, too, since Ray goes by
+        way of a daemon that may be frozen.
+        """
+
+        def kill() -> None:
+            for slot in slots:
+                with contextlib.suppress(RayError):
+                    slot.actor.close.remote()
+                    ray.kill(slot.actor, no_restart=True)
+
+        thread = threading.Thread(target=kill, name="kill", daemon=True)
+        thread.start()
+        return thread
 
     # ---- slots -------------------------------------------------------------------------------
 
@@ -268,10 +303,25 @@ class RayLauncher:
                 next_step="`ray status` tells whether others hold the GPUs or CPUs",
             )
 
+    def _require_head(self) -> None:
+        silence = self._watch.silent_seconds
+        if silence < cluster.HEAD_SECONDS or self._live or self._events:
+            return
+        what = f"the head of the Ray cluster has not answered for {silence:.0f} s"
+        if self._watch.replaced:
+            what = "the head of the Ray cluster was restarted and knows nothing of this sweep"
+        raise InfraError(
+            what,
+            where=self._address or socket.gethostname(),
+            expected="the head that the sweep began with",
+            next_step="start the head and its nodes anew, then run the same command again: what "
+            "ended is kept",
+        )
+
     def _sync(self) -> None:
         """Drop the slots of dead nodes, make those that are missing on live ones."""
         now = time.monotonic()
-        if now - self._synced_at < SYNC_SECONDS:
+        if now - self._synced_at < SYNC_SECONDS or self._watch.silent_seconds > HEADLESS_SECONDS:
             return
         self._synced_at = now
         nodes = {node.id: node for node in self._watch.nodes}
@@ -354,18 +404,18 @@ class RayLauncher:
                 scratch=self._scratch,
                 lease_seconds=self._driver_lease_seconds,
                 heartbeat_seconds=self._lease_seconds,
-                exit_with_parent=True,
+                exit_when_alone=True,
             )
         )
-        return _Slot(node, actor, ready=actor.ready.remote(), hold=actor.hold.remote())
+        hold = actor.hold.remote(self._hold_seconds)
+        return _Slot(node, actor, ready=actor.ready.remote(), hold=hold)
 
     def _lose(self, slot: _Slot, why: str) -> None:
         """A worker is gone, or is to be: end its run, let the next `_sync` replace it."""
         self._slots.remove(slot)
         if self._fitness is not None:
             self._fitness.forget(slot)
-        with contextlib.suppress(RayError):
-            ray.kill(slot.actor, no_restart=True)
+        self._kill(slot)
         losses = self._losses[slot.node.id]
         self._losses[slot.node.id] += 1
         backoff = min(LONGEST_BACKOFF_SECONDS, 2.0**losses) if losses else 0.0
@@ -373,8 +423,7 @@ class RayLauncher:
         self._synced_at = float("-inf")
         logger.warning("lost a worker on %s: %s", slot.node.name, why)
         if slot.live is not None:
-            end = self._lost_end(slot, slot.live.started_at, why, slot.live)
-            self._end(slot, slot.live, end)
+            self._end(slot, slot.live, self._lost_end(slot, why, slot.live))
 
     # ---- what comes back ---------------------------------------------------------------------
 
@@ -386,20 +435,22 @@ class RayLauncher:
         """Wait for the first answer of any worker, then take all that are there."""
         waiting: dict[Any, _Slot | None] = dict.fromkeys(self._harvests)
         for slot in self._slots:
-            waiting[slot.hold] = slot
-            if not slot.answered:
-                waiting[slot.ready] = slot
-            if slot.asked is not None:
-                waiting[slot.asked[0]] = slot
-            if slot.live is not None:
-                waiting[slot.live.ref] = slot
+            waiting |= dict.fromkeys(slot.unanswered(), slot)
         refs = list(waiting)
         if not refs:
             time.sleep(timeout_seconds)
             return
-        ready, rest = ray.wait(refs, num_returns=1, timeout=timeout_seconds)
-        if ready and rest:
-            ready += ray.wait(rest, num_returns=len(rest), timeout=0)[0]
+        try:
+            ready, rest = ray.wait(refs, num_returns=1, timeout=timeout_seconds)
+            if ready and rest:
+                ready += ray.wait(rest, num_returns=len(rest), timeout=0)[0]
+        except (RayError, OSError) as error:
+            raise InfraError(
+                "the Ray daemon of this machine is gone",
+                where=socket.gethostname(),
+                got=_first_line(error),
+                next_step="`ray status` shows which nodes are up; then run the same command again",
+            ) from error
         for ref in ready:
             slot_of_ref = waiting[ref]
             if slot_of_ref is None:
@@ -416,6 +467,7 @@ class RayLauncher:
         live = slot.live
         if ref == slot.ready:
             slot.answered = True
+            slot.held_at = time.monotonic()
             if self._fitness is None:
                 slot.up = True
             else:
@@ -423,7 +475,8 @@ class RayLauncher:
         elif slot.asked is not None and ref == slot.asked[0] and self._fitness is not None:
             self._judge(slot, answer, self._fitness, sent_at=slot.asked[2])
         elif ref == slot.hold:
-            self._lose(slot, "worker ended")
+            slot.hold = slot.actor.hold.remote(self._hold_seconds)
+            slot.held_at = time.monotonic()
         elif live is not None and ref == live.ref:
             self._absorb(slot, live, answer)
 
@@ -431,7 +484,7 @@ class RayLauncher:
         key, attempt = live.job.key, live.job.attempt
         if progress.started_at is not None and not live.started:
             live.started = True
-            live.started_at = progress.started_at
+            live.held_from = time.monotonic()
             at = progress.started_at
             self._events.append(Started(key=key, attempt=attempt, node=slot.node.name, at=at))
         self._append_log(slot, live, progress.log)
@@ -486,8 +539,19 @@ class RayLauncher:
 
     def _expire(self) -> None:
         now = time.monotonic()
+        away = now - self._expired_at
+        self._expired_at = now
+        if away > self._lease_seconds / 2:
+            # It was this process that slept: the answers may lie in the sockets still.
+            for slot in self._slots:
+                slot.held_at += away
+                if slot.live is not None:
+                    slot.live.asked_at += away
         for slot in list(self._slots):
-            if slot.live is not None and now - slot.live.asked_at > self._lease_seconds:
+            asked_at = slot.held_at if slot.up else now  # one that starts may take its time
+            if slot.live is not None:
+                asked_at = min(asked_at, slot.live.asked_at)
+            if now - asked_at > self._lease_seconds:
                 self._lose(slot, f"worker has not answered for {self._lease_seconds:g} s")
 
     def _take_harvest(self, ref: Any) -> None:
@@ -499,10 +563,10 @@ class RayLauncher:
         except (RayError, InfraError) as error:
             logger.warning("a W&B offline run did not arrive: %s", _first_line(error))
 
-    def _lost_end(
-        self, slot: _Slot, started_at: float, why: str, live: _Live | None = None
-    ) -> RunEnd:
+    def _lost_end(self, slot: _Slot, why: str, live: _Live | None = None) -> RunEnd:
         tail: tuple[str, ...] = ()
+        ended_at = time.time()
+        held_seconds = 0.0 if live is None else time.monotonic() - live.held_from
         if live is not None:
             with contextlib.suppress(OSError), TrialPaths(live.job.folder).live_log.open("rb") as f:
                 f.seek(max(0, f.seek(0, os.SEEK_END) - TAIL_BYTES))
@@ -513,8 +577,8 @@ class RayLauncher:
             detail=why,
             summary=LogSummary(),
             node=slot.node.name,
-            started_at=started_at,
-            ended_at=time.time(),
+            started_at=ended_at - held_seconds,
+            ended_at=ended_at,
             log_tail=tail,
         )
 
@@ -529,6 +593,7 @@ class _Slot:
         refusals: Why it takes no jobs.
         checks: How often in a row it was refused.
         check_at: When it is asked again, monotonic seconds.
+        held_at: When its worker last answered, monotonic seconds.
         speed: Its share of the others' tokens per second, where measured.
     """
 
@@ -539,6 +604,7 @@ class _Slot:
         "check_at",
         "checks",
         "harvest",
+        "held_at",
         "hold",
         "live",
         "node",
@@ -555,6 +621,7 @@ class _Slot:
         self.hold = hold  # breaks off when the actor dies, busy or not
         self.harvest: Any = None  # the last one; it may be over
         self.answered = False
+        self.held_at = time.monotonic()
         self.up = False
         self.asked: tuple[Any, float, float] | None = None
         self.refusals: tuple[Refusal, ...] = ()
@@ -562,6 +629,16 @@ class _Slot:
         self.check_at = 0.0
         self.speed: float | None = None
         self.live: _Live | None = None
+
+    def unanswered(self) -> Iterator[Any]:
+        """What its worker was asked and has not answered yet."""
+        yield self.hold
+        if not self.answered:
+            yield self.ready
+        if self.asked is not None:
+            yield self.asked[0]
+        if self.live is not None:
+            yield self.live.ref
 
     @property
     def takes_jobs(self) -> bool:
@@ -576,13 +653,13 @@ class _Live:
         "asked_at",
         "cancelled",
         "cursor",
+        "held_from",
         "job",
         "log",
         "preempted",
         "ref",
         "run",
         "started",
-        "started_at",
         "trouble",
     )
 
@@ -596,7 +673,7 @@ class _Live:
         self.ref: Any = None
         self.asked_at = time.monotonic()
         self.started = False
-        self.started_at = time.time()
+        self.held_from = time.monotonic()
         self.trouble: str | None = None
 
 

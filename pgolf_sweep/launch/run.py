@@ -111,7 +111,6 @@ class Run:
         self, order: RunOrder, changed: threading.Condition, guard: GuardedProcess
     ) -> None:
         self.order = order
-        self.polled_at = time.monotonic()
         self.done = threading.Event()
         self.feed: TrackerFeed | None = None
         self._changed = changed
@@ -122,7 +121,7 @@ class Run:
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._reports: deque[StepReport] = deque()
         self._forgotten = 0  # reports that are no longer in the deque
-        self._created_at = time.time()
+        self._held_from = time.monotonic()
         self._started_at: float | None = None
         self._folder: Path | None = None
         self._log: BoundedLog | None = None
@@ -270,6 +269,7 @@ class Run:
         with self._changed:
             if self._started_at is None:
                 self._started_at = time.time()
+                self._held_from = time.monotonic()
                 self._changed.notify_all()
 
     def _take(self, data: bytes) -> None:
@@ -309,14 +309,16 @@ class Run:
                 self._log.seal()
         cause, code, detail = self._verdict(self._guard.ended)
         artifact = TrialPaths(self._folder / "work").artifact() if self._folder else None
+        ended_at = time.time()
         end = RunEnd(
             cause=cause,
             exit_code=code,
             detail=detail,
             summary=self._parser.summary(),
             node=self.order.node,
-            started_at=self._started_at or self._created_at,
-            ended_at=time.time(),
+            # Their difference is what the trial costs, whatever the clock was set to meanwhile.
+            started_at=ended_at - (time.monotonic() - self._held_from),
+            ended_at=ended_at,
             log_tail=tuple(self._tail),
             model_file_bytes=artifact.stat().st_size if artifact is not None else None,
         )

@@ -2,7 +2,7 @@
 
 A plain class that knows nothing of Ray, so that it is tested without; `pgolf_sweep.launch.ray`
 makes an actor of it. The driver starts a run and then keeps polling it: a worker that is not
-polled for `lease_seconds` takes the driver for gone and ends the run.
+spoken to for `lease_seconds` takes the driver for gone and ends the run, and itself with it.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ class Worker:
     Args:
         scratch: Folder on the node below which runs get folders of their own; None for one in
             the system's temporary folder.
-        lease_seconds: Longest time without a poll before a run is ended.
+        lease_seconds: Longest time without a call before the driver is taken for gone.
         heartbeat_seconds: This process, should it freeze, and its run are killed after so long.
-        exit_with_parent: End this process when its parent (Ray's daemon on the node) is gone.
+        exit_when_alone: End this process when its parent (Ray's daemon on the node) or the driver
+            is gone.
     """
 
     def __init__(
@@ -40,13 +41,14 @@ class Worker:
         scratch: Path | None = None,
         lease_seconds: float = 120.0,
         heartbeat_seconds: float = 30.0,
-        exit_with_parent: bool = False,
+        exit_when_alone: bool = False,
     ) -> None:
         self._scratch = scratch or Path(tempfile.gettempdir()) / f"pgolf-sweep-{os.getuid()}"
         self._lease_seconds = lease_seconds
         self._heartbeat_seconds = heartbeat_seconds
-        self._exit_with_parent = exit_with_parent
+        self._exit_when_alone = exit_when_alone
         self._parent = os.getppid()
+        self._heard_at = time.monotonic()
         self._changed = threading.Condition()
         self._run: Run | None = None
         self._cancelled: dict[str, str] = {}
@@ -64,13 +66,19 @@ class Worker:
         """What the node is like; takes seconds, and longer where something hangs."""
         return look(order, self._scratch)
 
-    def hold(self) -> None:
-        """Wait until the worker is closed: a call that breaks off tells of a dead worker."""
-        self._closed.wait()
+    def hold(self, seconds: float) -> None:
+        """Wait so long, or until the worker is closed.
+
+        Asked again and again, it tells both sides that the other is there, also between two runs;
+        a call that breaks off tells of a dead worker at once.
+        """
+        self._heard_at = time.monotonic()
+        self._closed.wait(seconds)
 
     def start(self, order: RunOrder) -> None:
         """Start a run and return at once; whatever goes wrong is told by its end."""
         with self._changed:
+            self._heard_at = time.monotonic()
             spare, self._spare = self._spare, None
             guard = spare or GuardedProcess(self._heartbeat_seconds)
             run = self._run = Run(order, self._changed, guard)
@@ -96,7 +104,7 @@ class Worker:
             cursor: `BEGINNING`, then that of the last answer: what lies before is forgotten.
             timeout_seconds: Longest wait.
         """
-        begun = time.monotonic()
+        begun = self._heard_at = time.monotonic()
         with self._changed:
             while True:
                 waited = time.monotonic() - begun
@@ -105,7 +113,6 @@ class Worker:
                     current = None
                     urgent = some = False
                 else:
-                    current.polled_at = time.monotonic()
                     urgent, some = current.news(cursor)
                 if urgent or waited >= (GATHER_SECONDS if some else timeout_seconds):
                     break
@@ -133,7 +140,7 @@ class Worker:
         return {} if tracked is None else tracked.harvest(timeout_seconds)
 
     def close(self) -> None:
-        """End what runs and let `hold` return."""
+        """End what runs, and this process where it is the worker's own."""
         with self._changed:
             self._closed.set()
             current = self._run
@@ -143,23 +150,36 @@ class Worker:
         if current is not None:
             current.stop(EndCause.CANCELLED, "the launcher was closed")
             current.done.wait(CLOSE_SECONDS)
+        if self._exit_when_alone:
+            os._exit(0)
 
     def _keep_watch(self) -> None:
         while not self._closed.wait(min(1.0, self._heartbeat_seconds / 4)):
-            orphaned = self._exit_with_parent and os.getppid() != self._parent
             spare, current = self._spare, self._run
             if spare is not None:
                 spare.beat()
-            if current is not None and not current.done.is_set():
+            if current is not None and current.done.is_set():
+                current = None
+            if current is not None:
                 current.beat()
-                silence = time.monotonic() - current.polled_at
-                if orphaned:
-                    current.stop(EndCause.LOST, "the node's Ray daemon is gone")
+            alone = self._alone()
+            if alone is None:
+                continue
+            if current is not None:
+                current.stop(EndCause.LOST, alone)
+            if self._exit_when_alone:
+                if current is not None:
                     current.done.wait(CLOSE_SECONDS)
-                elif silence > self._lease_seconds:
-                    current.stop(EndCause.LOST, f"the driver was silent for {silence:.0f} s")
-            if orphaned:
                 os._exit(1)  # Ray would leave this process running for ever
+
+    def _alone(self) -> str | None:
+        """Why nobody will want what this worker does any more, or None."""
+        if self._exit_when_alone and os.getppid() != self._parent:
+            return "the node's Ray daemon is gone"
+        silence = time.monotonic() - self._heard_at
+        if silence > self._lease_seconds:
+            return f"the driver was silent for {silence:.0f} s"
+        return None
 
 
 def remove_leftovers(scratch: Path) -> None:

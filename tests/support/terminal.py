@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from support.machines import Machine
+
 SCRIPTS = Path(__file__).parent.parent / "data" / "scripts"
 COMMAND = [sys.executable, "-m", "pgolf_sweep"]
 OURS = ("WANDB_", "PGOLF_", "RAY_", "CUDA_", "OMP_", "NETRC")
@@ -52,17 +54,17 @@ class Background:
     """A command that runs, with a terminal of its own where asked for."""
 
     def __init__(
-        self, words: list[str], *, folder: Path, env: dict[str, str], tty: bool = False
+        self, command: list[str], *, folder: Path, env: dict[str, str], tty: bool = False
     ) -> None:
         self._said = bytearray()
         self._terminal: int | None = None
         if tty:
             self._terminal, inner = pty.openpty()
-            argv = [sys.executable, "-c", IN_FOREGROUND, *COMMAND[1:], *words]
+            argv = [sys.executable, "-c", IN_FOREGROUND, *command[1:]]
             streams: dict[str, int] = {"stdin": inner, "stdout": inner, "stderr": inner}
             env = env | {"COLUMNS": "160", "LINES": "40", "TERM": "xterm"}
         else:
-            argv = [*COMMAND, *words]
+            argv = command
             streams = {
                 "stdin": subprocess.DEVNULL,
                 "stdout": subprocess.PIPE,
@@ -125,10 +127,14 @@ class Background:
 
 @dataclass
 class Terminal:
-    """A folder with the stand-in scripts and a clean environment to type commands in."""
+    """A folder with the stand-in scripts and a clean environment to type commands in.
+
+    Where `machine` is given, commands run there instead of here.
+    """
 
     folder: Path
     address: str | None = None
+    machine: Machine | None = None
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
     _started: list[Background] = field(default_factory=list)
 
@@ -156,12 +162,18 @@ class Terminal:
     def environment(self, **extra: str) -> dict[str, str]:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(OURS)}
         clean |= {"HOME": str(self.folder / "home"), MARK: self.mark, "NO_COLOR": "1"}
-        return clean | extra
+        return clean | (self.machine.environment() if self.machine else {}) | extra
+
+    def _command(self, words: tuple[str, ...]) -> list[str]:
+        command = [*COMMAND, *words]
+        if self.machine is None:
+            return command
+        return self.machine.holder.inside("env", f"--chdir={self.folder}", *command)
 
     def run(self, *words: str, timeout: float = 120.0, **env: str) -> Said:
         """Type a command and wait for its end."""
         done = subprocess.run(
-            [*COMMAND, *words],
+            self._command(words),
             cwd=self.folder,
             env=self.environment(**env),
             stdin=subprocess.DEVNULL,
@@ -175,7 +187,7 @@ class Terminal:
     def start(self, *words: str, tty: bool = False, **env: str) -> Background:
         """Type a command and go on."""
         background = Background(
-            list(words), folder=self.folder, env=self.environment(**env), tty=tty
+            self._command(words), folder=self.folder, env=self.environment(**env), tty=tty
         )
         self._started.append(background)
         return background
