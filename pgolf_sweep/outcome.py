@@ -19,7 +19,11 @@ OUT_OF_MEMORY = "out of memory"
 """Reason of a failure that becomes a constraint of the search."""
 
 _OUT_OF_MEMORY = re.compile(r"out of memory|OutOfMemoryError|MemoryError|Cannot allocate memory")
+_DISK_REFUSED = re.compile(r"No space left on device|Disk quota exceeded")
 _EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)\b")
+
+# What torchrun says last of all: how the rank that was the first to fail ended.
+_RANK_ENDED = re.compile(r"^\s*exitcode\s*:\s*(-?\d+) \(pid")
 
 # Signals that someone else's machinery sends: the kernel's out-of-memory killer, a scheduler that
 # preempts, an operator. Any other signal (SIGSEGV, SIGABRT) is the script's own doing.
@@ -43,7 +47,8 @@ def classify(end: RunEnd, *, last_val_bpb: float | None, last_step: int | None) 
         case EndCause.CANCELLED if end.detail.startswith(PRUNE_REASON):
             return Pruned(val_bpb=last_val_bpb, step=last_step, reason=end.detail)
         case EndCause.SIGNALED:
-            return _signaled(end)
+            number = -end.exit_code if end.exit_code is not None and end.exit_code < 0 else 0
+            return _signaled(end, number)
         case EndCause.TIMEOUT | EndCause.SILENT | EndCause.UNMET:
             return _failed(FailureKind.DETERMINISTIC, end.detail, end)
         case EndCause.CANCELLED | EndCause.SETUP | EndCause.LOST | EndCause.PREEMPTED:
@@ -75,6 +80,13 @@ def _exited(end: RunEnd) -> Outcome:
             return _failed(FailureKind.DETERMINISTIC, OUT_OF_MEMORY, end)
         if end.summary.non_finite:
             return _failed(FailureKind.DETERMINISTIC, "a loss was not finite (NaN or inf)", end)
+        refusals = [line.strip() for line in end.log_tail if _DISK_REFUSED.search(line)]
+        if refusals:
+            reason = f"the node's disk refused: {refusals[-1][:300]}"
+            return _failed(FailureKind.INFRASTRUCTURE, reason, end)
+        rank_exit = _first_failed_rank(end)
+        if rank_exit < 0:
+            return _signaled(end, -rank_exit, who="a rank was killed")
         return _failed(
             FailureKind.DETERMINISTIC, f"exit code {end.exit_code}: {_last_word(end)}", end
         )
@@ -89,15 +101,22 @@ def _exited(end: RunEnd) -> Outcome:
     return _failed(FailureKind.DETERMINISTIC, "exited without printing a final score", end)
 
 
-def _signaled(end: RunEnd) -> Failed:
-    number = -end.exit_code if end.exit_code is not None and end.exit_code < 0 else 0
+def _first_failed_rank(end: RunEnd) -> int:
+    """Exit code of the rank that torchrun names as the cause; zero if it names none."""
+    found = [match for line in end.log_tail if (match := _RANK_ENDED.match(line))]
+    return int(found[-1].group(1)) if found else 0
+
+
+def _signaled(end: RunEnd, number: int, *, who: str = "killed") -> Failed:
+    if _OUT_OF_MEMORY.search(end.detail):
+        return _failed(FailureKind.DETERMINISTIC, OUT_OF_MEMORY, end)
     try:
         name = signal.Signals(number).name
     except ValueError:
         name = "an unknown signal"
     outside = number in _OUTSIDE_SIGNALS
     kind = FailureKind.INFRASTRUCTURE if outside else FailureKind.DETERMINISTIC
-    return _failed(kind, f"killed by {name}", end)
+    return _failed(kind, f"{who} by {name}", end)
 
 
 def _last_word(end: RunEnd) -> str:

@@ -6,6 +6,7 @@ import os
 import signal
 
 from hypothesis import settings
+from support.clusters import address as address  # noqa: PLC0414 - a fixture is found by its name
 
 # Machines are shared: how long an example takes says nothing about it.
 settings.register_profile("shared-machine", deadline=None)

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from pgolf_sweep.trialdir import StudyPaths
 
 STATUS_SECONDS = 2.0
+LEASE = "PGOLF_LEASE_SECONDS"
+WORKER_LEASES = 4
+"""A worker waits longer for its driver than the driver for it: a driver may be busy."""
 
 
 @app.command()
@@ -217,14 +220,43 @@ class StatusFile:
 
 
 def ray_launcher(session: Session, *, address: str | None, slots: int | None) -> Any:
-    """The Ray launcher of a session, as a context manager that closes it."""
+    """The Ray launcher of a session, as a context manager that closes it.
+
+    Raises:
+        InputError: PGOLF_LEASE_SECONDS is no time.
+    """
     from pgolf_sweep.campaign import node_fitness
     from pgolf_sweep.launch.ray import RayLauncher
 
+    lease_seconds = leases(os.environ.get(LEASE))
     fitness = node_fitness(session)
     say(f"Ray: {'connecting to ' + address if address else 'starting on this machine'} ...")
     return closing(
-        RayLauncher(address=address, resources=session.resources, slots=slots, fitness=fitness)
+        RayLauncher(
+            address=address,
+            resources=session.resources,
+            slots=slots,
+            fitness=fitness,
+            lease_seconds=lease_seconds,
+            driver_lease_seconds=WORKER_LEASES * lease_seconds,
+        )
+    )
+
+
+def leases(given: str | None) -> float:
+    """Seconds after which a silent worker is lost.
+
+    Raises:
+        InputError: It is no number, or too small for a network.
+    """
+    from pgolf_sweep.errors import InputError
+
+    with suppress(ValueError):
+        seconds = 30.0 if given is None else float(given)
+        if 3.0 <= seconds < math.inf:
+            return seconds
+    raise InputError(
+        "this is no lease", where=LEASE, got=str(given), expected="seconds, 3 or more, such as 30"
     )
 
 

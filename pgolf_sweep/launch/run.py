@@ -33,12 +33,15 @@ if TYPE_CHECKING:
     from pgolf_sweep.trial import StepReport, TrialSpec
 
 LOG_CHUNK_BYTES = 4 << 20
-TAIL_LINES = 40
+TAIL_LINES = 100
+"""Eight ranks that fail together take torchrun sixty lines to report."""
 LINE_BYTES = 1 << 16
 REPORTS_KEPT = 10_000
 """Unfetched reports of a script gone wild; the oldest go first."""
 LAST_WORDS_SECONDS = 2.0
 """For what is in the pipe after the last process is gone."""
+OOM_SECONDS = 10.0
+"""Between the kernel's killing one rank for want of memory and the end of the others."""
 RAW_CHECKPOINTS = frozenset({".pt", ".safetensors"})
 
 RANK_VARIABLES = frozenset(
@@ -122,6 +125,8 @@ class Run:
         self._reports: deque[StepReport] = deque()
         self._forgotten = 0  # reports that are no longer in the deque
         self._held_from = time.monotonic()
+        self._oom_kills = oom_kills()
+        self._oom_at = float("-inf")
         self._started_at: float | None = None
         self._folder: Path | None = None
         self._log: BoundedLog | None = None
@@ -262,8 +267,15 @@ class Run:
                     else:
                         over_at = time.monotonic() + LAST_WORDS_SECONDS
                     selector.unregister(key.fd)
+                self._watch_memory()
                 if time.monotonic() - heard_at > silent_seconds:
                     self.stop(EndCause.SILENT, f"no output for {silent_seconds:g} s")
+
+    def _watch_memory(self) -> None:
+        kills = oom_kills()
+        if kills > self._oom_kills:
+            self._oom_kills = kills
+            self._oom_at = time.monotonic()
 
     def _note_started(self) -> None:
         with self._changed:
@@ -339,10 +351,24 @@ class Run:
             return EndCause.TIMEOUT, code, f"still running after {seconds:g} s"
         if why != "exit":
             return EndCause.LOST, code, f"the process that guards the script is gone ({why})"
+        # The kernel tells a killed script nothing, nor us whom it killed: the time must do.
+        self._watch_memory()
+        recent = time.monotonic() - self._oom_at < OOM_SECONDS
+        memory = "the node ran out of memory" if recent else ""
         if code is not None and code < 0:
             name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
-            return EndCause.SIGNALED, code, f"killed by {name}"
-        return EndCause.EXITED, code, ""
+            killed = f"killed by {name}"
+            return EndCause.SIGNALED, code, f"{killed}: {memory}" if memory else killed
+        return EndCause.EXITED, code, memory if code else ""
+
+
+def oom_kills() -> int:
+    """How many processes the node's kernel has killed so far for want of memory."""
+    try:
+        words = Path("/proc/vmstat").read_text().split()
+        return int(words[words.index("oom_kill") + 1])
+    except (OSError, ValueError):
+        return 0
 
 
 def command(spec: TrialSpec) -> list[str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -38,34 +36,6 @@ def typed_here(
         return Said(code, captured.out, captured.err)
 
     return typed
-
-
-CLUSTER = """
-import sys
-from ray.cluster_utils import Cluster
-
-node = {"num_cpus": 2, "num_gpus": 0, "include_dashboard": False}
-cluster = Cluster(initialize_head=True, head_node_args=node)
-print(cluster.address, flush=True)
-sys.stdin.read()
-cluster.shutdown()
-"""
-
-
-@pytest.fixture(scope="session")
-def address() -> Iterator[str]:
-    """A Ray cluster of one node with two CPUs, as another job of this machine may have left it.
-
-    In a process of its own: Ray keeps the address of the first cluster of a process, and other
-    tests of this one start theirs elsewhere.
-    """
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    command = [sys.executable, "-c", CLUSTER]
-    with subprocess.Popen(command, **pipes, text=True) as cluster:
-        assert cluster.stdin is not None
-        assert cluster.stdout is not None
-        yield cluster.stdout.readline().strip()
-        cluster.stdin.close()
 
 
 @pytest.fixture

@@ -99,6 +99,44 @@ def test_signal_blames_who_sends_it(number, kind):
     assert signal.Signals(number).name in outcome.reason
 
 
+TORCHRUN = """
+Failures:
+[1]:
+  exitcode  : -15 (pid: 21745)  (SIGTERM)
+Root Cause (first observed failure):
+[0]:
+  exitcode  : {code} (pid: 21746)
+=======================================================
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "reason"),
+    [
+        (-9, FailureKind.INFRASTRUCTURE, "a rank was killed by SIGKILL"),
+        (-11, FailureKind.DETERMINISTIC, "a rank was killed by SIGSEGV"),
+        (1, FailureKind.DETERMINISTIC, "exit code 1: ValueError: width 65"),
+    ],
+)
+def test_rank_that_failed_first_says_who_is_to_blame(code, kind, reason):
+    tail = ("ValueError: width 65", *TORCHRUN.format(code=code).splitlines())
+    outcome = outcome_of(end(exit_code=1, log_tail=tail))
+    assert (outcome.kind, outcome.reason) == (kind, reason)
+
+
+def test_what_the_kernel_kills_for_want_of_memory_is_the_trials_own_failure():
+    detail = "killed by SIGKILL: the node ran out of memory"
+    outcome = outcome_of(end(cause=EndCause.SIGNALED, exit_code=-9, detail=detail))
+    assert (outcome.kind, outcome.reason) == (FailureKind.DETERMINISTIC, OUT_OF_MEMORY)
+
+
+def test_full_disk_of_a_node_is_not_the_trials_fault():
+    line = "OSError: [Errno 28] No space left on device: 'final_model.pt'"
+    outcome = outcome_of(end(exit_code=1, log_tail=(line, "bye")))
+    assert outcome.kind is FailureKind.INFRASTRUCTURE
+    assert outcome.reason == f"the node's disk refused: {line}"
+
+
 @pytest.mark.parametrize("cause", [EndCause.LOST, EndCause.SETUP, EndCause.CANCELLED])
 def test_lost_setup_and_cancelled_are_infrastructure(cause):
     outcome = outcome_of(end(cause=cause, detail="why"))

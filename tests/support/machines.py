@@ -71,6 +71,12 @@ class Machine:
     folder: Path
     holder: Holder
 
+    def small_disk(self) -> Path:
+        """Let its temporary files, trials among them, have 8 MB; where they are seen from here."""
+        folder = self.folder / "tmp"
+        self.holder.run("mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder))
+        return Path(f"/proc/{self.holder.pid}/root{folder}")
+
     def environment(self) -> dict[str, str]:
         return {
             "TMPDIR": str(self.folder / "tmp"),
@@ -86,16 +92,21 @@ class Machine:
             "--object-store-memory=100000000",
             "--disable-usage-stats",
         ]
-        done = subprocess.run(
-            self.holder.inside(RAY, "start", *words, *usual),
-            env=clean | self.environment() | env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+        for left in (2, 1, 0):
+            done = subprocess.run(
+                self.holder.inside(RAY, "start", *words, *usual),
+                env=clean | self.environment() | env,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+            if done.returncode == 0:
+                return
+            # Ray gives a node thirty seconds to come up, whatever else the machine does.
+            assert left, done.stdout + done.stderr
+            self.reset()
 
     def processes(self, *holding: str) -> dict[int, str]:
         """Command lines of its live processes that hold one of the words, by process id."""
@@ -112,13 +123,16 @@ class Machine:
                         found[int(entry.name)] = words
         return found
 
-    def signal(self, number: signal.Signals, *holding: str) -> None:
+    def send(self, number: signal.Signals, *holding: str) -> None:
         """Send a signal to its processes that hold one of the words."""
         found = self.processes(*holding)
         assert found, f"nothing on {self.name} holds {holding}"
         for pid in found:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+            self.kill(pid, number)
+
+    def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
     def ours(self) -> dict[int, str]:
         """What of pgolf-sweep runs there: workers, guards, scripts."""
@@ -138,8 +152,7 @@ class Machine:
         while left := self.processes():
             assert time.monotonic() < deadline, left
             for pid in left:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+                self.kill(pid)
             time.sleep(0.05)
 
 

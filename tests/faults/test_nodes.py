@@ -1,0 +1,209 @@
+"""Nodes whose daemon dies or freezes, whose cable is cut, whose disk is full: one sweep over all.
+
+Each node is a machine with a network of its own. Ray's word of a dead node comes late or never, so
+that the leases are what saves the sweep.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support.aftermath import check_slots_are_back, check_whole
+from support.machines import PORT, Network, require_namespaces
+from support.offline_runs import read_offline_runs
+from support.terminal import Terminal, running_trials, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
+
+LEASE_SECONDS = 20.0
+WORKER_SECONDS = 4 * LEASE_SECONDS
+"""A worker that nobody speaks to ends itself after so long."""
+TRIAL_SECONDS = 45
+NOTICE_SECONDS = 20.0
+SLACK_SECONDS = 60.0
+"""For a machine that others load."""
+NODES = ("killed", "frozen", "blink", "cut", "full")
+HEAD = {
+    # A head that takes a node for dead after twenty seconds: Ray's own choice is sixty-four.
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "3000",
+    "RAY_health_check_failure_threshold": "5",
+}
+
+
+def fill(disk: Path) -> Path:
+    """Leave no room on a small disk."""
+    ballast = disk / "ballast"
+    with ballast.open("wb") as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+                file.flush()
+        except OSError:
+            return ballast
+
+
+class Night:
+    """The sweep, its faults, and what was seen of them."""
+
+    def __init__(self, network: Network, folder: Path) -> None:
+        self.seconds: dict[str, float] = {}
+        head = network.machine("head")
+        self.nodes = {name: network.machine(name) for name in (*NODES, "spare")}
+        self.disk = self.nodes["full"].small_disk()
+        head.ray("--head", f"--port={PORT}", "--num-cpus=0", "--include-dashboard=false", **HEAD)
+        self.terminal = Terminal(folder, address=f"{head.address}:{PORT}", machine=head)
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(self.join, NODES))
+
+    def join(self, name: str, slots: int = 1) -> None:
+        address = f"--address={self.terminal.address}"
+        self.nodes[name].ray(address, f"--num-cpus={slots}", f"--num-gpus={slots}")
+
+    def run(self) -> None:
+        terminal = self.terminal
+        self.study = terminal.study("night")
+        file = terminal.sweep(
+            "night",
+            run_cap=len(NODES),
+            parameters={
+                "ITERATIONS": {"value": TRIAL_SECONDS},
+                "STEP_SECONDS": {"value": 1.0},
+            },
+            pgolf={"resources": {"gpus": 1, "cpus": 1}},
+        )
+        lease = {"PGOLF_LEASE_SECONDS": str(LEASE_SECONDS)}
+        self.launch = terminal.start_launch(file, "--wandb", "offline", **lease)
+        wait_for(lambda: len(running_trials(self.study)) == len(NODES), 200.0, of=self.launch)
+        self.join("spare", slots=3)
+        wait_for(self.has_spare_slots, 60.0, of=self.launch)
+        status = terminal.run("status", "night", "--json").json()
+        self.trial = {row["node"]: row["number"] for row in status["running"]}
+        self.strike()
+        assert self.launch.wait(400.0) == 0, self.launch.said
+        self.rows = {row["number"]: row for row in check_whole(terminal, "night")}
+
+    def has_spare_slots(self) -> bool:
+        text = (self.study / "status.json").read_text()
+        return int(json.loads(text)["slots"]) == len(NODES) + 3
+
+    def runs_again(self, name: str) -> bool:
+        folder = self.study / "trials" / str(self.trial[name])
+        logs = [folder / ".train.log.part", folder / "train.log"]
+        lost = (folder / "train.attempt1.log").is_file()
+        return lost and any(log.is_file() and "step:" in log.read_text() for log in logs)
+
+    def strike(self) -> None:
+        nodes = self.nodes
+        began = time.monotonic()
+        nodes["killed"].send(signal.SIGKILL, "raylet/raylet")
+        nodes["frozen"].send(signal.SIGSTOP, "raylet/raylet")
+        nodes["blink"].cut()
+        nodes["cut"].cut()
+        ballast = fill(self.disk)
+        time.sleep(max(0.0, began + 10.0 - time.monotonic()))
+        nodes["blink"].mend()
+        waiting = {name for name in NODES if name != "blink"}
+        while waiting:
+            for name in list(waiting):
+                if self.runs_again(name):
+                    self.seconds[name] = time.monotonic() - began
+                    waiting.remove(name)
+                    if name == "frozen":
+                        self.frozen_ran_on = nodes[name].processes("good.py")
+                        nodes[name].send(signal.SIGCONT, "raylet/raylet")
+            if "No space left" in self.launch.said:
+                ballast.unlink(missing_ok=True)
+            assert self.launch.process.poll() is None, self.launch.said
+            assert time.monotonic() < began + 200.0, waiting
+            time.sleep(0.1)
+        deadline = began + WORKER_SECONDS + SLACK_SECONDS
+        while nodes["cut"].ours():
+            assert time.monotonic() < deadline, nodes["cut"].ours()
+            time.sleep(0.5)
+        self.seconds["cut is clean"] = time.monotonic() - began
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Night]:
+    require_namespaces()
+    folder = tmp_path_factory.mktemp("nodes")
+    with Network(folder) as network:
+        made = Night(network, folder / "here")
+        with made.terminal:
+            made.run()
+            yield made
+
+
+def row_of(night: Night, node: str) -> dict[str, Any]:
+    """The trial that ran there when the fault struck."""
+    return night.rows[night.trial[node]]
+
+
+def test_every_trial_is_completed_and_told_once(night: Night) -> None:
+    assert len(night.rows) == len(NODES)
+    assert {row["outcome"] for row in night.rows.values()} == {"completed"}
+
+
+@pytest.mark.parametrize("node", ["killed", "frozen", "cut"])
+def test_trial_of_a_lost_node_runs_again_elsewhere(
+    night: Night, node: str, record_property: Any
+) -> None:
+    row = row_of(night, node)
+    assert row["attempts"] == 2
+    assert row["node"] != node
+    record_property("seconds", night.seconds[node])
+    assert night.seconds[node] < LEASE_SECONDS + NOTICE_SECONDS + SLACK_SECONDS
+
+
+def test_cable_that_is_out_for_ten_seconds_costs_nothing(night: Night) -> None:
+    row = row_of(night, "blink")
+    assert (row["attempts"], row["node"]) == (1, "blink")
+
+
+def test_full_disk_of_a_node_is_not_the_trials_fault(night: Night, record_property: Any) -> None:
+    assert row_of(night, "full")["attempts"] >= 2
+    assert "No space left on device" in night.launch.said
+    record_property("seconds", night.seconds["full"])
+
+
+def test_late_words_of_a_node_that_comes_back_are_not_taken_for_the_second_attempt(
+    night: Night,
+) -> None:
+    row = row_of(night, "frozen")
+    assert night.frozen_ran_on
+    folder = night.study / "trials" / str(row["number"])
+    first = (folder / "train.attempt1.log").read_text()
+    assert 0 < first.count("train_loss") < TRIAL_SECONDS
+    assert (folder / "train.log").read_text().count("train_loss") == TRIAL_SECONDS
+    assert row["slot_seconds"] > TRIAL_SECONDS + 1
+
+
+def test_node_that_is_cut_off_for_ever_ends_what_is_ours_by_itself(
+    night: Night, record_property: Any
+) -> None:
+    record_property("seconds", night.seconds["cut is clean"])
+    assert night.nodes["cut"].ours() == {}
+    assert night.nodes["cut"].processes("raylet/raylet")  # Ray itself has not noticed
+
+
+def test_each_trial_has_its_run_in_wandb(night: Night) -> None:
+    runs = read_offline_runs(night.study)
+    last = {run.run.display_name: run.summary.get("status") for run in runs}
+    for number in night.rows:
+        assert last[f"night-{number}"] == "completed"
+
+
+def test_no_process_is_left_on_any_node_and_every_slot_is_back(night: Night) -> None:
+    for machine in night.nodes.values():
+        wait_for(lambda machine=machine: not machine.ours(), 60.0)
+    check_slots_are_back(night.terminal)

@@ -1,0 +1,47 @@
+"""One Ray for all tests that need none of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CLUSTER = """
+import json, sys
+from ray.cluster_utils import Cluster
+
+node = {"include_dashboard": False, **json.loads(sys.argv[1])}
+cluster = Cluster(initialize_head=True, head_node_args=node)
+print(cluster.address, flush=True)
+sys.stdin.read()
+cluster.shutdown()
+"""
+
+
+@contextlib.contextmanager
+def cluster_of(**node: int) -> Iterator[str]:
+    """Address of a Ray cluster of one node, in a process of its own.
+
+    Ray keeps the address of the first cluster of a process, and other tests start theirs here.
+    """
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    command = [sys.executable, "-c", CLUSTER, json.dumps(node)]
+    with subprocess.Popen(command, **pipes, text=True) as cluster:
+        assert cluster.stdin is not None
+        assert cluster.stdout is not None
+        yield cluster.stdout.readline().strip()
+        cluster.stdin.close()
+
+
+@pytest.fixture(scope="session")
+def address() -> Iterator[str]:
+    """A cluster of two CPUs, as another job of this machine may have left it."""
+    with cluster_of(num_cpus=2, num_gpus=0) as made:
+        yield made

@@ -1,0 +1,84 @@
+"""The command line in a process that kills itself, as kill -9 would, at a step of the driver.
+
+``python dies.py STEP COUNT WORD...`` types the words; the COUNTth time that it comes to the step,
+it is gone. Steps are named by what has just happened.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optuna.storages.journal import JournalFileBackend
+
+from pgolf_sweep import driver, trialdir
+from pgolf_sweep.cli import main
+from pgolf_sweep.launch.ray import RayLauncher
+from pgolf_sweep.search.study import Study
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STEPS = {
+    "asked": (Study, "ask"),
+    "noted": (Study, "note"),
+    "launched": (RayLauncher, "start"),
+    "reported": (Study, "report"),
+    "written": (driver, "write_json"),
+    "told": (Study, "tell"),
+}
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def after(method: Callable[..., Any], count: int, *, only: str = "") -> Callable[..., Any]:
+    """A method that is the process's last the COUNTth time that it was called."""
+    calls = 0
+
+    def call(*args: Any, **words: Any) -> Any:
+        nonlocal calls
+        result = method(*args, **words)
+        calls += only in str(args[0])
+        if calls == count:
+            die()
+        return result
+
+    return call
+
+
+def half_a_result(path: Path, data: bytes) -> None:
+    """Leave a file that was not renamed yet."""
+    if path.name == "result.json":
+        path.with_name(f".{path.name}.half").write_bytes(data[: len(data) // 2])
+        die()
+    write_bytes(path, data)
+
+
+def half_a_record(backend: JournalFileBackend, logs: list[dict[str, Any]]) -> None:
+    """Leave half a line in the journal once a trial has a result."""
+    journal = Path(backend._file_path)
+    if list(journal.parent.glob("trials/*/result.json")):
+        with journal.open("ab") as file:
+            file.write(b'{"op_code": 6, "worker_id": "half')
+        die()
+    append(backend, logs)
+
+
+if __name__ == "__main__":
+    step, number, *words = sys.argv[1:]
+    write_bytes, append = trialdir.write_bytes, JournalFileBackend.append_logs
+    if step == "half written":
+        trialdir.write_bytes = half_a_result
+    elif step == "half told":
+        JournalFileBackend.append_logs = half_a_record
+    else:
+        owner, name = STEPS[step]
+        only = "result.json" if step == "written" else ""
+        setattr(owner, name, after(getattr(owner, name), int(number), only=only))
+    sys.argv = ["pgolf-sweep", *words]
+    main()
