@@ -57,7 +57,7 @@ POLL_SECONDS = 0.5
 """Longest wait for an event: how late a request to stop or a resized cluster is noticed."""
 
 SHOW_SECONDS = 0.5
-"""Shortest time between two snapshots for people and W&B: each costs a pass over all trials."""
+"""Shortest time between two snapshots for people and W&B, who read no faster."""
 
 MOST_NEAR_WAITING = 64
 """Trials near the cap that wait for those that fit, where the sampler does not learn."""
@@ -177,8 +177,8 @@ class Driver:
         self._keep_in_touch()  # a driver that was frozen has missed things
         while self._events:
             self._handle(self._events.popleft())
-        idle = max(0, len(self.launcher.slots()) - len(self._live))
-        self._ledger.idle_seconds += idle * (self.clock.monotonic() - turn_began)
+        seconds = self.clock.monotonic() - turn_began
+        self._ledger.idle_seconds += self.launcher.free() * seconds
         self._show()
 
     # -- resuming -------------------------------------------------------------------------------
@@ -381,8 +381,9 @@ class Driver:
         """
         near = sum(live.near_cap for live in self._queue)
         ahead = self.crew is None or self._left() > self.crew.other_slots
+        waiting = min(near, self._may_wait()) if near else 0
         free = self.launcher.free(self._nodes.closed())
-        return free + ahead - (len(self._queue) - min(near, self._may_wait()))
+        return free + ahead - (len(self._queue) - waiting)
 
     def _left(self) -> float:
         """How many trials may be proposed before `run_cap` is reached."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pgolf_sweep.record import State, counts, ranked
+from pgolf_sweep.record import State
 from pgolf_sweep.snapshot import Live, Snapshot, SweepState
+from pgolf_sweep.totals import Totals
 from pgolf_sweep.trial import FailureKind
 
 if TYPE_CHECKING:
@@ -35,10 +35,15 @@ class Ledger:
     ended: set[int] = field(default_factory=set)
     elsewhere: dict[int, TrialRecord] = field(default_factory=dict)
     _first: dict[str, int] = field(default_factory=dict)
+    _totals: Totals = field(default_factory=Totals)
 
     def note(self, record: TrialRecord) -> None:
         """Keep the newest row of a trial."""
+        before = self.records.get(record.number)
         self.records[record.number] = record
+        if before is not None:
+            self._totals.remove(before, self.records.values())
+        self._totals.add(record)
 
     def close(self, record: TrialRecord) -> bool:
         """Keep a final row; True if it is a result of its own that others can learn from."""
@@ -88,7 +93,7 @@ class Ledger:
             now: By the clock that never jumps, as `Live.held_from`.
             epoch: Seconds of the epoch, which other drivers' rows are in.
         """
-        ended = sum(record.slot_seconds for record in self.records.values())
+        ended = self._totals.slot_seconds
         here = sum(now - run.held_from for run in live if run.held_from is not None)
         others = self.elsewhere.values()
         begun = [r.started_at for r in others if r.outcome is State.RUNNING and r.started_at]
@@ -105,24 +110,22 @@ class Ledger:
         run_cap: int | None,
         now: float,
     ) -> Snapshot:
-        """The sweep as it stands; a pass over all rows."""
-        rows = self.records.values()
-        times = [r.slot_seconds for r in rows if r.outcome is State.COMPLETED and r.slot_seconds]
-        typical = statistics.median(times) if times else None
-        tally = counts(rows)
+        """The sweep as it stands."""
+        totals = self._totals
+        typical = totals.typical_seconds
         left = None
         if typical is not None and run_cap is not None and slots:
             left = max(0, run_cap - len(self.took_slot) + len(live)) * typical / slots
         return Snapshot(
             state=state,
-            counts=tally,
+            counts=dict(totals.counts),
             run_cap=run_cap,
             slots=slots,
             running=sorted(live, key=lambda run: run.record.number),
-            best=next(iter(ranked(rows)), None),
-            trained_seconds=sum(record.slot_seconds for record in rows),
+            best=totals.best,
+            trained_seconds=totals.slot_seconds,
             idle_seconds=self.idle_seconds,
-            saved_by_gate_seconds=tally["discarded"] * (typical or 0.0),
+            saved_by_gate_seconds=totals.counts["discarded"] * (typical or 0.0),
             seconds_left=left,
             now=now,
             reason=reason,

@@ -165,6 +165,10 @@ def counts(records: Iterable[TrialRecord]) -> dict[str, int]:
     """How many trials are in each state, in the order of the states; duplicates on their own."""
     result = dict.fromkeys((state.value for state in State), 0) | {"duplicates": 0}
     for record in records:
-        key = "duplicates" if record.duplicate_of is not None else record.outcome.value
-        result[key] += 1
+        result[tally_key(record)] += 1
     return result
+
+
+def tally_key(record: TrialRecord) -> str:
+    """Under what a trial is counted."""
+    return "duplicates" if record.duplicate_of is not None else record.outcome.value

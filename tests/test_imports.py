@@ -35,7 +35,7 @@ EXCEPTIONS = {
     ("spectypes", "search"),
 }
 DOORS = {
-    "optuna": {"search/study.py"},
+    "optuna": {"search/study.py", "search/sampler.py", "search/pruner.py"},
     "ray": {"launch/ray.py", "launch/cluster.py"},
     "wandb": {"track/wandb.py"},
 }

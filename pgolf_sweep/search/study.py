@@ -33,6 +33,8 @@ from pgolf_sweep.errors import InfraError, InputError, StorageAwayError
 from pgolf_sweep.outcome import OUT_OF_MEMORY
 from pgolf_sweep.record import State, TrialRecord
 from pgolf_sweep.search.mounts import network_file_system_of
+from pgolf_sweep.search.pruner import make_pruner
+from pgolf_sweep.search.sampler import make_sampler
 from pgolf_sweep.trial import configuration_hash
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 
     from pgolf_sweep.search.lock import StudyLock
     from pgolf_sweep.search.space import Space
-    from pgolf_sweep.spec import EarlyTerminate, SweepSpec
+    from pgolf_sweep.spec import SweepSpec
     from pgolf_sweep.trial import KnobValue
     from pgolf_sweep.trialdir import StudyPaths
 
@@ -293,7 +295,9 @@ class Study:
             case State.COMPLETED:
                 return TrialState.COMPLETE, record.val_bpb
             case State.DISCARDED if self._method == "gp":
-                scores = [r.val_bpb for r in self.records() if r.val_bpb is not None]
+                trials = self._study.get_trials(deepcopy=False)
+                rows = [trial.user_attrs.get(_RECORD, {}) for trial in trials]
+                scores = [row["val_bpb"] for row in rows if row.get("val_bpb") is not None]
                 return TrialState.COMPLETE, max(scores, default=_NO_SCORE_YET)
             case State.PRUNED | State.DISCARDED:
                 return TrialState.PRUNED, None
@@ -432,7 +436,7 @@ def open_study(
                 study_name=spec.name,
                 direction="minimize",
                 load_if_exists=True,
-                pruner=_pruner(spec.early_terminate),
+                pruner=make_pruner(spec.early_terminate),
             )
             asked = len(study.get_trials(deepcopy=False))
             if url is not None:
@@ -453,7 +457,7 @@ def open_study(
         with warnings.catch_warnings():
             # `group` and some samplers are marked experimental; the tests hold what we need.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.sampler = _sampler(spec, asked)
+            study.sampler = make_sampler(spec, asked)
     lock = None
     if write and url is not None:
         from pgolf_sweep.search.lock import lock_of  # noqa: PLC0415 - only for a database
@@ -563,42 +567,3 @@ def without_password(url: str) -> str:
     with suppress(sqlalchemy.exc.ArgumentError):
         return sqlalchemy.engine.make_url(url).set(password=None).render_as_string()
     return url
-
-
-def _sampler(spec: SweepSpec, asked: int) -> optuna.samplers.BaseSampler:
-    """The sampler of a sweep.
-
-    A resumed study must not draw its first proposals once more, so the seed moves with the trials
-    asked; QMC keeps its place in the study itself and needs the seed unchanged.
-    """
-    method = spec.method
-    seed = spec.pgolf.seed if method == "qmc" else spec.pgolf.seed + asked
-    conditional = any(parameter.when for parameter in spec.space.parameters.values())
-    samplers = optuna.samplers
-    match method:
-        case "random" | "grid":
-            # A grid's points are enqueued; the sampler only fills what is not fixed: nothing.
-            return samplers.RandomSampler(seed=seed)
-        case "bayes" | "tpe":
-            return samplers.TPESampler(seed=seed, group=conditional, n_startup_trials=8)
-        case "gp":
-            return samplers.GPSampler(seed=seed, n_startup_trials=8)
-        case "cmaes":
-            return samplers.CmaEsSampler(seed=seed)
-        case "qmc":
-            return samplers.QMCSampler(seed=seed, scramble=True)
-    raise AssertionError(method)
-
-
-def _pruner(early: EarlyTerminate | None) -> optuna.pruners.BasePruner:
-    if early is None:
-        return optuna.pruners.NopPruner()
-    if early.kind == "median":
-        return optuna.pruners.MedianPruner(
-            n_startup_trials=early.startup_trials, n_warmup_steps=early.min_iter
-        )
-    return optuna.pruners.HyperbandPruner(
-        min_resource=early.min_iter,
-        max_resource=early.max_iter if early.max_iter is not None else "auto",
-        reduction_factor=early.eta,
-    )
