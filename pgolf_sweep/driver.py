@@ -35,7 +35,7 @@ from pgolf_sweep.record import State, TrialRecord
 from pgolf_sweep.sharing import short, strongest
 from pgolf_sweep.snapshot import Live, SweepState, line, metrics
 from pgolf_sweep.spectypes import NodesBlock
-from pgolf_sweep.trial import Discarded, Failed, FailureKind, VerdictKind
+from pgolf_sweep.trial import Discarded, EndCause, Failed, FailureKind, VerdictKind
 from pgolf_sweep.trialdir import read_json, write_bytes, write_json
 
 if TYPE_CHECKING:
@@ -609,6 +609,10 @@ class Driver:
                     self._validated(live, report.val_bpb)
             case Ended(end=end):
                 del self._live[live.record.number]
+                if end.cause is EndCause.EXITED:
+                    # What waits goes first: the slot need not stand empty while the end is written.
+                    # What infrastructure ended may be tried again, and then before all others.
+                    self._start_queued()
                 self._ended(live, end)
                 self._start_queued()
 

@@ -1,25 +1,36 @@
 """What the driver costs by number of trials: processor seconds, memory, milliseconds of an ask.
 
-    python bench/launch/scale.py [--slots 64] [--gpus 8] [--trials 10000] [--early hyperband]
+    python bench/launch/scale.py [--slots 64] [--gpus 8] [--trials 300] [--early hyperband]
+        [--already 0 1000 2000 5000 10000]
 
 The real driver, gate and study (a journal file) on simulated slots, whose time jumps: what is
 measured is the driver alone. Our trainer's sweep of eight knobs; a trial reports nine validations.
+For each line a process of its own resumes a study that holds so many finished trials already and
+runs some more: what these cost is shown by thousand trials, and the memory at their end.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import multiprocessing
+import random
 import sys
 import tempfile
 import time
 from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "search"))
+
+from ask import fill
 from rig import Silent
 
+from pgolf_sweep.control import Request
 from pgolf_sweep.driver import Driver, Options
 from pgolf_sweep.launch.base import Ended
 from pgolf_sweep.launch.inline import Finish, InlineLauncher, SimulatedClock
@@ -31,7 +42,7 @@ from pgolf_sweep.trial import LogSummary, StepReport
 from pgolf_sweep.trialdir import StudyPaths
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from pgolf_sweep.launch.base import Job
 
@@ -52,7 +63,8 @@ parameters:
 pgolf: {{rules: parameter-golf-2026, resources: {{gpus: {gpus}}}}}
 """
 REPORTS = 9
-MARKS = (500, 1000, 2000, 5000, 10000)
+WARM_UP = 64
+"""Trials that end before the measurement begins."""
 
 
 def train(job: Job) -> Iterator[tuple[float, Any]]:
@@ -69,18 +81,13 @@ def train(job: Job) -> Iterator[tuple[float, Any]]:
 
 
 class Counted(InlineLauncher):
-    """Calls back at every so many ends."""
+    """Counts the ends."""
 
-    at_mark: Callable[[int], None]
     ended = 0
 
     def poll(self, timeout_seconds: float) -> list[Any]:
         events = super().poll(timeout_seconds)
-        for event in events:
-            if isinstance(event, Ended):
-                self.ended += 1
-                if self.ended in MARKS:
-                    self.at_mark(self.ended)
+        self.ended += sum(isinstance(event, Ended) for event in events)
         return events
 
 
@@ -105,13 +112,8 @@ class Meter:
         setattr(target, name, metered)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--slots", type=int, default=64)
-    parser.add_argument("--gpus", type=int, default=8)
-    parser.add_argument("--trials", type=int, default=10000)
-    parser.add_argument("--early", choices=["hyperband", "median"])
-    options = parser.parse_args()
+def measure(already: int, options: argparse.Namespace) -> str:
+    """The line of a study that begins with so many finished trials."""
     early = f"early_terminate: {{type: {options.early}, min_iter: 3}}" if options.early else ""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -119,36 +121,29 @@ def main() -> None:
         sweep.write_text(SWEEP.format(early=early, gpus=options.gpus))
         session = open_session(sweep, data_root=folder, need_data=False)
         paths = StudyPaths(folder / "runs" / "scale")
+        fill(open_study(session.spec, paths, write=True), already, random.Random(0))
+        began = time.process_time()
         study = open_study(session.spec, paths, write=True)
+        opened = time.process_time() - began
         clock = SimulatedClock()
         launcher = Counted(options.slots, train, clock, slots_per_node=8 // options.gpus)
         meter = Meter()
-        for method in ("ask", "note", "report", "tell"):
-            meter.put_on(study, method)
-        meter.put_on(session.gate, "verdict")
-        meter.put_on(session.gate, "learn")
-        meter.put_on(launcher, "slots")
-        before: dict[str, float] = {}
-        last = {"ended": 0}
+        for target, names in {
+            study: ("ask", "note", "report", "tell"),
+            session.gate: ("verdict", "learn"),
+            launcher: ("slots", "start", "poll"),
+        }.items():
+            for method in names:
+                meter.put_on(target, method)
+        marks: list[dict[str, float]] = []
 
-        def at_mark(ended: int) -> None:
-            now = dict(meter.seconds) | {"all": time.process_time()}
-            asks = meter.calls["ask"] - before.get("asks", 0)
-            spent = {key: value - before.get(key, 0.0) for key, value in now.items()}
-            per = 1000 / (ended - last["ended"])
-            cells = " ".join(f"{key} {value * per:.1f}" for key, value in sorted(spent.items()))
-            print(
-                f"{ended} trials: {psutil.Process().memory_info().rss / 1e6:.0f} MB, "
-                f"journal {paths.journal.stat().st_size / 1e6:.0f} MB, "
-                f"ask {1000 * spent['ask'] / asks:.1f} ms; "
-                f"processor seconds by thousand trials since the line before: {cells}",
-                flush=True,
-            )
-            before.update(now, asks=meter.calls["ask"])
-            last["ended"] = ended
+        def request() -> Request:
+            enough = WARM_UP + options.trials * len(marks)
+            if len(marks) < 2 and launcher.ended >= enough:
+                more = {"all": time.process_time(), "trials": launcher.ended}
+                marks.append(meter.seconds | more | {"asks": meter.calls["ask"]})
+            return Request.DRAIN if len(marks) == 2 else Request.CONTINUE
 
-        before["all"] = time.process_time()
-        launcher.at_mark = at_mark
         driver = Driver(
             session=session,
             study=study,
@@ -157,11 +152,32 @@ def main() -> None:
             paths=paths,
             clock=clock,
             observer=Silent(),
-            options=Options(run_cap=options.trials),
+            options=Options(run_cap=None, request=request),
         )
-        began = time.monotonic()
-        final = driver.run()
-        print(dict(final.counts), f"{time.monotonic() - began:.0f} s", file=sys.stderr)
+        driver.run()
+    first, last = marks
+    spent = {key: last[key] - first.get(key, 0.0) for key in last}
+    thousands, asks = spent.pop("trials") / 1000, spent.pop("asks")
+    cells = "  ".join(f"{key} {value / thousands:.1f}" for key, value in sorted(spent.items()))
+    return (
+        f"{already:6} trials already: {psutil.Process().memory_info().rss / 1e6:4.0f} MB, "
+        f"opened in {opened:.1f} s, ask {1000 * spent['ask'] / asks:.1f} ms; "
+        f"seconds by thousand trials: {cells}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--slots", type=int, default=64)
+    parser.add_argument("--gpus", type=int, default=8)
+    parser.add_argument("--trials", type=int, default=300)
+    parser.add_argument("--early", choices=["hyperband", "median"])
+    parser.add_argument("--already", type=int, nargs="+", default=[0, 1000, 2000, 5000, 10000])
+    options = parser.parse_args()
+    print(f"{options.slots} slots of {options.gpus} GPUs; all times are the processor's")
+    for already in options.already:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            print(pool.submit(measure, already, options).result(), flush=True)
 
 
 if __name__ == "__main__":

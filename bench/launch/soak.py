@@ -22,6 +22,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +55,13 @@ def kind(process: psutil.Process) -> str:
 
 
 def tree_size(folder: Path) -> tuple[int, float]:
-    """Files below a folder, and their megabytes."""
+    """Files below a folder, and their megabytes; what vanishes meanwhile is left out."""
     count, size = 0, 0
-    for path in folder.rglob("*"):
-        try:
-            status = path.lstat()
-        except FileNotFoundError:
-            continue
-        count += 1
-        size += status.st_size
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                size += (Path(parent) / name).lstat().st_size
+                count += 1
     return count, size / MB
 
 

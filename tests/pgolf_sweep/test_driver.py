@@ -99,6 +99,28 @@ def test_equal_configuration_is_not_run_twice(make_bench):
     assert [r.number for r in ranked(bench.study().records())].count(1) == 0
 
 
+def test_freed_slot_is_filled_before_the_end_is_told(make_bench, monkeypatch):
+    bench = make_bench(run_cap=4)
+    order = []
+    tell = Study.tell
+
+    def told(study, record):
+        order.append(f"tell {record.number}")
+        return tell(study, record)
+
+    def started(job):
+        order.append(f"start {job.key}")
+        return train(job)
+
+    monkeypatch.setattr(Study, "tell", told)
+    study = bench.study()
+    for rate in (0.01, 0.02, 0.03, 0.04):
+        study.enqueue({"MODEL_DIM": 64, "MATRIX_LR": rate, "SEED": 7}, by="test")
+    bench.driver(slots=1, simulate=started, study=study).run()
+    expected = "start 0, start 1, tell 0, start 2, tell 1, start 3, tell 2, tell 3"
+    assert ", ".join(order) == expected
+
+
 def test_infrastructure_failure_is_retried_and_capped(make_bench):
     bench = make_bench(run_cap=1)
 
