@@ -395,6 +395,8 @@ class RayLauncher:
             "max_restarts": 0,
             "max_task_retries": 0,
             "max_concurrency": WORKER_THREADS,
+            # Ray's head would keep a record of each of the polls, up to 100,000 of them.
+            "enable_task_events": False,
             "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=node.id, soft=False),
         }
         actor = (
