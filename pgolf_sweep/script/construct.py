@@ -95,8 +95,7 @@ def read_settings(namespace: dict[str, Any], tree: ast.Module, knobs: Iterable[s
     counts: dict[str, int] = {}
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and isinstance(namespace.get(node.name), type):
-            count = sum(isinstance(c, ast.Constant) and c.value in names for c in _constants(node))
-            counts[node.name] = count + (node.name in SETTINGS_NAMES)
+            counts[node.name] = len(named_in([node], names)) + (node.name in SETTINGS_NAMES)
     name = max(counts, key=lambda key: counts[key], default="")
     if not name or not counts[name]:
         return Settings(name="", kind=None, value=None)
@@ -112,10 +111,6 @@ def read_settings(namespace: dict[str, Any], tree: ast.Module, knobs: Iterable[s
     if recorded is kind:
         seen.add("__dict__")  # a class that cannot be derived from: anything may be read
     return Settings(name=name, kind=recorded, value=value, seen=seen)
-
-
-def _constants(node: ast.AST) -> list[ast.Constant]:
-    return [c for c in ast.walk(node) if isinstance(c, ast.Constant) and isinstance(c.value, str)]
 
 
 def _recorded(kind: type, seen: set[str]) -> type:

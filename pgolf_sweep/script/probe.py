@@ -174,6 +174,7 @@ class Prober:
         seconds: Time limit of one probe.
         env: Environment beside the knobs, for example the data set's paths.
         quantizer: Whether to measure the quantizer, or only to count parameters.
+        fresh: Whether each probe gets a process of its own; for comparisons, it is far slower.
     """
 
     def __init__(
@@ -183,13 +184,14 @@ class Prober:
         seconds: float = PROBE_SECONDS,
         env: Mapping[str, str] | None = None,
         quantizer: bool = True,
+        fresh: bool = False,
     ) -> None:
         self._program = program
         self._seconds = seconds
         self._env = dict(env or {})
         self._quantizer = quantizer
+        self._fresh = fresh
         self._memory = _Memory()
-        self._source = ""
         self._known: list[dict[str, Any]] = []  # measured classes, with the knobs that decided
         self._folder: Path | None = None
         self._failures = 0.0
@@ -237,22 +239,24 @@ class Prober:
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="pgolf-probe-"))
             weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+            program = self._folder / "program"
             for name, content in self._program.files.items():
-                path = self._folder / name
+                path = program / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
-            script = self._folder / self._program.name
-            self._source = unpack(self._program.source, path=script)
+            source = unpack(self._program.source, path=program / self._program.name)
+            (self._folder / "source").write_text(source)
         kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
         return {
-            "folder": str(self._folder),
+            "folder": str(self._folder / "program"),
             "name": self._program.name,
-            "source": self._source,
+            "source": str(self._folder / "source"),
             "knobs": sorted(self._program.knobs),
             "env": kept | self._env | dict(values) | {"CUDA_VISIBLE_DEVICES": ""},
             "seconds": self._seconds,
             "quantizer": self._quantizer,
             "known": self._known,
+            "fresh": self._fresh,
         }
 
 

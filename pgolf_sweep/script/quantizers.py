@@ -21,7 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.script.construct import SETTINGS_ARGUMENTS, Settings, scope_of
 from pgolf_sweep.script.curves import FIRST_SIGMAS, SIGMAS, Curves, flat, sampled
-from pgolf_sweep.script.slicing import CallSite, call_sites, evaluate, loaded, run_needed
+from pgolf_sweep.script.slicing import (
+    CallSite,
+    attribute_calls,
+    call_sites,
+    evaluate,
+    loaded,
+    run_needed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -162,7 +169,7 @@ def _prepare(
     """Evaluate a quantizer call's arguments, with a state dict that takes no memory."""
     import torch  # noqa: PLC0415
 
-    real = model.to_empty(device="cpu")
+    real = _without_memory(model)
     shapes: dict[str, tuple[int, ...]] = {}
     hessians = _Hessians(shapes)
     given: dict[str, Any] = dict.fromkeys(MODEL_GIVEN, real)
@@ -197,6 +204,20 @@ def _prepare(
         if keyword.arg
     }
     return _Prepared(function, state, shapes, rest, keywords)
+
+
+def _without_memory(model: Any) -> Any:
+    """A model on the CPU, of values that nobody has written yet."""
+    import torch  # noqa: PLC0415
+
+    def empty(tensor: Any) -> Any:
+        if tensor.device.type != "meta":
+            return torch.empty_like(tensor, device="cpu")
+        # A tenth of `empty_like`, which asks Python for the strides of a meta tensor.
+        sizes, strides = tensor.size(), tensor.stride()
+        return torch.empty_strided(sizes, strides, dtype=tensor.dtype, device="cpu")
+
+    return model._apply(empty)  # noqa: SLF001 - what `to_empty` calls, too
 
 
 def _arguments(site: CallSite) -> list[ast.expr]:
@@ -364,12 +385,6 @@ def _attributes(kind: Any) -> list[str]:
 
 def _codec(namespace: Mapping[str, Any], tree: ast.Module, settings: Settings) -> str:
     """The codec of the model: what a setting names, else the only one that the script calls."""
-    called = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            codec = CODEC_CALLS.get(ast.unparse(node.func))
-            if codec:
-                called.add(codec)
     settable = [] if settings.value is None else _attributes(settings.kind)
     names = [name for name in (*settable, *namespace) if CODEC_NAME.search(name)]
     for name in names:
@@ -379,4 +394,6 @@ def _codec(namespace: Mapping[str, Any], tree: ast.Module, settings: Settings) -
             named = value.lower().replace("zstandard", "zstd")
             if named in CODECS:
                 return named
-    return next((codec for codec in CODECS if codec in called), "")
+    called = attribute_calls(tree)
+    found = {codec for call, codec in CODEC_CALLS.items() if tuple(call.split(".")) in called}
+    return next((codec for codec in CODECS if codec in found), "")

@@ -2,20 +2,70 @@
 
 A script makes its model and calls its quantizer in the middle of a long `main`. To repeat just
 that call, the assignments before it that its arguments need are found and run; nothing else is.
+
+What a piece of source says is found once and kept, since a process probes one script many times.
 """
 
 from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from types import CodeType
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _SEES_EVERYTHING = frozenset({"globals", "locals", "vars", "eval", "exec"})
 """Functions that reach names which are not written where they are called."""
+_KEPT_PIECES = 1 << 14
+"""Pieces of source of which it is kept what they say; a long script has a tenth of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What a piece of source says.
+
+    Attributes:
+        loaded: Names that it reads.
+        stored: Names that it binds, whatever its own kind.
+        imported: Names that its imports bind.
+        strings: Its string constants.
+        attributes: Attributes of plain names, as (name, attribute, whether it is set).
+    """
+
+    loaded: frozenset[str]
+    stored: frozenset[str]
+    imported: frozenset[str]
+    strings: frozenset[str]
+    attributes: frozenset[tuple[str, str, bool]]
+
+
+@lru_cache(maxsize=_KEPT_PIECES)
+def _said(node: ast.AST) -> _Said:
+    read, stored, imported, strings = set(), set(), set(), set()
+    attributes = set()
+    for child in ast.walk(node):
+        match child:
+            case ast.Name(id=name, ctx=ast.Load()):
+                read.add(name)
+            case ast.Name(id=name, ctx=ast.Store()):
+                stored.add(name)
+            case ast.Constant(value=str(text)):
+                strings.add(text)
+            case ast.Attribute(value=ast.Name(id=name), attr=attribute, ctx=context):
+                attributes.add((name, attribute, isinstance(context, ast.Store)))
+            case ast.Import(names=names) | ast.ImportFrom(names=names):
+                imported |= {(item.asname or item.name).partition(".")[0] for item in names}
+    return _Said(
+        frozenset(read),
+        frozenset(stored),
+        frozenset(imported),
+        frozenset(strings),
+        frozenset(attributes),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +95,24 @@ class CallSite:
 def call_sites(tree: ast.Module, names: Iterable[str]) -> Iterator[CallSite]:
     """Every call by plain name of one of `names`, in the order of the source."""
     wanted = set(names)
-    yield from _sites(tree.body, (), None, None, wanted)
+    return (site for site in _every_site(tree) if site.callee in wanted)
+
+
+@lru_cache(maxsize=8)
+def _every_site(tree: ast.Module) -> tuple[CallSite, ...]:
+    return tuple(_sites(tree.body, (), None, None))
+
+
+@lru_cache(maxsize=8)
+def attribute_calls(tree: ast.Module) -> frozenset[tuple[str, str]]:
+    """Every call of a plain name's attribute, as (name, attribute)."""
+    return frozenset(
+        (node.func.value.id, node.func.attr)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and isinstance(node.func.value, ast.Name)
+    )
 
 
 def _sites(
@@ -53,29 +120,25 @@ def _sites(
     before: tuple[ast.stmt, ...],
     function: ast.FunctionDef | ast.AsyncFunctionDef | None,
     owner: ast.ClassDef | None,
-    wanted: set[str],
 ) -> Iterator[CallSite]:
     for statement in body:
         if isinstance(statement, _FUNCTIONS):
-            yield from _sites(statement.body, (), statement, owner, wanted)
+            yield from _sites(statement.body, (), statement, owner)
         elif isinstance(statement, ast.ClassDef):
-            yield from _sites(statement.body, (), None, statement, wanted)
+            yield from _sites(statement.body, (), None, statement)
         else:
             target = _target(statement)
             for expression in _own_expressions(statement):
                 for node in ast.walk(expression):
-                    if (
-                        isinstance(node, ast.Call)
-                        and isinstance(node.func, ast.Name)
-                        and node.func.id in wanted
-                    ):
+                    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                         yield CallSite(node, function, owner, before, target)
-            for block in _blocks(statement):
-                yield from _sites(block, before, function, owner, wanted)
+            for block in blocks(statement):
+                yield from _sites(block, before, function, owner)
         before = (*before, statement)
 
 
-def _blocks(statement: ast.stmt) -> Iterator[list[ast.stmt]]:
+def blocks(statement: ast.stmt) -> Iterator[list[ast.stmt]]:
+    """Blocks of statements within a compound one."""
     for name in ("body", "orelse", "finalbody"):
         block = getattr(statement, name, None)
         if block:
@@ -100,21 +163,17 @@ def _target(statement: ast.stmt) -> str:
             return ""
 
 
-def loaded(node: ast.AST) -> set[str]:
+def loaded(node: ast.AST) -> frozenset[str]:
     """Names that a piece of source reads."""
-    return {
-        child.id
-        for child in ast.walk(node)
-        if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Load)
-    }
+    return _said(node).loaded
 
 
 def needed_statements(
-    before: Iterable[ast.stmt], names: set[str], known: Iterable[str]
+    before: Iterable[ast.stmt], names: Iterable[str], known: Iterable[str]
 ) -> list[ast.stmt]:
     """The statements that decide `names`, in order; those of `known` are taken as given."""
     given = set(known)
-    needed = names - given
+    needed = set(names) - given
     chosen: list[ast.stmt] = []
     for statement in reversed(list(before)):
         if _stored(statement) & needed or _changes(statement) & needed:
@@ -123,18 +182,11 @@ def needed_statements(
     return chosen[::-1]
 
 
-def _stored(statement: ast.stmt) -> set[str]:
+def _stored(statement: ast.stmt) -> frozenset[str]:
     if isinstance(statement, (*_FUNCTIONS, ast.ClassDef)):
-        return {statement.name}
-    names = {
-        child.id
-        for child in ast.walk(statement)
-        if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store)
-    }
-    for child in ast.walk(statement):
-        if isinstance(child, ast.Import | ast.ImportFrom):
-            names |= {(item.asname or item.name).partition(".")[0] for item in child.names}
-    return names
+        return frozenset({statement.name})
+    said = _said(statement)
+    return said.stored | said.imported
 
 
 def _changes(statement: ast.stmt) -> set[str]:
@@ -153,7 +205,7 @@ def run_needed(
     site: CallSite,
     namespace: dict[str, Any],
     known: Iterable[str],
-    names: set[str],
+    names: Iterable[str],
     ran: list[ast.AST],
 ) -> list[str]:
     """Run what `names` need before a call, in `namespace`; what was run is added to `ran`.
@@ -164,9 +216,8 @@ def run_needed(
     failures = []
     for statement in needed_statements(site.before, names, known):
         ran.append(statement)
-        module = ast.Module(body=[statement], type_ignores=[])
         try:
-            exec(compile(module, "<probe>", "exec"), namespace)  # noqa: S102 - the script's own code
+            exec(_compiled(statement), namespace)  # noqa: S102 - the script's own code
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever others' code raises
             failures.append(f"line {statement.lineno}: {type(error).__name__}: {error}"[:200])
     return failures
@@ -174,12 +225,18 @@ def run_needed(
 
 def evaluate(expression: ast.expr, namespace: dict[str, Any]) -> Any:
     """The value of an expression of the script."""
-    return eval(  # noqa: S307 - the script's own code
-        compile(ast.Expression(body=expression), "<probe>", "eval"), namespace
-    )
+    return eval(_compiled(expression), namespace)  # noqa: S307 - the script's own code
 
 
-def without_runs(tree: ast.Module) -> tuple[ast.Module, list[str]]:
+@lru_cache(maxsize=_KEPT_PIECES)
+def _compiled(piece: ast.stmt | ast.expr) -> CodeType:
+    if isinstance(piece, ast.expr):
+        return compile(ast.Expression(body=piece), "<probe>", "eval")
+    return compile(ast.Module(body=[piece], type_ignores=[]), "<probe>", "exec")
+
+
+@lru_cache(maxsize=8)
+def without_runs(tree: ast.Module) -> tuple[ast.Module, tuple[str, ...]]:
     """The module without the calls by which it would run, when imported or when started.
 
     Returns:
@@ -196,7 +253,13 @@ def without_runs(tree: ast.Module) -> tuple[ast.Module, list[str]]:
                 pass  # the name is another one in a probe
             case _:
                 body.append(statement)
-    return ast.Module(body=body, type_ignores=tree.type_ignores), left_out
+    return ast.Module(body=body, type_ignores=tree.type_ignores), tuple(left_out)
+
+
+@lru_cache(maxsize=8)
+def importable(tree: ast.Module, path: str) -> CodeType:
+    """A script's code without the calls by which it would run, ready to be executed."""
+    return compile(without_runs(tree)[0], path, "exec")
 
 
 def class_attributes(tree: ast.Module, name: str, knobs: Iterable[str]) -> dict[str, set[str]]:
@@ -232,24 +295,13 @@ def _flat(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
 
 def _of_self(statement: ast.stmt, *, stored: bool = False) -> set[str]:
     """Attributes of ``self`` that a statement reads, or those that it sets."""
-    return {
-        node.attr
-        for node in ast.walk(statement)
-        if isinstance(node, ast.Attribute)
-        and isinstance(node.value, ast.Name)
-        and node.value.id == "self"
-        and isinstance(node.ctx, ast.Store) == stored
-    }
+    attributes = _said(statement).attributes
+    return {attr for name, attr, is_set in attributes if name == "self" and is_set == stored}
 
 
 def named_in(nodes: Iterable[ast.AST], knobs: set[str]) -> set[str]:
     """Knobs that pieces of source name."""
-    return {
-        child.value
-        for node in nodes
-        for child in ast.walk(node)
-        if isinstance(child, ast.Constant) and isinstance(child.value, str) and child.value in knobs
-    }
+    return set().union(*(knobs & _said(node).strings for node in nodes))
 
 
 def reached(tree: ast.Module, nodes: Iterable[ast.AST], skip: str) -> list[ast.AST]:
@@ -299,14 +351,8 @@ def _only_defines(statement: ast.stmt) -> bool:
 
 def attributes_of(nodes: Iterable[ast.AST], class_name: str) -> set[str]:
     """Attributes that source reads from the class itself: ``Hyperparameters.vocab_size``."""
-    return {
-        child.attr
-        for node in nodes
-        for child in ast.walk(node)
-        if isinstance(child, ast.Attribute)
-        and isinstance(child.value, ast.Name)
-        and child.value.id == class_name
-    }
+    said = (_said(node).attributes for node in nodes)
+    return {attr for every in said for name, attr, _ in every if name == class_name}
 
 
 def parameters_of(site: CallSite) -> Mapping[str, ast.expr | None]:

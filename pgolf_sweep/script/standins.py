@@ -1,7 +1,7 @@
 """What a probed script finds instead of a GPU, its packages and the world outside.
 
-Used only inside the probe's helper process (`pgolf_sweep.script.probehelper`), never by the
-program itself: it changes torch and the import system of the process that calls it.
+Used only inside the probe's child process (`pgolf_sweep.script.probechild`), never by the program
+itself: it changes torch and the import system of the process that calls it.
 """
 
 from __future__ import annotations
@@ -126,6 +126,11 @@ class _Module(types.ModuleType):
         return StandIn(f"{self.__name__}.{name}", self.__dict__["_calls"])
 
 
+def is_stand_in(module: types.ModuleType) -> bool:
+    """Whether a module stands in for a package that is not installed."""
+    return isinstance(module, _Module)
+
+
 class StandInFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Answers for packages that nobody else found, when the script itself asks.
 
@@ -140,6 +145,11 @@ class StandInFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self._folder = folder
         self.packages: set[str] = set()
         self.calls: list[str] = []
+
+    def forget(self) -> None:
+        """Forget what was stood in for, and called; what was handed out still notes its calls."""
+        self.packages.clear()
+        self.calls.clear()
 
     def find_spec(
         self, fullname: str, _path: Sequence[str] | None, _target: types.ModuleType | None = None
