@@ -114,6 +114,7 @@ class Probed:
         incomplete: Parts of the model come from packages that are not here: the count is too low.
         relevant: Knobs that the result depends on.
         seconds: What the probe took.
+        cpu_seconds: What it took of a processor, but for what this process did.
     """
 
     model_params: int
@@ -127,6 +128,7 @@ class Probed:
     incomplete: bool = False
     relevant: frozenset[str] = frozenset()
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +144,7 @@ class Unprobed:
     refused_by_script: bool = False
     relevant: frozenset[str] | None = None
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
 
 @dataclass(slots=True)
@@ -340,7 +343,11 @@ def _result(answer: Mapping[str, Any], seconds: float) -> Probed | Unprobed:
         refused = "cannot be built" in reason and bool(_REFUSAL.search(reason))
         relevant = frozenset(answer["relevant"]) if "relevant" in answer else None
         return Unprobed(
-            reason=reason, refused_by_script=refused, relevant=relevant, seconds=seconds
+            reason=reason,
+            refused_by_script=refused,
+            relevant=relevant,
+            seconds=seconds,
+            cpu_seconds=answer.get("cpu_seconds", 0.0),
         )
     notes = list(answer["notes"])
     if answer.get("late"):
@@ -370,4 +377,5 @@ def _result(answer: Mapping[str, Any], seconds: float) -> Probed | Unprobed:
         incomplete=answer["incomplete"],
         relevant=frozenset(answer["relevant"]),
         seconds=seconds,
+        cpu_seconds=answer["cpu_seconds"],
     )

@@ -19,6 +19,7 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
 import types
 from pathlib import Path
@@ -72,6 +73,7 @@ def live(
     found = Found(folder, Path(setting["source"]).read_text())
     with os.fdopen(orders, "rb") as lines:
         for _, line in zip(range(MOST_RUNS), lines, strict=False):
+            started = time.process_time()
             request = json.loads(line)
             finder.forget()
             refusals.events.clear()
@@ -79,7 +81,7 @@ def live(
             _set_environment(request["env"])
             standins.note_reads(probe.note_read)
             imported = probe.run()
-            os.write(out, b"\n")
+            probe.end(time.process_time() - started)
             if not (imported and found.put_back()):
                 return
 
@@ -139,7 +141,7 @@ class _Probe:
         new = () if self._counted else read - self._read
         if new:
             self._read |= new
-            self._tell(read=sorted(self._read))
+            self._tell(read=sorted(new))
 
     def run(self) -> bool:
         """Probe, and tell what was found; whether the script could be imported."""
@@ -263,6 +265,11 @@ class _Probe:
         hidden = read - slicing.named_in([self._tree], read)
         reached = slicing.reached(self._tree, failed, "")
         return sorted(slicing.named_in(reached, read) | hidden)
+
+    def end(self, cpu_seconds: float) -> None:
+        """End the answer."""
+        self._tell(cpu_seconds=cpu_seconds)
+        os.write(self._out, b"\n")
 
     def _conclude(self, **facts: Any) -> None:
         stand_ins = sorted(self._finder.packages)

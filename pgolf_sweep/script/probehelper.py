@@ -66,7 +66,10 @@ def serve() -> None:
     answers.write(json.dumps({"ready": True}) + "\n")
     answers.flush()
     for line in sys.stdin.buffer:
-        answers.write(json.dumps(_answer(line, scripts)) + "\n")
+        started = time.process_time()
+        answer = _answer(line, scripts)
+        answer["cpu_seconds"] = answer.get("cpu_seconds", 0.0) + time.process_time() - started
+        answers.write(json.dumps(answer) + "\n")
         answers.flush()
     for script in scripts.values():
         script.end()
@@ -177,13 +180,14 @@ class _Child:
         """
         deadline = time.monotonic() + seconds
         written = self._exchange(line, deadline)
-        answer: dict[str, Any] = {"stage": "import", "notes": [], "read": []}
-        for fact in written.split(b"\n")[:-1]:
-            if fact:
-                answer |= json.loads(fact)
+        answer: dict[str, Any] = {"stage": "import", "notes": []}
+        read: list[str] = []
+        for fact in filter(None, written.split(b"\n")[:-1]):
+            answer |= json.loads(fact)
+            read += answer.pop("read", ())
         whole = written.endswith(b"\n\n")
         late = not whole and time.monotonic() >= deadline
-        answer.setdefault("relevant", answer["read"])
+        answer.setdefault("relevant", sorted(read))
         if late:
             answer["late"] = True
         if not whole:

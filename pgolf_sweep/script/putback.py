@@ -53,6 +53,7 @@ class Found:
         self._numpy_random = self._numpy.random.get_state() if self._numpy else None
         self._threads = threading.active_count()
         self._modules = dict(sys.modules)
+        self._packages = {name.partition(".")[0] for name in self._modules}
         self._watched: list[tuple[Any, dict[str, Any]]] = []
         self._watch(self._modules.items())
         gc.collect()
@@ -96,7 +97,9 @@ class Found:
         modes = torch._C._len_torch_function_stack()  # noqa: SLF001
         same = (modes, threading.active_count()) == (self._modes, self._threads)
         # Of a package that came with the script it is not known what of the changes is its own.
-        return same and not (new and changed)
+        came = {name.partition(".")[0] for name in new} - self._packages
+        self._packages |= came
+        return same and not (came and changed)
 
     def _put_back_modules(self) -> dict[str, types.ModuleType]:
         """Forget what is the script's own; packages that it has loaded stay and are returned."""

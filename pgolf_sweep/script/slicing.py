@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Set as AbstractSet
     from types import CodeType
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -262,12 +263,16 @@ def importable(tree: ast.Module, path: str) -> CodeType:
     return compile(without_runs(tree)[0], path, "exec")
 
 
-def class_attributes(tree: ast.Module, name: str, knobs: Iterable[str]) -> dict[str, set[str]]:
+def class_attributes(tree: ast.Module, name: str, knobs: Iterable[str]) -> Mapping[str, set[str]]:
     """For each attribute that a class assigns, the knobs that its value depends on.
 
     Under the empty name: knobs of which it is not known where their value goes.
     """
-    names = set(knobs)
+    return _class_attributes(tree, name, frozenset(knobs))
+
+
+@lru_cache(maxsize=64)
+def _class_attributes(tree: ast.Module, name: str, names: frozenset[str]) -> Mapping[str, set[str]]:
     found: dict[str, set[str]] = {}
     for node in tree.body:
         if not isinstance(node, ast.ClassDef) or node.name != name:
@@ -299,7 +304,7 @@ def _of_self(statement: ast.stmt, *, stored: bool = False) -> set[str]:
     return {attr for name, attr, is_set in attributes if name == "self" and is_set == stored}
 
 
-def named_in(nodes: Iterable[ast.AST], knobs: set[str]) -> set[str]:
+def named_in(nodes: Iterable[ast.AST], knobs: AbstractSet[str]) -> set[str]:
     """Knobs that pieces of source name."""
     return set().union(*(knobs & _said(node).strings for node in nodes))
 
@@ -315,17 +320,8 @@ def reached(tree: ast.Module, nodes: Iterable[ast.AST], skip: str) -> list[ast.A
         nodes: What was evaluated.
         skip: A class that is left out.
     """
-    defined: dict[str, list[ast.AST]] = {}
-    every: list[ast.AST] = []
-    pending = list(nodes)
-    for statement in without_runs(tree)[0].body:
-        if isinstance(statement, ast.ClassDef) and statement.name == skip:
-            continue
-        every.append(statement)
-        if not _only_defines(statement):
-            pending.append(statement)
-        for name in _stored(statement):
-            defined.setdefault(name, []).append(statement)
+    every, always, defined = _top_level(tree, skip)
+    pending = [*nodes, *always]
     found: dict[int, ast.AST] = {}
     while pending:
         node = pending.pop()
@@ -338,6 +334,21 @@ def reached(tree: ast.Module, nodes: Iterable[ast.AST], skip: str) -> list[ast.A
         for name in names:
             pending += defined.get(name, ())
     return list(found.values())
+
+
+@lru_cache(maxsize=8)
+def _top_level(
+    tree: ast.Module, skip: str
+) -> tuple[tuple[ast.stmt, ...], tuple[ast.stmt, ...], Mapping[str, list[ast.stmt]]]:
+    """A module's statements without a class; those that are more than definitions; by name."""
+    every: list[ast.stmt] = []
+    defined: dict[str, list[ast.stmt]] = {}
+    for statement in without_runs(tree)[0].body:
+        if not (isinstance(statement, ast.ClassDef) and statement.name == skip):
+            every.append(statement)
+            for name in _stored(statement):
+                defined.setdefault(name, []).append(statement)
+    return tuple(every), tuple(one for one in every if not _only_defines(one)), defined
 
 
 def _only_defines(statement: ast.stmt) -> bool:
