@@ -214,11 +214,13 @@ class Prober:
         answer = _helper().ask(self._request(values))
         result = _result(answer, time.perf_counter() - started)
         if answer.get("classes"):
+            # Matrices follow from the curves; what else was measured is told to the next probe.
+            others = [one for one in answer["classes"] if one["kept"] or len(one["shape"]) != 2]
             self._known = [
                 *self._known[-MOST_KNOWN:],
                 {
                     "knobs": {k: values.get(k, "") for k in answer["quantizer_knobs"]},
-                    "classes": answer["classes"],
+                    "classes": others,
                     "curves": answer["curves"],
                 },
             ]
@@ -237,6 +239,21 @@ class Prober:
         self._failures += 1
         if self._failures >= FAILURES_UNTIL_GIVEN_UP:
             self._given_up = result
+
+    def _known_under(self, values: Mapping[str, str]) -> list[dict[str, Any]]:
+        """What was measured under the same knobs of the quantizer, each class once."""
+        found: dict[tuple[tuple[str, str], ...], dict[str, Any]] = {}
+        for group in self._known:
+            knobs = group["knobs"]
+            if all(values.get(name, "") == value for name, value in knobs.items()):
+                classes = {(c["name"], *c["shape"]): c for c in group["classes"]}
+                before = found.get(key := tuple(knobs.items()))
+                found[key] = {
+                    "knobs": knobs,
+                    "classes": classes if before is None else before["classes"] | classes,
+                    "curves": group["curves"],
+                }
+        return [group | {"classes": [*group["classes"].values()]} for group in found.values()]
 
     def _request(self, values: Mapping[str, str]) -> dict[str, Any]:
         if self._folder is None:
@@ -258,7 +275,7 @@ class Prober:
             "env": kept | self._env | dict(values) | {"CUDA_VISIBLE_DEVICES": ""},
             "seconds": self._seconds,
             "quantizer": self._quantizer,
-            "known": self._known,
+            "known": self._known_under(values),
             "fresh": self._fresh,
         }
 

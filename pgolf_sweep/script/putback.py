@@ -45,12 +45,15 @@ class Found:
         lists: tuple[list[Any], ...] = (sys.path, sys.meta_path, sys.argv)
         self._lists = [(there, list(there)) for there in lists]
         self._streams = (sys.stdin, sys.stdout, sys.stderr)
+        random.seed(0)  # Python seeds each fork anew; what a script draws must not decide
         self._random = random.getstate()
         self._torch_random = torch.get_rng_state()
         self._dtype, self._device = torch.get_default_dtype(), torch.get_default_device()
         self._modes = torch._C._len_torch_function_stack()  # noqa: SLF001 - nothing public tells
         self._numpy: Any = sys.modules.get("numpy")
-        self._numpy_random = self._numpy.random.get_state() if self._numpy else None
+        if self._numpy is not None:
+            self._numpy.random.seed(0)
+            self._numpy_random = self._numpy.random.get_state()
         self._threads = threading.active_count()
         self._modules = dict(sys.modules)
         self._packages = {name.partition(".")[0] for name in self._modules}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import random
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -195,6 +198,95 @@ def test_warm_probe_is_far_from_an_interpreter_start(tiny: Prober) -> None:
     started = time.perf_counter()
     tiny.probe({"NUM_HEADS": 8})
     assert time.perf_counter() - started < 2.0
+
+
+def test_another_shape_costs_no_import_of_its_own(tiny: Prober) -> None:
+    tiny.probe({})
+    costs = [tiny.probe({"NUM_LAYERS": depth}).cpu_seconds for depth in range(4, 13)]
+    assert sorted(costs)[4] < 0.05  # 5 ms on an idle machine; a fork and an import are 50 and more
+
+
+def same(prober: Prober, knobs: dict[str, object]) -> bool:
+    """Whether the kept process answers as a fresh one that knows as much."""
+    fresh = Prober(prober._program, fresh=True)
+    fresh._known = copy.deepcopy(prober._known)
+    kept, other = (one.probe(knobs) for one in (prober, fresh))
+    return replace(kept, seconds=0, cpu_seconds=0) == replace(other, seconds=0, cpu_seconds=0)
+
+
+def test_kept_process_answers_as_a_fresh_one() -> None:
+    prober = Prober(program(TINY.read_text()))
+    rng = random.Random(5)
+    for _ in range(12):
+        knobs = {
+            "MODEL_DIM": rng.choice([16, 96, 128, 160, 384]),
+            "NUM_LAYERS": rng.randint(1, 5),
+            "NUM_HEADS": rng.choice([2, 4, 5]),  # five heads are refused
+            "STEP_FLOOR": rng.choice([0.0, 0.01]),
+        }
+        assert same(prober, knobs), knobs
+
+
+MESSY = """
+import os, random, sys, types
+import torch
+from torch import nn
+from parts import LAYERS
+DIM = int(os.environ.get("MODEL_DIM", 16))
+if DIM == 64:
+    import helper_that_is_missing
+torch.manual_seed(DIM)
+torch.set_default_dtype(torch.bfloat16 if DIM == 32 else torch.float32)
+torch.set_grad_enabled(False)
+_plain = nn.Linear
+class Doubled(_plain):
+    def __init__(self, width, *rest, **more):
+        super().__init__(2 * width, *rest, **more)
+nn.Linear = Doubled
+nn.Embedding.reset_parameters = lambda self: None
+torch.seen_before = getattr(torch, "seen_before", 0) + 1
+sys.path.append(str(DIM))
+os.environ["LEFT_BEHIND"] = os.environ.get("LEFT_BEHIND", "") + "x"
+sys.modules["made_up"] = types.ModuleType("made_up")
+if DIM == 48:
+    os._exit(3)
+if DIM == 80:
+    raise RuntimeError("no such width")
+class GPT(nn.Module):
+    def __init__(self, dim):
+        super().__init__()
+        more = torch.seen_before + len(os.environ["LEFT_BEHIND"]) + random.randint(0, 3)
+        self.matrices = nn.ModuleList(nn.Linear(dim, dim + more) for _ in range(LAYERS))
+        self.table = nn.Embedding(7, sys.path.count(str(DIM)))
+def main():
+    model = GPT(DIM)
+"""
+PARTS = 'import os\nLAYERS = int(os.environ.get("MODEL_DIM", 16)) // 8\n'
+
+
+def test_what_a_script_does_to_its_process_is_undone() -> None:
+    prober = Prober(program(MESSY, parts_py=PARTS))
+    for width in (16, 32, 64, 24, 48, 80, 128, 40):
+        assert same(prober, {"MODEL_DIM": width}), width
+
+
+def test_process_is_kept_and_ends_with_its_helper() -> None:
+    telling = MODEL.replace(
+        "        self.matrix", "        self.pid = nn.Linear(os.getpid(), 1)\n        self.matrix"
+    )
+    prober = Prober(program(telling))
+    pids = set()
+    for width in (8, 16, 24):
+        result = prober.probe({"MODEL_DIM": width})
+        assert isinstance(result, Probed), result
+        pids |= {one.shape[1] for one in result.tensors if one.name == "pid.weight"}
+    (pid,) = pids
+    assert Path(f"/proc/{pid}").exists()
+    stop_helper()
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{pid}").exists()
 
 
 def test_refusal_of_the_constructor_is_told_in_its_words(tiny: Prober) -> None:
