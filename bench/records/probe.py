@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.errors import InputError
-from pgolf_sweep.script.log import parse_log
+from pgolf_sweep.script.logstream import parse_log
 from pgolf_sweep.script.olderpython import readable
 from pgolf_sweep.script.probe import Probed, Prober, Unprobed, stop_helper
 from pgolf_sweep.script.program import Program, from_files
@@ -34,7 +34,7 @@ BAR = 0.92
 HEAD_BYTES = 400_000
 RULE = re.compile(r"^={60,}$", re.MULTILINE)
 BLOCK_LINE = re.compile(r"^(?:\d+:)?\s*(\w+)\s*[:=]\s*(\S.*?)\s*$")
-PAIR = re.compile(r"\b([a-z]\w*)[:=](\[[^\]]*\]|[\w.+-]+)(?![\w\[({])")
+PAIR = re.compile(r"\b([a-z]\w*)[:=](\[[^\]]*\]|[\w.+-]+)(?![\w\[({:=])")
 ASSIGNMENT = re.compile(r"\b([A-Z][A-Z0-9_]{2,})=([^\s\\`'\"|]+)")
 RUN_ONLY = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "RUN_ID"}
 

@@ -1,6 +1,9 @@
-"""How fast the log parser is, by kind of log, and that its memory does not grow.
+"""How fast logs are read, by kind of log, and that memory does not grow.
 
-python bench/records/speed.py [--megabytes 200]
+    python bench/records/speed.py [--megabytes 200]
+
+A file as `logs --parse` reads it, and the same bytes as a running trial's worker takes them from
+the script's pipe: log file, last lines, reports and summary. Seconds are of a processor.
 """
 
 from __future__ import annotations
@@ -8,16 +11,20 @@ from __future__ import annotations
 import argparse
 import resource
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgolf_sweep.script.log import LogParser, parse_log
+from pgolf_sweep.launch.boundedlog import BoundedLog
+from pgolf_sweep.launch.run import Run, RunOrder
+from pgolf_sweep.script.logstream import parse_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 LINES_PER_CHUNK = 20_000
+PIPE_BYTES = 1 << 16
 KINDS: dict[str, Callable[[int], str]] = {
     "training steps": lambda i: (
         f"step:{i}/20000 train_loss:2.7561 train_time:{i * 43}ms step_avg:43.55ms\n"
@@ -46,20 +53,31 @@ def main() -> None:
             with path.open("wb") as file:
                 for _ in range(repeats):
                     file.write(chunk)
-            started = time.perf_counter()
-            parse_log(path)
-            file_seconds = time.perf_counter() - started
-            parser = LogParser()
-            started = time.perf_counter()
-            for text in lines:
-                parser.feed(text)
-            feed_seconds = time.perf_counter() - started
+            size, count = repeats * len(chunk), repeats * LINES_PER_CHUNK
             print(
-                f"{name:16} file {repeats * len(chunk) / file_seconds / 1e6:6.0f} MB/s "
-                f"{repeats * LINES_PER_CHUNK / file_seconds / 1e6:6.2f} M lines/s, "
-                f"line by line {LINES_PER_CHUNK / feed_seconds / 1e6:5.2f} M lines/s, "
+                f"{name:16} file {rate(parse_log, path, size, count)}, "
+                f"live {rate(live, path, size, count)}, "
                 f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB"
             )
+
+
+def rate(read: Callable[[Path], object], path: Path, size: int, lines: int) -> str:
+    started = time.process_time()
+    read(path)
+    seconds = time.process_time() - started
+    return f"{size / seconds / 1e6:5.0f} MB/s {lines / seconds / 1e6:5.2f} M lines/s"
+
+
+def live(path: Path) -> None:
+    """A run's own way of reading; what a script prints comes in pieces of a pipe's size."""
+    order = RunOrder(run="bench", node="here", spec=None, files={})
+    run = Run(order, threading.Condition(), guard=None)
+    run._log = BoundedLog(path.with_name("log"), 64_000_000)  # noqa: SLF001 - what `go` sets up
+    with path.open("rb", buffering=0) as file:
+        while piece := file.read(PIPE_BYTES):
+            run._take(piece)  # noqa: SLF001
+            run._reports.clear()  # noqa: SLF001 - the driver has fetched them
+    run._log.close()  # noqa: SLF001
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def _of_study(study: str, runs: Path) -> list[Measured]:
 
 def _of_log(path: Path, settings: list[str], program: Program) -> Measured:
     from pgolf_sweep.cli.gate import parsed_settings
-    from pgolf_sweep.script.log import parse_log
+    from pgolf_sweep.script.logstream import parse_log
     from pgolf_sweep.size.store import Measured, program_key
 
     summary = parse_log(path)

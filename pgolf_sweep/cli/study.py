@@ -292,7 +292,7 @@ def _parse_log(path: Path, *, json_output: bool) -> None:
 
     from pgolf_sweep.cli.render import value_text
     from pgolf_sweep.errors import AnswerNoError, InputError
-    from pgolf_sweep.script.log import parse_log
+    from pgolf_sweep.script.logstream import parse_log
 
     if not path.is_file():
         raise InputError("no such log", where=str(path))

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from pgolf_sweep.launch.boundedlog import BoundedLog
 from pgolf_sweep.launch.process import exit_code
 from pgolf_sweep.launch.tracking import TrackerFeed
-from pgolf_sweep.script.log import LogParser
+from pgolf_sweep.script.logstream import LogStream
 from pgolf_sweep.script.requirements import lacking
 from pgolf_sweep.trial import EndCause, RunEnd
 from pgolf_sweep.trialdir import TrialPaths
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 LOG_CHUNK_BYTES = 4 << 20
 TAIL_LINES = 100
 """Eight ranks that fail together take torchrun sixty lines to report."""
-LINE_BYTES = 1 << 16
+TAIL_CHARS = 1000
+"""Of each of them."""
+TAIL_BYTES = 1 << 16
 REPORTS_KEPT = 10_000
 """Unfetched reports of a script gone wild; the oldest go first."""
 LAST_WORDS_SECONDS = 2.0
@@ -119,9 +121,8 @@ class Run:
         self._changed = changed
         self._guard = guard
         self._stopped: tuple[EndCause, str] | None = None
-        self._parser = LogParser()
-        self._rest = b""
-        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._stream = LogStream()
+        self._tail = b""
         self._reports: deque[StepReport] = deque()
         self._forgotten = 0  # reports that are no longer in the deque
         self._held_from = time.monotonic()
@@ -285,36 +286,27 @@ class Run:
                 self._changed.notify_all()
 
     def _take(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
-        if len(self._rest) > LINE_BYTES:
-            # A line without an end must not eat the memory: it is read in pieces.
-            lines.append(self._rest)
-            self._rest = b""
         with self._changed:
             if self._log is not None:
                 self._log.write(data)
-            reported = sum(self._read_line(line) for line in lines)
-            if reported:
+            self._tail = (self._tail + data)[-TAIL_BYTES:]
+            reports = self._stream.feed(data)
+            for report in reports:
+                self._report(report)
+            if reports:
                 self._changed.notify_all()
 
-    def _read_line(self, line: bytes) -> bool:
-        if not line:
-            return False
-        text = line.decode(errors="replace")
-        self._tail.append(text[:1000])
-        report = self._parser.feed(text)
-        if report is None:
-            return False
+    def _report(self, report: StepReport) -> None:
         self._reports.append(report)
         if len(self._reports) > REPORTS_KEPT:
             self._reports.popleft()
             self._forgotten += 1
         if self.feed is not None:
             self.feed.report(report)
-        return True
 
     def _finish(self) -> None:
-        self._read_line(self._rest)
+        if report := self._stream.end(complete=True):
+            self._report(report)
         if self._log is not None:
             # A disk that is full now has already been told as the run's end.
             with contextlib.suppress(OSError):
@@ -326,12 +318,12 @@ class Run:
             cause=cause,
             exit_code=code,
             detail=detail,
-            summary=self._parser.summary(),
+            summary=self._stream.summary(),
             node=self.order.node,
             # Their difference is what the trial costs, whatever the clock was set to meanwhile.
             started_at=ended_at - (time.monotonic() - self._held_from),
             ended_at=ended_at,
-            log_tail=tuple(self._tail),
+            log_tail=last_lines(self._tail),
             model_file_bytes=artifact.stat().st_size if artifact is not None else None,
         )
         if self.feed is not None:
@@ -369,6 +361,15 @@ def oom_kills() -> int:
         return int(words[words.index("oom_kill") + 1])
     except (OSError, ValueError):
         return 0
+
+
+def last_lines(data: bytes) -> tuple[str, ...]:
+    """The last lines of what a script printed, without empty ones, each cut where it is long."""
+    lines = data.replace(b"\r", b"\n").split(b"\n")
+    if len(data) == TAIL_BYTES and len(lines) > 1:
+        lines = lines[1:]  # the end of a line of which the beginning is gone
+    kept = [line for line in lines if line][-TAIL_LINES:]
+    return tuple(line.decode(errors="replace")[:TAIL_CHARS] for line in kept)
 
 
 def command(spec: TrialSpec) -> list[str]:

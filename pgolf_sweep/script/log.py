@@ -1,8 +1,7 @@
 """A script's log as facts: progress while it runs, scores and bytes when it is over.
 
-`LogParser` reads line by line, for a live run; `parse_log` reads a file of any size in blocks, and
-looks only at lines that can say something. What the lines look like is data, in
-`pgolf_sweep.script.dialects`.
+`LogParser` reads line by line; `pgolf_sweep.script.logstream` gives it those that can say
+something. What the lines look like is data, in `pgolf_sweep.script.dialects`.
 
 Three rules decide what counts:
 
@@ -19,21 +18,14 @@ import math
 import re
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from pgolf_sweep.script import dialects
 from pgolf_sweep.script.dialects import ScoreKind
 from pgolf_sweep.trial import LogSummary, StepReport
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-BLOCK_BYTES = 1 << 20
 LONGEST_LINE_CHARS = 4000
 """No dialect's line is longer; of a longer one (packed source, a dumped tensor) nothing is read."""
 MOST_UNREAD_FINALS = 20
-MOST_SHAPES = 4096
 MOST_FINALS = 200
 """Bounds what a log that prints labels without end can make us hold."""
 
@@ -61,6 +53,8 @@ _TELLING = re.compile(
 """Every line that a dialect reads contains one of these, or begins source code, or is a step's."""
 _STEPPING = re.compile("loss[:=]|fitness:| t:")
 """Every line of a training step contains one of these, or a validation's score."""
+_MAY_STEP = re.compile(r"step[: ]|/\d*\s+(?:train|val)_loss")
+"""And every one, but for its digits, says so like this."""
 _NO_DIGITS = str.maketrans("", "", "0123456789")
 _CODE_STARTS = ("import ", "from ", "def ", "class ", '"""', "'''", "#!")
 _QUOTED = ('"', "'", "#", "|", "`", "{", "}", 'f"', "f'")
@@ -104,23 +98,35 @@ class LogParser:
     def __init__(self) -> None:
         self._run = _Run()
         self._before_code: _Run | None = None
-        self._idle: dict[str, bool] = {}
-        """Whether lines of a shape say nothing."""
 
-    def feed(self, line: str) -> StepReport | None:
-        """Take one line (with or without its newline), and report it if it shows progress.
+    def feed(self, line: str, *, complete: bool = True) -> StepReport | None:
+        """Take one line, and report it if it shows progress.
 
-        A line that a progress bar has rewritten with carriage returns counts as several.
+        Args:
+            line: Without line breaks and carriage returns.
+            complete: False for a last line without its end: a number there may lack digits.
         """
-        if "\r" in line:
-            parts = (part for part in line.split("\r") if not self._says_nothing(part))
-            reports = [self._feed(part) for part in parts]
-            return next((report for report in reversed(reports) if report is not None), None)
-        return None if self._says_nothing(line) else self._feed(line)
-
-    def feed_cut(self, line: str) -> StepReport | None:
-        """`feed` for a last line without a newline: a number at its end may be incomplete."""
-        return self._feed(line, complete=False)
+        if len(line) > LONGEST_LINE_CHARS:
+            return None
+        if line.startswith(_CODE_STARTS) and dialects.CODE_LINE.match(line):
+            self._enter_code()
+            return None
+        if not (_TELLING.search(line) or _STEPPING.search(line)):
+            return None
+        text = _bare(line)
+        if text.startswith(_QUOTED):
+            return None
+        if not complete and dialects.SCORE_END.search(text) is None:
+            text = text.rpartition(" ")[0]  # the last word may lack its end, a unit or a digit
+        if step := _training_step(text):
+            return self._step_line(step, text)
+        if "val_" in text and (score := dialects.SCORE.search(text)):
+            self._score_line(text, score.start(), complete=complete)
+        elif "bpb" in text.lower() and dialects.LOOKS_FINAL.search(text):
+            self._unknown_score(text)
+        else:
+            self._fact_line(text)
+        return None
 
     def summary(self) -> LogSummary:
         """Everything that the lines so far have said."""
@@ -162,46 +168,6 @@ class LogParser:
             over_cap=run.over_cap,
             exported=dict(run.exported),
         )
-
-    def _says_nothing(self, line: str) -> bool:
-        """Whether no line that differs from this one in its digits alone can tell anything.
-
-        A script that floods its output repeats few shapes of lines; looking one up costs a tenth
-        of searching for patterns.
-        """
-        if len(line) > LONGEST_LINE_CHARS:
-            return False
-        shape = line.translate(_NO_DIGITS)
-        idle = self._idle.get(shape)
-        if idle is None:
-            if len(self._idle) >= MOST_SHAPES:
-                self._idle.clear()
-            idle = self._idle[shape] = _shape_of_text(line) is _Shape.IDLE
-        return idle
-
-    def _feed(self, line: str, *, complete: bool = True) -> StepReport | None:
-        """`feed` for a line without carriage returns; an incomplete one was cut off by its end."""
-        if len(line) > LONGEST_LINE_CHARS:
-            return None
-        if line.startswith(_CODE_STARTS) and dialects.CODE_LINE.match(line):
-            self._enter_code()
-            return None
-        if not (_TELLING.search(line) or _STEPPING.search(line)):
-            return None
-        text = _bare(line)
-        if text.startswith(_QUOTED):
-            return None
-        if not complete and dialects.SCORE_END.search(text) is None:
-            text = text.rpartition(" ")[0]  # the last word may lack its end, a unit or a digit
-        if step := _training_step(text):
-            return self._step_line(step, text)
-        if "val_" in text and (score := dialects.SCORE.search(text)):
-            self._score_line(text, score.start(), complete=complete)
-        elif "bpb" in text.lower() and dialects.LOOKS_FINAL.search(text):
-            self._unknown_score(text)
-        else:
-            self._fact_line(text)
-        return None
 
     def _enter_code(self) -> None:
         """Remember what was known before the source that the log now shows."""
@@ -370,97 +336,29 @@ class LogParser:
                 run.total_bytes = total
 
 
-def parse_log(path: Path) -> LogSummary:
-    """What a log file says; constant memory, whatever its size.
-
-    Raises:
-        OSError: The file cannot be read.
-    """
-    parser, lines = LogParser(), _TellingLines()
-    with path.open("rb") as file:
-        rest = b""
-        while block := file.read(BLOCK_BYTES):
-            cut = max(block.rfind(b"\n"), block.rfind(b"\r")) + 1
-            if not cut:
-                # Within a line longer than a block; so much of it is kept that it stays too long.
-                rest = (rest + block)[-5 * LONGEST_LINE_CHARS :]
-                continue
-            for line in lines.of(rest + block[:cut]):
-                parser.feed(line)
-            rest = block[cut:]
-    if rest:
-        parser.feed_cut(rest.decode(errors="replace"))
-    return parser.summary()
-
-
-class _Shape(Enum):
+class Shape(Enum):
     """What lines of one shape (a line without its digits) can do to a summary."""
 
     IDLE = 0
     STEP = 1
-    """Training steps: of those with nothing else between them only the last matters."""
-    TELLING = 2
+    """Training steps: of those with nothing else between them a summary needs the last alone."""
+    SCORED_STEP = 2
+    """The same with a validation's score."""
+    TELLING = 3
 
 
-class _TellingLines:
-    """Finds the lines of a block that can change a summary.
-
-    A long log repeats few shapes of lines. Removing digits and looking a shape up takes a third of
-    a microsecond a line; a pattern search takes ten times that.
-    """
-
-    def __init__(self) -> None:
-        self._shapes: dict[bytes, _Shape] = {}
-
-    def of(self, block: bytes) -> Iterator[str]:
-        """The telling lines of a block of whole lines, in order."""
-        if b"\r" in block:
-            block = block.replace(b"\r", b"\n")
-        shapes = self._shapes
-        lines = block.split(b"\n")
-        steps: dict[bytes, bytes] = {}
-        for line, shape in zip(
-            lines, block.translate(None, b"0123456789").split(b"\n"), strict=True
-        ):
-            kind = shapes.get(shape)
-            if kind is None:
-                kind = self._learn(shape, line)
-            if kind is _Shape.IDLE:
-                continue
-            if kind is _Shape.STEP:
-                steps.pop(shape, None)
-                steps[shape] = line
-                continue
-            for step in steps.values():
-                yield step.decode(errors="replace")
-            steps.clear()
-            yield line.decode(errors="replace")
-        for step in steps.values():
-            yield step.decode(errors="replace")
-
-    def _learn(self, shape: bytes, line: bytes) -> _Shape:
-        kind = _shape_of(line)
-        if len(self._shapes) >= MOST_SHAPES:
-            self._shapes.clear()
-        self._shapes[shape[:LONGEST_LINE_CHARS]] = kind
-        return kind
-
-
-def _shape_of(line: bytes) -> _Shape:
-    if len(line) > 4 * LONGEST_LINE_CHARS:
-        return _Shape.IDLE
-    return _shape_of_text(line.decode(errors="replace"))
-
-
-def _shape_of_text(text: str) -> _Shape:
-    if text.startswith(_CODE_STARTS):
-        return _Shape.TELLING
-    telling = _TELLING.search(text) is not None
-    if telling or _STEPPING.search(text):
-        bare = _bare(text)
-        if not bare.startswith(_QUOTED) and _training_step(bare) is not None:
-            return _Shape.STEP
-    return _Shape.TELLING if telling else _Shape.IDLE
+def shape_of(text: str) -> Shape:
+    """What a line, and any other that differs from it in its digits alone, can do to a summary."""
+    if text.translate(_NO_DIGITS).startswith(_CODE_STARTS) or _TELLING.search(text) is not None:
+        may_tell = True
+    else:
+        may_tell = _STEPPING.search(text) is not None and _MAY_STEP.search(text) is not None
+    if not may_tell:
+        return Shape.IDLE
+    bare = _bare(text)
+    if bare.startswith((*_QUOTED, *_CODE_STARTS)) or _training_step(bare) is None:
+        return Shape.TELLING
+    return Shape.SCORED_STEP if "val_" in bare else Shape.STEP
 
 
 def _training_step(text: str) -> re.Match[str] | None:

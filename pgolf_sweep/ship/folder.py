@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.errors import InputError
-from pgolf_sweep.script.log import parse_log
+from pgolf_sweep.script.logstream import parse_log
 from pgolf_sweep.ship.evidence import SCRIPT_NAME
 from pgolf_sweep.ship.source import unpacked
 from pgolf_sweep.trialdir import TrialPaths

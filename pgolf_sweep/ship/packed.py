@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pgolf_sweep.errors import PromotionError
 from pgolf_sweep.script.knobs import read_knobs
-from pgolf_sweep.script.log import parse_log
+from pgolf_sweep.script.logstream import parse_log
 from pgolf_sweep.ship.evidence import SCRIPT_NAME, SEED_KNOB
 from pgolf_sweep.ship.jobs import run_jobs
 from pgolf_sweep.trial import EndCause, LogSummary

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.errors import InputError
 from pgolf_sweep.launch.base import Job
-from pgolf_sweep.script.log import parse_log
+from pgolf_sweep.script.logstream import parse_log
 from pgolf_sweep.ship.check import Check, CheckVerdict
 from pgolf_sweep.ship.evidence import SCRIPT_NAME
 from pgolf_sweep.ship.jobs import run_jobs

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pgolf_sweep.errors import InfraError
 from pgolf_sweep.launch.base import Ended, Started
-from pgolf_sweep.script.log import parse_log
+from pgolf_sweep.script.logstream import parse_log
 from pgolf_sweep.ship.evidence import SCRIPT_NAME, SeedRun
 from pgolf_sweep.trial import EndCause, LogSummary, RunEnd
 from pgolf_sweep.trialdir import TrialPaths, read_json, write_json

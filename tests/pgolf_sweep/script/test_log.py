@@ -1,3 +1,4 @@
+import itertools
 import math
 from pathlib import Path
 
@@ -5,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgolf_sweep.script import log as log_module
-from pgolf_sweep.script.log import LogParser, parse_log
+from pgolf_sweep.script import logstream
+from pgolf_sweep.script.log import LogParser
+from pgolf_sweep.script.logstream import LogStream, parse_log
 from pgolf_sweep.trial import LogSummary
 
 LOGS = Path(__file__).parents[2] / "data" / "logs"
@@ -20,7 +22,11 @@ def summary_of(*lines: str) -> LogSummary:
 
 
 def fed(path: Path) -> LogSummary:
-    return summary_of(*path.read_bytes().decode(errors="replace").split("\n"))
+    return summary_of(*lines_of(path.read_bytes()))
+
+
+def lines_of(data: bytes) -> list[str]:
+    return data.replace(b"\r", b"\n").decode(errors="replace").split("\n")
 
 
 def test_baseline_log_is_read_in_full_and_its_source_is_not() -> None:
@@ -112,7 +118,7 @@ def test_ranks_colours_carriage_returns_and_broken_text_are_survived() -> None:
 def test_reading_a_file_equals_feeding_its_lines(
     path: Path, block_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_module, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(logstream, "BLOCK_BYTES", block_bytes)
     assert str(parse_log(path)) == str(fed(path))  # as text, since NaN is not equal to itself
 
 
@@ -232,8 +238,7 @@ def test_progress_is_reported_as_it_comes() -> None:
     assert minutes is not None
     assert (minutes.step, minutes.val_bpb) == (4000, 1.1119)
     assert minutes.train_seconds == pytest.approx(486.0)
-    bar = parser.feed("10%\rstep:7/9 val_loss:3.0 val_bpb:1.8\r99%")
-    assert bar is not None
+    (bar,) = LogStream().feed(b"10%\rstep:7/9 val_loss:3.0 val_bpb:1.8\r99%")
     assert bar.step == 7
 
 
@@ -252,6 +257,52 @@ def test_empty_log_says_nothing(tmp_path: Path) -> None:
     assert parse_log(path) == LogSummary()
 
 
+def streamed(data: bytes, cuts: list[int]) -> tuple[str, str]:
+    """Reports and summary of a log that came in pieces, as text: NaN is not equal to itself."""
+    stream = LogStream()
+    ends = [*sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    reports = [
+        report
+        for start, end in itertools.pairwise([0, *ends])
+        for report in stream.feed(data[start:end])
+    ]
+    last = stream.end(complete=True)
+    return str([*reports, *([last] if last else [])]), str(stream.summary())
+
+
+def line_by_line(data: bytes) -> tuple[str, str]:
+    parser = LogParser()
+    reports = [report for line in lines_of(data) if (report := parser.feed(line)) is not None]
+    return str(reports), str(parser.summary())
+
+
+CUTS = st.lists(st.integers(0, 1 << 20), max_size=30)
+
+
+@pytest.mark.parametrize("path", sorted(LOGS.glob("*.log")), ids=lambda path: path.name)
+@given(cuts=CUTS)
+@settings(deadline=None, max_examples=15)
+def test_pieces_of_a_log_say_what_its_lines_say(path: Path, cuts: list[int]) -> None:
+    data = path.read_bytes()
+    assert streamed(data, cuts) == line_by_line(data)
+
+
+def test_no_score_of_a_flood_of_lines_is_lost_and_the_last_steps_count() -> None:
+    steps = [f"step:{n}/9000 train_loss:{n}.5 train_time:{n}ms step_avg:1.0ms" for n in range(9000)]
+    for n in range(0, 9000, 500):
+        steps[n] = f"step:{n}/9000 val_loss:3.0 val_bpb:1.{n:04} train_time:{n}ms step_avg:1.0ms"
+    stream = LogStream()
+    reports = stream.feed("".join(f"{step}\n" for step in steps).encode())
+    assert [r.step for r in reports if r.val_bpb is not None] == list(range(0, 9000, 500))
+    assert [r.step for r in reports if r.val_bpb is None] == list(range(499, 9000, 500))
+    assert stream.summary() == summary_of(*steps)
+
+
+def test_steps_that_come_together_are_all_reported() -> None:
+    steps = "".join(f"step:{n}/99 train_loss:1.5 train_time:{n}ms\n" for n in range(100))
+    assert [report.step for report in LogStream().feed(steps.encode())] == list(range(100))
+
+
 FRAGMENTS = st.sampled_from(
     [
         *("step:", "1/2", " val_loss:", " val_bpb:", "nan", "1.5", "inf", "final_", "_exact"),
@@ -261,6 +312,15 @@ FRAGMENTS = st.sampled_from(
         *("[rank0]: ", "bpb", "params", "  ", "\u0663"),
     ]
 )
+
+
+@given(
+    st.lists(st.one_of(st.binary(), st.lists(FRAGMENTS).map(lambda p: "".join(p).encode()))), CUTS
+)
+@settings(deadline=None, max_examples=300)
+def test_pieces_of_any_bytes_say_what_their_lines_say(lines: list[bytes], cuts: list[int]) -> None:
+    data = b"\n".join(lines)
+    assert streamed(data, cuts) == line_by_line(data)
 
 
 @given(st.lists(st.one_of(st.text(), st.lists(FRAGMENTS).map("".join)), max_size=12))
