@@ -212,6 +212,20 @@ def open_session(
         SpecError: The sweep file has problems, all of them listed.
         InputError: The program, the rules or the data are missing or broken.
     """
+    spec, program = read_sweep(sweep, name=name)
+    base = sweep.resolve().parent
+    if spec.pgolf.pack:
+        program = packed_program(program)
+    return _session(spec, program, base=base, data_root=data_root, need_data=need_data)
+
+
+def read_sweep(sweep: Path, *, name: str | None = None) -> tuple[SweepSpec, Program]:
+    """A sweep file and the program that it names, as they lie there.
+
+    Raises:
+        SpecError: The sweep file has problems, all of them listed.
+        InputError: The program is missing or broken, or the name cannot be a study's.
+    """
     spec = load_spec(sweep)
     if name is not None:
         if not is_study_name(name):
@@ -227,9 +241,7 @@ def open_session(
         program = load_program(spec.program, base=base)
     with said_at(spec, "pgolf", "files"):
         program = load_program(spec.program, base=base, extra_files=spec.pgolf.files)
-    if spec.pgolf.pack:
-        program = packed_program(program)
-    return _session(spec, program, base=base, data_root=data_root, need_data=need_data)
+    return spec, program
 
 
 @contextmanager
