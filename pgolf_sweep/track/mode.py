@@ -20,6 +20,8 @@ MODES = ("online", "offline", "disabled")
 _DEFAULT_URL = "https://api.wandb.ai"
 _SYNONYMS = {"run": "online", "dryrun": "offline"}  # what W&B's own WANDB_MODE also takes
 _FOR_NODES = ("WANDB_BASE_URL", "WANDB_INSECURE_DISABLE_SSL", "WANDB_HTTP_TIMEOUT")
+_HUB = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT")
+_OF_ONE_HOST = ("_DIR", "_FILE", "_SERVICE")  # how names of paths and of W&B's own process end
 _ID_LENGTH = 64
 
 
@@ -78,6 +80,17 @@ def node_environment(environ: Mapping[str, str], mode: str) -> dict[str, str]:
     if mode == "online" and key:
         result["WANDB_API_KEY"] = key
     return result
+
+
+def travelling_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables, keys among them, that a driver on another host needs of this one's."""
+
+    def travels(name: str) -> bool:
+        return name in _HUB or (name.startswith("WANDB_") and not name.endswith(_OF_ONE_HOST))
+
+    result = {name: value for name, value in environ.items() if value and travels(name)}
+    key = environ.get("WANDB_API_KEY") or _netrc_key(environ)
+    return result | {"WANDB_API_KEY": key} if key else result
 
 
 def run_id(study: str, part: int | str, *, salt: str = "") -> str:

@@ -4,6 +4,7 @@ import pytest
 
 from pgolf_sweep.errors import InputError
 from pgolf_sweep.track import node_environment, resolve_mode, run_id
+from pgolf_sweep.track.mode import travelling_environment
 
 
 @pytest.fixture
@@ -85,3 +86,15 @@ def test_run_ids_are_stable_and_tell_studies_apart():
     assert len(ids) == 6
     assert all(set(found) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") for found in ids)
     assert len(run_id("x" * 300, 100_000)) < 100
+
+
+def test_keys_travel_and_paths_of_this_host_do_not(netrc):
+    environ = netrc("api.wandb.ai") | {
+        "WANDB_ENTITY": "team",
+        "WANDB_DIR": "/here",
+        "WANDB_IDENTITY_TOKEN_FILE": "/here",
+        "HF_TOKEN": "hub",
+        "PATH": "/bin",
+    }
+    found = {"WANDB_API_KEY": "from-netrc", "WANDB_ENTITY": "team", "HF_TOKEN": "hub"}
+    assert travelling_environment(environ) == found
