@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from pgolf_sweep import __version__
 from pgolf_sweep.driver import Driver, Options
 from pgolf_sweep.errors import InputError
+from pgolf_sweep.launch.detached import refuse_copies
 from pgolf_sweep.launch.fitness import Fitness
 from pgolf_sweep.launch.nodecheck import CheckOrder, FileMark, mark
 from pgolf_sweep.ledger import Ledger
@@ -56,7 +58,7 @@ EXTENDABLE = {
 }
 """What may change between two launches of one study: none of it decides a trial's result."""
 
-RECORDED_PACKAGES = ("pgolf-sweep", "torch", "optuna", "ray", "wandb", "numpy")
+RECORDED_PACKAGES = ("torch", "optuna", "ray", "wandb", "numpy")
 
 
 def prepare_folder(session: Session, paths: StudyPaths, *, sweep: Path, data_root: Path) -> bool:
@@ -66,8 +68,10 @@ def prepare_folder(session: Session, paths: StudyPaths, *, sweep: Path, data_roo
         Whether the study existed.
 
     Raises:
-        InputError: The sweep file or the program differ from those that the study began with.
+        InputError: The sweep file or the program differ from those that the study began with, or
+            the study is driven on a cluster.
     """
+    refuse_copies(paths, "launch")
     resumed = paths.sweep.is_file()
     if resumed:
         changed = changes(paths.sweep.read_text(), session.spec.text) - EXTENDABLE
@@ -272,9 +276,8 @@ def _origin(sweep: Path, data_root: Path) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Versions that a result may depend on."""
-    return {"python": platform.python_version()} | {
-        name: version(name) for name in RECORDED_PACKAGES
-    }
+    own = {"python": platform.python_version(), "pgolf-sweep": __version__}
+    return own | {name: version(name) for name in RECORDED_PACKAGES}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -237,6 +237,11 @@ class StudyPaths:
         return self.root / "status.json"
 
     @property
+    def detached(self) -> Path:
+        """Where the study is driven, after ``launch --detach``; this folder holds copies then."""
+        return self.root / "detached.json"
+
+    @property
     def report(self) -> Path:
         """The study as one HTML page, where ``report`` wrote it."""
         return self.root / "report.html"

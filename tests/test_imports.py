@@ -36,7 +36,7 @@ EXCEPTIONS = {
 }
 DOORS = {
     "optuna": {"search/study.py", "search/sampler.py", "search/pruner.py"},
-    "ray": {"launch/ray.py", "launch/cluster.py"},
+    "ray": {"launch/ray.py", "launch/cluster.py", "launch/detached.py", "launch/arrival.py"},
     "wandb": {"track/wandb.py"},
 }
 

@@ -93,13 +93,13 @@ def tried(program: Program, options: argparse.Namespace) -> tuple[list[float], l
         return [], []
     for _ in range(options.changes):
         knobs = changed(program, numbers(program, first.relevant), rng)
-        known = copy.deepcopy(warm._known)  # noqa: SLF001
+        known = copy.deepcopy(warm._known)
         started = time.process_time()
         quick = warm.probe(knobs)
         seconds.append(quick.cpu_seconds + time.process_time() - started)
         if not options.no_compare:
             cold = Prober(program, fresh=True)
-            cold._known = known  # noqa: SLF001 - so that both measure the same
+            cold._known = known
             if said(cold.probe(knobs)) != said(quick):
                 different.append(f"{knobs}")
     return seconds, different

@@ -72,12 +72,12 @@ def live(path: Path) -> None:
     """A run's own way of reading; what a script prints comes in pieces of a pipe's size."""
     order = RunOrder(run="bench", node="here", spec=None, files={})
     run = Run(order, threading.Condition(), guard=None)
-    run._log = BoundedLog(path.with_name("log"), 64_000_000)  # noqa: SLF001 - what `go` sets up
+    run._log = BoundedLog(path.with_name("log"), 64_000_000)
     with path.open("rb", buffering=0) as file:
         while piece := file.read(PIPE_BYTES):
-            run._take(piece)  # noqa: SLF001
-            run._reports.clear()  # noqa: SLF001 - the driver has fetched them
-    run._log.close()  # noqa: SLF001
+            run._take(piece)
+            run._reports.clear()
+    run._log.close()
 
 
 if __name__ == "__main__":

@@ -101,12 +101,14 @@ def _program(name: str | None) -> Program:
 
 
 def _of_study(study: str, runs: Path) -> list[Measured]:
+    from pgolf_sweep.launch.detached import refuse_copies
     from pgolf_sweep.report.read import study_records
     from pgolf_sweep.session import stored_program
     from pgolf_sweep.size.store import Measured, program_key
     from pgolf_sweep.trialdir import StudyPaths
 
     paths = StudyPaths.existing(runs, study)
+    refuse_copies(paths, "calibrate")
     loaded = stored_program(paths)
     key = program_key(builtin=loaded.builtin, sha256=loaded.sha256)
     return [

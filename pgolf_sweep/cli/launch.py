@@ -37,7 +37,8 @@ WORKER_LEASES = 4
 
 
 @app.command()
-def launch(
+def launch(  # noqa: PLR0915 - the order of its steps is what it is about
+    context: typer.Context,
     sweep: SweepArgument,
     address: Annotated[
         str | None,
@@ -60,6 +61,16 @@ def launch(
     slots: Annotated[
         int | None, typer.Option(min=1, help="At most so many trials at a time.")
     ] = None,
+    detach: Annotated[
+        bool,
+        typer.Option("--detach", help="Drive it on the cluster at --address, as a Ray job there."),
+    ] = False,
+    home: Annotated[
+        str | None,
+        typer.Option(
+            help="With --detach: the cluster's folder of runs/ and data/; else ~/pgolf-sweep."
+        ),
+    ] = None,
     runs: RunsOption = DEFAULT_RUNS,
     data_root: DataRootOption = DEFAULT_DATA,
     json_output: JsonOption = False,
@@ -69,7 +80,24 @@ def launch(
     Ctrl-C once lets the running trials finish, twice ends them; both can be resumed.
 
     Example: pgolf-sweep launch sweeps/demo.yaml
+
+    Example: pgolf-sweep launch sweeps/lr.yaml --detach --address http://HEAD:8265
     """
+    if detach:
+        from pgolf_sweep.cli.detached import Sending, launch_detached
+
+        source = context.get_parameter_source("data_root")
+        sending = Sending(
+            address=address,
+            home=home,
+            # What the environment says of data is of this machine.
+            data_root=data_root if source and source.name == "COMMANDLINE" else None,
+            storage=storage,
+            wandb=wandb,
+            slots=slots,
+        )
+        launch_detached(sweep, sending, name=name, runs=runs, json_output=json_output)
+        return
     from pgolf_sweep.campaign import (
         begin_study,
         claim_storage,
@@ -98,7 +126,6 @@ def launch(
         lock = stack.enter_context(DriverLock(paths, driver=me))
         resumed = prepare_folder(session, paths, sweep=sweep, data_root=data_root)
         log_to_file(paths)
-        StatusFile(paths).reopen()
         from pgolf_sweep.search.study import open_study, without_password
 
         study = open_study(session.spec, paths, storage=storage, write=True)
@@ -107,6 +134,7 @@ def launch(
             # Not before it has proved to be one: later commands take it from here.
             write_text(paths.storage_url, without_password(storage) + "\n")
         begin_study(session, study, paths.root.parent)
+        StatusFile(paths).reopen()
         say(headline(session, paths, resumed=resumed))
         if mode.note:
             say(mode.note)
@@ -194,7 +222,11 @@ class StatusFile:
     """Keeps ``status.json`` fresh, not more often than anyone reads it."""
 
     def __init__(self, paths: StudyPaths) -> None:
+        from pgolf_sweep.launch.arrival import JOB_VARIABLE
+
+        job = os.environ.get(JOB_VARIABLE)
         self._path = paths.status
+        self._job = {"job": job} if job else {}
         self._written: tuple[float, Any] = (-math.inf, None)
 
     def reopen(self) -> None:
@@ -202,10 +234,10 @@ class StatusFile:
         from pgolf_sweep.snapshot import SweepState
         from pgolf_sweep.trialdir import read_json, write_json
 
-        if self._path.is_file():
-            last = read_json(self._path)
-            fresh = {"state": SweepState.RUNNING.value, "reason": "", "nodes": []}
-            write_json(self._path, {**last, **fresh})
+        last = read_json(self._path) if self._path.is_file() else {}
+        if last or self._job:
+            begun = {"state": SweepState.RUNNING.value, "reason": "", "nodes": [], **self._job}
+            write_json(self._path, last | begun)
 
     def write(self, snapshot: Snapshot) -> None:
         """Write the snapshot if the state changed or the file is old."""
@@ -216,7 +248,7 @@ class StatusFile:
         at, state = self._written
         if snapshot.state != state or now - at >= STATUS_SECONDS:
             self._written = (now, snapshot.state)
-            write_json(self._path, status_document(snapshot))
+            write_json(self._path, status_document(snapshot) | self._job)
 
 
 def ray_launcher(session: Session, *, address: str | None, slots: int | None) -> Any:

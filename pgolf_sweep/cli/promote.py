@@ -98,6 +98,7 @@ def promote(
     from pgolf_sweep.clock import SystemClock
     from pgolf_sweep.control import DriverLock
     from pgolf_sweep.errors import InputError
+    from pgolf_sweep.launch.detached import refuse_copies
     from pgolf_sweep.promotion import (
         candidates,
         plan_maker,
@@ -118,6 +119,7 @@ def promote(
     if top is not None and trial is not None:
         raise InputError("--top races trials, --trial names one: give only one of them")
     paths = StudyPaths.existing(runs, study)
+    refuse_copies(paths, "promote")
     session = reopen_session(paths, need_data=address is None and not dry_run)
     records = study_records(paths.root)
     held = promotion_rules(session, rules, record, contenders=top or 1)

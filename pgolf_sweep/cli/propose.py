@@ -65,15 +65,20 @@ def propose(
 
     Example: pgolf-sweep propose demo --set MATRIX_LR=0.02 --from best --by ada --wait --json
     """
+    from pgolf_sweep.cli.detached import passed_on
     from pgolf_sweep.errors import AnswerNoError
     from pgolf_sweep.proposals import adapted, completed, submit
     from pgolf_sweep.session import reopen_session
     from pgolf_sweep.trialdir import StudyPaths
 
     paths = StudyPaths.existing(runs, study)
+    by, settings = by or getpass.getuser(), settings or []
+    words = words_again(settings, by, base, timeout, wait=wait, json_output=json_output)
+    if passed_on(paths, "propose", paths.name, *words):
+        return
     session = reopen_session(paths, need_data=False)
     records = _records(paths)
-    knobs = _asked(settings or [], session)
+    knobs = _asked(settings, session)
     if base is not None:
         knobs = adapted(session.spec.space, _base(base, records, paths), knobs)
     resolved, open_names = completed(session.spec.space, knobs)
@@ -89,10 +94,8 @@ def propose(
                 f"the gate refuses this configuration: {verdict.reason}",
                 next_step=f"pgolf-sweep gate --sweep {paths.sweep} --set ... shows what would fit",
             )
-    wish = submit(paths, knobs, by=by or getpass.getuser(), at=time.time())
-    if open_names:
-        say(f"the sampler chooses {', '.join(open_names)}; the gate judges when it has")
-    say(_when(wish, paths, session, records))
+    wish = submit(paths, knobs, by=by, at=time.time())
+    _say_what_follows(wish, paths, session, records, open_names)
     record = None
     if wait:
         wish, record = _wait(paths, wish, timeout)
@@ -107,6 +110,34 @@ def propose(
             f"trial {record.number} is {record.outcome.value}: {record.reason}",
             where=str(paths.trial(record.number).root),
         )
+
+
+def words_again(
+    settings: Sequence[str],
+    by: str,
+    base: str | None,
+    timeout: float | None,
+    *,
+    wait: bool,
+    json_output: bool,
+) -> list[str]:
+    """The options of a proposal as they are typed."""
+    words = [f"--by={by}", *(f"--set={setting}" for setting in settings)]
+    words += [f"--from={base}"] if base is not None else []
+    words += [f"--timeout={timeout}"] if timeout is not None else []
+    return words + ["--wait"] * wait + ["--json"] * json_output
+
+
+def _say_what_follows(
+    wish: Wish,
+    paths: StudyPaths,
+    session: Session,
+    records: Sequence[TrialRecord],
+    open_names: Sequence[str],
+) -> None:
+    if open_names:
+        say(f"the sampler chooses {', '.join(open_names)}; the gate judges when it has")
+    say(_when(wish, paths, session, records))
 
 
 def _when(wish: Wish, paths: StudyPaths, session: Session, records: Sequence[TrialRecord]) -> str:

@@ -36,14 +36,15 @@ def status(
 
     Example: pgolf-sweep status demo --json
     """
+    from pgolf_sweep.cli.detached import check_reached, look
     from pgolf_sweep.report.read import study_status
-    from pgolf_sweep.trialdir import StudyPaths
 
-    found = study_status(StudyPaths.existing(runs, study))
+    found = study_status(look(runs, study))
     if json_output:
         emit(found.to_json())
     else:
         out.print(status_view(found))
+    check_reached(found)
 
 
 @app.command()
@@ -52,21 +53,20 @@ def watch(
     seconds: Annotated[float, typer.Option(help="Between two looks.", min=0.2)] = 2.0,
     runs: RunsOption = DEFAULT_RUNS,
 ) -> None:
-    """Follow a study until its driver ends; needs nothing but the study's folder.
+    """Follow a study until its driver ends; a cluster that does not answer for a while is no end.
 
     Example: pgolf-sweep watch demo
     """
     from rich.live import Live
 
+    from pgolf_sweep.cli.detached import look
     from pgolf_sweep.report.read import study_status
-    from pgolf_sweep.trialdir import StudyPaths
 
-    paths = StudyPaths.existing(runs, study)
     with Live(console=out, auto_refresh=False) as live:
         while True:
-            found = study_status(paths)
+            found = study_status(look(runs, study, quiet=True))
             live.update(status_view(found), refresh=True)
-            if found.driver is None:
+            if found.driver is None and found.state != "unreachable":
                 return
             time.sleep(seconds)
 
@@ -85,18 +85,18 @@ def trials(
 
     Example: pgolf-sweep trials demo --outcome discarded
     """
+    from pgolf_sweep.cli.detached import look
     from pgolf_sweep.cli.render import trials_table, varied_knobs
     from pgolf_sweep.errors import InputError
     from pgolf_sweep.record import State
     from pgolf_sweep.report.noops import no_op_knobs
     from pgolf_sweep.report.read import study_records
-    from pgolf_sweep.trialdir import StudyPaths
 
     if outcome is not None and outcome not in set(State):
         raise InputError(
             f"no outcome is called {outcome!r}", expected=", ".join(state.value for state in State)
         )
-    paths = StudyPaths.existing(runs, study)
+    paths = look(runs, study)
     everything = study_records(paths.root)
     chosen = [record for record in everything if outcome in {None, record.outcome.value}]
     if json_output:
@@ -120,13 +120,13 @@ def best(
 
     Example: pgolf-sweep best demo --top 3
     """
+    from pgolf_sweep.cli.detached import look
     from pgolf_sweep.cli.render import trials_table, varied_knobs
     from pgolf_sweep.errors import AnswerNoError
     from pgolf_sweep.record import ranked
     from pgolf_sweep.report.read import study_records
-    from pgolf_sweep.trialdir import StudyPaths
 
-    paths = StudyPaths.existing(runs, study)
+    paths = look(runs, study)
     everything = study_records(paths.root)
     first = ranked(everything)[:top]
     if json_output:
@@ -149,6 +149,9 @@ def logs(
         int | None, typer.Option("--trial", "-t", help="Number; else the newest that ran.")
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on while it runs.")] = False,
+    driver: Annotated[
+        bool, typer.Option("--driver", help="What the study's driver said, instead of a trial's.")
+    ] = False,
     parse: Annotated[
         Path | None, typer.Option(help="Read the figures of any script's log FILE instead.")
     ] = None,
@@ -161,16 +164,19 @@ def logs(
 
     Example: pgolf-sweep logs --parse train.log --json
     """
+    from pgolf_sweep.cli.detached import look, print_driver_log
     from pgolf_sweep.errors import InputError
-    from pgolf_sweep.trialdir import StudyPaths
 
     if parse is not None:
         _parse_log(parse, json_output=json_output)
         return
     if study is None:
         raise InputError("logs needs a STUDY, or --parse FILE")
-    paths = StudyPaths.existing(runs, study)
-    number = trial if trial is not None else _newest(paths)
+    paths = look(runs, study)
+    if driver:
+        print_driver_log(paths, follow=follow)
+        return
+    number = _fetched(paths, trial)
     if json_output:
         _parse_log(_log_file(paths, number), json_output=True)
         return
@@ -183,10 +189,13 @@ def stop(study: StudyArgument, runs: RunsOption = DEFAULT_RUNS) -> None:
 
     Example: pgolf-sweep stop demo
     """
+    from pgolf_sweep.cli.detached import passed_on
     from pgolf_sweep.control import Request, send_request
     from pgolf_sweep.trialdir import StudyPaths
 
     paths = StudyPaths.existing(runs, study)
+    if passed_on(paths, "stop", paths.name, to_driver=True):
+        return
     if _sweeping(paths) is None:
         say(f"study {paths.name!r} has no running driver: nothing to stop")
         return
@@ -204,11 +213,14 @@ def cancel(
 
     Example: pgolf-sweep cancel demo
     """
+    from pgolf_sweep.cli.detached import passed_on
     from pgolf_sweep.control import Request, send_request, wait_for_driver
     from pgolf_sweep.errors import InfraError
     from pgolf_sweep.trialdir import StudyPaths
 
     paths = StudyPaths.existing(runs, study)
+    if passed_on(paths, "cancel", paths.name, "--timeout", str(timeout), to_driver=True):
+        return
     driver = _sweeping(paths)
     if driver is None:
         say(f"study {paths.name!r} has no running driver: nothing to cancel")
@@ -275,6 +287,8 @@ def status_view(found: Status) -> Group:
     )
     lines += [f"warning   {one.sentence}" for one in no_op_knobs(found.records)]
     lines += [f"node      {text}" for text in troubled_nodes(document["nodes"], time.time())]
+    if found.place is not None and found.state == "interrupted":
+        lines.append(f"resume    {found.place.again}")
     if found.driver is not None:
         lines.append(f"driver    {found.driver}")
         running = {row["number"] for row in document["running"]}
@@ -307,10 +321,18 @@ def _parse_log(path: Path, *, json_output: bool) -> None:
         raise AnswerNoError("the log has no final score", where=str(path))
 
 
-def _newest(paths: StudyPaths) -> int:
+def _fetched(paths: StudyPaths, trial: int | None) -> int:
+    """A trial's number, else the newest's; of a detached study its log is here from now on."""
     from pgolf_sweep.errors import InputError
+    from pgolf_sweep.launch.detached import fetch_log, read_place
 
+    place = read_place(paths)
     numbers = [int(folder.name) for folder in paths.trials.glob("*") if folder.name.isdigit()]
+    if place is not None:
+        found = fetch_log(paths, place, trial)
+        numbers = [] if found is None else [found]
+    elif trial is not None:
+        return trial
     if not numbers:
         raise InputError(f"no trial of {paths.name!r} has run yet", where=str(paths.root))
     return max(numbers)
@@ -338,6 +360,7 @@ def _print_log(paths: StudyPaths, number: int, *, follow: bool) -> None:
     position = 0
     path = _log_file(paths, number)
     while True:
+        _fetched(paths, number)
         over = files.log.is_file()
         # The live log is renamed at the end: same bytes, another name.
         path = files.log if over else path

@@ -19,6 +19,7 @@ import ray
 
 import pgolf_sweep
 from pgolf_sweep.errors import InfraError
+from pgolf_sweep.launch.arrival import JOB_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -104,10 +105,12 @@ def join(address: str | None, resources: Resources, slots: int | None) -> bool:
             "_system_config": {"memory_monitor_refresh_ms": 0},
         }
     else:
-        _check_reachable(address)
-        # The nodes need our code, and not by a shared file system.
-        code = Path(pgolf_sweep.__file__).parent
-        options |= {"address": address, "runtime_env": {"py_modules": [str(code)]}}
+        check_reachable(address)
+        options["address"] = address
+        if JOB_VARIABLE not in os.environ:  # a job's own environment has it, and may say it once
+            # The nodes need our code, and not by a shared file system.
+            code = Path(pgolf_sweep.__file__).parent
+            options["runtime_env"] = {"py_modules": [str(code)]}
     try:
         with warnings.catch_warnings(), _patient(address is not None):
             warnings.simplefilter("ignore")
@@ -141,8 +144,12 @@ def leave() -> None:
     ray.shutdown()
 
 
-def _check_reachable(address: str) -> None:
-    """Refuse an address in seconds for which Ray would wait minutes."""
+def check_reachable(address: str) -> None:
+    """Refuse an address in seconds for which Ray would wait minutes.
+
+    Raises:
+        InfraError: Nothing answers there, or it is no address.
+    """
     if address == "auto":
         return
     host, _, port = address.rpartition(":")
@@ -162,6 +169,24 @@ def _check_reachable(address: str) -> None:
             got=str(error),
             next_step=f"`ray start --head --port={port}` there, or leave --address out",
         ) from error
+
+
+def dashboard_url(address: str) -> str | None:
+    """Where a cluster says that its dashboard is; None if it runs without one.
+
+    Args:
+        address: ``HOST:PORT`` of a cluster's head that answers, or ``auto``.
+
+    Raises:
+        ConnectionError: ``auto`` finds no cluster, or several.
+    """
+    from ray._private import ray_constants, services  # noqa: PLC0415 - Ray has no public way
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # noqa: PLC0415
+
+    gcs = GcsClient(address=services.canonicalize_bootstrap_address_or_die(address))
+    key, space = ray_constants.DASHBOARD_ADDRESS, ray_constants.KV_NAMESPACE_DASHBOARD
+    found = gcs.internal_kv_get(key.encode(), space)
+    return f"http://{found.decode()}" if found else None
 
 
 def live_nodes() -> list[Node]:

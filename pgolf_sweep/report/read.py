@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.control import live_driver
+from pgolf_sweep.launch.detached import UNREACHABLE, Place, read_place
 from pgolf_sweep.record import State, TrialRecord, counts, ranked
 from pgolf_sweep.report.noops import no_op_knobs
 from pgolf_sweep.spec import load_spec
@@ -31,9 +32,11 @@ class Status:
 
     Attributes:
         state: ``running`` or ``draining`` while a driver lives; else how the last one ended, or
-            ``interrupted`` if it died without a word.
-        driver: Process and host of the live driver, or None.
+            ``interrupted`` if it died without a word. A detached one may be ``starting``, or
+            ``unreachable``.
+        driver: Process and host of the live driver, or its job, or None.
         last: The driver's last snapshot as plain data.
+        place: Where the study is driven, if not here.
     """
 
     name: str
@@ -41,6 +44,13 @@ class Status:
     driver: str | None
     records: list[TrialRecord]
     last: dict[str, Any]
+    place: Place | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why the sweep ended."""
+        said = str(self.last.get("reason", ""))
+        return self.place.reason if self.place is not None and not said else said
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``status --json``; keys stay stable."""
@@ -68,9 +78,17 @@ class Status:
             "slot_seconds": seconds,
             "seconds_left": self.last.get("seconds_left"),
             "slots": self.last.get("slots", 0),
-            "reason": self.last.get("reason", ""),
+            "reason": self.reason,
             "driver": self.driver,
             "nodes": self.last.get("nodes", []),
+            "detached": None
+            if self.place is None
+            else {
+                "address": self.place.address,
+                "job": self.place.job,
+                "job_state": self.place.state.lower(),
+                "seen_at": self.place.seen_at,
+            },
             "no_op_knobs": [dataclasses.asdict(found) for found in no_op_knobs(self.records)],
             "running": [
                 {"number": r.number, "node": r.node, "knobs": dict(r.knobs)}
@@ -82,15 +100,31 @@ class Status:
 
 def study_status(paths: StudyPaths) -> Status:
     """Read a study's status from its folder."""
-    driver = live_driver(paths)
     last = read_json(paths.status) if paths.status.is_file() else {}
-    state = str(last.get("state", "running"))
-    if driver is None and state in {"running", "draining"}:
-        state = "interrupted"
+    place = read_place(paths)
+    if place is None:
+        holder = live_driver(paths)
+        driver = None if holder is None else str(holder)
+        records = study_records(paths.root)
+    else:
+        driver = str(place) if place.alive else None
+        begun = paths.journal.is_file() or paths.storage_url.is_file()
+        records = study_records(paths.root) if begun else []
     return Status(
         name=paths.name,
-        state=state,
-        driver=None if driver is None else str(driver),
-        records=study_records(paths.root),
+        state=_state(last, place, alive=driver is not None),
+        driver=driver,
+        records=records,
         last=last,
+        place=place,
     )
+
+
+def _state(last: dict[str, Any], place: Place | None, *, alive: bool) -> str:
+    state = str(last.get("state", "running"))
+    if place is not None and place.state == UNREACHABLE:
+        return "unreachable"
+    own = place is None or last.get("job") == place.job
+    if alive:
+        return state if own else "starting"
+    return state if own and state not in {"running", "draining"} else "interrupted"
