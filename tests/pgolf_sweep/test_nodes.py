@@ -53,8 +53,7 @@ def by_state(bench):
     return Counter(record.outcome for record in bench.study().records())
 
 
-@pytest.mark.parametrize("slots_per_node", [1, 4])
-@pytest.mark.parametrize("what", [fails_at_once, is_lost])
+@pytest.mark.parametrize(("what", "slots_per_node"), [(fails_at_once, 1), (is_lost, 4)])
 def test_one_bad_node_of_eight_wastes_a_handful_of_500_trials(make_bench, what, slots_per_node):
     bench = make_bench(run_cap=500, method="random")
     nodes = Nodes(bench, bad={BAD: what}, slots_per_node=slots_per_node)
