@@ -23,6 +23,7 @@ import urllib.error
 import urllib.request
 from collections import deque
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pgolf_sweep.track.mode import run_id
@@ -30,7 +31,6 @@ from pgolf_sweep.track.summary import final_summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from pgolf_sweep.track.base import RunTracking
     from pgolf_sweep.trial import KnobValue, RunEnd, StepReport, Verdict
@@ -294,7 +294,7 @@ class _Channel:
             run = _open(self._options, self._bounds)
             while (action := self._queue.get()) is not None:
                 action(run)
-            run.finish(exit_code=self._exit_code)
+            _finish(run, self._exit_code)
             _wait_until_written(self._bounds.offline_seconds)
         except Exception as error:  # noqa: BLE001 - the tracker's boundary (style.md)
             self._failed = True
@@ -369,6 +369,7 @@ def _init(wandb: Any, options: _RunOptions, bounds: Bounds, mode: str) -> Any:
         allow_offline_artifacts=False,
         init_timeout=bounds.init_seconds,
         finish_timeout=bounds.upload_seconds,
+        finish_timeout_raises=True,
         # The stop button of the web page would send SIGINT to the whole worker or driver.
         stop_fn=_refuse_stop,
         x_save_requirements=False,
@@ -399,6 +400,23 @@ def _init(wandb: Any, options: _RunOptions, bounds: Bounds, mode: str) -> Any:
     for name in options.step_metrics:
         run.define_metric(name, step_metric="step")
     return run
+
+
+def _finish(run: Any, exit_code: int) -> None:
+    """Close a run; one whose upload does not end is kept as if it had been offline from the start.
+
+    Its file holds all that was logged, under a name that `wandb sync` passes by.
+    """
+    try:
+        run.finish(exit_code=exit_code)
+    except TimeoutError:
+        folder = Path(run.dir).parent
+        if folder.name.startswith("run-"):
+            folder.rename(folder.with_name(f"offline-{folder.name}"))
+        _warn_once(
+            "W&B went away while a run was open; such runs are kept offline, `wandb sync` uploads "
+            "them"
+        )
 
 
 def _wait_until_written(wait_seconds: float) -> None:

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from support.wandb_server import WandbServer
 
 from pgolf_sweep.track import make_run_tracker, make_study_tracker, shutdown
 from pgolf_sweep.track import wandb as tracker_module
@@ -208,6 +209,30 @@ def test_server_that_never_answers_does_not_hold_a_trial_up(
         WandbRunTracker(tracking, tmp_path, replace(QUICK, probe_seconds=0.5)).finish(make_end())
         assert time.monotonic() - started < 4.0
     assert [run.run.run_id for run in offline_runs(tmp_path)] == ["night-12"]
+
+
+def test_server_that_goes_away_while_a_run_is_open_leaves_it_whole_for_a_later_sync(
+    tmp_path, make_tracking, make_end, offline_runs, caplog
+):
+    with WandbServer() as server:
+        env = {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": server.url}
+        tracking = make_tracking(mode="online", env=env)
+        bounds = replace(QUICK, init_seconds=60.0, online_seconds=60.0)
+        tracker = WandbRunTracker(tracking, tmp_path, bounds)
+        tracker.report(StepReport(step=1, val_bpb=3.0, val_loss_nats=5.0))
+        deadline = time.monotonic() + 60.0
+        while "night-12" not in server.streamed:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    tracker.report(StepReport(step=2, val_bpb=2.9, val_loss_nats=4.9))
+    started = time.monotonic()
+    tracker.finish(make_end())
+    assert time.monotonic() - started < bounds.online_seconds
+    (found,) = offline_runs(tmp_path)
+    assert [point["step"] for point in found.history] == [1, 2]
+    assert found.summary["status"] == "completed"
+    (warning,) = warnings_of(caplog)
+    assert "went away while a run was open" in warning
 
 
 def test_key_is_in_no_file_and_no_repr(
