@@ -117,7 +117,7 @@ def test_a_cancelled_job_leaves_its_finished_trials_and_nothing_on_the_nodes(slu
     number = submit(slurm, 1, "cut.yaml")
     slurm.wait_for(lambda: "val_bpb" in said_by(slurm, number), 200.0)
     assert slurm.enter(f"scancel {number}").returncode == 0
-    slurm.wait_for(lambda: has_ended(slurm, number), 60.0)
+    slurm.wait_for(lambda: has_ended(slurm, number), 180.0)
     outcomes = [row["outcome"] for row in trials(slurm, "cut")]
     assert outcomes.count("completed") >= 1
     assert left_behind(slurm) == []

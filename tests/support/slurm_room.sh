@@ -61,6 +61,8 @@ ip link set bridge up
 munged --foreground --force --key-file=/etc/munge/munge.key --seed-file=/run/munge/seed \
   --log-file=/srv/log/munged.log --pid-file=/run/munge/pid >/srv/log/munged.out 2>&1 &
 
+# KillWait: a loaded machine needs more than Slurm's thirty seconds to end Ray, and without cgroups
+# nothing else would end it.
 cat >/etc/slurm/slurm.conf <<CONF
 ClusterName=room
 SlurmctldHost=control
@@ -80,7 +82,7 @@ SelectType=select/cons_tres
 GresTypes=gpu
 MailProg=/bin/true
 ReturnToService=2
-KillWait=30
+KillWait=120
 NodeName=$cluster CPUs=8 RealMemory=4000 Gres=gpu:8 State=UNKNOWN
 PartitionName=gpu Nodes=$cluster Default=YES MaxTime=INFINITE State=UP
 CONF
