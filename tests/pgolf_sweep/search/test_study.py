@@ -57,6 +57,14 @@ def test_gp_learns_of_a_discard_by_the_worst_score_so_far(make_bench):
     assert study.records()[row.number].outcome is State.DISCARDED
 
 
+def test_gp_goes_on_where_some_artifacts_were_not_measured(make_bench):
+    study = make_bench(method="gp").study()
+    told(study, State.DISCARDED, val_bpb=None, headroom_bytes=-5000)
+    for number in range(9):
+        told(study, val_bpb=2.0 + 0.1 * number, headroom_bytes=None if number % 2 else 700)
+    assert study.ask().knobs["MODEL_DIM"] >= 32
+
+
 def test_completed_carries_the_measured_excess(make_bench):
     bench = make_bench()
     row = told(bench.study(), headroom_bytes=700)
