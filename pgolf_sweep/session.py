@@ -18,7 +18,7 @@ from pgolf_sweep.rules import load_rules
 from pgolf_sweep.script.pack import packed_program
 from pgolf_sweep.script.program import from_files, load_program
 from pgolf_sweep.search.parameters import Constant
-from pgolf_sweep.size.exports import smaller_exports
+from pgolf_sweep.size.exports import SPARE, smaller_exports
 from pgolf_sweep.size.foreign import foreign_of
 from pgolf_sweep.size.gate import Gate
 from pgolf_sweep.size.repair import nearest_values, repair
@@ -107,7 +107,7 @@ class Session:
             verdict: The gate's word on them; one that is far from the cap needs no export.
         """
         interval, cap_bytes = verdict.artifact_bytes, self.rules.artifact_cap_bytes
-        far = interval is None or 2 * interval.high - interval.low < cap_bytes
+        far = interval is None or interval.high < (1 - SPARE) * cap_bytes
         if far or not self.program.builtin or CAP_KNOB in knobs:
             return {}
         settings = smaller_exports(self.verdict, knobs, self._may_export(knobs))

@@ -17,8 +17,8 @@ MOST_EXPORTS = 4
 """Settings that a trial is given: each that is tried costs a compression, a minute at full size."""
 MOST_VALUES = 8
 """Values of one knob that are looked at."""
-SURE_SHARE = 0.02
-"""By how much the last setting is smaller, at least, however sure the prediction was."""
+SPARE = 0.05
+"""By how much the last setting is smaller than the prediction asks: it is there for surprises."""
 LOSSLESS = frozenset({"CODEC", "CODEC_LEVEL", "BYTE_SHUFFLE"})
 """Knobs that leave the weights as they are, and with them the score."""
 
@@ -43,7 +43,7 @@ def smaller_exports(
     if answer.artifact_bytes is None:
         return []
     now, high = answer.artifact_bytes.mid, answer.artifact_bytes.high
-    enough = now - max(high - answer.cap_bytes, SURE_SHARE * now)
+    enough = (1 - SPARE) * now * min(1.0, answer.cap_bytes / high)
     lossless: list[tuple[float, dict[str, KnobValue]]] = []
     others: list[tuple[float, dict[str, KnobValue]]] = []
     for knob, values in may_give.items():
