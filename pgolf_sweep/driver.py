@@ -29,6 +29,7 @@ from pgolf_sweep.exports import exported, keep, parted
 from pgolf_sweep.launch.base import Ended, Job, Reported, Started
 from pgolf_sweep.ledger import Ledger
 from pgolf_sweep.nodes import NodeBook
+from pgolf_sweep.outage import Patience
 from pgolf_sweep.outcome import PRUNE_REASON, classify
 from pgolf_sweep.proposals import answer, pending
 from pgolf_sweep.record import State, TrialRecord
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from pgolf_sweep.clock import Clock
-    from pgolf_sweep.launch.base import Event, Launcher
+    from pgolf_sweep.launch.base import Launcher
     from pgolf_sweep.search.study import Proposal, Study
     from pgolf_sweep.session import Session
     from pgolf_sweep.sharing import Crew
@@ -66,9 +67,6 @@ MAX_IDLE_PROPOSALS = 2000
 """Proposals running that took no slot (discards, duplicates) before the sweep gives up."""
 
 CANCELLED = "cancelled by the user"
-
-PATIENCE_SECONDS = 300.0
-"""How long a shared study's storage may be away before the driver gives up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,15 +119,19 @@ class Driver:
     _end_reason: str = ""
     _idle_proposals: int = 0
     _shown_at: float = -math.inf
-    _events: deque[Event] = field(default_factory=deque)
-    """What the launcher said and nothing was done about yet."""
-    _away_since: float | None = None
-    _abandoned: bool = False
-    """The storage was away for too long: nothing more is told."""
     _nodes: NodeBook = field(init=False)
     _nodes_seen_at: float = -math.inf
+    _patience: Patience = field(init=False)
 
     def __post_init__(self) -> None:
+        self._patience = Patience(
+            study=self.study,
+            launcher=self.launcher,
+            clock=self.clock,
+            request=self.options.request,
+            message=self.observer.message,
+            crew=self.crew,
+        )
         self._nodes = NodeBook(self.options.nodes, self.clock, self._say_of_nodes)
 
     def run(self) -> Snapshot:
@@ -149,20 +151,20 @@ class Driver:
 
     def turns(self) -> Iterator[None]:
         """`run`, one turn of the loop at a time."""
-        self._adopt()
+        self._patience.insist(self._adopt)
         try:
             while not self._over():
                 try:
                     self._turn()
                 except StorageAwayError as error:
-                    self._sit_out(error)
+                    self._patience.sit_out(error)
                 yield
             self._leave()
         except InfraError:
-            if self._abandoned:
+            if self._patience.abandoned:
                 # What ended meanwhile keeps its result, which the next launch tells.
-                while self._events:
-                    self._handle(self._events.popleft())
+                while self._patience.events:
+                    self._handle(self._patience.events.popleft())
             raise
 
     def _turn(self) -> None:
@@ -173,10 +175,10 @@ class Driver:
         self._start_queued()
         self._propose()
         self._start_queued()
-        self._events.extend(self.launcher.poll(POLL_SECONDS))
+        self._patience.events.extend(self.launcher.poll(POLL_SECONDS))
         self._keep_in_touch()  # a driver that was frozen has missed things
-        while self._events:
-            self._handle(self._events.popleft())
+        while self._patience.events:
+            self._handle(self._patience.events.popleft())
         seconds = self.clock.monotonic() - turn_began
         self._ledger.idle_seconds += self.launcher.free() * seconds
         self._show()
@@ -228,7 +230,7 @@ class Driver:
             self.crew.beat(len(self.launcher.slots()))
             with self.study.together():
                 self._meet(self.crew)
-            self._is_back()
+            self._patience.is_back()
 
     def _meet(self, crew: Crew) -> None:
         """Learn what others told, give up what they took, take what nobody holds; in turn only."""
@@ -308,52 +310,7 @@ class Driver:
             return
         for live in self._waiting():
             self._note(live, dataclasses.replace(live.record, driver=""))
-        self._insist(self.crew.leave)
-
-    def _insist(self, act: Callable[[], bool | None]) -> bool:
-        """Do something to the study; while its storage is away, what runs goes on."""
-        while not self._abandoned:
-            try:
-                done = act()
-            except StorageAwayError as error:
-                if self.study.held:
-                    raise  # it is the turn that is over
-                self._sit_out(error)
-            else:
-                self._is_back()
-                return bool(done)
-        return False
-
-    def _sit_out(self, error: StorageAwayError) -> None:
-        """Wait for the storage a while and hear meanwhile of what runs.
-
-        Raises:
-            InfraError: It has been away for too long, or the user cancels.
-        """
-        now = self.clock.monotonic()
-        if self._away_since is None:
-            self._away_since = now
-            self.observer.message(f"{error.what} ({error.got}): trials go on, trying again")
-        away = now - self._away_since
-        if away > PATIENCE_SECONDS or self.options.request() is Request.CANCEL:
-            self._abandoned = True
-            raise InfraError(
-                f"the study's storage did not answer for {away:.0f} s",
-                got=error.got,
-                next_step="see to the database, then run the same command again: what ended is "
-                "kept, what ran runs again",
-            ) from error
-        if self.crew is not None:
-            self.crew.afresh()
-        until = now + min(10.0, max(POLL_SECONDS, away / 2))
-        while (left := until - self.clock.monotonic()) > 0:
-            self._events.extend(self.launcher.poll(min(left, POLL_SECONDS)))
-
-    def _is_back(self) -> None:
-        if self._away_since is not None:
-            away = self.clock.monotonic() - self._away_since
-            self._away_since = None
-            self.observer.message(f"the study's storage answers again after {away:.0f} s")
+        self._patience.insist(self.crew.leave)
 
     # -- proposing ------------------------------------------------------------------------------
 
@@ -506,7 +463,7 @@ class Driver:
         """A trial that has not ended changed; False if another driver has it by now."""
         live.record = record
         self._ledger.note(record)
-        return self._insist(lambda: self.study.note(record, of=self._me))
+        return self._patience.insist(lambda: self.study.note(record, of=self._me))
 
     def _follow(self, twin: Live, original: TrialRecord) -> None:
         """Give a proposal the result of the trial that ran the same; wait for it if it must."""
@@ -528,7 +485,8 @@ class Driver:
             write_bytes(folder.root / name, content)
 
     def _start_queued(self) -> None:
-        starting = self._state in {SweepState.RUNNING, SweepState.FINISHED} and not self._abandoned
+        open_ = {SweepState.RUNNING, SweepState.FINISHED}
+        starting = self._state in open_ and not self._patience.abandoned
         while starting and (live := self._next_to_start()) is not None:
             if live.near_cap and self._no_longer_fits(live):
                 continue
@@ -622,7 +580,7 @@ class Driver:
         live.ordinal += 1
         live.val_bpb = val_bpb
         number = live.record.number
-        stop = self._insist(lambda: self.study.report(number, live.ordinal, val_bpb))
+        stop = self._patience.insist(lambda: self.study.report(number, live.ordinal, val_bpb))
         if stop and not live.cancelling:
             live.cancelling = True
             reason = f"{PRUNE_REASON} at validation {live.ordinal} with val_bpb {val_bpb:.4f}"
@@ -663,7 +621,7 @@ class Driver:
         record = dataclasses.replace(TrialRecord.from_json(result["record"]), driver=self._me)
         known = self._ledger.records.get(record.number)
         if known is None or not known.outcome.final:  # else an export, told with its trial
-            self._insist(lambda: self._tell_with_export(record, result.get("export")))
+            self._patience.insist(lambda: self._tell_with_export(record, result.get("export")))
 
     def _tell_with_export(self, record: TrialRecord, export: Mapping[str, Any] | None) -> None:
         """In turn: until it is told, the export's trial is one that anybody might take."""
@@ -718,7 +676,7 @@ class Driver:
 
     def _tell(self, record: TrialRecord) -> None:
         """End a trial in the study, and with it those that waited for its result."""
-        if not self._insist(lambda: self.study.tell(record)):
+        if not self._patience.insist(lambda: self.study.tell(record)):
             return  # another driver took the trial over, or the storage does not answer
         self._learn(record)
         if record.outcome is not State.DISCARDED and record.duplicate_of is None:

@@ -150,7 +150,12 @@ class Crew:
         counters |= {name: int(entry["count"]) for name, entry in at_work.items()}
         counters.pop(self.me, None)
         gone = self._watch.look(counters, self.clock.monotonic())
-        others = at_work.keys() - gone - {self.me, self.before}
+        if self.before in at_work:
+            gone.add(self.before)
+        for name in gone & at_work.keys():
+            # Should it only have been frozen, its next beat takes this back.
+            self.study.set_attribute(_key(_DRIVER, name), at_work[name] | {"left": True})
+        others = at_work.keys() - gone - {self.me}
         self.other_slots = sum(int(at_work[name]["slots"]) for name in others)
         return gone
 

@@ -23,7 +23,7 @@ from pgolf_sweep.cli.common import (
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from pgolf_sweep.control import DriverInfo
+    from pgolf_sweep.control import DriverInfo, Request
     from pgolf_sweep.report.read import Status
     from pgolf_sweep.trialdir import StudyPaths
 
@@ -183,8 +183,15 @@ def logs(
     _print_log(paths, number, follow=follow)
 
 
+AllOption = Annotated[
+    bool, typer.Option("--all", help="All drivers of a shared study, not only this folder's.")
+]
+
+
 @app.command()
-def stop(study: StudyArgument, runs: RunsOption = DEFAULT_RUNS) -> None:
+def stop(
+    study: StudyArgument, all_drivers: AllOption = False, runs: RunsOption = DEFAULT_RUNS
+) -> None:
     """Drain a running sweep: what runs may finish, nothing more starts; `launch` resumes.
 
     Example: pgolf-sweep stop demo
@@ -194,7 +201,11 @@ def stop(study: StudyArgument, runs: RunsOption = DEFAULT_RUNS) -> None:
     from pgolf_sweep.trialdir import StudyPaths
 
     paths = StudyPaths.existing(runs, study)
-    if passed_on(paths, "stop", paths.name, to_driver=True):
+    more = ("--all",) if all_drivers else ()
+    if passed_on(paths, "stop", paths.name, *more, to_driver=True):
+        return
+    if all_drivers:
+        _ask_all(paths, Request.DRAIN)
         return
     if _sweeping(paths) is None:
         say(f"study {paths.name!r} has no running driver: nothing to stop")
@@ -207,6 +218,7 @@ def stop(study: StudyArgument, runs: RunsOption = DEFAULT_RUNS) -> None:
 def cancel(
     study: StudyArgument,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the end.", min=0)] = 60.0,
+    all_drivers: AllOption = False,
     runs: RunsOption = DEFAULT_RUNS,
 ) -> None:
     """End a running sweep and its trials now; `launch` runs the ended ones again.
@@ -219,7 +231,11 @@ def cancel(
     from pgolf_sweep.trialdir import StudyPaths
 
     paths = StudyPaths.existing(runs, study)
-    if passed_on(paths, "cancel", paths.name, "--timeout", str(timeout), to_driver=True):
+    more = ("--timeout", str(timeout), *(("--all",) if all_drivers else ()))
+    if passed_on(paths, "cancel", paths.name, *more, to_driver=True):
+        return
+    if all_drivers:
+        _ask_all(paths, Request.CANCEL)
         return
     driver = _sweeping(paths)
     if driver is None:
@@ -233,6 +249,19 @@ def cancel(
             next_step=f"look at {paths.driver_log}",
         )
     say(f"study {paths.name!r} is cancelled; its finished trials are kept")
+
+
+def _ask_all(paths: StudyPaths, request: Request) -> None:
+    """Leave a request for every driver of a shared study, where they look every few seconds."""
+    from pgolf_sweep.report.read import reading
+    from pgolf_sweep.sharing import ask_all, short
+
+    with reading(paths.root) as study:
+        asked = ask_all(study, request)
+    for name in asked:
+        say(f"asked the driver in {short(name)} to {request.value}")
+    if not asked:
+        say(f"study {paths.name!r} is shared by no driver now: nothing to {request.value}")
 
 
 def _sweeping(paths: StudyPaths) -> DriverInfo | None:
@@ -289,6 +318,11 @@ def status_view(found: Status) -> Group:
     lines += [f"node      {text}" for text in troubled_nodes(document["nodes"], time.time())]
     if found.place is not None and found.state == "interrupted":
         lines.append(f"resume    {found.place.again}")
+    lines += [
+        f"sharing   process {entry['pid']} on {entry['host']}, {entry['folder']}: "
+        f"trials {', '.join(map(str, entry['trials'])) or 'none'}"
+        for entry in document["drivers"]
+    ]
     if found.driver is not None:
         lines.append(f"driver    {found.driver}")
         running = {row["number"] for row in document["running"]}
@@ -347,7 +381,8 @@ def _log_file(paths: StudyPaths, number: int) -> Path:
         if candidate.is_file():
             return candidate
     raise InputError(
-        f"trial {number} of {paths.name!r} has no log: it was discarded, or has not started",
+        f"trial {number} of {paths.name!r} has no log here: it was discarded, or has not started, "
+        "or another driver of a shared study runs it in its folder",
         where=str(files.root),
         next_step=f"pgolf-sweep trials {paths.name}",
     )

@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.control import live_driver
 from pgolf_sweep.launch.detached import UNREACHABLE, Place, read_place
 from pgolf_sweep.record import State, TrialRecord, counts, ranked
 from pgolf_sweep.report.noops import no_op_knobs
+from pgolf_sweep.sharing import drivers, short
 from pgolf_sweep.spec import load_spec
 from pgolf_sweep.trialdir import StudyPaths, read_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from pgolf_sweep.search.study import Study
 
 
 def study_records(folder: Path) -> list[TrialRecord]:
     """A row for every trial of the study in a folder, by number."""
+    with reading(folder) as study:
+        return study.records()
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[Study]:
+    """The study of a folder, for one who does not drive it."""
     from pgolf_sweep.search.study import open_study  # noqa: PLC0415 - optuna loads late
 
     paths = StudyPaths(folder)
     spec = dataclasses.replace(load_spec(paths.sweep), name=paths.name)
-    return open_study(spec, paths).records()
+    with closing(open_study(spec, paths)) as study:
+        yield study
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +50,7 @@ class Status:
         driver: Process and host of the live driver, or its job, or None.
         last: The driver's last snapshot as plain data.
         place: Where the study is driven, if not here.
+        sharing: What the drivers of a shared study say of themselves, the dead ones among them.
     """
 
     name: str
@@ -45,6 +59,7 @@ class Status:
     records: list[TrialRecord]
     last: dict[str, Any]
     place: Place | None = None
+    sharing: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def reason(self) -> str:
@@ -89,9 +104,28 @@ class Status:
                 "job_state": self.place.state.lower(),
                 "seen_at": self.place.seen_at,
             },
+            "drivers": [
+                {
+                    "host": entry["host"],
+                    "folder": entry["folder"],
+                    "pid": entry["pid"],
+                    "slots": entry["slots"],
+                    "trials": [
+                        r.number
+                        for r in self.records
+                        if r.driver == entry["name"] and r.outcome is State.RUNNING
+                    ],
+                }
+                for entry in self.sharing
+            ],
             "no_op_knobs": [dataclasses.asdict(found) for found in no_op_knobs(self.records)],
             "running": [
-                {"number": r.number, "node": r.node, "knobs": dict(r.knobs)}
+                {
+                    "number": r.number,
+                    "node": r.node,
+                    "knobs": dict(r.knobs),
+                    "driver": short(r.driver),
+                }
                 for r in self.records
                 if r.outcome is State.RUNNING
             ],
@@ -105,11 +139,12 @@ def study_status(paths: StudyPaths) -> Status:
     if place is None:
         holder = live_driver(paths)
         driver = None if holder is None else str(holder)
-        records = study_records(paths.root)
     else:
         driver = str(place) if place.alive else None
-        begun = paths.journal.is_file() or paths.storage_url.is_file()
-        records = study_records(paths.root) if begun else []
+    records, sharing = [], []
+    if place is None or paths.journal.is_file() or paths.storage_url.is_file():
+        with reading(paths.root) as study:
+            records, sharing = study.records(), drivers(study.attributes())
     return Status(
         name=paths.name,
         state=_state(last, place, alive=driver is not None),
@@ -117,6 +152,7 @@ def study_status(paths: StudyPaths) -> Status:
         records=records,
         last=last,
         place=place,
+        sharing=sharing,
     )
 
 

@@ -21,11 +21,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-WAIT_SECONDS = 5.0
+WAIT_SECONDS = 10.0
 """Longest wait for a lock before the storage counts as away: meanwhile no trial is polled."""
 
 FROZEN_SECONDS = 60.0
 """A driver that holds the lock and says nothing for so long loses it."""
+
+MAKING_SECONDS = 60.0
+"""Longest wait for another driver that makes the tables of an empty database."""
+
+_NO_STUDY = 0
+"""Studies count from one."""
 
 _NAMESPACE = 0x7067_6F6C
 """Tells our advisory locks from those of others in the same database ("pgol")."""
@@ -67,17 +73,21 @@ class PostgresLock:
     Args:
         engine: Of the study's storage.
         study_id: The study's key in that database.
+        wait_seconds: Longest wait for the lock, or None for `WAIT_SECONDS`.
     """
 
-    def __init__(self, engine: sqlalchemy.Engine, study_id: int) -> None:
+    def __init__(
+        self, engine: sqlalchemy.Engine, study_id: int, *, wait_seconds: float | None = None
+    ) -> None:
         self._engine = engine
         self._study_id = study_id
+        self._wait_seconds = wait_seconds
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Hold the lock inside."""
         limits = {
-            "lock_timeout": WAIT_SECONDS,
+            "lock_timeout": self._wait_seconds or WAIT_SECONDS,
             "idle_in_transaction_session_timeout": FROZEN_SECONDS,
         }
         settings = ", ".join(
@@ -138,7 +148,30 @@ def lock_of(engine: sqlalchemy.Engine, study_id: int) -> StudyLock | None:
     if engine.url.get_backend_name() == "postgresql":
         return PostgresLock(engine, study_id)
     file = sqlite_file(engine.url)
-    return None if file is None else FileLock(file.with_name(f"{file.name}.lock"))
+    return None if file is None else FileLock(_beside(file))
+
+
+@contextlib.contextmanager
+def making_tables(url: str) -> Iterator[None]:
+    """Alone among the drivers that open a database: the first of them makes its tables."""
+    file = sqlite_file(url)
+    if file is not None:
+        with FileLock(_beside(file)).held():
+            yield
+        return
+    engine = sqlalchemy.create_engine(url, connect_args=link_settings(url))
+    try:
+        if engine.url.get_backend_name() != "postgresql":
+            yield
+            return
+        with PostgresLock(engine, _NO_STUDY, wait_seconds=MAKING_SECONDS).held():
+            yield
+    finally:
+        engine.dispose()
+
+
+def _beside(file: Path) -> Path:
+    return file.with_name(f"{file.name}.lock")
 
 
 def sqlite_file(url: str | sqlalchemy.URL) -> Path | None:

@@ -21,7 +21,7 @@ import logging
 import os
 import secrets
 import warnings
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -478,14 +478,19 @@ def _url(paths: StudyPaths, storage: str | None) -> str | None:
 
 def _storage(paths: StudyPaths, url: str | None, *, write: bool) -> Any:
     if url is not None:
-        from pgolf_sweep.search.lock import link_settings, sqlite_file  # noqa: PLC0415 - as above
+        from pgolf_sweep.search.lock import (  # noqa: PLC0415 - only for a database
+            link_settings,
+            making_tables,
+            sqlite_file,
+        )
 
         try:
             file = sqlite_file(url)
             if write and file is not None:
                 _refuse_network(file)
             settings = {"connect_args": link_settings(url)}
-            storage = optuna.storages.RDBStorage(url, engine_kwargs=settings)
+            with making_tables(url) if write else nullcontext():
+                storage = optuna.storages.RDBStorage(url, engine_kwargs=settings)
         except InputError:
             raise
         except Exception as error:

@@ -9,13 +9,13 @@ import random
 import optuna
 import pytest
 from sqlalchemy import exc
-from support.sweeps import train
+from support.sweeps import score_of, train
 
 from pgolf_sweep.control import Request
 from pgolf_sweep.errors import InfraError, StorageAwayError
 from pgolf_sweep.launch.inline import Finish
 from pgolf_sweep.record import State
-from pgolf_sweep.search.study import Study
+from pgolf_sweep.search.study import Study, _sampler
 from pgolf_sweep.sharing import Crew, Watch, ask_all, drivers, new_driver, short
 from pgolf_sweep.snapshot import SweepState
 from pgolf_sweep.trial import EndCause
@@ -188,6 +188,34 @@ def test_twin_of_a_trial_at_another_driver_waits_for_its_result(make_bench):
     assert records[twin.number].driver == second.crew.me
 
 
+def test_proposals_see_the_trials_that_run_at_other_drivers(make_bench):
+    spec = make_bench(method="tpe").session.spec
+
+    def asked_by_the_second(*, others_run):
+        storage = optuna.storages.InMemoryStorage()
+
+        def opened(seed):
+            sampler = _sampler(spec, seed)
+            again = {"load_if_exists": True, "study_name": "s", "direction": "minimize"}
+            return optuna.create_study(storage=storage, sampler=sampler, **again)
+
+        first = opened(1)
+        for _ in range(20):
+            trial = first.ask()
+            knobs = spec.space.suggest(trial)
+            first.tell(trial, score_of(knobs))
+        for _ in range(6):
+            trial = first.ask()
+            spec.space.suggest(trial)
+            if not others_run:
+                first.tell(trial, state=optuna.trial.TrialState.FAIL)  # teaches nothing
+        return Study(opened(2), spec).ask().knobs
+
+    alone = asked_by_the_second(others_run=False)
+    assert asked_by_the_second(others_run=False) == alone
+    assert asked_by_the_second(others_run=True) != alone
+
+
 def test_trials_of_a_killed_driver_are_adopted_within_the_lease(make_bench):
     team = Team(make_bench(run_cap=8))
     dead, alive = team.driver("a"), team.driver("b")
@@ -214,6 +242,7 @@ def test_trials_of_a_killed_driver_are_adopted_within_the_lease(make_bench):
         assert records[row.number].attempts == 2
         assert ("b", row.number) in team.started
     assert any("is gone: trials" in message for message in team.benches["b"].watcher.messages)
+    assert drivers(team.study().attributes()) == [], "the dead one is listed no more"
 
 
 def test_driver_resumed_in_its_folder_takes_its_own_trials_at_once(make_bench):
@@ -355,15 +384,6 @@ def test_outage_without_end_is_an_infrastructure_failure_that_loses_no_result(ma
     assert {n: records[n].val_bpb for n in running} == scores
     numbers = [number for _, number in team.started]
     assert len(numbers) == len(set(numbers)), "what ended during the outage did not run again"
-
-
-def test_storage_that_is_away_at_the_start_is_said_at_once(make_bench):
-    team = Team(make_bench())
-    driver = team.driver("a")
-    team.storage.mishap = away
-    with pytest.raises(StorageAwayError):
-        run(driver.turns())
-    assert driver.clock.monotonic() == 0
 
 
 def misfortune(dice):
