@@ -15,7 +15,8 @@ from pgolf_sweep.control import Request
 from pgolf_sweep.errors import InfraError, StorageAwayError
 from pgolf_sweep.launch.inline import Finish
 from pgolf_sweep.record import State
-from pgolf_sweep.search.study import Study, _sampler
+from pgolf_sweep.search.sampler import make_sampler
+from pgolf_sweep.search.study import Study
 from pgolf_sweep.sharing import Crew, Watch, ask_all, drivers, new_driver, short
 from pgolf_sweep.snapshot import SweepState
 from pgolf_sweep.trial import EndCause
@@ -195,7 +196,7 @@ def test_proposals_see_the_trials_that_run_at_other_drivers(make_bench):
         storage = optuna.storages.InMemoryStorage()
 
         def opened(seed):
-            sampler = _sampler(spec, seed)
+            sampler = make_sampler(spec, seed)
             again = {"load_if_exists": True, "study_name": "s", "direction": "minimize"}
             return optuna.create_study(storage=storage, sampler=sampler, **again)
 
