@@ -113,7 +113,7 @@ class RayLauncher:
         self._fitness = fitness
         self._lease_seconds = lease_seconds
         self._poll_seconds = min(5.0, lease_seconds / 3)
-        self._hold_seconds = lease_seconds / 3
+        self._hold_seconds = self._poll_seconds
         self._driver_lease_seconds = driver_lease_seconds
         self._slots: list[_Slot] = []
         self._live: dict[str, _Slot] = {}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 RUN_CAP = 6
 DEATHS = [
@@ -49,7 +49,7 @@ def killed_at(terminal: Terminal, step: str, count: int, sweep: str) -> str:
         env=terminal.environment(),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert done.returncode == -signal.SIGKILL, (step, done.stdout + done.stderr)
@@ -77,7 +77,7 @@ def test_driver_killed_between_any_two_steps_loses_nothing_and_tells_nothing_twi
             # Whatever was told has its result; one more may be written and not told.
             assert 0 <= len(found) - sum(told.values()) <= (step in {"written", "half told"})
         kept = found
-    said = terminal.launch(file)
+    said = terminal.launch(file, timeout=300)
     assert said.code == 0, said.err
     assert "resuming trials" in said.err
     rows = check_whole(terminal, "night")

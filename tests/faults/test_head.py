@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from support.aftermath import check_slots_are_back, check_whole
@@ -11,7 +11,7 @@ from support.machines import PORT, Machine, Network, require_namespaces
 from support.terminal import Terminal, running_trials, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -71,7 +71,7 @@ def check_resumed(terminal: Terminal, file: str, kept: dict[str, bytes]) -> None
 
 
 def test_driver_elsewhere_lets_trials_end_then_stops_with_three_and_resumes(
-    cluster: Cluster, record_property: Any
+    cluster: Cluster, measured: Callable[[float], None]
 ) -> None:
     """Another head in the old one's place knows no driver and no worker."""
     cluster.start()
@@ -84,7 +84,7 @@ def test_driver_elsewhere_lets_trials_end_then_stops_with_three_and_resumes(
         cluster.start_head()
         began = time.monotonic()
         assert driver.wait(TRIAL_SECONDS + SLACK_SECONDS) == 3, driver.said
-        record_property("seconds", time.monotonic() - began)
+        measured(time.monotonic() - began)
         assert "was restarted and knows nothing of this sweep" in driver.said
         assert "next: start the head and its nodes anew" in driver.said
         assert "Traceback" not in driver.said
@@ -113,7 +113,7 @@ def test_driver_on_the_head_goes_with_it_and_resumes(cluster: Cluster) -> None:
 
 
 def test_daemon_of_the_drivers_machine_that_dies_stops_the_launch_with_three(
-    cluster: Cluster, record_property: Any
+    cluster: Cluster, measured: Callable[[float], None]
 ) -> None:
     """As `ray stop` on the head does: the driver itself is not Ray's to end."""
     with cluster.terminal(cluster.head) as terminal:
@@ -131,7 +131,7 @@ def test_daemon_of_the_drivers_machine_that_dies_stops_the_launch_with_three(
             if "pgolf_sweep" not in words:
                 cluster.head.kill(pid)
         assert driver.wait(60.0 + SLACK_SECONDS) == 3, driver.said
-        record_property("seconds", time.monotonic() - began)
+        measured(time.monotonic() - began)
         assert "next: " in driver.said
         assert "Traceback" not in driver.said
         wait_for(lambda: not cluster.node.ours(), 90.0)

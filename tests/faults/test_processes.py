@@ -16,7 +16,7 @@ from support.offline_runs import read_offline_runs
 from support.terminal import Terminal, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -140,45 +140,45 @@ def night(tmp_path_factory: pytest.TempPathFactory, cgroup: Path | None) -> Iter
 
 @pytest.mark.parametrize("fault", STRUCK)
 def test_what_is_killed_from_outside_is_tried_again_once(
-    night: Night, fault: str, record_property: Any
+    night: Night, fault: str, measured: Callable[[float], None]
 ) -> None:
     row = night.rows[fault]
     assert (row["outcome"], row["attempts"]) == ("completed", 2)
     folder = night.terminal.study("one") / "trials" / str(row["number"])
     assert (folder / "train.attempt1.log").is_file()
     assert STRUCK[fault] in night.said
-    record_property("seconds", night.seconds[fault])
+    measured(night.seconds[fault])
     assert night.seconds[fault] < AGAIN_SECONDS
 
 
 @pytest.mark.parametrize("fault", OWN_FAULTS)
 def test_what_is_the_trials_own_fault_is_not_tried_again(
-    night: Night, fault: str, record_property: Any
+    night: Night, fault: str, measured: Callable[[float], None]
 ) -> None:
     row = night.rows[fault]
     assert (row["outcome"], row["failure"], row["attempts"]) == ("failed", "deterministic", 1)
     assert row["reason"] == OWN_FAULTS[fault]
-    record_property("seconds", night.idle_after(fault))
+    measured(night.idle_after(fault))
     assert night.idle_after(fault) < 5.0
 
 
 def test_a_trial_that_the_kernel_kills_for_its_memory_is_not_tried_again(
-    night: Night, record_property: Any
+    night: Night, measured: Callable[[float], None]
 ) -> None:
     if "host" not in night.rows:
         pytest.skip("no memory cgroup can be made here")
     row = night.rows["host"]
     assert (row["outcome"], row["failure"], row["attempts"]) == ("failed", "deterministic", 1)
     assert row["reason"] == "out of memory"
-    record_property("seconds", night.idle_after("host"))
+    measured(night.idle_after("host"))
 
 
 def test_a_killed_rank_ends_the_others_and_the_trial_is_tried_again(
-    night: Night, record_property: Any
+    night: Night, measured: Callable[[float], None]
 ) -> None:
     assert (night.ranks["outcome"], night.ranks["attempts"]) == ("completed", 2)
     assert night.seconds["other rank"] < 30.0
-    record_property("seconds", night.seconds["ranks"])
+    measured(night.seconds["ranks"])
     folder = night.terminal.study("ranks") / "trials" / "0"
     assert "(SIGKILL)" in (folder / "train.attempt1.log").read_text()
 

@@ -6,7 +6,7 @@ That it is away from the start is shown in tests/e2e/test_tracking_and_pruning.p
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from support.aftermath import check_slots_are_back, check_whole
@@ -15,6 +15,7 @@ from support.terminal import Terminal, wait_for
 from support.wandb_server import WandbServer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -25,7 +26,7 @@ KEY = "0" * 40
 
 
 def test_wandb_that_falls_silent_in_the_middle_costs_no_trial_and_no_curve(
-    tmp_path: Path, address: str, record_property: Any
+    tmp_path: Path, address: str, measured: Callable[[float], None]
 ) -> None:
     with WandbServer() as server, Terminal(tmp_path, address) as terminal:
         file = terminal.sweep(
@@ -51,7 +52,7 @@ def test_wandb_that_falls_silent_in_the_middle_costs_no_trial_and_no_curve(
     assert max(row["slot_seconds"] for row in rows) < TRIAL_SECONDS + 20.0
     # Nobody waits for W&B but the end of the launch, and that not long.
     tail_seconds = ended_at - max(row["ended_at"] for row in rows)
-    record_property("seconds", tail_seconds)
+    measured(tail_seconds)
     assert tail_seconds < 120.0
     assert "wandb sync" in driver.said
     assert "Traceback" not in driver.said

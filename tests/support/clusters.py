@@ -18,7 +18,16 @@ import json, sys
 from ray.cluster_utils import Cluster
 
 node = {"include_dashboard": False, **json.loads(sys.argv[1])}
-cluster = Cluster(initialize_head=True, head_node_args=node)
+cluster = Cluster()
+for left in (2, 1, 0):
+    try:
+        cluster.add_node(**node)
+        break
+    except Exception as error:
+        # Ray gives a node thirty seconds to come up, whatever else the machine does.
+        if not left or "timed out during startup" not in str(error):
+            raise
+        cluster = Cluster()
 print(cluster.address, flush=True)
 sys.stdin.read()
 cluster.shutdown()

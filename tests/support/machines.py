@@ -136,7 +136,7 @@ class Machine:
 
     def ours(self) -> dict[int, str]:
         """What of pgolf-sweep runs there: workers, guards, scripts."""
-        return self.processes("ray::Worker", "guard.py", "good.py")
+        return self.processes("ray::Worker", "guard.py", "good.py", "faulty.py")
 
     def cut(self) -> None:
         """Pull the network's cable."""

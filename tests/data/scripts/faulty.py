@@ -1,7 +1,8 @@
 """Trains like good.py, but for the fault that FAULT names.
 
 It leaves its process id and the time in the folder NOTES. What strikes from outside (a test kills
-what it finds there) strikes the first attempt; the next one is good.
+what it finds there) strikes the first attempt; the next one is good. One that waits does until the
+test says go.
 """
 
 import os
@@ -74,6 +75,9 @@ def strike() -> None:
         print(STEP, flush=True)
         time.sleep(3600)
     while FAULT in {"worker", "script"} and first:
+        print(STEP, flush=True)
+        time.sleep(0.5)
+    while FAULT == "waits" and not (NOTES / "go").exists():
         print(STEP, flush=True)
         time.sleep(0.5)
 
