@@ -42,6 +42,7 @@ def reduce_for_ever() -> None:
 
 
 def fill_the_device() -> None:
+    print(STEP, flush=True)
     import torch
 
     try:
