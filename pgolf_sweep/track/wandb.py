@@ -263,6 +263,9 @@ class _Channel:
         self._thread = threading.Thread(
             target=self._work, name=f"wandb-{options.run_id}", daemon=True
         )
+        # A trial that is tried again at once: the service has an id open only once.
+        self._before = _open_ids.get(options.run_id)
+        _open_ids[options.run_id] = self._thread
         self._thread.start()
 
     def send(self, action: Action) -> None:
@@ -291,6 +294,8 @@ class _Channel:
     def _work(self) -> None:
         run = None
         try:
+            if self._before is not None:
+                self._before.join(self._bounds.online_seconds)
             run = _open(self._options, self._bounds)
             while (action := self._queue.get()) is not None:
                 action(run)
@@ -303,7 +308,13 @@ class _Channel:
             if run is not None:
                 with contextlib.suppress(Exception):
                     run.finish(exit_code=1)
+        finally:
+            if _open_ids.get(self._options.run_id) is self._thread:
+                del _open_ids[self._options.run_id]
 
+
+_open_ids: dict[str, threading.Thread] = {}
+"""The thread that has, or waits to have, a run of this process open, by the run's id."""
 
 _offline_until = 0.0
 """Monotonic time before which runs of this process start offline, since the server was away."""

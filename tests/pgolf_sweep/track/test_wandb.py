@@ -110,6 +110,20 @@ def test_retried_trial_continues_under_the_same_id(tmp_path, make_tracking, make
     assert [first.summary["status"], second.summary["status"]] == ["lost", "completed"]
 
 
+def test_retry_that_starts_before_the_first_run_is_closed_waits_for_it(
+    tmp_path, make_tracking, make_end, offline_runs, caplog
+):
+    first = make_run_tracker(make_tracking(), tmp_path / "1")
+    first.report(StepReport(step=1, train_loss_nats=5.0))
+    second = make_run_tracker(make_tracking(), tmp_path / "2")
+    second.report(StepReport(step=2, train_loss_nats=5.0))
+    first.finish(make_end(cause=EndCause.LOST))
+    second.finish(make_end())
+    (lost,), (completed,) = offline_runs(tmp_path / "1"), offline_runs(tmp_path / "2")
+    assert [lost.summary["status"], completed.summary["status"]] == ["lost", "completed"]
+    assert warnings_of(caplog) == []
+
+
 def test_many_runs_in_one_process_leave_no_thread_and_one_service(
     tmp_path, make_tracking, make_end, offline_runs
 ):
