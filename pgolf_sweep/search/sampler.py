@@ -9,6 +9,7 @@ the driver's past, so that a resumed study goes on as it would have.
 
 from __future__ import annotations
 
+import copy
 import heapq
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -217,3 +218,19 @@ class ThinnedGP(_LooksAtSome, GPSampler):
         super().__init__(seed=seed, n_startup_trials=STARTUP_TRIALS)
         self._thinned = Thinned(best, limit, (TrialState.COMPLETE,))
         self._unfinished = []
+
+    def _view(self, study: optuna.Study) -> _View:
+        """As many constraints for each trial, or Optuna's GP gives up; one that is added holds."""
+        kept = self._thinned.kept()
+        most = max((len(trial.constraints) for trial in kept), default=0)
+        return _View(study, [_padded(trial, most) for trial in kept] + self._unfinished)
+
+
+def _padded(trial: FrozenTrial, constraints: int) -> FrozenTrial:
+    """A trial, or where it has fewer constraints, a copy of it with so many."""
+    missing = constraints - len(trial.constraints)
+    if missing > 0:
+        trial = copy.deepcopy(trial)
+        for number in range(missing):
+            trial.set_constraint(f"not measured {number}", 0.0)
+    return trial

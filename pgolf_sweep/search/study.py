@@ -282,9 +282,6 @@ class Study:
             return False
         # CMA-ES knows no constraints and warns of each one.
         constraint = _constraint(record) if self._method != "cmaes" else None
-        if constraint is None and self._method == "gp" and record.outcome is State.COMPLETED:
-            # Optuna's GP gives up where one completed trial has a constraint and another has none.
-            constraint = "measured_excess_bytes", 0.0
         # Optuna keeps the first value of a key; a driver that died here may have set it.
         if constraint is not None and constraint[0] not in frozen.constraints:
             trial.set_constraint(*constraint)
