@@ -39,14 +39,18 @@ def main() -> int:
     arguments.add_argument("--no-compare", action="store_true", help="time only")
     arguments.add_argument("--seed", type=int, default=1)
     options = arguments.parse_args()
-    medians, every, differences = {}, [], []
+    medians: dict[str, float] = {}
+    every: list[float] = []
+    differences: list[str] = []
     for path in scripts(options.checkout, options.only):
         where = str(path.relative_to(options.checkout))
         program = program_of(path)
         if program is None:
             continue
         seconds, different = tried(program, options)
-        differences += [f"{where}: {text}" for text in different]
+        for knobs in different:
+            print(f"differs: {where}: {knobs}", flush=True)
+        differences += different
         if not seconds:
             print(f"{'':>38}  {where}: not probed, or no knob decides its size", flush=True)
             continue
@@ -66,7 +70,6 @@ def main() -> int:
     )
     quick = sum(seconds < 0.01 for seconds in medians.values())
     print(f"median below 10 ms: {quick} scripts; {len(differences)} answers differ")
-    print("\n".join(differences))
     return int(bool(differences))
 
 

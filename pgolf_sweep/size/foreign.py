@@ -270,13 +270,13 @@ def _prediction(
 ) -> Prediction:
     params: dict[str, int] = {}
     sizes: dict[str, float] = {}
-    widths: dict[str, int] = {}
+    widths: dict[str, tuple[int, int]] = {}  # of most of its numbers: a few are kept as they are
     for group, count, bits, size in parts:
         params[group] = params.get(group, 0) + count
         sizes[group] = sizes.get(group, 0.0) + size
-        widths[group] = max(widths.get(group, 0), bits)
+        widths[group] = max(widths.get(group, (0, 0)), (count, bits))
     groups = [
-        GroupSize(group=name, params=params[name], bits=widths[name], model_bytes=sizes[name])
+        GroupSize(group=name, params=params[name], bits=widths[name][1], model_bytes=sizes[name])
         for name in ("embed", "attn", "mlp", "control", "head")
         if name in params
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +61,16 @@ class Stranger:
 
 def gate(prober: FakeProber, scheme: Scheme | None = None, cap: int = 600_000) -> Gate:
     return Gate(Stranger(), cap, 0.99, foreign=Foreign(prober, {}, scheme))
+
+
+def test_width_of_a_group_is_that_of_most_of_it() -> None:
+    kept = QuantizedClass(
+        name="blocks.*.mlp.gate", shape=(8, 512), count=1, kept=True, levels=0,
+        bytes_by_sigma={0.02: 8_000.0},
+    )  # fmt: skip
+    both = found(FLAT)
+    predicted = Foreign(FakeProber(replace(both, classes=(*both.classes, kept))), {}).expected({})
+    assert {group.group: group.bits for group in predicted.groups}["mlp"] == 6
 
 
 def test_flat_curve_gives_a_narrow_interval_and_a_steep_one_a_wide_interval() -> None:
