@@ -342,11 +342,9 @@ def uninterrupted() -> Iterator[None]:
 def job_name(study: str, taken: list[dict[str, Any]], *, what: str = "") -> str:
     """A name for a study's next job, which says what it is."""
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{study}-{what}" if what else study)
-    names = {job["submission_id"] for job in taken}
-    number = 1
-    while f"pgolf-sweep-{slug}-{number}" in names:
-        number += 1
-    return f"pgolf-sweep-{slug}-{number}"
+    pattern = re.compile(rf"pgolf-sweep-{re.escape(slug)}-(\d+)")
+    matches = [pattern.fullmatch(job["submission_id"] or "") for job in taken]
+    return f"pgolf-sweep-{slug}-{1 + max((int(match[1]) for match in matches if match), default=0)}"
 
 
 def send_driver(board: Dashboard, luggage: Luggage, *, last: str | None = None) -> str:

@@ -76,6 +76,9 @@ def test_a_job_is_named_after_its_study_and_counted():
     taken = [{"submission_id": "pgolf-sweep-my-study-1"}]
     assert job_name("my study", []) == "pgolf-sweep-my-study-1"
     assert job_name("my study", taken) == "pgolf-sweep-my-study-2"
+    # After a restart the cluster knows none but the one that is remembered here.
+    assert job_name("s", [{"submission_id": "pgolf-sweep-s-2"}]) == "pgolf-sweep-s-3"
+    assert job_name("s", [{"submission_id": None}]) == "pgolf-sweep-s-1"
     assert job_name("my study", taken, what="stop") == "pgolf-sweep-my-study-stop-1"
 
 
