@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
-LEASE_SECONDS = 20.0
+LEASE_SECONDS = 24.0
 WORKER_SECONDS = 4 * LEASE_SECONDS
 """A worker that nobody speaks to ends itself after so long."""
 NOTICE_SECONDS = 20.0
