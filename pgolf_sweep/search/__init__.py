@@ -1,1 +1,1 @@
-"""What is searched (`space`, `parameters`, `parse`) and who proposes (`study`)."""
+"""What is searched (`space`, `parameters`, `parse`), by whom (`study`, `sampler`, `pruner`)."""

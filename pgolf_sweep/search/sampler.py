@@ -35,7 +35,7 @@ TPE_LIMIT = 500
 """Finished trials that TPE looks at besides; below this number it is Optuna's, proposal for
 proposal."""
 
-GP_BEST, GP_LIMIT = 100, 200
+GP_BEST, GP_LIMIT = 100, 900
 """The same of the Gaussian process, whose time grows with the cube of them."""
 
 

@@ -1,4 +1,4 @@
-"""The shared study: the only module that knows Optuna.
+"""The shared study: with `sampler` and `pruner` the only module that knows Optuna.
 
 Drivers ask and tell; everybody else reads. Each Optuna trial carries one `TrialRecord` as a user
 attribute, written before the trial is told, so that a row is complete wherever it is read. Where
