@@ -43,7 +43,7 @@ test: check
 	$(BIN)/python -m pytest -m 'not slow'
 
 slow: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 check: lint types
 

@@ -31,6 +31,11 @@ NOTICE_SECONDS = 20.0
 SLACK_SECONDS = 60.0
 """For a machine that others load."""
 NODES = ("killed", "frozen", "cut")
+PLACE = {
+    "resources": {"gpus": 1, "cpus": 1},
+    # The disk that is to be full is small, and a look at its node would refuse it.
+    "nodes": {"check": False},
+}
 HEAD = {
     # A head that takes a node for dead after twenty seconds: Ray's own choice is sixty-four.
     "RAY_health_check_period_ms": "1000",
@@ -85,7 +90,7 @@ class Night:
                 "FAULT": {"value": "waits"},
                 "NOTES": {"value": str(self.notes)},
             },
-            pgolf={"resources": {"gpus": 1, "cpus": 1}, "files": ["good.py"]},
+            pgolf={**PLACE, "files": ["good.py"]},
         )
         lease = {"PGOLF_LEASE_SECONDS": str(LEASE_SECONDS)}
         self.launch = terminal.start_launch(file, "--wandb", "offline", **lease)
@@ -185,8 +190,7 @@ def test_cable_that_is_out_for_ten_seconds_costs_nothing(night: Night) -> None:
 def test_full_disk_of_a_node_is_not_the_trials_fault(night: Night) -> None:
     terminal = night.terminal
     steps = {"ITERATIONS": {"value": 10}, "STEP_SECONDS": {"value": 0.5}}
-    resources = {"resources": {"gpus": 1, "cpus": 1}}
-    file = terminal.sweep("full", run_cap=1, parameters=steps, pgolf=resources)
+    file = terminal.sweep("full", run_cap=1, parameters=steps, pgolf=PLACE)
     launch = terminal.start_launch(file)
     wait_for(lambda: running_trials(terminal.study("full")), 120.0, of=launch)
     ballast = fill(night.disk)
