@@ -217,6 +217,22 @@ def live_nodes() -> list[Node]:
     ]
 
 
+def require_room(nodes: Sequence[Node], resources: Resources) -> None:
+    """Refuse a cluster that can hold no trial.
+
+    Raises:
+        InfraError: None of its nodes has what a trial occupies.
+    """
+    if any(node.capacity(resources) for node in nodes):
+        return
+    raise InfraError(
+        "no node of the cluster can hold a trial",
+        got="; ".join(f"{n.name}: {n.gpus:g} GPUs, {n.cpus:g} CPUs" for n in nodes) or "none",
+        expected=f"a node with {resources.gpus} GPUs and {resources.cpus:g} CPUs",
+        next_step="lower pgolf.resources in the sweep file, or give --address of a cluster",
+    )
+
+
 class NodeWatch:
     """Asks for the live nodes every second on a thread: the question blocks while a head is down.
 
@@ -252,6 +268,29 @@ class NodeWatch:
     def silent_seconds(self) -> float:
         """How long ago the head last answered; infinite if another one took its place."""
         return math.inf if self.replaced else time.monotonic() - self._heard_at
+
+    def require_head(self, where: str) -> None:
+        """Give up on a head that has been away for `HEAD_SECONDS`.
+
+        Args:
+            where: The cluster, as people know it.
+
+        Raises:
+            InfraError: It has.
+        """
+        silence = self.silent_seconds
+        if silence < HEAD_SECONDS:
+            return
+        what = f"the head of the Ray cluster has not answered for {silence:.0f} s"
+        if self.replaced:
+            what = "the head of the Ray cluster was restarted and knows nothing of this sweep"
+        raise InfraError(
+            what,
+            where=where,
+            expected="the head that the sweep began with",
+            next_step="start the head and its nodes anew, then run the same command again: what "
+            "ended is kept",
+        )
 
     def close(self) -> None:
         """Stop asking."""

@@ -15,7 +15,7 @@ from support.sweeps import build_bench
 
 from pgolf_sweep.clock import SystemClock
 from pgolf_sweep.errors import InfraError
-from pgolf_sweep.launch import ray as launch_ray
+from pgolf_sweep.launch import checking
 from pgolf_sweep.launch.base import NodeState
 from pgolf_sweep.launch.fitness import Fitness
 from pgolf_sweep.launch.nodecheck import CheckOrder, FileMark
@@ -84,7 +84,7 @@ def poll_until(launcher: RayLauncher, claim: Callable[[], bool]) -> None:
 def test_node_with_a_gpu_in_use_is_refused_and_taken_once_it_is_free(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launch_ray, "CHECK_WAIT_SECONDS", 1.0)
+    monkeypatch.setattr(checking, "CHECK_WAIT_SECONDS", 1.0)
     first, said = next(iter(nodes.said.items()))
     smi.say(said, smi.Card(0, used_mib=70_123), apps=(("GPU-0", 4242, "zombie"),))
     launcher = nodes.launcher()
