@@ -12,6 +12,10 @@ A resumed driver tells what has a ``result.json`` and starts anew what has none.
 
 Where several drivers share the study, each does this to the trials that it holds, and takes turns
 with the others to propose, to take over and to tell (docs/adr/0006).
+
+The loop asks others for the rest: `quota` how much more there is room for, `admission` what becomes
+of a proposal, `roster` which trial is next, `telling` to write the rows, `handover` what the other
+drivers did.
 """
 
 from __future__ import annotations
@@ -19,37 +23,42 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pgolf_sweep.admission import Admission
 from pgolf_sweep.control import Request
-from pgolf_sweep.errors import InfraError, InputError, StorageAwayError
-from pgolf_sweep.exports import exported, keep, parted
+from pgolf_sweep.errors import InfraError, StorageAwayError
+from pgolf_sweep.exports import exported, parted
+from pgolf_sweep.handover import Handover, say_resumed
 from pgolf_sweep.launch.base import Ended, Job, Reported, Started
 from pgolf_sweep.ledger import Ledger
 from pgolf_sweep.nodes import NodeBook
 from pgolf_sweep.outage import Patience
 from pgolf_sweep.outcome import PRUNE_REASON, classify
-from pgolf_sweep.proposals import answer, pending
-from pgolf_sweep.record import State, TrialRecord
-from pgolf_sweep.sharing import short, strongest
-from pgolf_sweep.snapshot import Live, SweepState, line, metrics
+from pgolf_sweep.proposals import enqueue_pending
+from pgolf_sweep.quota import Quota
+from pgolf_sweep.record import State
+from pgolf_sweep.roster import Roster
+from pgolf_sweep.sharing import strongest
+from pgolf_sweep.snapshot import SweepState, metrics
 from pgolf_sweep.spectypes import NodesBlock
-from pgolf_sweep.trial import Discarded, EndCause, Failed, FailureKind, VerdictKind
-from pgolf_sweep.trialdir import read_json, write_bytes, write_json
+from pgolf_sweep.telling import Teller
+from pgolf_sweep.trial import EndCause, Failed, FailureKind
+from pgolf_sweep.trialdir import read_json, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from pgolf_sweep.clock import Clock
     from pgolf_sweep.launch.base import Launcher
+    from pgolf_sweep.record import TrialRecord
     from pgolf_sweep.search.study import Proposal, Study
     from pgolf_sweep.session import Session
     from pgolf_sweep.sharing import Crew
-    from pgolf_sweep.snapshot import Observer, Snapshot
+    from pgolf_sweep.snapshot import Live, Observer, Snapshot
     from pgolf_sweep.track.base import RunTracking, StudyTracker
-    from pgolf_sweep.trial import RunEnd, Verdict
+    from pgolf_sweep.trial import RunEnd
     from pgolf_sweep.trialdir import StudyPaths
 
 logger = logging.getLogger(__name__)
@@ -59,9 +68,6 @@ POLL_SECONDS = 0.5
 
 SHOW_SECONDS = 0.5
 """Shortest time between two snapshots for people and W&B, who read no faster."""
-
-MOST_NEAR_WAITING = 64
-"""Trials near the cap that wait for those that fit, where the sampler does not learn."""
 
 MAX_IDLE_PROPOSALS = 2000
 """Proposals running that took no slot (discards, duplicates) before the sweep gives up."""
@@ -111,10 +117,7 @@ class Driver:
     crew: Crew | None = None
 
     _ledger: Ledger = field(default_factory=Ledger)
-    _queue: deque[Live] = field(default_factory=deque)
-    _live: dict[int, Live] = field(default_factory=dict)
-    _twins: dict[int, list[Live]] = field(default_factory=dict)
-    """Proposals that wait for the result of an equal trial that is queued or running."""
+    _roster: Roster = field(default_factory=Roster)
     _state: SweepState = SweepState.RUNNING
     _end_reason: str = ""
     _idle_proposals: int = 0
@@ -122,6 +125,10 @@ class Driver:
     _nodes: NodeBook = field(init=False)
     _nodes_seen_at: float = -math.inf
     _patience: Patience = field(init=False)
+    _quota: Quota = field(init=False)
+    _teller: Teller = field(init=False)
+    _admission: Admission = field(init=False)
+    _handover: Handover | None = None
 
     def __post_init__(self) -> None:
         self._patience = Patience(
@@ -133,6 +140,40 @@ class Driver:
             crew=self.crew,
         )
         self._nodes = NodeBook(self.options.nodes, self.clock, self._say_of_nodes)
+        self._quota = Quota(
+            run_cap=self.options.run_cap,
+            gpu_hours=self.options.gpu_hours,
+            gpus=self.session.resources.gpus,
+            learns=self.session.spec.method not in {"grid", "random", "qmc"},
+            ledger=self._ledger,
+            roster=self._roster,
+            launcher=self.launcher,
+            nodes=self._nodes,
+            clock=self.clock,
+            crew=self.crew,
+        )
+        self._teller = Teller(
+            session=self.session,
+            study=self.study,
+            paths=self.paths,
+            patience=self._patience,
+            ledger=self._ledger,
+            roster=self._roster,
+            message=self.observer.message,
+            me="" if self.crew is None else self.crew.me,
+        )
+        self._admission = Admission(
+            teller=self._teller, tracker=self.tracker, provenance=self.options.provenance
+        )
+        if self.crew is not None:
+            self._handover = Handover(
+                crew=self.crew,
+                teller=self._teller,
+                launcher=self.launcher,
+                max_retries=self.options.max_retries,
+                resume=self._resume,
+                has_room=lambda: self._starting() and self._quota.wanted() > 0,
+            )
 
     def run(self) -> Snapshot:
         """Run until the cap, the budget, the space's end or the user's word.
@@ -159,7 +200,8 @@ class Driver:
                 except StorageAwayError as error:
                     self._patience.sit_out(error)
                 yield
-            self._leave()
+            if self._handover is not None:
+                self._handover.leave()
         except InfraError:
             if self._patience.abandoned:
                 # What ended meanwhile keeps its result, which the next launch tells.
@@ -183,6 +225,10 @@ class Driver:
         self._ledger.idle_seconds += self.launcher.free() * seconds
         self._show()
 
+    def _keep_in_touch(self) -> None:
+        if self._handover is not None:
+            self._handover.keep_in_touch()
+
     # -- resuming -------------------------------------------------------------------------------
 
     def _adopt(self) -> None:
@@ -190,16 +236,16 @@ class Driver:
         for record in self.study.records():
             self._ledger.note(record)
             if record.outcome.final and self.crew is None:
-                self._learn(record)
+                self._teller.learn(record)
             if record.outcome is State.DISCARDED:
                 verdict = self.session.verdict(record.knobs)
                 self.tracker.discarded(record.number, record.knobs, verdict)
-        if self.crew is not None:
-            self._keep_in_touch()
+        if self._handover is not None:
+            self._handover.keep_in_touch()
             return
         for proposal, noted in self.study.unfinished():
             self._resume(proposal, noted)
-        self._say_resumed(list(self._queue))
+        say_resumed(self.observer.message, self._roster.queue)
 
     def _resume(self, proposal: Proposal, noted: TrialRecord | None) -> None:
         """Tell a trial that has a result here; queue one that has none."""
@@ -207,110 +253,11 @@ class Driver:
         if result.is_file():
             document = read_json(result)
             if noted is None or document["record"]["identity"] == noted.identity:
-                self._tell_result(document)
+                self._teller.tell_result(document)
                 return
-        live = self._admit(proposal, noted=noted)
+        live = self._admission.admit(proposal, noted=noted)
         if live is not None:
-            self._queue.append(live)
-
-    def _say_resumed(self, queued: list[Live]) -> None:
-        if queued:
-            numbers = ", ".join(str(live.record.number) for live in queued)
-            self.observer.message(f"resuming trials {numbers}, which an earlier driver left")
-
-    # -- sharing the study ----------------------------------------------------------------------
-
-    @property
-    def _me(self) -> str:
-        return "" if self.crew is None else self.crew.me
-
-    def _keep_in_touch(self) -> None:
-        """Every few seconds: keep the lease, look at what the other drivers did."""
-        if self.crew is not None and self.crew.is_due():
-            self.crew.beat(len(self.launcher.slots()))
-            with self.study.together():
-                self._meet(self.crew)
-            self._patience.is_back()
-
-    def _meet(self, crew: Crew) -> None:
-        """Learn what others told, give up what they took, take what nobody holds; in turn only."""
-        for record in self.study.ended_besides(self._ledger.ended):
-            self._give_up(record.number)
-            self._learn(record)
-            self._end_twins(record)
-        rows = {row.number: row for row in self.study.open_rows()}
-        held = {live.record.number for live in self._waiting()} | self._live.keys()
-        for number in held:
-            if number in rows and rows[number].driver != crew.me:
-                self._give_up(number)
-        gone = crew.gone({row.driver for row in rows.values() if row.driver})
-        own = {crew.me, crew.before} - {""}
-        lost = [row for row in rows.values() if row.driver in gone - own]
-        for row in lost:
-            rows[row.number] = self._release(row)
-        if lost:
-            who = ", ".join(sorted({short(row.driver) for row in lost}))
-            numbers = ", ".join(str(row.number) for row in lost)
-            self.observer.message(f"driver {who} is gone: trials {numbers} wait for another")
-        is_open = [row for row in rows.values() if row.number not in self._ledger.ended]
-        self._ledger.look(row for row in is_open if row.driver not in own)
-        queued = len(self._queue)
-        for row in is_open:
-            again = row.number not in held and row.driver in own
-            free = row.driver == "" and row.number not in self._live and self._wanted() > 0
-            if again or (free and self._state in {SweepState.RUNNING, SweepState.FINISHED}):
-                self._take(row)
-        self._say_resumed(list(self._queue)[queued:])
-
-    def _waiting(self) -> list[Live]:
-        """Trials that this driver holds and that do not run."""
-        return [*self._queue, *(twin for twins in self._twins.values() for twin in twins)]
-
-    def _give_up(self, number: int) -> None:
-        """Another driver holds a trial or has told it: whatever this one has of it ends."""
-        live = self._live.get(number)
-        if live is not None and not live.given_up:
-            live.given_up = True
-            self.observer.message(f"trial {number} was taken over by another driver: it ends here")
-            self.launcher.cancel(str(number), "taken over by another driver")
-        self._queue = deque(live for live in self._queue if live.record.number != number)
-        for twins in self._twins.values():
-            twins[:] = [twin for twin in twins if twin.record.number != number]
-
-    def _release(self, row: TrialRecord) -> TrialRecord:
-        """Leave a dead driver's trial to whoever has room, unless it has lost too many."""
-        if row.outcome.final:  # it died in the middle of telling
-            self._tell(row)
-            return row
-        reason = f"its driver {short(row.driver)} is gone"
-        if row.outcome is State.RUNNING and row.attempts > self.options.max_retries:
-            reason = f"{reason} (infrastructure; {row.attempts} attempts)"
-            kind = FailureKind.INFRASTRUCTURE.value
-            row = dataclasses.replace(row, outcome=State.FAILED, failure=kind, reason=reason)
-            self._tell(row)
-            return row
-        free = dataclasses.replace(row, outcome=State.QUEUED, driver="", reason=reason)
-        self.study.note(free, of=row.driver)
-        return free
-
-    def _take(self, row: TrialRecord) -> None:
-        """Hold a trial from now on, and go on with it as a resumed driver does."""
-        if row.outcome.final:
-            self._tell(row)
-            return
-        mine = dataclasses.replace(row, outcome=State.QUEUED, driver=self._me)
-        if self.study.note(mine, of=row.driver):
-            self._ledger.elsewhere.pop(row.number, None)
-            self._ledger.took_slot.discard(row.number)
-            self._resume(self.study.proposal(row.number), row)
-
-    def _leave(self) -> None:
-        """What this driver leaves undone may be done by the others."""
-        if self.crew is None:
-            return
-        for live in self._waiting():
-            self._note(live, dataclasses.replace(live.record, driver=""))
-        self._patience.insist(self.crew.leave)
+            self._roster.queue.append(live)
 
     # -- proposing ------------------------------------------------------------------------------
 
@@ -318,39 +265,19 @@ class Driver:
         """Keep one gated proposal ahead of the free slots, so that no slot waits for a discard."""
         if self._state is not SweepState.RUNNING:
             return
-        self._take_wishes()
-        if self._room() <= 0:
-            if self._left() <= 0 and not (self._live or self._queue or self._ledger.elsewhere):
+        enqueue_pending(self.paths, self.study, self.observer.message)
+        if self._quota.room() <= 0:
+            is_open = self._roster.live or self._roster.queue or self._ledger.elsewhere
+            if self._quota.left() <= 0 and not is_open:
                 self._finish(f"run_cap of {self.options.run_cap} trials reached")
             return
-        if self._over_budget():
+        if self._quota.over_budget():
             self._finish(f"budget of {self.options.gpu_hours} GPU-hours reached")
             return
         with self.study.together():
-            if self.crew is not None:
-                self._meet(self.crew)
-            self._ask_for(self._room())
-
-    def _wanted(self) -> float:
-        """How many more trials this driver should hold: one ahead of its free slots.
-
-        The last trials of a shared study are left to those that have free slots for them.
-        """
-        near = sum(live.near_cap for live in self._queue)
-        ahead = self.crew is None or self._left() > self.crew.other_slots
-        waiting = min(near, self._may_wait()) if near else 0
-        free = self.launcher.free(self._nodes.closed())
-        return free + ahead - (len(self._queue) - waiting)
-
-    def _left(self) -> float:
-        """How many trials may be proposed before `run_cap` is reached."""
-        if self.options.run_cap is None:
-            return math.inf
-        spoken_for = len(self._ledger.took_slot) + len(self._queue) + self._ledger.reserved
-        return self.options.run_cap - spoken_for
-
-    def _room(self) -> float:
-        return min(self._wanted(), self._left())
+            if self._handover is not None:
+                self._handover.meet()
+            self._ask_for(self._quota.room())
 
     def _ask_for(self, room: float) -> None:
         """Propose and admit as many trials as there is room for, or for as long as a turn takes."""
@@ -360,10 +287,10 @@ class Driver:
             if proposal is None:
                 self._finish("every point of the grid was proposed")
                 return
-            live = self._admit(proposal)
+            live = self._admission.admit(proposal)
             if live is not None:
                 self._idle_proposals = 0
-                self._enqueue(live)
+                self._roster.enqueue(live)
                 room -= 1
                 continue
             self._idle_proposals += 1
@@ -374,121 +301,12 @@ class Driver:
                 )
                 return
 
-    def _may_wait(self) -> int:
-        """How many trials near the cap may wait beside the queue for those that fit.
-
-        A sampler that learns proposes each without what the trials before it will teach, so it is
-        not asked for more of them than there are slots.
-        """
-        blind = self.session.spec.method in {"grid", "random", "qmc"}
-        return MOST_NEAR_WAITING if blind else len(self.launcher.slots())
-
-    def _take_wishes(self) -> None:
-        """Enqueue what `propose` asked for; the asker finds the trial's number in the file."""
-        for wish in pending(self.paths):
-            try:
-                with self.study.together():
-                    number = self.study.enqueue_once(wish.knobs, by=wish.proposer, key=wish.id)
-            except InputError as error:
-                answer(self.paths, wish, refused=error.what)
-                continue
-            answer(self.paths, wish, number=number)
-            self.observer.message(f"trial {number} is proposed by {wish.by}")
-
-    def _enqueue(self, live: Live) -> None:
-        """Those near the cap go behind those that fit, the likeliest to fit before the others."""
-
-        def place(one: Live) -> tuple[bool, float]:
-            return one.near_cap, -one.fit_probability
-
-        behind = (i for i, other in enumerate(self._queue) if place(other) > place(live))
-        self._queue.insert(next(behind, len(self._queue)), live)
-
-    def _admit(self, proposal: Proposal, *, noted: TrialRecord | None = None) -> Live | None:
-        """Gate a proposal; None if it took its end at once or waits for its twin.
-
-        Args:
-            proposal: What to try.
-            noted: The row that an earlier driver left of it: what it has cost so far counts.
-        """
-        knobs = self.session.resolve(proposal.knobs)
-        run_id = f"{self.study.name}-{proposal.number}"
-        spec = self.session.trial_spec(proposal.number, knobs, proposal.proposer, run_id=run_id)
-        verdict = self.session.verdict(knobs)
-        env = {**spec.env, **self.session.export_env(knobs, verdict)}
-        spec = dataclasses.replace(spec, env=env)
-        record = TrialRecord(
-            number=proposal.number,
-            outcome=State.QUEUED,
-            knobs=knobs,
-            predicted_bytes=verdict.artifact_bytes,
-            model_params=verdict.model_params,
-            code_bytes=verdict.code_bytes,
-            proposer=proposal.proposer,
-            attempts=noted.attempts if noted is not None else 0,
-            excused=noted.excused if noted is not None else 0,
-            slot_seconds=noted.slot_seconds if noted is not None else 0.0,
-            identity=spec.identity,
-            driver=self._me,
-        )
-        live = Live(record, spec, near_cap=verdict.kind is VerdictKind.NEAR)
-        if live.near_cap and verdict.fit_probability is not None:
-            live.fit_probability = verdict.fit_probability
-        cap_bytes = self.session.rules.artifact_cap_bytes
-        if verdict.kind in {VerdictKind.NEAR, VerdictKind.TOO_BIG}:
-            verdict = self._repaired(proposal, verdict)
-        if verdict.discards:
-            self.tracker.discarded(proposal.number, knobs, verdict)
-            self._tell(record.ended(Discarded(verdict=verdict), None, cap_bytes=cap_bytes))
-            return None
-        original = self._ledger.original(spec.identity, proposal.number)
-        if original is not None:
-            self._follow(live, original)
-            return None
-        self._prepare(live)
-        self._note(live, record)
-        return live
-
-    def _repaired(self, proposal: Proposal, verdict: Verdict) -> Verdict:
-        """Enqueue what surely fits, by the knobs that may give; the proposal itself ends."""
-        changed = self.session.repaired(proposal.knobs)
-        if changed is None:
-            return verdict
-        by = f"repair of {proposal.number}"
-        number = self.study.enqueue_once(changed, by=by, key=by)
-        reason = f"{verdict.reason}; repaired as trial {number}"
-        return dataclasses.replace(verdict, kind=VerdictKind.TOO_BIG, reason=reason)
-
-    def _note(self, live: Live, record: TrialRecord) -> bool:
-        """A trial that has not ended changed; False if another driver has it by now."""
-        live.record = record
-        self._ledger.note(record)
-        return self._patience.insist(lambda: self.study.note(record, of=self._me))
-
-    def _follow(self, twin: Live, original: TrialRecord) -> None:
-        """Give a proposal the result of the trial that ran the same; wait for it if it must."""
-        if original.outcome.final:
-            self._tell(_as_duplicate(twin.record, original))
-            return
-        self._note(twin, dataclasses.replace(twin.record, duplicate_of=original.number))
-        self._twins.setdefault(original.number, []).append(twin)
-
     # -- running --------------------------------------------------------------------------------
 
-    def _prepare(self, live: Live) -> None:
-        """Write a queued trial's folder ahead of its slot, which then need not wait for it."""
-        folder = self.paths.trial(live.record.number)
-        folder.result.unlink(missing_ok=True)
-        more = {"provenance": dict(self.options.provenance)}
-        write_json(folder.spec, dataclasses.asdict(live.spec) | more)
-        for name, content in self.session.program.files.items():
-            write_bytes(folder.root / name, content)
-
     def _start_queued(self) -> None:
-        open_ = {SweepState.RUNNING, SweepState.FINISHED}
-        starting = self._state in open_ and not self._patience.abandoned
+        starting = self._starting() and not self._patience.abandoned
         while starting and (live := self._next_to_start()) is not None:
-            if live.near_cap and self._no_longer_fits(live):
+            if live.near_cap and self._admission.no_longer_fits(live):
                 continue
             live.ordinal, live.val_bpb, live.step, live.cancelling = 0, None, None, False
             live.started_at, live.held_from = self.clock.now(), self.clock.monotonic()
@@ -498,7 +316,7 @@ class Driver:
                 attempts=live.record.attempts + 1,
                 started_at=live.started_at,
             )
-            if not self._note(live, record):
+            if not self._teller.note(live, record):
                 continue
             job = Job(
                 key=str(record.number),
@@ -518,41 +336,26 @@ class Driver:
                 refused = dataclasses.replace(
                     record, outcome=State.QUEUED, attempts=record.attempts - 1
                 )
-                self._note(live, refused)
-                self._queue.appendleft(live)
+                self._teller.note(live, refused)
+                self._roster.queue.appendleft(live)
                 return
-            self._live[record.number] = live
+            self._roster.live[record.number] = live
             self._nodes.started(record.number, node)
             self._ledger.took_slot.add(record.number)
 
     def _next_to_start(self) -> Live | None:
         """Take the first queued trial that a free slot of a node open to it can hold."""
-        if not self._queue or not self.launcher.free(self._nodes.closed()):
+        if not self._roster.queue or not self.launcher.free(self._nodes.closed()):
             return None
-        for place, live in enumerate(self._queue):
-            if self.launcher.free(self._nodes.closed(live.record.number)):
-                del self._queue[place]
-                return live
-        return None
-
-    def _no_longer_fits(self, live: Live) -> bool:
-        """Judge one near the cap again: it has waited while finished trials taught the gate."""
-        verdict = self.session.verdict(live.record.knobs)
-        if not verdict.discards:
-            return False
-        self.tracker.discarded(live.record.number, live.record.knobs, verdict)
-        cap_bytes = self.session.rules.artifact_cap_bytes
-        record = dataclasses.replace(live.record, predicted_bytes=verdict.artifact_bytes)
-        self._tell(record.ended(Discarded(verdict=verdict), None, cap_bytes=cap_bytes))
-        return True
+        return self._roster.take(lambda number: self.launcher.free(self._nodes.closed(number)))
 
     def _handle(self, event: Started | Reported | Ended) -> None:
-        live = self._live.get(int(event.key))
+        live = self._roster.live.get(int(event.key))
         if live is None or live.record.attempts != event.attempt:
             return  # A late word of an attempt that was given up.
         if live.given_up:
             if isinstance(event, Ended):
-                del self._live[live.record.number]
+                del self._roster.live[live.record.number]
             return
         match event:
             case Started(node=node, at=at):
@@ -566,7 +369,7 @@ class Driver:
                 if report.val_bpb is not None:
                     self._validated(live, report.val_bpb)
             case Ended(end=end):
-                del self._live[live.record.number]
+                del self._roster.live[live.record.number]
                 if end.cause is EndCause.EXITED:
                     # What waits goes first: the slot need not stand empty while the end is written.
                     # What infrastructure ended may be tried again, and then before all others.
@@ -598,14 +401,15 @@ class Driver:
         excuse = self._nodes.ended(number, outcome=outcome, end=end, step=live.step)
         infrastructure = isinstance(outcome, Failed) and outcome.kind is FailureKind.INFRASTRUCTURE
         if infrastructure and self._state is SweepState.CANCELLED:
-            self._put_back(live, record)
+            self._teller.put_back(live, record)
             return
         if excuse is not None:
-            self._retry(live, dataclasses.replace(record, excused=record.excused + 1), why=excuse)
+            record = dataclasses.replace(record, excused=record.excused + 1)
+            self._teller.retry(live, record, why=excuse)
             return
         if infrastructure:
             if record.attempts - record.excused <= self.options.max_retries:
-                self._retry(live, record)
+                self._teller.retry(live, record)
                 return
             reason = f"{record.reason} (infrastructure; {record.attempts} attempts)"
             record = dataclasses.replace(record, reason=reason)
@@ -614,108 +418,23 @@ class Driver:
             row = exported(record, smaller, self.session.defaults, cap_bytes=cap_bytes)
             result["export"] = None if row is None else row.to_json()
         write_json(self.paths.trial(number).result, result)
-        self._tell_result(result)
-
-    def _tell_result(self, result: Mapping[str, Any]) -> None:
-        """End a trial as its ``result.json`` says, and what was exported of it besides."""
-        record = dataclasses.replace(TrialRecord.from_json(result["record"]), driver=self._me)
-        known = self._ledger.records.get(record.number)
-        if known is None or not known.outcome.final:  # else an export, told with its trial
-            self._patience.insist(lambda: self._tell_with_export(record, result.get("export")))
-
-    def _tell_with_export(self, record: TrialRecord, export: Mapping[str, Any] | None) -> None:
-        """In turn: until it is told, the export's trial is one that anybody might take."""
-        with self.study.together():
-            rows = [record]
-            if export is not None:
-                row = dataclasses.replace(TrialRecord.from_json(export), driver=self._me)
-                rows.append(keep(row, record, self.study, self.session, self.paths))
-            for row in rows:
-                self._tell(self._counted_once(row))
-
-    def _counted_once(self, row: TrialRecord) -> TrialRecord:
-        """An export whose configuration was trained before is no evidence of its own."""
-        if row.export_of is None:
-            return row
-        original = self._ledger.original(row.identity, row.number)
-        if original is None or not original.outcome.final:
-            return row
-        return dataclasses.replace(row, duplicate_of=original.number)
-
-    def _put_back(self, live: Live, record: TrialRecord) -> None:
-        """A trial that the user cancelled has no result: it waits for the next launch."""
-        reason = f"{record.reason}: runs again when the study is resumed"
-        free = dataclasses.replace(
-            record, outcome=State.QUEUED, failure=None, reason=reason, driver=""
-        )
-        self._note(live, free)
-        self._ledger.took_slot.discard(record.number)
-
-    def _retry(self, live: Live, record: TrialRecord, *, why: str = "") -> None:
-        """Try again what was not the trial's fault; the log of the failed attempt stays.
-
-        Args:
-            live: The trial.
-            record: Its row with how the attempt ended.
-            why: The attempt does not count, for this reason; the trial then waits behind others,
-                so that one that brings down its node is not the next one's probe, too.
-        """
-        number = record.number
-        follows = why or f"attempt {record.attempts + 1} follows"
-        self.observer.message(f"trial {number}: {record.reason}; {follows}")
-        log = self.paths.trial(number).log
-        if log.is_file():
-            log.replace(log.with_name(f"train.attempt{record.attempts}.log"))
-        if not self._note(live, dataclasses.replace(record, outcome=State.QUEUED, failure=None)):
-            return
-        self._ledger.took_slot.discard(number)
-        if why:
-            self._enqueue(live)
-        else:
-            self._queue.appendleft(live)
-
-    def _tell(self, record: TrialRecord) -> None:
-        """End a trial in the study, and with it those that waited for its result."""
-        if not self._patience.insist(lambda: self.study.tell(record)):
-            return  # another driver took the trial over, or the storage does not answer
-        self._learn(record)
-        if record.outcome is not State.DISCARDED and record.duplicate_of is None:
-            self.observer.message(line(record))
-        self._end_twins(record)
-
-    def _end_twins(self, record: TrialRecord) -> None:
-        for twin in self._twins.pop(record.number, []):
-            self._tell(_as_duplicate(twin.record, record))
-
-    def _learn(self, record: TrialRecord) -> None:
-        """What a finished trial teaches: its configuration is known, its bytes calibrate."""
-        own_result = self._ledger.close(record)
-        measured = record.model_bytes
-        if own_result and record.outcome is State.COMPLETED and measured is not None:
-            self.session.gate.learn(record.knobs, measured)
-            trained = record.export_of is None  # else its training was taken in before
-            self.session.gate.learn_time(
-                record.knobs,
-                steps=record.steps if trained else None,
-                train_seconds=record.train_seconds if trained else None,
-                eval_seconds=record.eval_seconds,
-            )
+        self._teller.tell_result(result)
 
     # -- stopping -------------------------------------------------------------------------------
 
     def _heed_request(self) -> None:
         everybody = Request.CONTINUE if self.crew is None else self.crew.request
         request = strongest(self.options.request(), everybody)
-        if request is Request.DRAIN and self._state in {SweepState.RUNNING, SweepState.FINISHED}:
+        if request is Request.DRAIN and self._starting():
             self._state, self._end_reason = SweepState.DRAINING, "stopped by the user"
             self.observer.message(
-                f"draining: {len(self._live)} running trials may finish, nothing more starts; "
-                f"Ctrl-C again, or `pgolf-sweep cancel {self.study.name}`, ends them now"
+                f"draining: {len(self._roster.live)} running trials may finish, nothing more "
+                f"starts; Ctrl-C again, or `pgolf-sweep cancel {self.study.name}`, ends them now"
             )
         if request is Request.CANCEL and self._state is not SweepState.CANCELLED:
             self._state, self._end_reason = SweepState.CANCELLED, CANCELLED
-            self.observer.message(f"ending {len(self._live)} running trials")
-            for number in self._live:
+            self.observer.message(f"ending {len(self._roster.live)} running trials")
+            for number in self._roster.live:
                 self.launcher.cancel(str(number), CANCELLED)
 
     def _heed_nodes(self) -> None:
@@ -725,12 +444,12 @@ class Driver:
             return
         self._nodes_seen_at = now
         self._nodes.see(self.launcher.nodes())
-        if self._state not in {SweepState.RUNNING, SweepState.FINISHED}:
+        if not self._starting():
             return
         hopeless, stranded = self._nodes.hopeless(), self._nodes.stranded()
         if hopeless is not None:
             self._state, self._end_reason = SweepState.HOPELESS, hopeless
-        elif stranded is not None and (self._queue or self._state is SweepState.RUNNING):
+        elif stranded is not None and (self._roster.queue or self._state is SweepState.RUNNING):
             self._state, self._end_reason = SweepState.STRANDED, stranded
         else:
             return
@@ -744,31 +463,27 @@ class Driver:
         """Nothing more will be proposed; what is queued and running still ends."""
         self._state, self._end_reason = SweepState.FINISHED, reason
 
+    def _starting(self) -> bool:
+        """Whether what is queued may start."""
+        return self._state in {SweepState.RUNNING, SweepState.FINISHED}
+
     def _over(self) -> bool:
-        if self._state is SweepState.RUNNING or self._live:
+        if self._state is SweepState.RUNNING or self._roster.live:
             return False
         if self._state is SweepState.FINISHED:
-            return not self._queue and not self._ledger.elsewhere
+            return not self._roster.queue and not self._ledger.elsewhere
         if self._state is SweepState.DRAINING:
             self._state = SweepState.STOPPED
         return True
 
     # -- accounts -------------------------------------------------------------------------------
 
-    def _over_budget(self) -> bool:
-        hours = self.options.gpu_hours
-        if hours is None:
-            return False
-        now, epoch = self.clock.monotonic(), self.clock.now()
-        seconds = self._ledger.slot_seconds(self._live.values(), now=now, epoch=epoch)
-        return seconds * max(1, self.session.resources.gpus) / 3600 >= hours
-
     def snapshot(self) -> Snapshot:
         """The sweep as it stands."""
         snapshot = self._ledger.snapshot(
             state=self._state,
             reason=self._end_reason,
-            live=list(self._live.values()),
+            live=list(self._roster.live.values()),
             slots=len(self.launcher.slots()),
             run_cap=self.options.run_cap,
             now=self.clock.now(),
@@ -784,17 +499,3 @@ class Driver:
         snapshot = self.snapshot()
         self.observer.turn(snapshot)
         self.tracker.progress(metrics(snapshot))
-
-
-def _as_duplicate(record: TrialRecord, original: TrialRecord) -> TrialRecord:
-    """The row of a proposal whose configuration ran as another trial."""
-    return dataclasses.replace(
-        original,
-        number=record.number,
-        proposer=record.proposer,
-        duplicate_of=original.number,
-        reason=f"same configuration as trial {original.number}",
-        slot_seconds=0.0,
-        attempts=0,
-        driver=record.driver,
-    )

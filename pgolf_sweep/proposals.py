@@ -17,10 +17,11 @@ from pgolf_sweep.errors import InfraError, InputError
 from pgolf_sweep.trialdir import read_json, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from pgolf_sweep.search.space import Space
+    from pgolf_sweep.search.study import Study
     from pgolf_sweep.trial import KnobValue
     from pgolf_sweep.trialdir import StudyPaths
 
@@ -83,6 +84,19 @@ def answer(paths: StudyPaths, wish: Wish, *, number: int | None = None, refused:
         paths,
         Wish(id=wish.id, by=wish.by, knobs=wish.knobs, at=wish.at, number=number, refused=refused),
     )
+
+
+def enqueue_pending(paths: StudyPaths, study: Study, message: Callable[[str], None]) -> None:
+    """Enqueue what was asked for; the asker finds the trial's number in the file."""
+    for wish in pending(paths):
+        try:
+            with study.together():
+                number = study.enqueue_once(wish.knobs, by=wish.proposer, key=wish.id)
+        except InputError as error:
+            answer(paths, wish, refused=error.what)
+            continue
+        answer(paths, wish, number=number)
+        message(f"trial {number} is proposed by {wish.by}")
 
 
 def look(paths: StudyPaths, wish_id: str) -> Wish:
