@@ -61,8 +61,10 @@ ip link set bridge up
 munged --foreground --force --key-file=/etc/munge/munge.key --seed-file=/run/munge/seed \
   --log-file=/srv/log/munged.log --pid-file=/run/munge/pid >/srv/log/munged.out 2>&1 &
 
-# KillWait: a loaded machine needs more than Slurm's thirty seconds to end Ray, and without cgroups
-# nothing else would end it.
+# linuxproc, since cgroups are not to be had everywhere: it knows a job's processes by their parents
+# and so loses Ray's daemons, which the sbatch file must stop by itself.
+# KillWait: a loaded machine may need more than Slurm's thirty seconds for that. The scheduler looks
+# every second, not only twice a minute, for a requeued job.
 cat >/etc/slurm/slurm.conf <<CONF
 ClusterName=room
 SlurmctldHost=control
@@ -83,6 +85,7 @@ GresTypes=gpu
 MailProg=/bin/true
 ReturnToService=2
 KillWait=120
+SchedulerParameters=bf_interval=1,sched_interval=1
 NodeName=$cluster CPUs=8 RealMemory=4000 Gres=gpu:8 State=UNKNOWN
 PartitionName=gpu Nodes=$cluster Default=YES MaxTime=INFINITE State=UP
 CONF
