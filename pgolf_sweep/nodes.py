@@ -273,7 +273,7 @@ class NodeBook:
     def _sign(self, outcome: Outcome, end: RunEnd, step: int | None) -> _Sign:
         if isinstance(outcome, Completed | Pruned):
             return _Sign.GOOD
-        if not isinstance(outcome, Failed) or end.cause is EndCause.CANCELLED:
+        if not isinstance(outcome, Failed) or end.cause in {EndCause.CANCELLED, EndCause.UNKEPT}:
             return _Sign.NOTHING
         if outcome.kind is FailureKind.INFRASTRUCTURE:
             return _Sign.INFRASTRUCTURE

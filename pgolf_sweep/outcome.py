@@ -51,7 +51,13 @@ def classify(end: RunEnd, *, last_val_bpb: float | None, last_step: int | None) 
             return _signaled(end, number)
         case EndCause.TIMEOUT | EndCause.SILENT | EndCause.UNMET:
             return _failed(FailureKind.DETERMINISTIC, end.detail, end)
-        case EndCause.CANCELLED | EndCause.SETUP | EndCause.LOST | EndCause.PREEMPTED:
+        case (
+            EndCause.CANCELLED
+            | EndCause.SETUP
+            | EndCause.LOST
+            | EndCause.UNKEPT
+            | EndCause.PREEMPTED
+        ):
             return _failed(FailureKind.INFRASTRUCTURE, end.detail or end.cause.value, end)
 
 

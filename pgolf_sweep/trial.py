@@ -235,6 +235,8 @@ class EndCause(StrEnum):
     """The node lacks a package that the program asks for: another attempt would find the same."""
     LOST = "lost"
     """The worker or its node is gone."""
+    UNKEPT = "unkept"
+    """The driver's own disk refused what came of it: no fault of the node."""
     PREEMPTED = "preempted"
     """Its node was drained: taken away with notice."""
 

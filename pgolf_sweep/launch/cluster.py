@@ -90,6 +90,8 @@ def join(address: str | None, resources: Resources, slots: int | None) -> bool:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray warns that a future version will show all GPUs to workers that asked for none.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
+    # Ray prints what it hears of faults on stdout, which belongs to the command.
+    ray._private.worker.print_to_stdstream = _note_fault  # noqa: SLF001 - there is no other way
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         wanted = math.ceil(resources.cpus * slots) if slots is not None else 0
@@ -124,6 +126,11 @@ def join(address: str | None, resources: Resources, slots: int | None) -> bool:
             next_step="pgolf-sweep doctor",
         ) from error
     return True
+
+
+def _note_fault(data: dict[str, Any], *, ignore_prefix: bool) -> None:  # noqa: ARG001 - Ray's call
+    for line in data["lines"]:
+        logger.warning("Ray: %s", line)
 
 
 @contextlib.contextmanager

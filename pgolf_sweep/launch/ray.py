@@ -36,6 +36,7 @@ from pgolf_sweep.launch.fitness import unfit
 from pgolf_sweep.launch.run import RunOrder
 from pgolf_sweep.launch.slots import Live, Slot, nodes_by_slots
 from pgolf_sweep.launch.worker import Worker
+from pgolf_sweep.trial import EndCause
 from pgolf_sweep.trialdir import write_bytes
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ class RayLauncher:
     def start(self, job: Job) -> str:
         """Start a job on a free slot and return at once the name of the slot's node.
 
-        A folder of the job that cannot be written is told by its `Ended` (cause ``lost``).
+        A folder of the job that cannot be written is told by its `Ended` (cause ``unkept``).
 
         Raises:
             InfraError: There is no free slot that the job may use, or the key is in use.
@@ -154,6 +155,7 @@ class RayLauncher:
             live = Live(job, run)
         except OSError as error:
             end = slot.lost(f"the job's folder cannot be written: {error}")
+            end = dataclasses.replace(end, cause=EndCause.UNKEPT)
             self._events.append(Ended(key=job.key, attempt=job.attempt, end=end))
             return slot.node.name
         slot.live = live

@@ -125,7 +125,7 @@ class Slot:
         """Be free again; the run's end, with what disk and node have to do with it."""
         live.finish_log()
         if live.trouble is not None:
-            end = dataclasses.replace(end, cause=EndCause.LOST, detail=live.trouble)
+            end = dataclasses.replace(end, cause=EndCause.UNKEPT, detail=live.trouble)
         elif self.node.draining and end.cause in (
             {EndCause.LOST, EndCause.CANCELLED} if live.preempted else {EndCause.LOST}
         ):

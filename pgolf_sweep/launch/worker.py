@@ -151,7 +151,11 @@ class Worker:
             current.stop(EndCause.CANCELLED, "the launcher was closed")
             current.done.wait(CLOSE_SECONDS)
         if self._exit_when_alone:
-            os._exit(0)
+            # Ray's own kill comes first unless its daemon is frozen. An end that is not Ray's doing
+            # is a fault to Ray, and said so.
+            last = threading.Timer(CLOSE_SECONDS, os._exit, (0,))
+            last.daemon = True
+            last.start()
 
     def _keep_watch(self) -> None:
         while not self._closed.wait(min(1.0, self._heartbeat_seconds / 4)):

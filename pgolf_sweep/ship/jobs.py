@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.trial import RunEnd
 
 POLL_SECONDS = 0.5
-_LOST = frozenset({EndCause.LOST, EndCause.SETUP, EndCause.PREEMPTED})
+_LOST = frozenset({EndCause.LOST, EndCause.UNKEPT, EndCause.SETUP, EndCause.PREEMPTED})
 
 
 def run_jobs(jobs: Sequence[Job], launcher: Launcher, *, max_retries: int = 2) -> dict[str, RunEnd]:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
-_INFRASTRUCTURE = frozenset({EndCause.LOST, EndCause.SETUP, EndCause.PREEMPTED})
+_INFRASTRUCTURE = frozenset({EndCause.LOST, EndCause.UNKEPT, EndCause.SETUP, EndCause.PREEMPTED})
 _UNFINISHED = frozenset({*_INFRASTRUCTURE, EndCause.CANCELLED})
 """Ends that say nothing of the script: such a seed may run again."""
 

@@ -72,6 +72,21 @@ def test_one_bad_node_of_eight_wastes_a_handful_of_500_trials(make_bench, what, 
     assert BAD in loud[0]
 
 
+def test_full_disk_of_the_driver_is_no_fault_of_a_node(make_bench):
+    bench = make_bench(run_cap=4, method="random")
+
+    def unkept_at_first(job):
+        unkept = Finish(cause=EndCause.UNKEPT, detail="No space left on device")
+        return iter([(1.0, unkept)]) if job.attempt <= 2 else train(job)
+
+    nodes = Nodes(bench, bad={}, count=1, simulate=unkept_at_first)
+    final = bench.driver(launcher=nodes.launcher).run()
+    ran = [r for r in bench.study().records() if r.outcome is State.COMPLETED]
+    assert [(r.attempts, r.excused) for r in ran] == [(3, 0)] * 4
+    assert [row.state for row in final.nodes] == [Standing.READY]
+    assert not any("QUARANTINED" in text for text in bench.watcher.messages)
+
+
 def test_node_that_goes_bad_midway_is_quarantined_and_comes_back_mended(make_bench):
     bench = make_bench(run_cap=400, method="random")
 

@@ -157,7 +157,10 @@ def test_long_log_arrives_whole(launcher: RayLauncher, tmp_path: Path) -> None:
 
 
 def test_killed_worker_is_a_lost_run_and_its_slot_works_again(
-    launcher: RayLauncher, tmp_path: Path
+    launcher: RayLauncher,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     job = make_job(tmp_path / "1", HANGS)
     launcher.start(job)
@@ -171,6 +174,8 @@ def test_killed_worker_is_a_lost_run_and_its_slot_works_again(
     wait_until(lambda: not alive(pid), 3.0)
     assert TrialPaths(job.folder).log.exists()
     wait_for_slot(launcher)
+    wait_until(lambda: "Ray: A worker died" in caplog.text, 20.0)
+    assert capsys.readouterr().out == ""  # it belongs to the command
     launcher.start(make_job(tmp_path / "2", "print('next')", key="2"))
     ended = run_until(launcher, Ended)[-1]
     assert isinstance(ended, Ended)
@@ -204,7 +209,7 @@ def test_frozen_worker_is_lost_and_killed_when_its_lease_ends(
     own.close()
 
 
-def test_folder_that_cannot_be_written_ends_the_job_as_lost(
+def test_folder_that_cannot_be_written_ends_the_job_as_unkept(
     launcher: RayLauncher, tmp_path: Path
 ) -> None:
     wait_for_slot(launcher)
@@ -212,12 +217,12 @@ def test_folder_that_cannot_be_written_ends_the_job_as_lost(
     launcher.start(make_job(tmp_path / "file" / "1", "print('never')"))
     (ended,) = launcher.poll(1.0)
     assert isinstance(ended, Ended)
-    assert ended.end.cause is EndCause.LOST
+    assert ended.end.cause is EndCause.UNKEPT
     assert "cannot be written" in ended.end.detail
     assert launcher.free() == 1
 
 
-def test_full_disk_of_the_driver_ends_the_run_as_lost(
+def test_full_disk_of_the_driver_ends_the_run_as_unkept(
     launcher: RayLauncher, tmp_path: Path
 ) -> None:
     wait_for_slot(launcher)
@@ -227,7 +232,7 @@ def test_full_disk_of_the_driver_ends_the_run_as_lost(
     launcher.start(job)
     ended = run_until(launcher, Ended)[-1]
     assert isinstance(ended, Ended)
-    assert ended.end.cause is EndCause.LOST
+    assert ended.end.cause is EndCause.UNKEPT
     assert "No space left" in ended.end.detail
     assert launcher.free() == 1
 
