@@ -10,17 +10,11 @@ set -euo pipefail
 nodes=$1 shared=$2 kept=$3
 
 own_tmp() {
-  case $kept in
-    /tmp/*)
-      local original
-      exec {original}<"$kept"
-      mount -t tmpfs tmpfs /tmp
-      mkdir -p "$kept"
-      mount --bind "/proc/self/fd/$original" "$kept"
-      exec {original}<&-
-      ;;
-    *) mount -t tmpfs tmpfs /tmp ;;
-  esac
+  # Not by way of an open file: mount(8) would take its name, which is hidden by then.
+  mkdir -p /run/kept
+  mount --bind "$kept" /run/kept
+  mount -t tmpfs tmpfs /tmp
+  [[ $kept != /tmp/* ]] || { mkdir -p "$kept" && mount --bind /run/kept "$kept"; }
 }
 
 if [[ ${NODE:-} ]]; then # the same script, once more inside a node
