@@ -13,6 +13,10 @@ QUANT_BITS = (4, 5, 6, 7, 8)
 QUANT_SCALES = ("rowmax", "percentile", "sdclip", "mse")
 CODECS = ("zlib", "zstd", "lzma", "brotli")
 CODEC_BEST_LEVEL = {"zlib": 9, "zstd": 22, "lzma": 9, "brotli": 11}
+GREEDY_ZLIB = 3  # up to this level zlib ignores its "filtered" strategy: +8 to 13 % on codes
+HIGHEST_RATE = 1000.0
+LARGEST_DIMENSION = 2**32 - 1  # the artifact's header keeps a dimension as a u32
+MOST_LAYERS = 1000
 LR_SCHEDULES = ("linear", "cosine", "wsd")
 
 
@@ -163,6 +167,11 @@ class Config:
         self._check_shape()
 
     def _check_ranges(self) -> None:
+        for name in self.__dataclass_fields__:
+            value = getattr(self, name)
+            if isinstance(value, int | float):
+                most = float("inf") if isinstance(value, float) else 2**63
+                require(abs(value) < most, f"{name.upper()} must be finite, got {value!s:.20}")
         at_least_one = (
             "val_batch_size",
             "iterations",
@@ -181,10 +190,17 @@ class Config:
         for name in ("logit_softcap", "clip_sigmas", "rope_base", "adam_eps"):
             value = getattr(self, name)
             require(value > 0, f"{name.upper()} must be above 0, got {value}")
+        rates = ("embed_lr", "head_lr", "tied_embed_lr", "matrix_lr", "scalar_lr", "weight_decay")
+        for name in rates:
+            value = getattr(self, name)
+            require(
+                0 <= value <= HIGHEST_RATE,
+                f"{name.upper()} must be from 0 to {HIGHEST_RATE:g}, got {value}",
+            )
         for name in ("min_lr_frac", "warmdown_frac"):
             value = getattr(self, name)
             require(0 <= value <= 1, f"{name.upper()} must be from 0 to 1, got {value}")
-        for name in ("ema_decay", "muon_momentum", "beta1", "beta2"):
+        for name in ("ema_decay", "muon_momentum", "muon_momentum_warmup_start", "beta1", "beta2"):
             value = getattr(self, name)
             require(0 <= value < 1, f"{name.upper()} must be at least 0 and below 1, got {value}")
         require(
@@ -212,6 +228,11 @@ class Config:
             0 <= self.codec_level <= best,
             f"CODEC_LEVEL must be from 0 to {best} for {self.codec}, got {self.codec_level}",
         )
+        require(
+            self.codec != "zlib" or not 0 < self.codec_level <= GREEDY_ZLIB,
+            f"CODEC_LEVEL must be 0 or from {GREEDY_ZLIB + 1} to {best} for zlib, whose faster "
+            f"levels take chance matches of bytes for repetitions, got {self.codec_level}",
+        )
 
     def _check_shape(self) -> None:
         require(
@@ -225,6 +246,15 @@ class Config:
         require(
             self.num_heads % self.num_kv_heads == 0,
             f"NUM_HEADS={self.num_heads} must be divisible by NUM_KV_HEADS={self.num_kv_heads}",
+        )
+        require(
+            self.num_layers <= MOST_LAYERS,
+            f"NUM_LAYERS must be at most {MOST_LAYERS}, got {self.num_layers}",
+        )
+        widest = self.model_dim * self.mlp_mult
+        require(
+            widest <= LARGEST_DIMENSION,
+            f"MODEL_DIM x MLP_MULT must be at most {LARGEST_DIMENSION}, got {widest}",
         )
         require(self.vocab_size <= 65536, f"VOCAB_SIZE={self.vocab_size} exceeds 16-bit tokens")
         require(
