@@ -70,7 +70,7 @@ class Teller:
         own_result = self.ledger.close(record)
         measured = record.model_bytes
         if own_result and record.outcome is State.COMPLETED and measured is not None:
-            self.session.gate.learn(record.knobs, measured)
+            self.session.gate.learn(record.knobs, measured, steps=record.steps)
             trained = record.export_of is None  # else its training was taken in before
             self.session.gate.learn_time(
                 record.knobs,

@@ -218,7 +218,7 @@ def _teach(session: Session, records: Sequence[TrialRecord]) -> None:
     for record in records:
         own_result = record.outcome.value == "completed" and record.duplicate_of is None
         if own_result and record.model_bytes is not None:
-            session.gate.learn(record.knobs, record.model_bytes)
+            session.gate.learn(record.knobs, record.model_bytes, steps=record.steps)
             session.gate.learn_time(
                 record.knobs,
                 steps=record.steps,

@@ -145,6 +145,6 @@ def teach(gate: Gate, runs: Iterable[Measured], *, program: str) -> int:
     count = 0
     for run in runs:
         if run.program == program:
-            gate.learn(run.knobs, run.model_bytes)
+            gate.learn(run.knobs, run.model_bytes, steps=run.steps)
             count += 1
     return count
