@@ -21,13 +21,12 @@ BLOCK_BYTES = {"zlib": 32_767, "zstd": 131_072}
 """Bytes that share one table of symbols. lzma and brotli adapt: see `SWITCH_BYTES`."""
 
 SWITCH_BYTES = {"lzma": 60.0, "brotli": 20.0, "zstd": 80.0}
-"""What is lost where a matrix follows one of other bits: lzma and
-brotli have to learn its bytes, zstd begins a frame. Over 230 containers
-of 15 to 500 kB, zstd over 30."""
-SWITCH_SPREAD = {"lzma": 2.0, "brotli": 2.0, "zstd": 0.5}
-"""Spread of that, as a share of it."""
+"""What is lost where a matrix follows one of other bits: lzma and brotli have to learn its bytes,
+zstd begins a frame. Over 230 containers of 15 to 500 kB, zstd over 30."""
 SWITCH_SHARE = 0.02
 """Most of that, as a share of the matrix's bytes before compression: small ones cost less."""
+SWITCH_SPREAD = {"lzma": 2.0, "brotli": 2.0, "zstd": 0.5}
+"""Spread of what is lost, as a share of it."""
 
 STEP_BITS = {True: 11.2, False: 11.9}
 """Bits of a float16 step after compression, by whether bytes are shuffled into planes. Measured on

@@ -31,6 +31,9 @@ class Layouts:
     def __init__(self) -> None:
         self._kept: dict[tuple[Any, ...], Layout] = {}
 
+    def __len__(self) -> int:
+        return len(self._kept)
+
     def of(self, config: Any) -> Layout:
         """The layout of a configuration, a `trainer.config.Config`."""
         key = tuple(getattr(config, name) for name in _FIELDS)

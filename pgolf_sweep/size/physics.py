@@ -339,7 +339,7 @@ def _traits(
         0.06 * blocks * young,
         0.12 * down * young,
         0.02 * embed + 0.05 * head,
-        0.15 * known.mixing,
+        0.4 * known.mixing,
         codecs.SWITCH_SPREAD.get(codec, 0.0) * known.switches,
         0.15 * embed * rare,
     ]

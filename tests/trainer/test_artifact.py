@@ -68,7 +68,9 @@ def test_equal_weights_give_equal_bytes(tiny_config):
     assert first == second
 
 
-@pytest.mark.parametrize(("level", "codec"), [(4, "zlib"), (16, "zstd"), (0, "lzma"), (10, "brotli")])
+@pytest.mark.parametrize(
+    ("level", "codec"), [(4, "zlib"), (16, "zstd"), (0, "lzma"), (10, "brotli")]
+)
 def test_levels_are_read_back(tiny_config, level, codec):
     config = tiny_config(CODEC=codec, CODEC_LEVEL=level)
     stored = quantize_all(config, gaussian_model())
