@@ -196,10 +196,10 @@ class Config:
         rates = ("embed_lr", "head_lr", "tied_embed_lr", "matrix_lr", "scalar_lr", "weight_decay")
         for name in rates:
             value = getattr(self, name)
-            require(
-                0 <= value <= HIGHEST_RATE,
-                f"{name.upper()} must be from 0 to {HIGHEST_RATE:g}, got {value}",
-            )
+            if not 0 <= value <= HIGHEST_RATE:
+                raise TrainerError(
+                    f"{name.upper()} must be from 0 to {HIGHEST_RATE:g}, got {value}"
+                )
         for name in ("min_lr_frac", "warmdown_frac"):
             value = getattr(self, name)
             require(0 <= value <= 1, f"{name.upper()} must be from 0 to 1, got {value}")

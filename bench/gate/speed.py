@@ -57,9 +57,12 @@ def main() -> None:
     learnt_space = timed(lambda: fresh.verdict(draw(rng)), 10_000) * 10
     clips = {"QUANT_SCALE": "sdclip"}
     clipped = Gate(program, cap_bytes=16_000_000)
-    continuous = timed(
-        lambda: clipped.verdict(draw(rng) | clips | {"CLIP_SIGMAS": rng.uniform(6, 16)}), 10_000
-    ) * 10
+    continuous = (
+        timed(
+            lambda: clipped.verdict(draw(rng) | clips | {"CLIP_SIGMAS": rng.uniform(6, 16)}), 10_000
+        )
+        * 10
+    )
     print("| what | measured | bar |\n| --- | --: | --: |")
     print(f"| first verdict of a process | {first:.0f} ms | 1000 ms |")
     print(f"| first verdict of a new layout | {other:.1f} ms | 1000 ms |")

@@ -89,7 +89,9 @@ def mixing_bytes(
     mixed = [each for each in blocks if len(each) > 1]
     if not mixed:
         return 0.0
-    lengths = np.array([[each.get(kind, 0.0) for kind in range(even + 1)] for each in mixed])
+    lengths = np.zeros((len(mixed), even + 1))
+    for row, each in zip(lengths, mixed, strict=True):
+        row[list(each)] = list(each.values())
     tables = np.stack([*kinds, EVEN])
     whole = lengths.sum(axis=1)
     shared = whole * _bits(lengths @ tables / whole[:, None])

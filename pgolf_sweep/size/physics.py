@@ -40,7 +40,7 @@ UNIFORM_GRID = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.98)
 UNIFORM_START = frozenset({"q", "k", "v", "up"})
 """Matrices that begin uniform; the others begin at zero, the embedding Gaussian."""
 
-NOISE = 1.35
+NOISE = 1.15
 """What is left to chance came out larger than the parts by which it is reckoned."""
 
 SURE_BYTES = 150.0
@@ -68,7 +68,7 @@ class GroupSize:
 class Layout:
     """What the physics says of all configurations that share a layout of the container."""
 
-    groups: tuple[GroupSize, ...]  # at the first point of the grid
+    groups: tuple[GroupSize, ...]  # their bytes are for `at` to say
     by_uniform: Mapping[str, tuple[float, ...]]  # a group's bytes along `UNIFORM_GRID`
     model_params: int
     ceiling: float
@@ -203,7 +203,6 @@ def between(low: Layout, high: Layout, share: float) -> Layout:
     }
     return replace(
         low,
-        groups=tuple(replace(g, model_bytes=by_uniform[g.group][0]) for g in low.groups),
         by_uniform=by_uniform,
         ceiling=mixed(low.ceiling, high.ceiling),
         vocabulary={name: mixed(at, high.vocabulary[name]) for name, at in low.vocabulary.items()},

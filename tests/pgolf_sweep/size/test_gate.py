@@ -87,7 +87,7 @@ def test_few_levels_in_use_are_sized_by_what_they_carry(defaults, gate, codec, b
     }  # fmt: skip
     predicted, packed = gate.verdict(knobs).model_bytes, packed_bytes(defaults, knobs, 0.02)
     assert predicted.low <= packed <= predicted.high
-    assert predicted.mid == pytest.approx(packed, rel=0.04)
+    assert predicted.mid == pytest.approx(packed, rel=0.07)
 
 
 def test_a_continuous_clip_needs_few_layouts_and_is_interpolated_well(defaults, gate, monkeypatch):
