@@ -161,6 +161,7 @@ class _Probe:
         self._asked = asked
         self._out = out
         self._knobs = frozenset(request["knobs"])
+        self._modules = frozenset(sys.modules)
         self._read: set[str] = set()
         self._notes: list[str] = []
         self._counted = False
@@ -245,8 +246,8 @@ class _Probe:
         """Words of the script's siblings that are loaded."""
         folder = self._request["folder"]
         found: frozenset[str] = frozenset()
-        for name, module in list(sys.modules.items()):
-            path = getattr(module, "__file__", None) if name != MODULE else None
+        for name in sys.modules.keys() - self._modules - {MODULE}:
+            path = getattr(sys.modules[name], "__file__", None)
             if isinstance(path, str) and path.startswith(folder):
                 found |= _words(path)
         return found

@@ -17,7 +17,7 @@ from pgolf_sweep.script.sites import FUNCTIONS
 from pgolf_sweep.script.starts import without_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
     from types import CodeType
 
@@ -78,19 +78,25 @@ def loaded(node: ast.AST) -> frozenset[str]:
 
 def needed_statements(
     before: Iterable[ast.stmt], names: Iterable[str], known: Iterable[str]
-) -> tuple[list[ast.stmt], set[str]]:
+) -> tuple[Sequence[ast.stmt], AbstractSet[str]]:
     """The statements that decide `names`, in order, and all names that they and these need.
 
     Those of `known` are taken as given.
     """
-    given = set(known)
-    needed = set(names) - given
+    return _needed(tuple(before), frozenset(names), frozenset(known))
+
+
+@lru_cache(maxsize=512)
+def _needed(
+    before: tuple[ast.stmt, ...], names: frozenset[str], given: frozenset[str]
+) -> tuple[tuple[ast.stmt, ...], frozenset[str]]:
+    needed = set(names - given)
     chosen: list[ast.stmt] = []
-    for statement in reversed(list(before)):
+    for statement in reversed(before):
         if bound(statement) & needed or changed(statement) & needed:
             chosen.append(statement)
             needed |= loaded(statement) - given
-    return chosen[::-1], needed
+    return tuple(chosen[::-1]), frozenset(needed)
 
 
 def bound(statement: ast.stmt) -> frozenset[str]:
