@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pgolf_sweep.script.log import LONGEST_LINE_CHARS, LogParser, Shape, shape_of
+from pgolf_sweep.script.log import LONGEST_LINE_CHARS, LogParser
+from pgolf_sweep.script.loglines import Shape, shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -97,16 +98,23 @@ class LogStream:
 def _last_steps(
     lines: Sequence[tuple[Shape, bytes, bytes]], passing: AbstractSet[Shape]
 ) -> Iterator[bytes]:
-    """Lines without those steps of which another of their shape follows, with but steps between."""
+    """Lines without those steps of which another of their shape follows, with but steps between.
+
+    The first step after another line stays, too: it may be the first of another run.
+    """
     steps: dict[bytes, bytes] = {}
+    first = True
     for kind, shape, line in lines:
-        if kind in passing:
+        if kind not in passing:
+            yield from steps.values()
+            steps.clear()
+            yield line
+        elif first:
+            yield line
+        else:
             steps.pop(shape, None)
             steps[shape] = line
-            continue
-        yield from steps.values()
-        steps.clear()
-        yield line
+        first = kind not in passing
     yield from steps.values()
 
 
