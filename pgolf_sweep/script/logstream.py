@@ -14,7 +14,6 @@ from pgolf_sweep.script.loglines import Shape, shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from pgolf_sweep.trial import LogSummary, StepReport
@@ -81,7 +80,7 @@ class LogStream:
         steps = sum(kind is Shape.STEP for kind, _, _ in found) if self._live else 0
         if self._live and steps <= MOST_STEPS:
             return (line for _, _, line in found)
-        passing = {Shape.STEP} if self._live else {Shape.STEP, Shape.SCORED_STEP}
+        passing = (Shape.STEP,) if self._live else (Shape.STEP, Shape.SCORED_STEP)
         return _last_steps(found, passing)
 
     def _learn(self, shape: bytes, line: bytes) -> Shape:
@@ -96,26 +95,28 @@ class LogStream:
 
 
 def _last_steps(
-    lines: Sequence[tuple[Shape, bytes, bytes]], passing: AbstractSet[Shape]
+    lines: Sequence[tuple[Shape, bytes, bytes]], passing: tuple[Shape, ...]
 ) -> Iterator[bytes]:
     """Lines without those steps of which another of their shape follows, with but steps between.
 
     The first step after another line stays, too: it may be the first of another run.
     """
-    steps: dict[bytes, bytes] = {}
-    first = True
-    for kind, shape, line in lines:
-        if kind not in passing:
-            yield from steps.values()
-            steps.clear()
-            yield line
-        elif first:
-            yield line
-        else:
+    rest = iter(lines)
+    for first_kind, _, first in rest:
+        yield first
+        if first_kind not in passing:
+            continue
+        other = None
+        steps: dict[bytes, bytes] = {}
+        for kind, shape, line in rest:
+            if kind not in passing:
+                other = line
+                break
             steps.pop(shape, None)
             steps[shape] = line
-        first = kind not in passing
-    yield from steps.values()
+        yield from steps.values()
+        if other is not None:
+            yield other
 
 
 def parse_log(path: Path) -> LogSummary:
