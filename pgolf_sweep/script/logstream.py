@@ -23,8 +23,8 @@ MOST_SHAPES = 4096
 LONGEST_SHAPE_BYTES = 1000
 MOST_STEPS = 128
 """Lines of training steps in one piece of a live log, of which each is still reported. Of more at
-once, as a script in a tight loop prints them, the last between two other lines is. Scores of a
-validation are always reported."""
+once, as a script in a tight loop prints them, the first and last between two other lines are.
+Scores of a validation are always reported."""
 LONGEST_LINE_BYTES = 4 * LONGEST_LINE_CHARS
 """A longer one has too many characters, whatever its encoding is."""
 
