@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.launch.boundedlog import BoundedLog
+from pgolf_sweep.launch.environ import environment, stray_knobs
 from pgolf_sweep.launch.process import exit_code
 from pgolf_sweep.launch.tracking import TrackerFeed
 from pgolf_sweep.script.logstream import LogStream
@@ -46,14 +47,10 @@ OOM_SECONDS = 10.0
 """Between the kernel's killing one rank for want of memory and the end of the others."""
 RAW_CHECKPOINTS = frozenset({".pt", ".safetensors"})
 
-RANK_VARIABLES = frozenset(
-    {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
-)
-"""Of a job manager around the worker: a script would take itself for a rank of something else."""
-
 FOLDER_PREFIX = f"run-{socket.gethostname()}-"
 """Of a run's folder; then the worker's process id, which means little on another host."""
 
+STRAY = "set on the node but not by the trial, so the script gets its defaults of"
 INSTALL_FIRST = "install it where the trials run, then launch again"
 
 Cursor = tuple[int, int]
@@ -227,7 +224,10 @@ class Run:
             path.write_bytes(content)
         self._log = BoundedLog(self._folder / "log", spec.limits.log_bytes)
         self._check_requirements()
-        argv, env = command(spec), environment(spec, os.environ)
+        stray = stray_knobs(spec, self.order.files, os.environ)
+        if stray:
+            self._take(f"pgolf-sweep: {STRAY}: {', '.join(stray)}\n".encode())
+        argv, env = command(spec), environment(spec, os.environ, stray)
         self._guard.start(argv, cwd=work, env=env, seconds=spec.limits.total_seconds)
         if self._stopped is not None:
             self._guard.kill()  # stopped before there was anything to kill
@@ -379,20 +379,6 @@ def command(spec: TrialSpec) -> list[str]:
     ranks = f"--nproc_per_node={spec.resources.gpus}"
     torchrun = ["-m", "torch.distributed.run", "--standalone", ranks]
     return [sys.executable, *torchrun, spec.program_name]
-
-
-def environment(spec: TrialSpec, node: Mapping[str, str]) -> dict[str, str]:
-    """The script's environment: the node's, without what belongs to Ray, and the trial's own."""
-    env = {
-        name: value
-        for name, value in node.items()
-        if name not in RANK_VARIABLES and not name.startswith("RAY_")
-    }
-    env["PYTHONUNBUFFERED"] = "1"
-    if spec.resources.gpus == 0:
-        # Two threads that fight for one core are ten times slower than one: one trial, one core.
-        env["OMP_NUM_THREADS"] = str(max(1, int(spec.resources.cpus)))
-    return env | dict(spec.env)
 
 
 def collect(work: Path, checkpoint_bytes: int) -> dict[str, bytes]:

@@ -12,9 +12,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pgolf_sweep.launch.run import BEGINNING, Progress, RunOrder, command, environment
+from pgolf_sweep.launch.run import BEGINNING, Progress, RunOrder
 from pgolf_sweep.launch.worker import Worker, remove_leftovers
-from pgolf_sweep.trial import EndCause, Limits, Resources, RunEnd, StepReport, TrialSpec
+from pgolf_sweep.trial import (
+    EndCause,
+    Limits,
+    LogSummary,
+    Resources,
+    RunEnd,
+    StepReport,
+    TrialSpec,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -358,20 +366,26 @@ def test_script_sees_the_nodes_environment_and_its_own_but_not_rays(bench: Bench
         env={"MATRIX_LR": "0.04"},
     )  # type: ignore[arg-type]
     assert bench.log == b"1 0.04\n"
-    spec = TrialSpec(
-        study="s",
-        number=1,
-        knobs={},
-        env={"OMP_NUM_THREADS": "7"},
-        program_name="train_gpt.py",
-        program_sha256="0",
-        resources=Resources(gpus=0, cpus=1.0),
-        limits=Limits(total_seconds=60.0, silent_seconds=60.0),
-        proposer="test",
+
+
+def test_knob_that_the_node_sets_behind_the_trials_back_does_not_reach_the_script(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NUM_LAYERS", "SEED", "MODEL_DIM"):
+        monkeypatch.setenv(name, "20")
+    monkeypatch.setenv("DATA_PATH", "/node/shards")
+    end = bench.run(
+        """
+import os
+print("layers", os.environ.get("NUM_LAYERS", 9), "seed", int(os.environ.get("SEED", 7)))
+print("width", os.environ.get("MODEL_DIM"), "data", os.environ.get("DATA_PATH", "./data"))
+""",
+        env={"MODEL_DIM": "512"},
     )
-    env = environment(spec, {"PATH": "/bin", "RANK": "3", "RAY_JOB_ID": "1", "WORLD_SIZE": "4"})
-    assert env == {"PATH": "/bin", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "7"}
-    assert command(spec)[1:] == ["-u", "train_gpt.py"]
+    note, *printed = bench.log.decode().splitlines()
+    assert note.endswith("defaults of: NUM_LAYERS, SEED")
+    assert printed == ["layers 9 seed 7", "width 512 data /node/shards"]
+    assert end.summary == LogSummary()
 
 
 TWO_RANKS = (
