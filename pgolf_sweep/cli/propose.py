@@ -69,6 +69,7 @@ def propose(
     from pgolf_sweep.errors import AnswerNoError
     from pgolf_sweep.proposals import adapted, completed, submit
     from pgolf_sweep.session import reopen_session
+    from pgolf_sweep.telling import calibrate
     from pgolf_sweep.trialdir import StudyPaths
 
     paths = StudyPaths.existing(runs, study)
@@ -85,7 +86,7 @@ def propose(
     verdict = None
     if not open_names:
         knobs = resolved  # constants too, so that the very configuration is known by its hash
-        _teach(session, records)
+        calibrate(session.gate, *records)  # what the driver's gate knows
         verdict = session.verdict(session.resolve(resolved))
         if verdict.discards:
             if json_output:
@@ -211,20 +212,6 @@ def _base(base: str, records: Sequence[TrialRecord], paths: StudyPaths) -> Mappi
             f"study {paths.name!r} has no trial {base}", expected="--from best or a trial's number"
         )
     return found.knobs
-
-
-def _teach(session: Session, records: Sequence[TrialRecord]) -> None:
-    """Let the gate know what the driver's gate knows: the bytes and times of finished trials."""
-    for record in records:
-        own_result = record.outcome.value == "completed" and record.duplicate_of is None
-        if own_result and record.model_bytes is not None:
-            session.gate.learn(record.knobs, record.model_bytes)
-            session.gate.learn_time(
-                record.knobs,
-                steps=record.steps,
-                train_seconds=record.train_seconds,
-                eval_seconds=record.eval_seconds,
-            )
 
 
 def _wait(paths: StudyPaths, wish: Wish, timeout: float | None) -> tuple[Wish, TrialRecord]:

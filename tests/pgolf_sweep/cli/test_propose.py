@@ -92,3 +92,9 @@ def test_leaderboard_ranks_studies_with_their_evidence(bench):
 def test_leaderboard_of_nothing_says_so(tmp_path):
     done = CliRunner().invoke(app, ["leaderboard", "--runs", str(tmp_path)])
     assert isinstance(done.exception, AnswerNoError)
+
+
+def test_a_study_whose_store_is_gone_still_takes_proposals(bench):
+    bench.paths.sweep.write_text(bench.paths.sweep.read_text() + "  gate: {calibration: gone}\n")
+    done = run(bench, "propose", "study", "--set", "MATRIX_LR=0.0123", "--from", "best")
+    assert done.exit_code == 0, done.output
