@@ -23,7 +23,7 @@ from pgolf_sweep.size.foreign import foreign_of
 from pgolf_sweep.size.gate import Gate
 from pgolf_sweep.size.repair import nearest_values, repair
 from pgolf_sweep.size.resources import Machine
-from pgolf_sweep.size.store import USER, program_key, read_store, store_path, teach
+from pgolf_sweep.size.store import USER, store_path, teach_store
 from pgolf_sweep.spec import check_against_knobs, load_spec, place_of
 from pgolf_sweep.specblocks import STUDY_NAME_RULE, is_study_name
 from pgolf_sweep.trial import Limits, Resources, TrialSpec, Verdict, VerdictKind, knob_text
@@ -55,7 +55,7 @@ class Session:
 
     Attributes:
         implied: Knobs that follow from the rules and the data set, not from the sweep file.
-        learnt: Runs of the sweep file's store that the gate learnt from; None where it names none.
+        learnt: What the gate learnt from the sweep file's store, for people; empty without one.
     """
 
     spec: SweepSpec
@@ -64,7 +64,7 @@ class Session:
     dataset: DataSet | None
     gate: Gate
     implied: Mapping[str, KnobValue]
-    learnt: int | None = None
+    learnt: str = ""
 
     def resolve(self, knobs: Mapping[str, KnobValue]) -> dict[str, KnobValue]:
         """The sweep's knobs with the implied ones, which the sweep file may override."""
@@ -272,7 +272,7 @@ def calibration_store(spec: SweepSpec, *, base: Path) -> Path | None:
                 "there is no such calibration store",
                 where=str(store),
                 expected=f"a file that `pgolf-sweep calibrate --store` wrote, or {USER}",
-                next_step=f"pgolf-sweep calibrate STUDY --store {name}, or correct the path",
+                next_step=f"pgolf-sweep calibrate STUDY --store {store}, or correct the path",
             )
     return store
 
@@ -356,12 +356,10 @@ def _session(
         ),
         machine=_machine(spec, rules),
     )
-    learnt = None
+    learnt = ""
     if spec.pgolf.gate_calibration is not None:
         # Of a study that was launched the store may be gone; it can be looked at all the same.
-        store = read_store(store_path(spec.pgolf.gate_calibration, base=base))
-        key = program_key(builtin=program.builtin, sha256=program.sha256)
-        learnt = teach(gate, store.runs, program=key)
+        learnt = teach_store(gate, spec.pgolf.gate_calibration, base=base)
     return Session(
         spec=spec,
         program=program,

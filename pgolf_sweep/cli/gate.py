@@ -138,8 +138,8 @@ def plan(
     from pgolf_sweep.size import plan as planning
 
     session = open_session(sweep, data_root=data_root, need_data=False)
-    if session.learnt is not None:
-        say(f"learnt from {session.learnt} runs of {session.spec.pgolf.gate_calibration}")
+    if session.learnt:
+        say(session.learnt)
     if calibration is not None:
         teach_from(calibration, session.gate, session)
     sampled = planning.sample_space(session, session.spec.space, draws=draws, seed=seed)
@@ -202,8 +202,8 @@ def _session(sweep: Path, confidence: float | None, data_root: Path) -> Session:
     from pgolf_sweep.session import open_session
 
     session = open_session(sweep, data_root=data_root, need_data=False)
-    if session.learnt is not None:
-        say(f"learnt from {session.learnt} runs of {session.spec.pgolf.gate_calibration}")
+    if session.learnt:
+        say(session.learnt)
     if confidence is None:
         return session
     session.gate.confidence = confidence
@@ -253,12 +253,11 @@ def _gate_of(
 def teach_from(name: str, judge: Gate, session: Session | None) -> None:
     """Let a gate learn from a store, unless the session's gate has learnt from that one."""
     from pgolf_sweep.session import calibration_store
-    from pgolf_sweep.size.store import USER, program_key, read_store, store_path, teach
+    from pgolf_sweep.size.store import USER, store_path, teach_store
 
     path = store_path(name, base=Path.cwd())
     if session is not None:
-        base = session.spec.source.resolve().parent
-        own = calibration_store(session.spec, base=base)
+        own = calibration_store(session.spec, base=session.spec.source.resolve().parent)
         if own is not None and own.resolve() == path.resolve():
             return
     if not path.is_file():
@@ -268,11 +267,7 @@ def teach_from(name: str, judge: Gate, session: Session | None) -> None:
             expected=f"{USER}, or a file that `pgolf-sweep calibrate --store` wrote",
             next_step="pgolf-sweep calibrate STUDY",
         )
-    store = read_store(path)
-    key = program_key(builtin=judge.program.builtin, sha256=judge.program.sha256)
-    count = teach(judge, store.runs, program=key)
-    left = f"; {store.unread} lines do not read" if store.unread else ""
-    say(f"learnt from {count} of {len(store.runs)} runs of {path}{left}")
+    say(teach_store(judge, name, base=Path.cwd()))
 
 
 def parsed_settings(settings: list[str], program: ProgramLike) -> dict[str, KnobValue]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -93,7 +94,8 @@ def propose(
                 emit(_document(None, session, knobs, open_names, verdict, None))
             raise AnswerNoError(
                 f"the gate refuses this configuration: {verdict.reason}",
-                next_step=f"pgolf-sweep gate --sweep {paths.sweep} --set ... shows what would fit",
+                next_step=f"pgolf-sweep gate --sweep {_launched(paths)} --set ... shows what would "
+                "fit",
             )
     wish = submit(paths, knobs, by=by, at=time.time())
     _say_what_follows(wish, paths, session, records, open_names)
@@ -111,6 +113,14 @@ def propose(
             f"trial {record.number} is {record.outcome.value}: {record.reason}",
             where=str(paths.trial(record.number).root),
         )
+
+
+def _launched(paths: StudyPaths) -> Path:
+    """The sweep file that was launched, which other files may lie beside."""
+    from pgolf_sweep.trialdir import read_json
+
+    origin = read_json(paths.origin)
+    return Path(origin["base"], Path(origin["sweep"]).name)
 
 
 def words_again(

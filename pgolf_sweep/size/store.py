@@ -216,3 +216,16 @@ def teach(gate: Gate, runs: Iterable[Measured], *, program: str) -> int:
         if run.program == program:
             count += gate.learn(run.knobs, run.model_bytes)
     return count
+
+
+def teach_store(gate: Gate, name: str, *, base: Path) -> str:
+    """Teach a gate what the store of a name holds of its program; what to tell people of it.
+
+    Raises:
+        InputError: The file cannot be read, or a newer version wrote it.
+    """
+    store = read_store(store_path(name, base=base))
+    key = program_key(builtin=gate.program.builtin, sha256=gate.program.sha256)
+    count = teach(gate, store.runs, program=key)
+    unread = f"; {store.unread} of its lines do not read" if store.unread else ""
+    return f"learnt from {count} of {len(store.runs)} runs of store {name}{unread}"

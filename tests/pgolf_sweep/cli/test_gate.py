@@ -212,10 +212,12 @@ def test_gate_of_a_sweep_learns_from_the_files_store_and_says_so(sweep, tmp_path
     (tmp_path / "t.csv").write_text("model_dim,model_bytes\n448,12000000\n449,12000000\n")
     words = ["--table", str(tmp_path / "t.csv"), "--store", str(tmp_path / "st.jsonl")]
     assert invoke("calibrate", *words).exit_code == 0
+    with (tmp_path / "st.jsonl").open("a") as file:
+        file.write("torn")
     for more in ([], ["--calibration", str(tmp_path / "st.jsonl")]):  # not twice from one store
         result = invoke("gate", "--sweep", str(tmp_path / "mine.yaml"), *more)
         assert result.stderr.count("learnt from") == 1
-        assert "learnt from 1 runs of st.jsonl" in result.stderr
+        assert "learnt from 1 of 2 runs of store st.jsonl; 1 of its lines" in result.stderr
 
 
 @pytest.mark.parametrize("method", ["grid", "random"])

@@ -69,6 +69,7 @@ def test_what_the_gate_refuses_is_not_left(bench, monkeypatch):
     done = run(bench, "propose", "study", "--set", "MODEL_DIM=256", "--from", "best", "--json")
     assert isinstance(done.exception, AnswerNoError)
     assert json.loads(done.stdout)["verdict"] == "too_big"
+    assert f"gate --sweep {bench.folder / 'study.yaml'} " in done.exception.next_step
     assert pending(bench.paths) == []
 
 
