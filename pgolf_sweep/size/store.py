@@ -174,16 +174,25 @@ def append(path: Path, runs: Iterable[Measured]) -> int:
 
     Returns:
         How many were new.
+
+    Raises:
+        InputError: The file cannot be read or written, or a newer version wrote it.
     """
     known = {run.identity for run in read_store(path).runs}
     fresh = {run.identity: run for run in runs if run.identity not in known}
-    if fresh:
+    if not fresh:
+        return 0
+    lines = "".join(json.dumps(_document(run)) + "\n" for run in fresh.values()).encode()
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab+") as file:
             file.seek(-1 if file.tell() else 0, os.SEEK_END)
             torn = file.read(1) not in {b"", b"\n"}  # its writer was killed: its line ends here
-            lines = [json.dumps(_document(run)) + "\n" for run in fresh.values()]
-            file.write(("\n" * torn + "".join(lines)).encode())
+            file.write(b"\n" * torn + lines)
+    except OSError as error:
+        raise InputError(
+            "the calibration store cannot be written", where=str(path), got=error.strerror
+        ) from error
     return len(fresh)
 
 
@@ -195,9 +204,8 @@ def _document(run: Measured) -> dict[str, Any]:
         "model_bytes": run.model_bytes,
         "source": run.source,
     }
-    if run.steps and run.train_seconds:
-        document |= {"steps": run.steps, "train_seconds": run.train_seconds}
-    return document
+    timed = {"steps": run.steps, "train_seconds": run.train_seconds}
+    return document | {name: value for name, value in timed.items() if value}
 
 
 def program_key(*, builtin: bool, sha256: str) -> str:

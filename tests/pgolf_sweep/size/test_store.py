@@ -62,6 +62,19 @@ def test_a_run_after_a_torn_line_is_a_line_of_its_own(tmp_path):
     assert read_store(path) == Store(runs=[a_run(2)], unread=1)
 
 
+def test_a_store_that_cannot_be_written_is_the_users_mistake(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        append(tmp_path / "file" / "store.jsonl", [a_run(1)])
+
+
+def test_steps_are_kept_without_a_time(tmp_path, program):
+    path = tmp_path / "store.jsonl"
+    run = measured(program, SMALL, 60_000, "s/1", steps=500)
+    append(path, [run])
+    assert read_store(path).runs == [run]
+
+
 def test_a_later_versions_defaults_change_nothing_of_what_was_measured(program):
     run = measured(program, SMALL, 60_000, "s/1")
     assert run.knobs.items() >= SMALL.items()
