@@ -23,7 +23,7 @@ from pgolf_sweep.size.foreign import foreign_of
 from pgolf_sweep.size.gate import Gate
 from pgolf_sweep.size.repair import nearest_values, repair
 from pgolf_sweep.size.resources import Machine
-from pgolf_sweep.size.store import program_key, read_store, store_path, teach
+from pgolf_sweep.size.store import USER, store_path, teach_store
 from pgolf_sweep.spec import check_against_knobs, load_spec, place_of
 from pgolf_sweep.specblocks import STUDY_NAME_RULE, is_study_name
 from pgolf_sweep.trial import Limits, Resources, TrialSpec, Verdict, VerdictKind, knob_text
@@ -55,6 +55,7 @@ class Session:
 
     Attributes:
         implied: Knobs that follow from the rules and the data set, not from the sweep file.
+        learnt: What the gate learnt from the sweep file's store, for people; empty without one.
     """
 
     spec: SweepSpec
@@ -63,6 +64,7 @@ class Session:
     dataset: DataSet | None
     gate: Gate
     implied: Mapping[str, KnobValue]
+    learnt: str = ""
 
     def resolve(self, knobs: Mapping[str, KnobValue]) -> dict[str, KnobValue]:
         """The sweep's knobs with the implied ones, which the sweep file may override."""
@@ -216,6 +218,7 @@ def open_session(
     base = sweep.resolve().parent
     if spec.pgolf.pack:
         program = packed_program(program)
+    calibration_store(spec, base=base)
     return _session(spec, program, base=base, data_root=data_root, need_data=need_data)
 
 
@@ -253,6 +256,25 @@ def said_at(spec: SweepSpec, *path: str) -> Iterator[None]:
         place = place_of(spec, *path)
         error.where = f"{place} ({error.where})" if error.where else place
         raise
+
+
+def calibration_store(spec: SweepSpec, *, base: Path) -> Path | None:
+    """The store that a sweep file names, if it does; the user's own need not exist yet.
+
+    Raises:
+        InputError: There is no such file.
+    """
+    name = spec.pgolf.gate_calibration
+    store = None if name is None else store_path(name, base=base)
+    if store is not None and name != USER and not store.is_file():
+        with said_at(spec, "pgolf", "gate", "calibration"):
+            raise InputError(
+                "there is no such calibration store",
+                where=str(store),
+                expected=f"a file that `pgolf-sweep calibrate --store` wrote, or {USER}",
+                next_step=f"pgolf-sweep calibrate STUDY --store {store}, or correct the path",
+            )
+    return store
 
 
 def reopen_session(paths: StudyPaths, *, need_data: bool = True) -> Session:
@@ -334,12 +356,18 @@ def _session(
         ),
         machine=_machine(spec, rules),
     )
+    learnt = ""
     if spec.pgolf.gate_calibration is not None:
-        store = store_path(spec.pgolf.gate_calibration, base=base)
-        key = program_key(builtin=program.builtin, sha256=program.sha256)
-        teach(gate, read_store(store), program=key)
+        # Of a study that was launched the store may be gone; it can be looked at all the same.
+        learnt = teach_store(gate, spec.pgolf.gate_calibration, base=base)
     return Session(
-        spec=spec, program=program, rules=rules, dataset=dataset, gate=gate, implied=implied
+        spec=spec,
+        program=program,
+        rules=rules,
+        dataset=dataset,
+        gate=gate,
+        implied=implied,
+        learnt=learnt,
     )
 
 

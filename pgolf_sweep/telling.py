@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.roster import Roster
     from pgolf_sweep.search.study import Study
     from pgolf_sweep.session import Session
+    from pgolf_sweep.size.gate import Gate
     from pgolf_sweep.snapshot import Live
     from pgolf_sweep.trialdir import StudyPaths
 
@@ -67,17 +68,8 @@ class Teller:
 
     def learn(self, record: TrialRecord) -> None:
         """What a finished trial teaches: its configuration is known, its bytes calibrate."""
-        own_result = self.ledger.close(record)
-        measured = record.model_bytes
-        if own_result and record.outcome is State.COMPLETED and measured is not None:
-            self.session.gate.learn(record.knobs, measured)
-            trained = record.export_of is None  # else its training was taken in before
-            self.session.gate.learn_time(
-                record.knobs,
-                steps=record.steps if trained else None,
-                train_seconds=record.train_seconds if trained else None,
-                eval_seconds=record.eval_seconds,
-            )
+        if self.ledger.close(record):
+            calibrate(self.session.gate, record)
 
     # -- equal trials ---------------------------------------------------------------------------
 
@@ -155,6 +147,22 @@ class Teller:
             self.roster.enqueue(live)
         else:
             self.roster.queue.appendleft(live)
+
+
+def calibrate(gate: Gate, *records: TrialRecord) -> None:
+    """Teach a gate the bytes and times of finished trials, as far as they are their own."""
+    for record in records:
+        own = record.outcome is State.COMPLETED and record.duplicate_of is None
+        if not own or record.model_bytes is None:
+            continue
+        gate.learn(record.knobs, record.model_bytes)
+        trained = record.export_of is None  # else its training was taken in before
+        gate.learn_time(
+            record.knobs,
+            steps=record.steps if trained else None,
+            train_seconds=record.train_seconds if trained else None,
+            eval_seconds=record.eval_seconds,
+        )
 
 
 def _as_duplicate(record: TrialRecord, original: TrialRecord) -> TrialRecord:

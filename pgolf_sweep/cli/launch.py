@@ -312,6 +312,8 @@ def headline(session: Session, paths: StudyPaths, *, resumed: bool) -> str:
     spec, rules = session.spec, session.rules
     cap = f"run_cap {spec.run_cap}" if spec.run_cap is not None else "no run_cap"
     gate = f"gate at {rules.artifact_cap_bytes:,} B" if spec.pgolf.gate_enabled else "gate off"
+    if session.learnt:
+        gate += f" ({session.learnt})"
     verb = "resuming" if resumed else "study"
     return (
         f"{verb} {spec.name}: {len(varying(session))} knobs, {spec.method}, {cap}, {gate}, "

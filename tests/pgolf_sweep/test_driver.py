@@ -456,6 +456,22 @@ def test_what_does_not_fit_is_repaired_into_a_trial_of_its_own(make_bench):
     assert {r.knobs["MODEL_DIM"] for r in records if r.outcome is State.COMPLETED} == {64, 128}
 
 
+def test_a_repair_that_leaves_the_space_costs_itself_and_not_the_sweep(make_bench):
+    """The file is refused for it; a study launched before that has to end all the same."""
+    bench = make_bench(
+        method="grid",
+        width="{values: [64, 256]}",
+        rate="{values: [0.02], when: {MODEL_DIM: 256}}",
+    )
+    block = dataclasses.replace(bench.session.spec.pgolf, gate_repair=("MODEL_DIM",))
+    spec = dataclasses.replace(bench.session.spec, pgolf=block)
+    bench.session = dataclasses.replace(bench.session, spec=spec)
+    bench.driver(simulate=lambda job: [(1.0, Finish(summary=LogSummary(val_bpb=2.0)))]).run()
+    outcomes = {r.knobs["MODEL_DIM"]: r.outcome for r in bench.study().records()}
+    assert outcomes == {256: State.DISCARDED, 64: State.COMPLETED}
+    assert any("is not repaired: MATRIX_LR exists only" in m for m in bench.watcher.messages)
+
+
 def test_what_is_near_the_cap_waits_and_is_judged_again_before_it_starts(make_bench, monkeypatch):
     bench = make_bench(method="grid", width="{values: [64, 128, 96, 32]}", rate="{values: [0.02]}")
     gate = bench.session.gate

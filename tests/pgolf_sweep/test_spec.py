@@ -461,3 +461,12 @@ def test_scheme_that_lacks_its_parameter_is_a_mistake(tmp_path: Path) -> None:
         load_spec(sweep)
     assert "sdclip needs clip_sigmas" in str(caught.value)
     assert "rar" in str(caught.value)
+
+
+def test_a_parameter_that_others_hang_on_cannot_give_for_a_repair():
+    text = GOOD.replace(
+        "gate: {confidence", "gate: {repair: [MATRIX_BITS, LR_SCHEDULE], confidence"
+    )
+    (path, (line, message)), *more = problems(text).items()
+    assert (path, line, more) == ("pgolf.gate.repair.1", 19, [])
+    assert "MIN_LR_FRAC exists only under a value of it" in message
