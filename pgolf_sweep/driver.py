@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.admission import Admission
 from pgolf_sweep.control import Request
-from pgolf_sweep.errors import InfraError, StorageAwayError
+from pgolf_sweep.errors import InfraError, InterruptedSweepError, StorageAwayError
 from pgolf_sweep.exports import exported, parted
 from pgolf_sweep.handover import Handover, say_resumed
 from pgolf_sweep.launch.base import Ended, Job, Reported, Started
@@ -180,6 +180,7 @@ class Driver:
 
         Raises:
             InfraError: Disk or storage failed; what runs was ended, the study can be resumed.
+            InterruptedSweepError: The user cancelled while the storage did not answer.
         """
         try:
             for _ in self.turns():
@@ -202,7 +203,7 @@ class Driver:
                 yield
             if self._handover is not None:
                 self._handover.leave()
-        except InfraError:
+        except (InfraError, InterruptedSweepError):
             if self._patience.abandoned:
                 # What ended meanwhile keeps its result, which the next launch tells.
                 while self._patience.events:

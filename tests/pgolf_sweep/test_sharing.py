@@ -12,7 +12,7 @@ from sqlalchemy import exc
 from support.sweeps import score_of, train
 
 from pgolf_sweep.control import Request
-from pgolf_sweep.errors import InfraError, StorageAwayError
+from pgolf_sweep.errors import InfraError, InterruptedSweepError, StorageAwayError
 from pgolf_sweep.launch.inline import Finish
 from pgolf_sweep.record import State
 from pgolf_sweep.search.sampler import make_sampler
@@ -432,6 +432,26 @@ def test_outage_without_end_is_an_infrastructure_failure_that_loses_no_result(ma
     assert {n: records[n].val_bpb for n in running} == scores
     numbers = [number for _, number in team.started]
     assert len(numbers) == len(set(numbers)), "what ended during the outage did not run again"
+
+
+def test_cancel_during_an_outage_is_the_users_word_and_no_fault_of_the_storage(make_bench):
+    team = Team(make_bench(run_cap=8))
+    asked = {"now": Request.CONTINUE}
+    driver = team.driver("a", request=lambda: asked["now"])
+    turns = driver.turns()
+    step(turns, 3)
+    running = {r.number for r in team.records() if r.attempts}
+    team.storage.mishap = away
+    step(turns, 20)
+    asked["now"] = Request.CANCEL
+    with pytest.raises(InterruptedSweepError, match="was cancelled while") as ended:
+        run(turns)
+    assert ended.value.exit_code == 130
+    assert {n for n in running if driver.paths.trial(n).result.is_file()}
+    team.storage.mishap = None
+    asked["now"] = Request.CONTINUE
+    run(team.driver("a").turns())
+    check_whole(team.records(), 8)
 
 
 def misfortune(dice):
