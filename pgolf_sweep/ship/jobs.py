@@ -12,7 +12,7 @@ from pgolf_sweep.launch.base import Ended, Started
 from pgolf_sweep.trial import EndCause
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pgolf_sweep.clock import Clock
     from pgolf_sweep.launch.base import Job, Launcher
@@ -98,17 +98,7 @@ def run_jobs(
     lost: dict[str, str] = {}
     wait = _Wait(launcher, clock, give_up_seconds, report)
     while waiting or live:
-        while waiting and launcher.free() > 0:
-            key, attempt = waiting.popleft()
-            job = prepare[key](attempt)
-            try:
-                launcher.start(job)
-            except InfraError as error:
-                # The free slot's node went away in between; another turn finds another slot.
-                logger.warning("%s did not start: %s", key, error)
-                waiting.appendleft((key, attempt))
-                break
-            live[key] = job
+        _start(waiting, live, prepare, launcher)
         wait.look(idle=not live)
         for event in launcher.poll(POLL_SECONDS):
             key, attempt = event.key, event.attempt
@@ -135,6 +125,26 @@ def run_jobs(
             next_step="run the same command again: what finished is kept",
         )
     return ends
+
+
+def _start(
+    waiting: deque[tuple[str, int]],
+    live: dict[str, Job],
+    prepare: Mapping[str, Callable[[int], Job]],
+    launcher: Launcher,
+) -> None:
+    """Start what waits, as far as there are free slots."""
+    while waiting and launcher.free() > 0:
+        key, attempt = waiting[0]
+        job = prepare[key](attempt)
+        try:
+            launcher.start(job)
+        except InfraError as error:
+            # The free slot's node went away in between; another turn finds another slot.
+            logger.warning("%s did not start: %s", key, error)
+            return
+        waiting.popleft()
+        live[key] = job
 
 
 class _Wait:
