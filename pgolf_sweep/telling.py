@@ -91,8 +91,7 @@ class Teller:
     def tell_result(self, result: Mapping[str, Any]) -> None:
         """End a trial as its ``result.json`` says, and what was exported of it besides."""
         record = dataclasses.replace(TrialRecord.from_json(result["record"]), driver=self.me)
-        known = self.ledger.records.get(record.number)
-        if known is None or not known.outcome.final:  # else an export, told with its trial
+        if record.number not in self.ledger.ended:  # else an export, told with its trial
             self.patience.insist(lambda: self._tell_with_export(record, result.get("export")))
 
     def _tell_with_export(self, record: TrialRecord, export: Mapping[str, Any] | None) -> None:
@@ -120,7 +119,12 @@ class Teller:
         """A trial that the user cancelled has no result: it waits for the next launch."""
         reason = f"{record.reason}: runs again when the study is resumed"
         free = dataclasses.replace(
-            record, outcome=State.QUEUED, failure=None, reason=reason, driver=""
+            record,
+            outcome=State.QUEUED,
+            failure=None,
+            reason=reason,
+            excused=record.excused + 1,
+            driver="",
         )
         self.note(live, free)
         self.ledger.took_slot.discard(record.number)

@@ -231,13 +231,13 @@ class StatusFile:
 
     def reopen(self) -> None:
         """Let the last driver's end not be taken for this one's, should this one die early."""
-        from pgolf_sweep.snapshot import SweepState
+        from pgolf_sweep.snapshot import JOINING, SweepState
         from pgolf_sweep.trialdir import read_json, write_json
 
         last = read_json(self._path) if self._path.is_file() else {}
         if last or self._job:
             begun = {"state": SweepState.RUNNING.value, "reason": "", "nodes": [], **self._job}
-            write_json(self._path, last | begun)
+            write_json(self._path, last | begun | {JOINING: True})
 
     def write(self, snapshot: Snapshot) -> None:
         """Write the snapshot if the state changed or the file is old."""

@@ -76,7 +76,7 @@ def propose(
     paths = StudyPaths.existing(runs, study)
     by, settings = by or getpass.getuser(), settings or []
     words = words_again(settings, by, base, timeout, wait=wait, json_output=json_output)
-    if passed_on(paths, "propose", paths.name, *words):
+    if passed_on(paths, "propose", paths.name, *words, opens_study=True):
         return
     session = reopen_session(paths, need_data=False)
     records = _records(paths)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from conftest import Bench
 
+    from pgolf_sweep.launch.base import Job
+
 
 def candidate(number: int, val_bpb: float, artifact_bytes: int | None) -> Candidate:
     return Candidate(
@@ -128,6 +130,36 @@ def test_seed_lost_for_good_is_infrastructure_and_resumable(bench: Bench) -> Non
         bench.promote(max_retries=1)
     assert bench.promote().verification.ok
     assert len(bench.started) == 4  # two attempts lost, one other seed, one resumed
+
+
+def test_promotion_whose_nodes_are_gone_says_so_and_ends(bench: Bench) -> None:
+    bench.slots = 0
+    said: list[str] = []
+    with pytest.raises(InfraError, match="no node could take a run for 2 min"):
+        bench.promote(give_up_seconds=120.0, report=said.append)
+    assert 120 <= bench.clock.monotonic() < 125
+    assert (
+        len([line for line in said if "NO NODE can take a run: the cluster has none" in line]) == 1
+    )
+    bench.slots = 1
+    assert bench.promote().verification.ok
+
+
+def test_slot_that_vanished_before_a_seed_started_costs_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher = bench.launcher()
+    start, refusals = launcher.start, iter([True, True])
+
+    def refuse_twice(job: Job) -> str:
+        if next(refusals, False):
+            raise InfraError("there is no free slot")
+        return start(job)
+
+    monkeypatch.setattr(launcher, "start", refuse_twice)
+    bench.launch = lambda: launcher
+    assert bench.promote(max_retries=0).verification.ok
+    assert {attempt for _, attempt in bench.started} == {0}
 
 
 def test_failed_seed_refuses_and_stays_in_the_evidence(bench: Bench) -> None:
