@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.errors import PromotionError
+from pgolf_sweep.script.knobs import read_knobs, worded
 from pgolf_sweep.trial import knob_text
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def with_defaults(source: str, knobs: Mapping[str, KnobValue]) -> str:
     """
     try:
         reads = list(_reads(ast.parse(source)))
+        texts = worded(knobs, read_knobs(source))
     except SyntaxError as error:
         raise PromotionError(
             "the script does not parse, so its defaults cannot be set",
@@ -65,7 +67,9 @@ def with_defaults(source: str, knobs: Mapping[str, KnobValue]) -> str:
     edits: list[tuple[int, int, bytes]] = []
     for read in reads:
         if read.name in knobs:
-            edits += _edit(read, knobs[read.name], starts)
+            # A number's place takes a boolean as a number, a text's the word that the script knows.
+            given = knobs if _is_number(read.default) else texts
+            edits += _edit(read, given[read.name], starts)
     for begin, end, text in sorted(edits, reverse=True):
         data = data[:begin] + text + data[end:]
     return data.decode()
@@ -78,11 +82,14 @@ def _edit(read: _Read, value: KnobValue, starts: list[int]) -> list[tuple[int, i
         return [(end, end, f", {_quoted(value)}".encode())]
     if isinstance(node, ast.Constant) and _reads_the_same(node.value, value):
         return []
-    numeric = isinstance(node, ast.Constant) and isinstance(node.value, int | float)
-    keep_numeric = numeric and isinstance(value, int | float)
+    keep_numeric = _is_number(node) and isinstance(value, int | float)
     text = knob_text(value) if keep_numeric else _quoted(value)
     begin = starts[node.lineno - 1] + node.col_offset
     return [(begin, _end(node, starts), text.encode())]
+
+
+def _is_number(node: ast.expr | None) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, int | float)
 
 
 def _quoted(value: KnobValue) -> str:
