@@ -54,15 +54,23 @@ class Conversions:
                 default's type says which.
             wrapped: Whether the function around it reads what its callers name.
         """
-        function = self._scopes.function(node)
         around = self._around(node)
+        function = self._scopes.function(node)
         found = [around] if around is not None else self._of_uses(node, function)
         boolean = next((one for one in found if one.kind == "bool"), None)
+        if boolean is None and wrapped and function is not None:
+            boolean = self._boolean_in(function)
+        if boolean is None and any(one.kind == "int" for one in found):
+            boolean = Conversion(kind="bool")  # a boolean default is read as the number that it is
+        by = next((one.by for one in found if one.by is not None), None)
         tested = _tested_parameter(function) if wrapped and function is not None else None
         if function is not None and tested is not None:
             # `if isinstance(default, bool): ...`: which way of reading it is, the default says.
-            return Conversion(by=_type_of(tested), boolean=boolean or self._boolean_in(function))
-        by = next((one.by for one in found if one.by is not None), None)
+            typed = _type_of(tested)
+            return Conversion(
+                by=typed if by is None else ast.BoolOp(op=ast.Or(), values=[by, typed]),
+                boolean=boolean,
+            )
         if by is None and len({one.kind for one in found}) > 1:
             if default is None:
                 return None

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.script.words import Words
 
 _DEEPEST_WRAPPER = 5
+_MOST_READS = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +84,8 @@ class EnvironmentReads:
                 if not names:
                     wrapped += self._expanded(read)
             pending = wrapped
+            if len(pending) > _MOST_READS:
+                break  # wrappers that call each other in all ways
         self.unnamed += [self._scopes.place(read.node) for read in pending]
 
     # What reads the environment

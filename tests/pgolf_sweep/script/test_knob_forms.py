@@ -73,6 +73,32 @@ def test_wrapper_of_one_expression_takes_kind_and_default_from_its_calls(last: s
     assert knobs_of(source) == {"A": ("int", 7), "B": ("float", 0.5)}
 
 
+def test_wrapper_with_a_converter_asks_it_first() -> None:
+    source = (
+        "import os\ndef env(name, default, kind=None):\n    raw = os.environ.get(name)\n"
+        "    if raw is None: return default\n"
+        "    if isinstance(default, bool) and kind is None: return raw == '1'\n"
+        "    return kind(raw) if kind else type(default)(raw)\n"
+        "A = env('A', 3, float)\nB = env('B', None, int)\nC = env('C', 3)\nD = env('D', True)\n"
+    )
+    assert knobs_of(source) == {
+        "A": ("float", 3.0),
+        "B": ("int", None),
+        "C": ("int", 3),
+        "D": ("bool", True),
+    }
+
+
+def test_boolean_that_a_wrapper_reads_as_a_number_takes_numbers() -> None:
+    source = (
+        "import os\ndef env(name, default):\n    raw = os.environ.get(name)\n"
+        "    if raw is None: return default\n"
+        "    if isinstance(default, int): return int(raw)\n    return raw\nA = env('A', False)\n"
+    )
+    assert read_knobs(source)["A"].texts == ("1", "0")
+    assert not ran(source, {"A": "0"})["A"]
+
+
 def test_parameter_is_not_taken_for_a_name_of_another_function() -> None:
     source = (
         "import os\ndef env_int(name, default):\n    return int(os.environ.get(name, default))\n"
