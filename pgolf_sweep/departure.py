@@ -51,7 +51,7 @@ def prepare_departure(sweep: Path, *, name: str | None = None) -> Departure:
         InputError: A file that it names is missing or broken, or is named by an absolute path.
     """
     spec, program = read_sweep(sweep, name=name)
-    check_against_knobs(spec, program.knobs)
+    check_against_knobs(spec, program.knobs, program.unnamed)
     base = sweep.resolve().parent
     with said_at(spec, "pgolf", "rules"):
         load_rules(spec.pgolf.rules, base=base)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from pgolf_sweep.errors import InputError
 from pgolf_sweep.rules import load_rules
+from pgolf_sweep.script.knobs import worded
 from pgolf_sweep.script.pack import packed_program
 from pgolf_sweep.script.program import from_files, load_program
 from pgolf_sweep.search.parameters import Constant
@@ -155,7 +156,8 @@ class Session:
         self, number: int, knobs: Mapping[str, KnobValue], proposer: str, *, run_id: str
     ) -> TrialSpec:
         """What a trial runs, from its resolved knobs."""
-        env = {name: knob_text(value) for name, value in knobs.items()}
+        texts = worded(knobs, self.program.knobs)
+        env = {name: knob_text(value) for name, value in texts.items()}
         env |= self.dataset.env() if self.dataset is not None else {}
         return TrialSpec(
             study=self.spec.name,
@@ -330,7 +332,7 @@ def stored_program(paths: StudyPaths) -> Program:
 def _session(
     spec: SweepSpec, program: Program, *, base: Path, data_root: Path, need_data: bool
 ) -> Session:
-    check_against_knobs(spec, program.knobs)
+    check_against_knobs(spec, program.knobs, program.unnamed)
     with said_at(spec, "pgolf", "rules"):
         rules = load_rules(spec.pgolf.rules, base=base)
     with said_at(spec, "pgolf", "data"):

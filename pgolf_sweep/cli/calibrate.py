@@ -219,7 +219,6 @@ def _of_row(row: Mapping[str, str], program: Program, source: str) -> Measured |
     """A row whose columns are knobs, in upper or lower case; None where it does not read."""
     from pgolf_sweep.proposals import parsed_value
     from pgolf_sweep.size.store import measured
-    from pgolf_sweep.spec import readable
 
     knobs = {
         name.upper(): parsed_value(text)
@@ -230,7 +229,7 @@ def _of_row(row: Mapping[str, str], program: Program, source: str) -> Measured |
         model_bytes = int(float(row["model_bytes"]))
     except (ValueError, OverflowError):
         return None
-    reads = all(readable(value, program.knobs[name].kind) for name, value in knobs.items())
+    reads = all(program.knobs[name].takes(value) for name, value in knobs.items())
     if not knobs or not reads or model_bytes <= 0:
         return None
     return measured(program, knobs, model_bytes, source)

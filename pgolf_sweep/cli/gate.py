@@ -273,7 +273,7 @@ def teach_from(name: str, judge: Gate, session: Session | None) -> None:
 def parsed_settings(settings: list[str], program: ProgramLike) -> dict[str, KnobValue]:
     """``K=V`` texts as knobs, numbers where they are numbers."""
     from pgolf_sweep.script.knobs import nearest_knob
-    from pgolf_sweep.spec import readable
+    from pgolf_sweep.spec import unnamed_hint
 
     values: dict[str, KnobValue] = {}
     for setting in settings:
@@ -285,18 +285,18 @@ def parsed_settings(settings: list[str], program: ProgramLike) -> dict[str, Knob
         if name not in program.knobs:
             nearest = nearest_knob(name, program.knobs)
             raise InputError(
-                f"the program reads no knob {name}",
+                f"the program reads no knob {name}{unnamed_hint(name, program.unnamed)}",
                 got=setting,
                 expected=f"did you mean {nearest}?" if nearest else None,
                 next_step="pgolf-sweep knobs trainer" if program.builtin else None,
             )
         values[name] = value_of(text)
-        kind = program.knobs[name].kind
-        if not readable(values[name], kind):
+        knob = program.knobs[name]
+        if not knob.takes(values[name]):
             raise InputError(
-                f"the program reads {name} as {kind}",
+                f"the program reads {name} as {knob.kind}",
                 got=setting,
-                expected=f"{name}={kind.upper()}",
+                expected=knob.asks_for(),
             )
     return values
 

@@ -10,11 +10,13 @@ import dataclasses
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.errors import InputError, PromotionError
 from pgolf_sweep.script.knobs import read_knobs
 from pgolf_sweep.script.pack import pack as pack_script
+from pgolf_sweep.script.source import decoded
 from pgolf_sweep.script.unpack import unpack
 from pgolf_sweep.ship.defaults import with_defaults
 from pgolf_sweep.ship.evidence import SEED_KNOB, largest, mean_bpb
@@ -29,7 +31,6 @@ from pgolf_sweep.ship.verify import Verification, verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
-    from pathlib import Path
 
     from pgolf_sweep.clock import Clock
     from pgolf_sweep.launch.base import Launcher
@@ -154,8 +155,8 @@ def plan(
     Raises:
         PromotionError: The script has no defaults for some of the knobs.
     """
-    given = files[program_name].decode()
-    source = unpack(given)
+    given = decoded(files[program_name])
+    source = unpack(given, path=Path(program_name), files=files)
     defaults = {name: value for name, value in candidate.knobs.items() if name != SEED_KNOB}
     script = with_defaults(source, defaults).encode()
     packed, plain = None, None

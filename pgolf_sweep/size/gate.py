@@ -24,7 +24,7 @@ from pgolf_sweep.trial import Interval, KnobValue, Verdict, VerdictKind, knob_te
 from trainer.config import TrainerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Mapping
+    from collections.abc import Callable, Container, Mapping, Sequence
 
     from pgolf_sweep.size.foreign import Foreign
 
@@ -60,6 +60,10 @@ class ProgramLike(Protocol):
     @property
     def knobs(self) -> Mapping[str, Any]:
         """The script's knobs by name, each a `KnobLike`."""
+
+    @property
+    def unnamed(self) -> Sequence[str]:
+        """Where the script reads names that only it knows while it runs."""
 
     @property
     def builtin(self) -> bool:

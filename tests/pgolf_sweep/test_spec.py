@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pgolf_sweep.errors import InputError, SpecError
+from pgolf_sweep.script.knobs import Knob
+from pgolf_sweep.script.words import NOT_EMPTY, Words
 from pgolf_sweep.search.parameters import Choices, Constant, Multiples, Range
 from pgolf_sweep.spec import (
     Budget,
@@ -374,22 +374,16 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
     assert load_spec(path).name == "bom"
 
 
-@dataclass
-class FakeKnob:
-    kind: str
-    default: Any = None
-
-
-KNOBS: dict[str, Any] = {
-    "MATRIX_LR": FakeKnob("float"),
-    "MODEL_DIM": FakeKnob("int"),
-    "NUM_HEADS": FakeKnob("int"),
-    "NUM_LAYERS": FakeKnob("int"),
-    "LR_SCHEDULE": FakeKnob("str"),
-    "MIN_LR_FRAC": FakeKnob("float"),
-    "MATRIX_BITS": FakeKnob("int"),
-    "SEED": FakeKnob("int"),
-    "TIE_EMBEDDINGS": FakeKnob("bool"),
+KNOBS: dict[str, Knob] = {
+    "MATRIX_LR": Knob(name="MATRIX_LR", kind="float", default=None, line=1),
+    "MODEL_DIM": Knob(name="MODEL_DIM", kind="int", default=None, line=1),
+    "NUM_HEADS": Knob(name="NUM_HEADS", kind="int", default=None, line=1),
+    "NUM_LAYERS": Knob(name="NUM_LAYERS", kind="int", default=None, line=1),
+    "LR_SCHEDULE": Knob(name="LR_SCHEDULE", kind="str", default=None, line=1),
+    "MIN_LR_FRAC": Knob(name="MIN_LR_FRAC", kind="float", default=None, line=1),
+    "MATRIX_BITS": Knob(name="MATRIX_BITS", kind="int", default=None, line=1),
+    "SEED": Knob(name="SEED", kind="int", default=None, line=1),
+    "TIE_EMBEDDINGS": Knob(name="TIE_EMBEDDINGS", kind="bool", default=None, line=1),
 }
 
 
@@ -428,6 +422,43 @@ def test_text_that_the_knob_can_hold_is_fine() -> None:
         ),
         KNOBS,
     )
+
+
+def flag(words: Words) -> dict[str, Knob]:
+    return {"FLAG": Knob(name="FLAG", kind="bool", default=False, line=1, words=words)}
+
+
+@pytest.mark.parametrize("values", ["[true, false]", "['true', 'false']", "[false, TRUE]"])
+def test_a_boolean_of_words_takes_booleans_and_its_words(values: str) -> None:
+    words = Words(listed=("true",), meaning=True, fold="lower")
+    spec = read(f"method: random\nparameters: {{FLAG: {{values: {values}}}}}\n")
+    check_against_knobs(spec, flag(words))
+
+
+@pytest.mark.parametrize(
+    ("words", "value", "fix"),
+    [
+        # "1" is not "true", so that the script would run with its flag off.
+        (Words(listed=("true",), meaning=True, fold="lower"), "1", "FLAG=true or FLAG=false"),
+        (Words(listed=("true",), meaning=True), "'True'", "FLAG=true or FLAG=false"),
+        # bool("0") is True.
+        (NOT_EMPTY, "0", "FLAG=1 or FLAG="),
+        # != "1": is true to be the variable's text or what the script makes of it?
+        (Words(listed=("1",), meaning=False), "true", "FLAG=0 or FLAG=1"),
+    ],
+)
+def test_a_text_that_the_script_reads_otherwise_is_refused(
+    words: Words, value: str, fix: str
+) -> None:
+    spec = read(f"method: random\nparameters: {{FLAG: {{value: {value}}}}}\n")
+    with pytest.raises(SpecError, match=fix):
+        check_against_knobs(spec, flag(words))
+
+
+def test_a_refusal_names_the_reads_whose_names_only_the_script_knows() -> None:
+    spec = read("method: random\nparameters: {DEEP: {value: 1}}\n")
+    with pytest.raises(SpecError, match=r'train\.py:7.*write os\.environ\.get\("DEEP"\) into'):
+        check_against_knobs(spec, KNOBS, ["train.py:7"])
 
 
 def test_a_requirement_over_an_unknown_knob_is_refused() -> None:

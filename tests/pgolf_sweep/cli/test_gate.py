@@ -78,6 +78,47 @@ def test_a_setting_that_names_no_knob_is_wrong_input(setting, message):
     assert result.exception.exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("NUM_LAYERS=wide", "a whole number, as NUM_LAYERS=9"),
+        ("MATRIX_LR=fast", "a number, as MATRIX_LR=0.04"),
+        ("TIE_EMBEDDINGS=true", "TIE_EMBEDDINGS=1 or TIE_EMBEDDINGS=0"),
+    ],
+)
+def test_a_value_that_a_knob_cannot_hold_is_refused_with_one_that_it_can(setting, expected):
+    result = invoke("gate", "--set", setting)
+    assert isinstance(result.exception, InputError)
+    assert expected in str(result.exception)
+
+
+def test_a_strangers_script_with_a_syntax_error_is_wrong_input(tmp_path):
+    script = tmp_path / "train_gpt.py"
+    script.write_text("import os\nwidth = int(os.environ.get('MODEL_DIM', 512)\n")
+    error = invoke("gate", "--program", str(script)).exception
+    assert isinstance(error, InputError)
+    assert error.exit_code == 2
+    assert "train_gpt.py is not valid Python: '(' was never closed" in str(error)
+    assert "train_gpt.py:2" in str(error)
+
+
+def test_words_of_a_flag_reach_the_probed_script(tmp_path):
+    script = tmp_path / "train_gpt.py"
+    script.write_text(
+        "import os\nfrom torch import nn\nWIDE = os.environ.get('WIDE', 'no') == 'yes'\n"
+        "class GPT(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.head = nn.Linear(64 if WIDE else 8, 8, bias=False)\nmodel = GPT()\n"
+    )
+    sweep = tmp_path / "sweep.yaml"
+    sweep.write_text("program: train_gpt.py\nmethod: random\nparameters: {WIDE: {value: true}}\n")
+    given = {"program": ["--program", str(script), "--set", "WIDE=yes"], "sweep": ["--sweep"]}
+    given["sweep"].append(str(sweep))
+    for words in given.values():
+        assert json.loads(invoke("gate", *words, "--json").stdout)["model_params"] == 512
+    refused = invoke("gate", "--program", str(script), "--set", "WIDE=1").exception
+    assert "WIDE=yes or WIDE=no" in str(refused)
+
+
 def test_a_strangers_script_is_unknown_and_launches(tmp_path):
     script = tmp_path / "train_gpt.py"
     script.write_text("import os\nwidth = int(os.environ.get('MODEL_DIM', 512))\n")

@@ -11,8 +11,9 @@ import pytest
 from pgolf_sweep.errors import InfraError, InputError, PromotionError
 from pgolf_sweep.launch.inline import Finish
 from pgolf_sweep.rules import Record
+from pgolf_sweep.script.unpack import unpack
 from pgolf_sweep.ship.evidence import Candidate
-from pgolf_sweep.ship.promote import choose
+from pgolf_sweep.ship.promote import choose, plan
 from pgolf_sweep.ship.seeds import fresh_seeds
 from pgolf_sweep.trial import EndCause
 
@@ -230,3 +231,20 @@ def test_nothing_half_written_is_left_behind(bench: Bench, monkeypatch: pytest.M
         bench.promote()
     left: list[Path] = list((bench.root / "submissions").glob("*"))
     assert left == []
+
+
+def test_knobs_of_a_script_that_is_execed_from_beside_it_become_its_defaults(bench: Bench) -> None:
+    files = {
+        "train_gpt.py": b"exec(open('real.py').read())\n",
+        "real.py": b"import os\nFLAG = os.environ.get('FLAG', 'no') == 'yes'\n",
+    }
+    chosen = replace(candidate(1, 1.1, 10), knobs={"FLAG": True})
+    planned = plan(
+        chosen,
+        files=files,
+        program_name="train_gpt.py",
+        used_seeds=(),
+        root=bench.root,
+        rules=bench.rules,
+    )
+    assert "get('FLAG', \"yes\")" in unpack(planned.script.decode())
