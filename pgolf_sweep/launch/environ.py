@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from pgolf_sweep.script.program import from_files
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from pgolf_sweep.script.knobs import Knob
     from pgolf_sweep.trial import TrialSpec
 
 RANK_VARIABLES = frozenset(
@@ -64,15 +66,20 @@ def stray_knobs(
     Returns:
         Names, in the order in which the script reads them.
     """
-    try:
-        knobs = from_files(spec.program_name, files, builtin=False).knobs
-    except InputError:
-        return ()  # its own traceback says more
     return tuple(
         name
-        for name, knob in knobs.items()
+        for name, knob in _knobs(spec.program_name, tuple(files.items())).items()
         if name in node
         and name not in spec.env
         and _LIBRARIES.match(name) is None
         and not (knob.kind == "str" and _PLACES.search(name))
     )
+
+
+@functools.lru_cache(maxsize=4)
+def _knobs(name: str, files: tuple[tuple[str, bytes], ...]) -> Mapping[str, Knob]:
+    """What a program reads; kept, since the trials of a sweep run the same files."""
+    try:
+        return from_files(name, dict(files), builtin=False).knobs
+    except InputError:
+        return {}  # its own traceback says more
