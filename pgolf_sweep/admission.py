@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pgolf_sweep.errors import InputError
 from pgolf_sweep.record import State, TrialRecord
 from pgolf_sweep.snapshot import Live
 from pgolf_sweep.trial import Discarded, VerdictKind
@@ -97,7 +98,12 @@ class Admission:
         if changed is None:
             return verdict
         by = f"repair of {proposal.number}"
-        number = self.teller.study.enqueue_once(changed, by=by, key=by)
+        try:
+            number = self.teller.study.enqueue_once(changed, by=by, key=by)
+        except InputError as error:
+            # One repair less, rather than a loop that ends here again at each launch.
+            self.teller.message(f"trial {proposal.number} is not repaired: {error.what}")
+            return verdict
         reason = f"{verdict.reason}; repaired as trial {number}"
         return dataclasses.replace(verdict, kind=VerdictKind.TOO_BIG, reason=reason)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pgolf_sweep.errors import InputError
 from pgolf_sweep.rules import load_rules, preset_names
 from pgolf_sweep.script.program import BUILTIN
-from pgolf_sweep.session import read_sweep, said_at
+from pgolf_sweep.session import calibration_store, read_sweep, said_at
 from pgolf_sweep.size.store import USER
 from pgolf_sweep.spec import check_against_knobs
 
@@ -51,7 +51,7 @@ def prepare_departure(sweep: Path, *, name: str | None = None) -> Departure:
         InputError: A file that it names is missing or broken, or is named by an absolute path.
     """
     spec, program = read_sweep(sweep, name=name)
-    check_against_knobs(spec, program.knobs)
+    check_against_knobs(spec, program.knobs, program.unnamed)
     base = sweep.resolve().parent
     with said_at(spec, "pgolf", "rules"):
         load_rules(spec.pgolf.rules, base=base)
@@ -65,8 +65,8 @@ def prepare_departure(sweep: Path, *, name: str | None = None) -> Departure:
         found[rules] = rules.read_bytes()
     if spec.pgolf.gate_calibration not in {None, USER}:
         store = _beside(spec, str(spec.pgolf.gate_calibration), "pgolf", "gate", "calibration")
-        if store.is_file():
-            found[store] = store.read_bytes()
+        calibration_store(spec, base=base)
+        found[store] = store.read_bytes()
     root = os.path.commonpath([path.parent for path in found])
     files = {path.relative_to(root).as_posix(): content for path, content in found.items()}
     own = (base / sweep.name).relative_to(root).as_posix()

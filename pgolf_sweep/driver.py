@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.admission import Admission
 from pgolf_sweep.control import Request
-from pgolf_sweep.errors import InfraError, StorageAwayError
+from pgolf_sweep.errors import InfraError, InterruptedSweepError, StorageAwayError
 from pgolf_sweep.exports import exported, parted
 from pgolf_sweep.handover import Handover, say_resumed
 from pgolf_sweep.launch.base import Ended, Job, Reported, Started
@@ -180,6 +180,7 @@ class Driver:
 
         Raises:
             InfraError: Disk or storage failed; what runs was ended, the study can be resumed.
+            InterruptedSweepError: The user cancelled while the storage did not answer.
         """
         try:
             for _ in self.turns():
@@ -202,7 +203,7 @@ class Driver:
                 yield
             if self._handover is not None:
                 self._handover.leave()
-        except InfraError:
+        except (InfraError, InterruptedSweepError):
             if self._patience.abandoned:
                 # What ended meanwhile keeps its result, which the next launch tells.
                 while self._patience.events:
@@ -233,9 +234,10 @@ class Driver:
 
     def _adopt(self) -> None:
         """Take over what an earlier driver left: tell what ended, queue what did not."""
+        half_told = {row.number for row in self.study.open_rows() if row.outcome.final}
         for record in self.study.records():
             self._ledger.note(record)
-            if record.outcome.final and self.crew is None:
+            if record.outcome.final and self.crew is None and record.number not in half_told:
                 self._teller.learn(record)
             if record.outcome is State.DISCARDED:
                 verdict = self.session.verdict(record.knobs)
@@ -255,6 +257,9 @@ class Driver:
             if noted is None or document["record"]["identity"] == noted.identity:
                 self._teller.tell_result(document)
                 return
+        if noted is not None and noted.outcome.final:  # its driver died in the middle of telling
+            self._teller.tell(noted)
+            return
         live = self._admission.admit(proposal, noted=noted)
         if live is not None:
             self._roster.queue.append(live)
@@ -356,6 +361,7 @@ class Driver:
         if live.given_up:
             if isinstance(event, Ended):
                 del self._roster.live[live.record.number]
+                self._nodes.forget(live.record.number)
             return
         match event:
             case Started(node=node, at=at):
@@ -447,9 +453,12 @@ class Driver:
         if not self._starting():
             return
         hopeless, stranded = self._nodes.hopeless(), self._nodes.stranded()
+        # What a living driver of a shared study holds is waited for all the same.
+        unheld = any(not row.driver for row in self._ledger.elsewhere.values())
+        waits = self._state is SweepState.RUNNING or self._roster.queue or unheld
         if hopeless is not None:
             self._state, self._end_reason = SweepState.HOPELESS, hopeless
-        elif stranded is not None and (self._roster.queue or self._state is SweepState.RUNNING):
+        elif stranded is not None and waits:
             self._state, self._end_reason = SweepState.STRANDED, stranded
         else:
             return

@@ -105,7 +105,7 @@ class Handover:
             self.teller.tell(row)
             return row
         reason = f"its driver {short(row.driver)} is gone"
-        if row.outcome is State.RUNNING and row.attempts > self.max_retries:
+        if row.outcome is State.RUNNING and row.attempts - row.excused > self.max_retries:
             reason = f"{reason} (infrastructure; {row.attempts} attempts)"
             kind = FailureKind.INFRASTRUCTURE.value
             row = dataclasses.replace(row, outcome=State.FAILED, failure=kind, reason=reason)

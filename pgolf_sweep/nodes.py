@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from pgolf_sweep.launch.base import NodeState
 from pgolf_sweep.outcome import OUT_OF_MEMORY
+from pgolf_sweep.strikes import Sign, Strikes
 from pgolf_sweep.trial import Completed, EndCause, Failed, FailureKind, Pruned
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ LONGEST_BACKOFF = 8
 """Most times `retry_seconds` between two tries of a quarantined node."""
 
 SAME_ERROR_TRIALS = 10
-"""First trials of a launch that fail at once with one error before the launch gives up."""
+"""Trials in a row that fail at once with one error, and none has trained: the launch gives up."""
 
 MOST_EXCUSES = 8
 """Of one trial: one that brings down every node that it runs on must have an end, too."""
@@ -91,16 +92,6 @@ class NodeRow:
     refusals: tuple[Refusal, ...] = ()
 
 
-class _Sign(StrEnum):
-    """What the end of a run says of its node."""
-
-    GOOD = "good"
-    NOTHING = "nothing"
-    SUSPECT = "suspect"
-    """A trial's own failure that looks as if it were the machine's."""
-    INFRASTRUCTURE = "infrastructure"
-
-
 @dataclass(slots=True)
 class _Quarantine:
     """Times are the monotonic clock's."""
@@ -122,7 +113,7 @@ class _Node:
 
     info: NodeInfo | None = None
     since: float = 0.0
-    strikes: dict[int, _Sign] = field(default_factory=dict)
+    strikes: Strikes = field(default_factory=Strikes)
     good: bool = False
     quarantine: _Quarantine | None = None
     quarantined: int = 0
@@ -145,10 +136,10 @@ class NodeBook:
         self._usable: frozenset[str] = frozenset()
         self._closed: frozenset[str] = frozenset()
         self._running: dict[int, tuple[str, float]] = {}
-        self._failed_on: dict[int, dict[str, _Sign]] = {}
+        self._failed_on: dict[int, dict[str, Sign]] = {}
         self._excuses: dict[int, int] = {}
         self._own_errors: set[str] = set()
-        self._first_errors: list[str] = []
+        self._first_errors: deque[str] = deque(maxlen=SAME_ERROR_TRIALS)
         self._completed_seconds: deque[float] = deque(maxlen=99)
         self._stranded_since: float | None = None
         self._said_stranded = False
@@ -183,12 +174,12 @@ class NodeBook:
         return f"ran on a slow node: {share:.0%} of the others' tokens per second"
 
     def hopeless(self) -> str | None:
-        """Why nothing will ever succeed: the first trials all failed at once with one error."""
+        """Why nothing will ever succeed: no trial has trained, and the last failed all alike."""
         errors = self._first_errors
         if len(errors) < SAME_ERROR_TRIALS or len(set(errors)) > 1:
             return None
         return (
-            f"the first {len(errors)} trials of this launch all failed within seconds "
+            f"no trial of this launch has trained a step, and the last {len(errors)} all failed "
             f"with the same error: {errors[0]}"
         )
 
@@ -235,6 +226,14 @@ class NodeBook:
             self._nodes[self._running[number][0]].good = True
             self._first_errors.clear()
 
+    def forget(self, number: int) -> None:
+        """A run ended that another driver has taken over: its end says nothing of the node."""
+        name, _ = self._running.pop(number, ("", 0.0))
+        node = self._nodes.get(name)
+        if node is not None and node.quarantine is not None and node.quarantine.probe == number:
+            node.quarantine.probe = None
+            self._open_and_close()
+
     def ended(self, number: int, *, outcome: Outcome, end: RunEnd, step: int | None) -> str | None:
         """What an end says of the node, and why a failure is not held against the trial.
 
@@ -248,7 +247,7 @@ class NodeBook:
             A reason to run the trial again without counting the attempt; None to believe the
             outcome.
         """
-        name, _ = self._running.pop(number, (end.node, 0.0))
+        name, began = self._running.pop(number, (end.node, 0.0))
         node = self._nodes.setdefault(name, _Node())
         probed = node.quarantine is not None and node.quarantine.probe == number
         if probed and node.quarantine is not None:
@@ -259,32 +258,33 @@ class NodeBook:
             self._completed_seconds.append(end.slot_seconds)
         excuse = None
         sign = self._sign(outcome, end, step)
-        if sign is _Sign.GOOD:
+        if sign is Sign.GOOD:
             self._praise(number, name, node, probed=probed)
-        elif sign is _Sign.SUSPECT and node.quarantine is None:
-            excuse = self._doubt(number, name, node, outcome.reason, end)
-        elif sign is not _Sign.NOTHING:
+        elif sign is Sign.SUSPECT and node.quarantine is None:
+            excuse = self._doubt(number, name, node, outcome.reason, end, began)
+        elif sign is not Sign.NOTHING:
+            node.strikes.add(number, sign, began=began, at=self._clock.monotonic())
             excuse = self._blame(number, name, node, outcome.reason, sign, probed=probed)
         self._open_and_close()
         return self._limited(number, excuse)
 
     # ---- what an end means -------------------------------------------------------------------
 
-    def _sign(self, outcome: Outcome, end: RunEnd, step: int | None) -> _Sign:
+    def _sign(self, outcome: Outcome, end: RunEnd, step: int | None) -> Sign:
         if isinstance(outcome, Completed | Pruned):
-            return _Sign.GOOD
+            return Sign.GOOD
         if not isinstance(outcome, Failed) or end.cause in {EndCause.CANCELLED, EndCause.UNKEPT}:
-            return _Sign.NOTHING
+            return Sign.NOTHING
         if outcome.kind is FailureKind.INFRASTRUCTURE:
-            return _Sign.INFRASTRUCTURE
+            return Sign.INFRASTRUCTURE
         if any(_MACHINE.search(text) for text in (outcome.reason, *outcome.log_tail)):
-            return _Sign.SUSPECT
+            return Sign.SUSPECT
         if step:
-            return _Sign.GOOD  # for the node: whatever went wrong, it trained
+            return Sign.GOOD  # for the node: whatever went wrong, it trained
         at_once = end.cause in {EndCause.UNMET, EndCause.SILENT} or (
             end.slot_seconds < self._start_seconds()
         )
-        return _Sign.SUSPECT if at_once else _Sign.NOTHING
+        return Sign.SUSPECT if at_once else Sign.NOTHING
 
     def _start_seconds(self) -> float:
         if not self._completed_seconds:
@@ -302,10 +302,9 @@ class NodeBook:
             self._say(f"node {name} takes trials again: trial {number} ran well there")
 
     def _blame(
-        self, number: int, name: str, node: _Node, reason: str, sign: _Sign, *, probed: bool
+        self, number: int, name: str, node: _Node, reason: str, sign: Sign, *, probed: bool
     ) -> str | None:
         """The node is at fault; the attempt counts unless the node is known to be bad."""
-        node.strikes[number] = sign
         self._failed_on.setdefault(number, {})[name] = sign
         if probed:
             self._shut(name, node, f"trial {number} failed there again: {reason}")
@@ -313,11 +312,13 @@ class NodeBook:
             self._judge(name, node, reason)
         return f"node {name} is quarantined: it runs elsewhere" if node.quarantine else None
 
-    def _doubt(self, number: int, name: str, node: _Node, reason: str, end: RunEnd) -> str | None:
+    def _doubt(
+        self, number: int, name: str, node: _Node, reason: str, end: RunEnd, began: float
+    ) -> str | None:
         """A trial's failure may be the node's: try it once on another before it is believed."""
         error = _NUMBER.sub("#", reason)
         before = self._failed_on.get(number, {})
-        if any(sign is _Sign.SUSPECT for other, sign in before.items() if other != name):
+        if any(sign is Sign.SUSPECT for other, sign in before.items() if other != name):
             self._own_errors.add(error)
             for other in self._failed_on.pop(number):
                 self._exonerate(number, other)
@@ -328,11 +329,11 @@ class NodeBook:
         nowhere_good = not any(other.good for other in self._nodes.values())
         alternatives = self._usable - {name} - self._quarantined()
         if alternatives:
-            node.strikes[number] = _Sign.SUSPECT
+            node.strikes.add(number, Sign.SUSPECT, began=began, at=self._clock.monotonic())
         if not alternatives or (known and (trusted or nowhere_good)):
             self._believe(reason)
             return None
-        self._failed_on.setdefault(number, {})[name] = _Sign.SUSPECT
+        self._failed_on.setdefault(number, {})[name] = Sign.SUSPECT
         self._judge(name, node, reason)
         return (
             f"after {end.slot_seconds:.0f} s on node {name}: once more on another node, "
@@ -356,8 +357,8 @@ class NodeBook:
     def _judge(self, name: str, node: _Node, reason: str) -> None:
         """Quarantine a node whose last trials all failed."""
         most = self._rules.failures
-        lost = sum(sign is _Sign.INFRASTRUCTURE for sign in node.strikes.values())
-        guilty = lost >= most or (len(node.strikes) >= most and self._others_do_well(name))
+        lost, failed = node.strikes.losses, node.strikes.incidents
+        guilty = lost >= most or (failed >= most and self._others_do_well(name))
         if most and guilty:
             self._shut(name, node, f"{len(node.strikes)} trials in a row failed there: {reason}")
 
@@ -381,8 +382,8 @@ class NodeBook:
     def _exonerate(self, number: int, name: str) -> None:
         """A trial failed on two nodes alike: that says nothing of either."""
         node = self._nodes[name]
-        node.strikes.pop(number, None)
-        if node.quarantine is not None and len(node.strikes) < self._rules.failures:
+        node.strikes.drop(number)
+        if node.quarantine is not None and node.strikes.incidents < self._rules.failures:
             node.quarantine = None
             node.quarantined -= 1
             self._say(f"node {name} takes trials again: trial {number} failed elsewhere, too")
@@ -431,7 +432,8 @@ class NodeBook:
             return
         node.since = self._clock.monotonic()
         if info.refusals:
-            self._say(f"node {name} is REFUSED: {self._row(name, node).reason}")
+            standing = "works in part:" if info.state is NodeState.READY else "is REFUSED:"
+            self._say(f"node {name} {standing} {self._row(name, node).reason}")
         elif info.state is NodeState.DRAINING:
             self._say(f"node {name} is draining: {self._row(name, node).reason}")
         elif before is not None and info.state is NodeState.READY:
@@ -448,7 +450,7 @@ class NodeBook:
             state, retry_at, drains_at = Standing(info.state.value), info.retry_at, info.drains_at
             speed, refusals = info.speed, info.refusals
         if refusals:
-            some = "some of its slots: " if state is Standing.READY else ""
+            some = "some of its slots take no trials: " if state is Standing.READY else ""
             found = (f"{r.what} (got {r.got}, expected {r.expected})" for r in refusals)
             reason = some + "; ".join(found)
         if state is Standing.DRAINING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.control import Request
-from pgolf_sweep.errors import InfraError, StorageAwayError
+from pgolf_sweep.errors import InfraError, InterruptedSweepError, StorageAwayError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +55,7 @@ class Patience:
 
         Raises:
             InfraError: The storage has been away for too long.
+            InterruptedSweepError: The user cancels meanwhile.
         """
         while not self.abandoned:
             try:
@@ -72,14 +73,22 @@ class Patience:
         """Wait a while for the storage and hear meanwhile of what runs.
 
         Raises:
-            InfraError: It has been away for too long, or the user cancels.
+            InfraError: It has been away for too long.
+            InterruptedSweepError: The user cancels.
         """
         now = self.clock.monotonic()
         if self._away_since is None:
             self._away_since = now
             self.message(f"{error.what} ({error.got}): trials go on, trying again")
         away = now - self._away_since
-        if away > PATIENCE_SECONDS or self.request() is Request.CANCEL:
+        if self.request() is Request.CANCEL:
+            self.abandoned = True
+            raise InterruptedSweepError(
+                f"study {self.study.name!r} was cancelled while its storage did not answer",
+                got=error.got,
+                next_step="run the same command again: what ended is kept, what ran runs again",
+            ) from error
+        if away > PATIENCE_SECONDS:
             self.abandoned = True
             raise InfraError(
                 f"the study's storage did not answer for {away:.0f} s",

@@ -42,8 +42,8 @@ class TrialRecord:
         predicted_bytes: What the gate expected of the whole artifact.
         artifact_bytes: Measured bytes of code plus model.
         headroom_bytes: Cap minus the artifact: measured, or predicted for a discarded trial.
-        excused: Attempts that ended for their node's sake (drained, quarantined, in doubt): they
-            are in `attempts` and do not count against `max_retries`.
+        excused: Attempts that ended for their node's sake (drained, quarantined, in doubt) or by
+            the user's cancel: they are in `attempts` and do not count against `max_retries`.
         node_speed: Tokens per second of its node as a share of the other nodes' median, where
             that was measured.
         duplicate_of: The trial whose result this one shares; such a trial took no slot.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from pgolf_sweep.errors import InputError
 from pgolf_sweep.rules import load_rules
+from pgolf_sweep.script.knobs import worded
 from pgolf_sweep.script.pack import packed_program
 from pgolf_sweep.script.program import from_files, load_program
 from pgolf_sweep.search.parameters import Constant
@@ -23,7 +24,7 @@ from pgolf_sweep.size.foreign import foreign_of
 from pgolf_sweep.size.gate import Gate
 from pgolf_sweep.size.repair import nearest_values, repair
 from pgolf_sweep.size.resources import Machine
-from pgolf_sweep.size.store import program_key, read_store, store_path, teach
+from pgolf_sweep.size.store import USER, store_path, teach_store
 from pgolf_sweep.spec import check_against_knobs, load_spec, place_of
 from pgolf_sweep.specblocks import STUDY_NAME_RULE, is_study_name
 from pgolf_sweep.trial import Limits, Resources, TrialSpec, Verdict, VerdictKind, knob_text
@@ -55,6 +56,7 @@ class Session:
 
     Attributes:
         implied: Knobs that follow from the rules and the data set, not from the sweep file.
+        learnt: What the gate learnt from the sweep file's store, for people; empty without one.
     """
 
     spec: SweepSpec
@@ -63,6 +65,7 @@ class Session:
     dataset: DataSet | None
     gate: Gate
     implied: Mapping[str, KnobValue]
+    learnt: str = ""
 
     def resolve(self, knobs: Mapping[str, KnobValue]) -> dict[str, KnobValue]:
         """The sweep's knobs with the implied ones, which the sweep file may override."""
@@ -153,7 +156,8 @@ class Session:
         self, number: int, knobs: Mapping[str, KnobValue], proposer: str, *, run_id: str
     ) -> TrialSpec:
         """What a trial runs, from its resolved knobs."""
-        env = {name: knob_text(value) for name, value in knobs.items()}
+        texts = worded(knobs, self.program.knobs)
+        env = {name: knob_text(value) for name, value in texts.items()}
         env |= self.dataset.env() if self.dataset is not None else {}
         return TrialSpec(
             study=self.spec.name,
@@ -216,6 +220,7 @@ def open_session(
     base = sweep.resolve().parent
     if spec.pgolf.pack:
         program = packed_program(program)
+    calibration_store(spec, base=base)
     return _session(spec, program, base=base, data_root=data_root, need_data=need_data)
 
 
@@ -253,6 +258,25 @@ def said_at(spec: SweepSpec, *path: str) -> Iterator[None]:
         place = place_of(spec, *path)
         error.where = f"{place} ({error.where})" if error.where else place
         raise
+
+
+def calibration_store(spec: SweepSpec, *, base: Path) -> Path | None:
+    """The store that a sweep file names, if it does; the user's own need not exist yet.
+
+    Raises:
+        InputError: There is no such file.
+    """
+    name = spec.pgolf.gate_calibration
+    store = None if name is None else store_path(name, base=base)
+    if store is not None and name != USER and not store.is_file():
+        with said_at(spec, "pgolf", "gate", "calibration"):
+            raise InputError(
+                "there is no such calibration store",
+                where=str(store),
+                expected=f"a file that `pgolf-sweep calibrate --store` wrote, or {USER}",
+                next_step=f"pgolf-sweep calibrate STUDY --store {store}, or correct the path",
+            )
+    return store
 
 
 def reopen_session(paths: StudyPaths, *, need_data: bool = True) -> Session:
@@ -308,7 +332,7 @@ def stored_program(paths: StudyPaths) -> Program:
 def _session(
     spec: SweepSpec, program: Program, *, base: Path, data_root: Path, need_data: bool
 ) -> Session:
-    check_against_knobs(spec, program.knobs)
+    check_against_knobs(spec, program.knobs, program.unnamed)
     with said_at(spec, "pgolf", "rules"):
         rules = load_rules(spec.pgolf.rules, base=base)
     with said_at(spec, "pgolf", "data"):
@@ -334,12 +358,18 @@ def _session(
         ),
         machine=_machine(spec, rules),
     )
+    learnt = ""
     if spec.pgolf.gate_calibration is not None:
-        store = store_path(spec.pgolf.gate_calibration, base=base)
-        key = program_key(builtin=program.builtin, sha256=program.sha256)
-        teach(gate, read_store(store), program=key)
+        # Of a study that was launched the store may be gone; it can be looked at all the same.
+        learnt = teach_store(gate, spec.pgolf.gate_calibration, base=base)
     return Session(
-        spec=spec, program=program, rules=rules, dataset=dataset, gate=gate, implied=implied
+        spec=spec,
+        program=program,
+        rules=rules,
+        dataset=dataset,
+        gate=gate,
+        implied=implied,
+        learnt=learnt,
     )
 
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from pgolf_sweep.record import TrialRecord
     from pgolf_sweep.trial import TrialSpec
 
+JOINING = "joining"
+"""Key of ``status.json`` until its driver has taken a turn: it waits for the first node."""
+
 
 class SweepState(StrEnum):
     """Where a sweep is; all but the first two are ends."""
@@ -28,7 +31,7 @@ class SweepState(StrEnum):
     STRANDED = "stranded"
     """No node was fit to run a trial for too long."""
     HOPELESS = "hopeless"
-    """The first trials all failed at once with the same error."""
+    """No trial has trained, and the last ones all failed at once with the same error."""
 
 
 @dataclass(slots=True)

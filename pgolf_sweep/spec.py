@@ -34,11 +34,10 @@ from pgolf_sweep.spectypes import (
 from pgolf_sweep.yamlmarks import Document, Section, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from pgolf_sweep.script.knobs import Knob
-    from pgolf_sweep.trial import KnobValue
 
 __all__ = [
     "METHODS",
@@ -53,7 +52,7 @@ __all__ = [
     "load_spec",
     "parse_spec",
     "place_of",
-    "readable",
+    "unnamed_hint",
 ]
 
 _NOT_OFFERED = {
@@ -130,8 +129,17 @@ def parse_spec(text: str, source: Path) -> SweepSpec:
     return spec
 
 
-def check_against_knobs(spec: SweepSpec, knobs: Mapping[str, Knob]) -> None:
+def check_against_knobs(
+    spec: SweepSpec, knobs: Mapping[str, Knob], unnamed: Sequence[str] = ()
+) -> None:
     """Check a sweep file against the environment variables that its program reads.
+
+    Args:
+        spec: The sweep file.
+        knobs: What the program reads by names that stand in it.
+        unnamed: Where it reads by names that only the running program knows. A parameter may be one
+            of them or a slip of the pen; that it runs for nothing costs more than a line in the
+            script, so that it is refused, with this said.
 
     Raises:
         SpecError: A parameter that the program never reads, a value whose type the knob cannot
@@ -141,12 +149,13 @@ def check_against_knobs(spec: SweepSpec, knobs: Mapping[str, Knob]) -> None:
     for name, parameter in spec.space.parameters.items():
         knob = knobs.get(name)
         if knob is None:
-            hint = did_you_mean(name, knobs)
+            hint = did_you_mean(name, knobs) + unnamed_hint(name, unnamed)
             document.problem(("parameters", name), f"{spec.program} never reads {name}{hint}")
             continue
-        wrong = [v for v in parameter.domain.examples() if not readable(v, knob.kind)]
+        wrong = [v for v in parameter.domain.examples() if not knob.takes(v)]
         if wrong:
             fix = "; write whole numbers (min, max and q)" if knob.kind == "int" else ""
+            fix = f"; write {knob.asks_for()}" if knob.words is not None else fix
             document.problem(
                 ("parameters", name),
                 f"{spec.program} reads {name} as {knob.kind} and cannot read {wrong[0]!r}{fix}",
@@ -162,23 +171,21 @@ def check_against_knobs(spec: SweepSpec, knobs: Mapping[str, Knob]) -> None:
     document.raise_problems()
 
 
+def unnamed_hint(name: str, unnamed: Sequence[str]) -> str:
+    """What to say of a name that is not found where a program reads others that nobody can see."""
+    if not unnamed:
+        return ""
+    return (
+        f"; {len(unnamed)} of its reads have names that only the running script knows "
+        f"({', '.join(unnamed[:3])}{', ...' if len(unnamed) > 3 else ''}): if {name} is one of "
+        f'them, write os.environ.get("{name}") into the script'
+    )
+
+
 def place_of(spec: SweepSpec, *path: str) -> str:
     """Where a sweep file says something: ``file:line: key.path``."""
     line = Document(spec.text, str(spec.source)).lines.get(path)
     return f"{spec.source}:{line if line is not None else '-'}: {'.'.join(path)}"
-
-
-def readable(value: KnobValue, kind: str) -> bool:
-    """Whether a script that converts its environment variable to `kind` can read a value."""
-    text = value if isinstance(value, str) else None
-    try:
-        if kind == "int":
-            return isinstance(value, int) if text is None else int(text) is not None
-        if kind == "float":
-            return not isinstance(value, bool) if text is None else float(text) is not None
-    except ValueError:
-        return False
-    return kind != "bool" or value in (0, 1) or text in {"0", "1"}
 
 
 def _check_contradictions(document: Document, spec: SweepSpec, command: Command) -> None:

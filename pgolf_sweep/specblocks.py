@@ -241,15 +241,27 @@ def _read_nodes(nodes: Section) -> NodesBlock:
 
 
 def _read_repair(gate: Section, space: Space) -> tuple[str, ...]:
-    """``gate.repair``: parameters of the sweep that have another value to give."""
+    """``gate.repair``: parameters of the sweep that have another value to give.
+
+    One that others depend on stays: with another value of it they would go or come, and nobody
+    has said what those that come would be.
+    """
     names = gate.texts("repair")
     for index, name in enumerate(names):
+        place = (*gate.path, "repair", index)
         parameter = space.parameters.get(name)
+        children = [other.name for other in space.parameters.values() if name in other.when]
         if parameter is None or isinstance(parameter.domain, Constant):
             what = "is no parameter of this sweep" if parameter is None else "has one value"
             gate.document.problem(
-                (*gate.path, "repair", index),
+                place,
                 f"{name} {what}; name parameters that may give, with other values under parameters",
+            )
+        elif children:
+            gate.document.problem(
+                place,
+                f"{name} cannot give: {', '.join(children)} exists only under a value of it; "
+                "name parameters on which no other depends",
             )
     return names
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.roster import Roster
     from pgolf_sweep.search.study import Study
     from pgolf_sweep.session import Session
+    from pgolf_sweep.size.gate import Gate
     from pgolf_sweep.snapshot import Live
     from pgolf_sweep.trialdir import StudyPaths
 
@@ -67,17 +68,8 @@ class Teller:
 
     def learn(self, record: TrialRecord) -> None:
         """What a finished trial teaches: its configuration is known, its bytes calibrate."""
-        own_result = self.ledger.close(record)
-        measured = record.model_bytes
-        if own_result and record.outcome is State.COMPLETED and measured is not None:
-            self.session.gate.learn(record.knobs, measured, steps=record.steps)
-            trained = record.export_of is None  # else its training was taken in before
-            self.session.gate.learn_time(
-                record.knobs,
-                steps=record.steps if trained else None,
-                train_seconds=record.train_seconds if trained else None,
-                eval_seconds=record.eval_seconds,
-            )
+        if self.ledger.close(record):
+            calibrate(self.session.gate, record)
 
     # -- equal trials ---------------------------------------------------------------------------
 
@@ -99,8 +91,7 @@ class Teller:
     def tell_result(self, result: Mapping[str, Any]) -> None:
         """End a trial as its ``result.json`` says, and what was exported of it besides."""
         record = dataclasses.replace(TrialRecord.from_json(result["record"]), driver=self.me)
-        known = self.ledger.records.get(record.number)
-        if known is None or not known.outcome.final:  # else an export, told with its trial
+        if record.number not in self.ledger.ended:  # else an export, told with its trial
             self.patience.insist(lambda: self._tell_with_export(record, result.get("export")))
 
     def _tell_with_export(self, record: TrialRecord, export: Mapping[str, Any] | None) -> None:
@@ -128,7 +119,12 @@ class Teller:
         """A trial that the user cancelled has no result: it waits for the next launch."""
         reason = f"{record.reason}: runs again when the study is resumed"
         free = dataclasses.replace(
-            record, outcome=State.QUEUED, failure=None, reason=reason, driver=""
+            record,
+            outcome=State.QUEUED,
+            failure=None,
+            reason=reason,
+            excused=record.excused + 1,
+            driver="",
         )
         self.note(live, free)
         self.ledger.took_slot.discard(record.number)
@@ -155,6 +151,22 @@ class Teller:
             self.roster.enqueue(live)
         else:
             self.roster.queue.appendleft(live)
+
+
+def calibrate(gate: Gate, *records: TrialRecord) -> None:
+    """Teach a gate the bytes and times of finished trials, as far as they are their own."""
+    for record in records:
+        own = record.outcome is State.COMPLETED and record.duplicate_of is None
+        if not own or record.model_bytes is None:
+            continue
+        gate.learn(record.knobs, record.model_bytes, steps=record.steps)
+        trained = record.export_of is None  # else its training was taken in before
+        gate.learn_time(
+            record.knobs,
+            steps=record.steps if trained else None,
+            train_seconds=record.train_seconds if trained else None,
+            eval_seconds=record.eval_seconds,
+        )
 
 
 def _as_duplicate(record: TrialRecord, original: TrialRecord) -> TrialRecord:

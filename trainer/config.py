@@ -203,6 +203,10 @@ class Config:
         for name in ("min_lr_frac", "warmdown_frac"):
             value = getattr(self, name)
             require(0 <= value <= 1, f"{name.upper()} must be from 0 to 1, got {value}")
+        require(
+            self.grad_accum_steps >= 0,
+            f"GRAD_ACCUM_STEPS must be at least 0, got {self.grad_accum_steps}",
+        )
         for name in ("ema_decay", "muon_momentum", "muon_momentum_warmup_start", "beta1", "beta2"):
             value = getattr(self, name)
             require(0 <= value < 1, f"{name.upper()} must be at least 0 and below 1, got {value}")
@@ -272,7 +276,8 @@ class Config:
         """Micro-batches of a step on one rank.
 
         Raises:
-            TrainerError: The step's sequences do not divide evenly.
+            TrainerError: The step's sequences do not divide evenly, or a validation batch holds
+                too few.
         """
         steps = self.grad_accum_steps or (SHARES_PER_STEP // self.world_size if on_gpu else 1)
         unit = self.world_size * steps * self.train_seq_len
@@ -281,7 +286,22 @@ class Config:
             f"TRAIN_BATCH_TOKENS={self.train_batch_tokens} must be a multiple of {unit} "
             f"({self.world_size} ranks x {steps} micro-batches x {self.train_seq_len} tokens)",
         )
+        self.validation_rows(self.world_size * steps)
         return steps
+
+    def validation_rows(self, shares: int) -> int:
+        """Most sequences of one share of a validation batch.
+
+        Raises:
+            TrainerError: VAL_BATCH_SIZE does not hold one for each rank and micro-batch.
+        """
+        rows = self.val_batch_size // (shares * self.train_seq_len)
+        require(
+            rows >= 1,
+            f"VAL_BATCH_SIZE={self.val_batch_size} must hold a sequence of {self.train_seq_len} "
+            f"tokens for each of {shares} shares",
+        )
+        return rows
 
 
 HIGHEST = 2**63  # beyond it no counter and no seed is one

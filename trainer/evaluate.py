@@ -89,13 +89,7 @@ def batch_rows(config: Config, rows: int, shares: int) -> int:
     Raises:
         TrainerError: VAL_BATCH_SIZE does not hold a sequence for each rank and share.
     """
-    most = config.val_batch_size // (shares * config.train_seq_len)
-    require(
-        most >= 1,
-        f"VAL_BATCH_SIZE={config.val_batch_size} must hold a sequence of {config.train_seq_len} "
-        f"tokens for each of {shares} shares",
-    )
-    batches = max(math.ceil(rows / most), 1)
+    batches = max(math.ceil(rows / config.validation_rows(shares)), 1)
     return math.ceil(rows / batches)
 
 

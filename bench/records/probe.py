@@ -47,7 +47,7 @@ def main() -> int:
     options = arguments.parse_args()
     probers: dict[tuple[str, str], Prober] = {}
     right: Counter[str] = Counter()
-    wrong, seconds, quantized = [], [], 0
+    wrong, seconds, quantized, uncertain = [], [], 0, 0
     for path in logs(options.checkout, options.only):
         params = parse_log(path).model_params
         if params is None:
@@ -69,6 +69,7 @@ def main() -> int:
             if isinstance(result, Probed) and result.model_params == params:
                 right[source] += 1
                 quantized += bool(result.classes)
+                uncertain += result.incomplete
                 break
             first = first or f"{where}: {reason(result, params)}"
         else:
@@ -79,6 +80,7 @@ def main() -> int:
         f"{count} logs that print model_params; {agreed} agree: {agreed / count:.1%}, bar {BAR:.0%}"
     )
     print("    environment from " + ", ".join(f"{source} {n}" for source, n in right.most_common()))
+    print(f"{uncertain} of them said to be uncertain")
     if options.quantizers:
         print(f"{quantized} of them with a quantizer that was recognised")
     seconds.sort()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pgolf_sweep.script.program import Program
     from pgolf_sweep.size.store import Measured
+    from pgolf_sweep.trial import KnobValue
 
 
 @app.command()
@@ -62,30 +63,33 @@ def calibrate(
         found += _of_study(study, runs)
     if log or table is not None:
         loaded = _program(program)
-        if log:
-            found += [_of_log(one, settings or [], loaded) for one in log]
+        for one in log or []:
+            found += _of_log(one, settings or [], loaded)
         if table is not None:
-            rows = _rows(table)
-            published = _published(rows)
+            rows, skipped = _rows(table)
+            published = _published(list(rows.values()))
             if published is None:
-                read = [_of_row(row, loaded, f"{table.name}:{n}") for n, row in enumerate(rows, 2)]
+                read = [_of_row(row, loaded, f"{table.name}:{n}") for n, row in rows.items()]
                 found += [run for run in read if run is not None]
-                skipped = sum(run is None for run in read)
+                skipped += sum(run is None for run in read)
     added = append(path, found)
     held = read_store(path)
-    known = _known(held)
+    known = _known(held.runs)
     if json_output:
         emit({
             "store": path, "added": added, "known_before": len(found) - added, "skipped": skipped,
-            "runs": len(held), "published": published, "trainer": known,
+            "runs": len(held.runs), "unread_lines": held.unread, "published": published,
+            "trainer": known,
         })  # fmt: skip
         return
     if found or skipped:
         already = len(found) - added
-        say(f"{added} runs added, {already} known before, {skipped} rows without size or knobs")
+        left = f", {skipped} rows left: damaged, or without size or readable knobs"
+        say(f"{added} runs added, {already} known before" + left * bool(skipped))
     if published is not None:
         _show_published(published)
-    out.print(f"{path}: {len(held)} runs", markup=False)
+    unread = f", {held.unread} lines that do not read" if held.unread else ""
+    out.print(f"{path}: {len(held.runs)} runs{unread}", markup=False)
     if known:
         out.print(
             f"our trainer: {known['runs']} runs; the prediction alone is off by "
@@ -104,19 +108,18 @@ def _of_study(study: str, runs: Path) -> list[Measured]:
     from pgolf_sweep.launch.detached import refuse_copies
     from pgolf_sweep.report.read import study_records
     from pgolf_sweep.session import stored_program
-    from pgolf_sweep.size.store import Measured, program_key
+    from pgolf_sweep.size.store import measured
     from pgolf_sweep.trialdir import StudyPaths
 
     paths = StudyPaths.existing(runs, study)
     refuse_copies(paths, "calibrate")
     loaded = stored_program(paths)
-    key = program_key(builtin=loaded.builtin, sha256=loaded.sha256)
     return [
-        Measured(
-            program=key,
-            knobs=record.knobs,
-            model_bytes=record.model_bytes,
-            source=f"{paths.name}/{record.number}",
+        measured(
+            loaded,
+            record.knobs,
+            record.model_bytes,
+            f"{paths.name}/{record.number}",
             steps=record.steps,
             train_seconds=record.train_seconds,
         )
@@ -125,53 +128,100 @@ def _of_study(study: str, runs: Path) -> list[Measured]:
     ]
 
 
-def _of_log(path: Path, settings: list[str], program: Program) -> Measured:
-    from pgolf_sweep.cli.gate import parsed_settings
+def _of_log(path: Path, settings: list[str], program: Program) -> list[Measured]:
+    """The sizes that a log tells: of the artifact as configured, and of a smaller export of it."""
+    from pgolf_sweep.cli.gate import parsed_settings, value_of
     from pgolf_sweep.script.logstream import parse_log
-    from pgolf_sweep.size.store import Measured, program_key
+    from pgolf_sweep.size.store import measured
 
     summary = parse_log(path)
-    if summary.model_bytes is None:
+    knobs = parsed_settings(settings, program)
+    _check_params(path, summary.model_params, knobs, program)
+    if summary.seed is not None:
+        knobs.setdefault("SEED", summary.seed)
+    changes = {name: value_of(text) for name, text in summary.exported.items()}
+    sizes = [(summary.over_cap or summary, knobs)]
+    if summary.over_cap is not None:
+        sizes.append((summary, {**knobs, **changes}))
+    found = [
+        measured(
+            program,
+            values,
+            one.model_bytes,
+            path.name,
+            steps=one.steps,
+            train_seconds=one.train_seconds,
+        )
+        for one, values in sizes
+        if one.model_bytes
+    ]
+    if not found:
         raise InputError(
             "the log does not say how large the model is",
             where=str(path),
             expected="a line such as 'Serialized model int8+zlib: 15815847 bytes'",
         )
-    knobs = parsed_settings(settings, program)
-    if summary.seed is not None:
-        knobs.setdefault("SEED", summary.seed)
-    return Measured(
-        program=program_key(builtin=program.builtin, sha256=program.sha256),
-        knobs=knobs,
-        model_bytes=summary.model_bytes,
-        source=path.name,
-        steps=summary.steps,
-        train_seconds=summary.train_seconds,
-    )
+    return found
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def _check_params(
+    path: Path, logged: int | None, knobs: Mapping[str, KnobValue], program: Program
+) -> None:
+    """Refuse a log of our trainer that is not of these knobs.
+
+    Other scripts count parameters in ways of their own.
+    """
+    from pgolf_sweep.size.gate import Gate
+    from pgolf_sweep.trial import VerdictKind
+
+    if not program.builtin:
+        return
+    verdict = Gate(program, cap_bytes=1).verdict(knobs)
+    next_step = "name each knob of the run that was not the trainer's default with --set K=V"
+    if verdict.kind is VerdictKind.INVALID:
+        raise InputError(
+            "no run can have had these knobs",
+            where=str(path),
+            got=verdict.reason,
+            next_step=next_step,
+        )
+    if logged is not None and logged != verdict.model_params:
+        raise InputError(
+            "the log is of another configuration",
+            where=str(path),
+            got=f"model_params {logged:,}",
+            expected=f"{verdict.model_params:,}, which these knobs make",
+            next_step=next_step,
+        )
+
+
+def _rows(path: Path) -> tuple[dict[int, dict[str, str]], int]:
+    """Rows by line, and how many are damaged: a field too few or too many."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows: dict[int, dict[Any, Any]] = {}
+            for row in reader:
+                rows[reader.line_num] = row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError("the table cannot be read", where=str(path), got=str(error)) from error
-    if not rows or "model_bytes" not in rows[0]:
+    if not rows or "model_bytes" not in (reader.fieldnames or ()):
         raise InputError(
             "the table does not say how large the models are",
             where=str(path),
-            expected="a header line with a column model_bytes",
+            expected="a header line with a column model_bytes, and rows",
         )
-    return rows
+    whole = {n: row for n, row in rows.items() if None not in row and None not in row.values()}
+    return whole, len(rows) - len(whole)
 
 
 def _of_row(row: Mapping[str, str], program: Program, source: str) -> Measured | None:
-    """A row whose columns are knobs, in upper or lower case."""
-    from pgolf_sweep.cli.gate import value_of
-    from pgolf_sweep.size.store import Measured, program_key
+    """A row whose columns are knobs, in upper or lower case; None where it does not read."""
+    from pgolf_sweep.proposals import parsed_value
+    from pgolf_sweep.size.store import measured
 
     knobs = {
-        name.upper(): value_of(text)
+        name.upper(): parsed_value(text)
         for name, text in row.items()
         if name.upper() in program.knobs and text
     }
@@ -179,14 +229,10 @@ def _of_row(row: Mapping[str, str], program: Program, source: str) -> Measured |
         model_bytes = int(float(row["model_bytes"]))
     except (ValueError, OverflowError):
         return None
-    if not knobs or model_bytes <= 0:
+    reads = all(program.knobs[name].takes(value) for name, value in knobs.items())
+    if not knobs or not reads or model_bytes <= 0:
         return None
-    return Measured(
-        program=program_key(builtin=program.builtin, sha256=program.sha256),
-        knobs=knobs,
-        model_bytes=model_bytes,
-        source=source,
-    )
+    return measured(program, knobs, model_bytes, source)
 
 
 def _published(rows: list[dict[str, str]]) -> dict[str, Any] | None:
@@ -197,7 +243,7 @@ def _published(rows: list[dict[str, str]]) -> dict[str, Any] | None:
     from pgolf_sweep.size.published import predict_run
     from pgolf_sweep.size.published_rows import complete, read_run
 
-    if not {"quant_scheme", "record", "codec"} <= rows[0].keys():
+    if not rows or not {"quant_scheme", "record", "codec"} <= rows[0].keys():
         return None
     runs = [run for row in complete(rows) if (run := read_run(row)) is not None]
     errors: dict[str, list[float]] = {}

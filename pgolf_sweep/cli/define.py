@@ -138,7 +138,7 @@ def define(
     spec = parse_spec(text, path)
     path.parent.mkdir(parents=True, exist_ok=True)  # `..` leads nowhere from a folder not there
     loaded = load_program(spec.program, base=path.resolve().parent, extra_files=spec.pgolf.files)
-    check_against_knobs(spec, loaded.knobs)
+    check_against_knobs(spec, loaded.knobs, loaded.unnamed)
     write_text(path, text)
 
     session = open_session(path, data_root=data_root, need_data=False)

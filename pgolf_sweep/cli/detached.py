@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.trialdir import StudyPaths
 
 DEFAULT_HOME = "~/pgolf-sweep"
+STORAGE = "PGOLF_STORAGE"
 START_SECONDS = 90.0
 """How long a launch waits to see its driver begin: a mistake that only shows there is told here."""
 LOOK_SECONDS = 0.5
@@ -54,8 +55,7 @@ def launch_detached(
 
     Raises:
         InputError: The sweep file or an option is wrong, or the study is driven already.
-        InfraError: No cluster answers, or the driver does not start there.
-        AnswerNoError: It ended at once, without a score.
+        InfraError: No cluster answers, the driver does not start there, or no node of it is fit.
     """
     from pgolf_sweep.departure import prepare_departure
     from pgolf_sweep.errors import InputError
@@ -99,7 +99,7 @@ def launch_detached(
         study=paths.name,
         begun=read_json(paths.origin)["created_at"] if paths.origin.is_file() else None,
         # The storage has a password, so it is no word of the command.
-        env=env if sending.storage is None else env | {"PGOLF_STORAGE": sending.storage},
+        env=env if sending.storage is None else env | {STORAGE: sending.storage},
         files=departure.files,
         folder=here.parent.as_posix(),
     )
@@ -138,10 +138,10 @@ def _check_there(sending: Sending) -> None:
 
 
 def _see_it_begin(paths: StudyPaths, place: Place, board: Dashboard) -> None:
-    """Wait until the driver has checked everything and joins the cluster.
+    """Wait until the driver has checked everything, has joined the cluster and has taken a turn.
 
     Raises:
-        PgolfError: It ended instead, with the exit code that it ended with.
+        PgolfError: It ended before that; its own error is in the message.
     """
     from pgolf_sweep.launch.detached import refresh
     from pgolf_sweep.report.read import study_status
@@ -216,13 +216,16 @@ def check_reached(found: Any) -> None:
         )
 
 
-def passed_on(paths: StudyPaths, *words: str, to_driver: bool = False) -> bool:
+def passed_on(
+    paths: StudyPaths, *words: str, to_driver: bool = False, opens_study: bool = False
+) -> bool:
     """Run a command where the study is driven, and say and end as it does there.
 
     Args:
         paths: The study's folder.
         words: The command.
         to_driver: Whether it is nothing without a driver.
+        opens_study: Whether it reads or writes the study, whose database may want a password.
 
     Returns:
         Whether that was done: not for a study of this machine, or one that nobody drives.
@@ -239,7 +242,9 @@ def passed_on(paths: StudyPaths, *words: str, to_driver: bool = False) -> bool:
     board = Dashboard(place.address)
     if to_driver and not refresh(paths, place, board).alive:
         return False
-    luggage = Luggage(words=words, home=place.home, study=paths.name, errand=True)
+    # Never among the words, which Ray shows.
+    env = {name: os.environ[name] for name in (STORAGE,) if opens_study and os.environ.get(name)}
+    luggage = Luggage(words=words, home=place.home, study=paths.name, errand=True, env=env)
     code, printed, said = run_errand(board, luggage)
     if said:
         say(said)
@@ -253,7 +258,7 @@ def passed_on(paths: StudyPaths, *words: str, to_driver: bool = False) -> bool:
 def print_driver_log(paths: StudyPaths, *, follow: bool) -> None:
     """What a study's driver said: its log here, or of its job all that it printed."""
     from pgolf_sweep.control import live_driver
-    from pgolf_sweep.launch.detached import Dashboard, read_place, refresh
+    from pgolf_sweep.launch.detached import GONE, Dashboard, read_place, refresh
 
     place = read_place(paths)
     board = Dashboard(place.address) if place is not None else None
@@ -265,7 +270,7 @@ def print_driver_log(paths: StudyPaths, *, follow: bool) -> None:
         else:
             place = refresh(paths, place, board)
             alive = place.alive
-            text = board.log(place.job) if place.state != "GONE" else ""
+            text = board.log(place.job) if place.state != GONE else ""
         out.out(text[shown:], end="", highlight=False)
         shown = len(text)
         if not (follow and alive):

@@ -46,7 +46,7 @@ def gate(
     ] = None,
     sweep: Annotated[
         Path | None,
-        typer.Option(help="Take program, rules, confidence and fixed values from a sweep file."),
+        typer.Option(help="Ask the gate that `launch` would ask, with the file's fixed values."),
     ] = None,
     confidence: Annotated[
         float | None,
@@ -61,19 +61,27 @@ def gate(
 ) -> None:
     """One configuration: will its artifact fit?
 
-    Knobs that are not set have the program's defaults. Exit code 1: too big, or invalid.
+    Knobs that are not set have the program's defaults. With --sweep alone the answer is the one
+    that `launch` would give before its first trial: `require`, the file's calibration, memory and
+    steps included. --program and --rules ask about the artifact's size only. Exit code 1: too big,
+    or invalid.
 
     Example: pgolf-sweep gate --set MODEL_DIM=576 --set MATRIX_BITS=6
     """
     from pgolf_sweep.size.inventory import SIZE_KNOBS
-    from pgolf_sweep.trial import VerdictKind
 
-    judge, fixed = _gate_of(program, rules, sweep, confidence, data_root)
+    session = None if sweep is None else _session(sweep, confidence, data_root)
+    whole = session if program is None and rules is None else None
+    judge = whole.gate if whole else _gate_of(program, rules, session, confidence)
     if calibration is not None:
-        _teach(judge, calibration)
-    knobs = {**fixed, **parsed_settings(settings or [], judge.program)}
-    verdict = judge.verdict(knobs)
-    groups, suggestions = judge.groups(knobs), judge.suggestions(knobs)
+        teach_from(calibration, judge, whole)
+    knobs = parsed_settings(settings or [], judge.program)
+    if session is not None:
+        knobs = session.resolve({**_constants(session, knobs), **knobs})
+    ask = whole.verdict if whole else judge.verdict
+    verdict = ask(knobs)
+    given = frozenset(session.implied if session else ())
+    groups, suggestions = judge.groups(knobs), judge.suggestions(knobs, ask, given=given)
     if json_output:
         document = _document(verdict)
         names = SIZE_KNOBS if judge.program.builtin else sorted(knobs)
@@ -88,10 +96,17 @@ def gate(
         if suggestions:
             out.print("\nIt would fit with any one of:", highlight=False)
             for one in suggestions:
+                also = "".join(f" {name}={value}" for name, value in one.also.items())
+                note = ", needs a tokenizer of that size" if one.knob == "VOCAB_SIZE" else ""
                 size = _count(one.artifact_bytes.mid)
-                out.print(f"  {one.knob}={one.value}  (about {size} bytes)", markup=False)
-        elif verdict.kind is VerdictKind.TOO_BIG:
-            say("no single knob makes it fit; lower two, for example NUM_LAYERS and MATRIX_BITS")
+                shown = f"  {one.knob}={one.value}{also}  (about {size} bytes{note})"
+                out.print(shown, markup=False)
+        elif verdict.kind.value == "too_big":
+            say(
+                "no single knob makes it fit; lower two, for example NUM_LAYERS and MATRIX_BITS"
+                if judge.program.builtin
+                else "which knob would make it fit is only tried for the builtin trainer"
+            )
     if verdict.discards:
         raise typer.Exit(1)
 
@@ -123,8 +138,10 @@ def plan(
     from pgolf_sweep.size import plan as planning
 
     session = open_session(sweep, data_root=data_root, need_data=False)
+    if session.learnt:
+        say(session.learnt)
     if calibration is not None:
-        _teach(session.gate, calibration)
+        teach_from(calibration, session.gate, session)
     sampled = planning.sample_space(session, session.spec.space, draws=draws, seed=seed)
     share = planning.fit_share(sampled)
     bins = planning.histogram(sampled)
@@ -133,11 +150,11 @@ def plan(
     cost = planning.expected_cost(
         sampled,
         session.gate,
-        trials=_trials(session),
+        trials=planning.most_trials(session, session.spec.space, sampled, session.spec.run_cap),
         gpus=session.resources.gpus,
         slots=slots,
         train_seconds=session.rules.train_seconds,
-        usd_per_gpu_hour=session.spec.pgolf.budget.usd_per_gpu_hour,
+        budget=session.spec.pgolf.budget,
     )
     needed = None if deadline_hours is None else planning.slots_needed(cost, 3600 * deadline_hours)
     varied = {name for name in session.spec.space.parameters if _varies(sampled, name)}
@@ -175,70 +192,88 @@ def plan(
     _show_cost(cost, session.resources.gpus)
     if deadline_hours is not None:
         answer = "no number of slots would do" if needed is None else f"{needed} slots at a time"
+        if cost.trials is None:
+            answer = "set run_cap or a budget; without either the sweep has no end"
         out.print(f"To end within {deadline_hours:g} hours: {answer}.", markup=False)
 
 
+def _session(sweep: Path, confidence: float | None, data_root: Path) -> Session:
+    """A sweep file's session, with another confidence where one is asked for."""
+    from pgolf_sweep.session import open_session
+
+    session = open_session(sweep, data_root=data_root, need_data=False)
+    if session.learnt:
+        say(session.learnt)
+    if confidence is None:
+        return session
+    session.gate.confidence = confidence
+    block = dataclasses.replace(session.spec.pgolf, gate_confidence=confidence)
+    return dataclasses.replace(session, spec=dataclasses.replace(session.spec, pgolf=block))
+
+
+def _constants(session: Session, knobs: Mapping[str, KnobValue]) -> dict[str, KnobValue]:
+    """What a sweep file fixes, where its condition holds beside the knobs that are set."""
+    from pgolf_sweep.proposals import adapted
+    from pgolf_sweep.search.parameters import Constant
+
+    parameters = session.spec.space.parameters
+    fixed = {n: p.domain.value for n, p in parameters.items() if isinstance(p.domain, Constant)}
+    return adapted(session.spec.space, fixed, knobs)
+
+
 def _gate_of(
-    program: str | None,
-    rules: str | None,
-    sweep: Path | None,
-    confidence: float | None,
-    data_root: Path,
-) -> tuple[Gate, Mapping[str, KnobValue]]:
-    """The gate that the options ask for, and the values that a sweep file fixes."""
+    program: str | None, rules: str | None, session: Session | None, confidence: float | None
+) -> Gate:
+    """A gate on the size alone, of what the options name, else the sweep file, else our trainer."""
     from pgolf_sweep.rules import load_rules
     from pgolf_sweep.script.program import BUILTIN, load_program
     from pgolf_sweep.size.foreign import foreign_of
     from pgolf_sweep.size.gate import Gate
 
-    scheme = None
-    fixed: Mapping[str, KnobValue] = {}
-    cap_bytes = None
-    if sweep is not None:
-        from pgolf_sweep.search.parameters import Constant
-        from pgolf_sweep.session import open_session
-
-        session = open_session(sweep, data_root=data_root, need_data=False)
-        constants = {
-            name: parameter.domain.value
-            for name, parameter in session.spec.space.parameters.items()
-            if isinstance(parameter.domain, Constant)
-        }
-        fixed = session.resolve(constants)
-        confidence = confidence or session.spec.pgolf.gate_confidence
-        cap_bytes = session.rules.artifact_cap_bytes
-        if program is None:
-            loaded, scheme = session.program, session.spec.pgolf.gate_scheme
-    if sweep is None or program is not None:
+    loaded, scheme = None, None
+    if session is not None and program is None:
+        loaded, scheme = session.program, session.spec.pgolf.gate_scheme
+    if loaded is None:
         loaded = load_program(program or BUILTIN, base=Path.cwd(), extra_files=())
-    if rules is not None or cap_bytes is None:
+    if session is not None and rules is None:
+        cap_bytes = session.rules.artifact_cap_bytes
+    else:
         preset = load_rules(rules or "parameter-golf-2026", base=Path.cwd())
         cap_bytes = preset.artifact_cap_bytes
-    foreign = foreign_of(loaded, scheme)
-    confidence = confidence or DEFAULT_CONFIDENCE
-    return Gate(loaded, cap_bytes=cap_bytes, confidence=confidence, foreign=foreign), fixed
+    if confidence is None and session is not None:
+        confidence = session.spec.pgolf.gate_confidence
+    return Gate(
+        loaded,
+        cap_bytes=cap_bytes,
+        confidence=confidence or DEFAULT_CONFIDENCE,
+        foreign=foreign_of(loaded, scheme),
+    )
 
 
-def _teach(judge: Gate, name: str) -> None:
-    """Let the gate learn from a store."""
-    from pgolf_sweep.size.store import program_key, read_store, store_path, teach
+def teach_from(name: str, judge: Gate, session: Session | None) -> None:
+    """Let a gate learn from a store, unless the session's gate has learnt from that one."""
+    from pgolf_sweep.session import calibration_store
+    from pgolf_sweep.size.store import USER, store_path, teach_store
 
     path = store_path(name, base=Path.cwd())
+    if session is not None:
+        own = calibration_store(session.spec, base=session.spec.source.resolve().parent)
+        if own is not None and own.resolve() == path.resolve():
+            return
     if not path.is_file():
         raise InputError(
             "there is no such calibration store",
             where=str(path),
+            expected=f"{USER}, or a file that `pgolf-sweep calibrate --store` wrote",
             next_step="pgolf-sweep calibrate STUDY",
         )
-    key = program_key(builtin=judge.program.builtin, sha256=judge.program.sha256)
-    count = teach(judge, read_store(path), program=key)
-    say(f"learnt from {count} runs of {path}")
+    say(teach_store(judge, name, base=Path.cwd()))
 
 
 def parsed_settings(settings: list[str], program: ProgramLike) -> dict[str, KnobValue]:
     """``K=V`` texts as knobs, numbers where they are numbers."""
     from pgolf_sweep.script.knobs import nearest_knob
-    from pgolf_sweep.spec import readable
+    from pgolf_sweep.spec import unnamed_hint
 
     values: dict[str, KnobValue] = {}
     for setting in settings:
@@ -250,18 +285,18 @@ def parsed_settings(settings: list[str], program: ProgramLike) -> dict[str, Knob
         if name not in program.knobs:
             nearest = nearest_knob(name, program.knobs)
             raise InputError(
-                f"the program reads no knob {name}",
+                f"the program reads no knob {name}{unnamed_hint(name, program.unnamed)}",
                 got=setting,
                 expected=f"did you mean {nearest}?" if nearest else None,
                 next_step="pgolf-sweep knobs trainer" if program.builtin else None,
             )
         values[name] = value_of(text)
-        kind = program.knobs[name].kind
-        if not readable(values[name], kind):
+        knob = program.knobs[name]
+        if not knob.takes(values[name]):
             raise InputError(
-                f"the program reads {name} as {kind}",
+                f"the program reads {name} as {knob.kind}",
                 got=setting,
-                expected=f"{name}={kind.upper()}",
+                expected=knob.asks_for(),
             )
     return values
 
@@ -382,7 +417,9 @@ def _show_cost(cost: Cost, gpus: int) -> None:
     what = f"{gpus} GPU{'s' if gpus > 1 else ''}" if gpus else "the CPU"
     each = duration(cost.trial_seconds)
     if cost.trials is None:
-        out.print(f"\nA trial takes about {each} on {what}; no run_cap, so it has no end.")
+        out.print(
+            f"\nA trial takes about {each} on {what}; no run_cap or budget, so it has no end."
+        )
         return
     out.print(f"\n{cost.trials} trials of about {each} on {what}", end="", markup=False)
     if cost.gpu_hours is not None:
@@ -390,13 +427,8 @@ def _show_cost(cost: Cost, gpus: int) -> None:
     if cost.usd is not None:
         out.print(f", about ${cost.usd:,.0f}", end="")
     out.print(f"; {duration(cost.wall_seconds)} with {cost.slots} at a time, pruning not counted.")
-
-
-def _trials(session: Session) -> int | None:
-    """Trials that take a slot: the run cap, or all of a grid."""
-    size = session.spec.space.size() if session.spec.method == "grid" else None
-    caps = [number for number in (session.spec.run_cap, size) if number is not None]
-    return min(caps) if caps else None
+    if cost.ended_by_budget:
+        out.print("The budget of GPU-hours ends it there.")
 
 
 def _varies(sampled: list[Draw], name: str) -> bool:

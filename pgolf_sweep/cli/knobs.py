@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pgolf_sweep.cli.common import JsonOption, app, emit, out, say
 from pgolf_sweep.errors import InputError
+
+if TYPE_CHECKING:
+    from pgolf_sweep.script.knobs import Knob
 
 
 @app.command()
@@ -20,11 +23,15 @@ def knobs(
 ) -> None:
     """The environment variables that a script reads, with type and default.
 
-    Packed scripts are unpacked for reading; nothing of the script is run.
+    Packed scripts are unpacked for reading; nothing of the script is run. A boolean shows the texts
+    that the script takes for true and false: true/false in a sweep file become these. Reads whose
+    names only the running script knows are counted; a sweep's parameter must be named in the text.
 
     Example: pgolf-sweep knobs records/mine/train_gpt.py
     """
-    from pgolf_sweep.script.knobs import read_knobs
+    from pgolf_sweep.script.knobs import survey
+    from pgolf_sweep.script.source import decoded
+    from pgolf_sweep.script.unpack import unpack
 
     where: Path | None = None
     if path == "trainer":
@@ -39,16 +46,34 @@ def knobs(
                 where=path,
                 expected="the path of a Python script, or `trainer`",
             )
-        source = where.read_bytes().decode(errors="replace")
+        source = decoded(where.read_bytes())
     try:
-        found = read_knobs(source, path=where)
+        read = survey({path: unpack(source, path=where)})
     except SyntaxError as error:
         raise InputError(
-            f"{path} is not valid Python: {error.msg}", where=f"{path}:{error.lineno}"
+            f"{path} is not valid Python: {error.msg}",
+            where=f"{path}:{error.lineno}",
+            expected="a script that this Python can run",
         ) from error
+    found = read.knobs
     if json_output:
-        emit({"program": path, "knobs": list(found.values())})
+        documents = [
+            {
+                "name": knob.name,
+                "kind": knob.kind,
+                "default": knob.default,
+                "line": knob.line,
+                "texts": knob.texts,
+            }
+            for knob in found.values()
+        ]
+        emit({"program": path, "knobs": documents, "unnamed": read.unnamed})
         return
+    if read.unnamed:
+        say(
+            f"{len(read.unnamed)} reads have names that only the running script knows: "
+            f"{', '.join(read.unnamed)}"
+        )
     if not found:
         say(f"{path} reads no environment variable")
         return
@@ -57,9 +82,15 @@ def knobs(
     table = Table("knob", "type", "default", "line", box=None, pad_edge=False)
     for knob in found.values():
         default = "-" if knob.default is None else str(knob.default)
-        table.add_row(knob.name, knob.kind, _short(default), str(knob.line))
+        kind = knob.kind if knob.words is None else f"bool: {_texts(knob)}"
+        table.add_row(knob.name, kind, _short(default), str(knob.line))
     out.print(table)
     say(f"{len(found)} knobs; `-` is a default that only the running script knows")
+
+
+def _texts(knob: Knob) -> str:
+    """The texts for true and for false; the empty one can be seen."""
+    return "/".join(text or "''" for text in knob.texts)
 
 
 def _short(text: str) -> str:

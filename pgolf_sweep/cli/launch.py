@@ -231,13 +231,13 @@ class StatusFile:
 
     def reopen(self) -> None:
         """Let the last driver's end not be taken for this one's, should this one die early."""
-        from pgolf_sweep.snapshot import SweepState
+        from pgolf_sweep.snapshot import JOINING, SweepState
         from pgolf_sweep.trialdir import read_json, write_json
 
         last = read_json(self._path) if self._path.is_file() else {}
         if last or self._job:
             begun = {"state": SweepState.RUNNING.value, "reason": "", "nodes": [], **self._job}
-            write_json(self._path, last | begun)
+            write_json(self._path, last | begun | {JOINING: True})
 
     def write(self, snapshot: Snapshot) -> None:
         """Write the snapshot if the state changed or the file is old."""
@@ -312,6 +312,8 @@ def headline(session: Session, paths: StudyPaths, *, resumed: bool) -> str:
     spec, rules = session.spec, session.rules
     cap = f"run_cap {spec.run_cap}" if spec.run_cap is not None else "no run_cap"
     gate = f"gate at {rules.artifact_cap_bytes:,} B" if spec.pgolf.gate_enabled else "gate off"
+    if session.learnt:
+        gate += f" ({session.learnt})"
     verb = "resuming" if resumed else "study"
     return (
         f"{verb} {spec.name}: {len(varying(session))} knobs, {spec.method}, {cap}, {gate}, "

@@ -162,6 +162,7 @@ def promote(
                 clock=SystemClock(),
                 evidence=paths.promotion / "race.json",
                 max_retries=session.spec.pgolf.max_retries,
+                give_up_seconds=session.spec.pgolf.nodes.give_up_seconds,
                 report=say,
             )
             chosen, asked = raced.winner, max(raced.seeds, asked or 0, held.min_seeds)
@@ -185,6 +186,7 @@ def promote(
             submissions=folder if folder is not None else paths.submissions,
             race=raced,
             max_retries=session.spec.pgolf.max_retries,
+            give_up_seconds=session.spec.pgolf.nodes.give_up_seconds,
             report=say,
         )
     if json_output:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -69,12 +70,13 @@ def propose(
     from pgolf_sweep.errors import AnswerNoError
     from pgolf_sweep.proposals import adapted, completed, submit
     from pgolf_sweep.session import reopen_session
+    from pgolf_sweep.telling import calibrate
     from pgolf_sweep.trialdir import StudyPaths
 
     paths = StudyPaths.existing(runs, study)
     by, settings = by or getpass.getuser(), settings or []
     words = words_again(settings, by, base, timeout, wait=wait, json_output=json_output)
-    if passed_on(paths, "propose", paths.name, *words):
+    if passed_on(paths, "propose", paths.name, *words, opens_study=True):
         return
     session = reopen_session(paths, need_data=False)
     records = _records(paths)
@@ -85,14 +87,15 @@ def propose(
     verdict = None
     if not open_names:
         knobs = resolved  # constants too, so that the very configuration is known by its hash
-        _teach(session, records)
+        calibrate(session.gate, *records)  # what the driver's gate knows
         verdict = session.verdict(session.resolve(resolved))
         if verdict.discards:
             if json_output:
                 emit(_document(None, session, knobs, open_names, verdict, None))
             raise AnswerNoError(
                 f"the gate refuses this configuration: {verdict.reason}",
-                next_step=f"pgolf-sweep gate --sweep {paths.sweep} --set ... shows what would fit",
+                next_step=f"pgolf-sweep gate --sweep {_launched(paths)} --set ... shows what would "
+                "fit",
             )
     wish = submit(paths, knobs, by=by, at=time.time())
     _say_what_follows(wish, paths, session, records, open_names)
@@ -110,6 +113,14 @@ def propose(
             f"trial {record.number} is {record.outcome.value}: {record.reason}",
             where=str(paths.trial(record.number).root),
         )
+
+
+def _launched(paths: StudyPaths) -> Path:
+    """The sweep file that was launched, which other files may lie beside."""
+    from pgolf_sweep.trialdir import read_json
+
+    origin = read_json(paths.origin)
+    return Path(origin["base"], Path(origin["sweep"]).name)
 
 
 def words_again(
@@ -211,20 +222,6 @@ def _base(base: str, records: Sequence[TrialRecord], paths: StudyPaths) -> Mappi
             f"study {paths.name!r} has no trial {base}", expected="--from best or a trial's number"
         )
     return found.knobs
-
-
-def _teach(session: Session, records: Sequence[TrialRecord]) -> None:
-    """Let the gate know what the driver's gate knows: the bytes and times of finished trials."""
-    for record in records:
-        own_result = record.outcome.value == "completed" and record.duplicate_of is None
-        if own_result and record.model_bytes is not None:
-            session.gate.learn(record.knobs, record.model_bytes, steps=record.steps)
-            session.gate.learn_time(
-                record.knobs,
-                steps=record.steps,
-                train_seconds=record.train_seconds,
-                eval_seconds=record.eval_seconds,
-            )
 
 
 def _wait(paths: StudyPaths, wish: Wish, timeout: float | None) -> tuple[Wish, TrialRecord]:

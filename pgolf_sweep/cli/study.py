@@ -202,7 +202,7 @@ def stop(
 
     paths = StudyPaths.existing(runs, study)
     more = ("--all",) if all_drivers else ()
-    if passed_on(paths, "stop", paths.name, *more, to_driver=True):
+    if passed_on(paths, "stop", paths.name, *more, to_driver=True, opens_study=all_drivers):
         return
     if all_drivers:
         _ask_all(paths, Request.DRAIN)
@@ -232,7 +232,7 @@ def cancel(
 
     paths = StudyPaths.existing(runs, study)
     more = ("--timeout", str(timeout), *(("--all",) if all_drivers else ()))
-    if passed_on(paths, "cancel", paths.name, *more, to_driver=True):
+    if passed_on(paths, "cancel", paths.name, *more, to_driver=True, opens_study=all_drivers):
         return
     if all_drivers:
         _ask_all(paths, Request.CANCEL)

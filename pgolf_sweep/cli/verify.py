@@ -108,6 +108,7 @@ def _rerun(
     """Train the folder's script again, on a Ray slot like that of its runs."""
     from contextlib import closing
 
+    from pgolf_sweep.clock import SystemClock
     from pgolf_sweep.data import locate
     from pgolf_sweep.launch.ray import RayLauncher
     from pgolf_sweep.ship.rerun import dataset_name, resources_for
@@ -124,6 +125,7 @@ def _rerun(
             seed=seed,
             env=env,
             launcher=launcher,
+            clock=SystemClock(),
             work=work.resolve() / folder.root.resolve().name,
         )
 

@@ -27,8 +27,8 @@ class Job:
 
     Attributes:
         key: Unique among the launcher's live jobs, for example ``12`` or ``seed-7``.
-        attempt: Zero for the first try; events carry it, so that a late word of a lost first
-            attempt is not taken for the second.
+        attempt: Tells tries of a key apart (the driver's first is 1); events carry it, so that a
+            late word of a lost attempt is not taken for the next.
         spec: What to run.
         files: The program's files by relative path; ``spec.program_name`` is one of them.
         folder: Where the driver's machine gets the log and the artifact.
@@ -68,9 +68,11 @@ class Reported:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """The run is over: its process group is gone, its files are in `Job.folder`, its slot is free.
+    """The run is over: its processes are gone, its files are in `Job.folder`, its slot is free.
 
-    Exactly one for each started job, whatever happened to worker or node.
+    Exactly one for each started job, whatever happened to worker or node. With the cause ``lost``
+    nobody could look: on a node that is cut off the run goes on for up to four leases, and what
+    SIGKILL does not end for as long as it hangs (docs/faults.md). The slot of such a run is gone.
     """
 
     key: str

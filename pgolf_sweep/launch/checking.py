@@ -12,6 +12,7 @@ from pgolf_sweep.launch.fitness import no_answer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from pgolf_sweep.launch.base import Refusal
     from pgolf_sweep.launch.fitness import Fitness
     from pgolf_sweep.launch.nodecheck import NodeReport
     from pgolf_sweep.launch.slots import Slot
@@ -44,8 +45,8 @@ class Checks:
         now = time.monotonic()
         for slot in slots:
             if slot.asked is not None:
-                if now - slot.asked[1] > CHECK_SECONDS and not slot.refusals:
-                    slot.refusals = (no_answer(slot.node.name, CHECK_SECONDS),)
+                if now - slot.asked[1] > CHECK_SECONDS:
+                    self.refuse(slot, no_answer(slot.node.name, CHECK_SECONDS))
             elif self.fitness and slot.refusals and now >= slot.check_at and slot.live is None:
                 self._ask(slot, self.fitness)
 
@@ -69,9 +70,18 @@ class Checks:
         for slot in slots:
             if slot.up:
                 slot.refusals, slot.speed = fitness.refusals(slot), fitness.speed(slot)
-        answered.checks = answered.checks + 1 if answered.refusals else 0
-        wait = min(LONGEST_CHECK_WAIT, CHECK_WAIT_SECONDS * 2**answered.checks)
-        answered.check_at = time.monotonic() + wait
+        self._plan(answered)
+
+    def refuse(self, slot: Slot, refusal: Refusal) -> None:
+        """The check did not answer, or broke: no trials there until it does."""
+        self.forget(slot)  # what it said before says nothing now
+        slot.asked, slot.up, slot.refusals = None, False, (refusal,)
+        self._plan(slot)
+
+    def _plan(self, slot: Slot) -> None:
+        slot.checks = slot.checks + 1 if slot.refusals else 0
+        wait = min(LONGEST_CHECK_WAIT, CHECK_WAIT_SECONDS * 2**slot.checks)
+        slot.check_at = time.monotonic() + wait
 
     def forget(self, slot: Slot) -> None:
         """A worker is gone."""
@@ -80,4 +90,5 @@ class Checks:
 
     def _ask(self, slot: Slot, fitness: Fitness) -> None:
         order = dataclasses.replace(fitness.order, node=slot.node.name)
-        slot.asked = (slot.actor.check.remote(order), time.monotonic(), time.time())
+        check = slot.actor.check.options(concurrency_group="check")
+        slot.asked = (check.remote(order), time.monotonic(), time.time())

@@ -149,6 +149,17 @@ def unfit(refusals: Sequence[Refusal]) -> InfraError:
     )
 
 
+def check_failed(node: str, error: str) -> Refusal:
+    """What is made of a node on which the check itself breaks."""
+    return Refusal(
+        what="the node check failed",
+        where=node,
+        got=error,
+        expected="an answer",
+        next_step=f"on {node}: see to what it names; or pgolf.nodes: {{check: false}}",
+    )
+
+
 def no_answer(node: str, seconds: float) -> Refusal:
     """What is made of a node whose check hangs."""
     return Refusal(

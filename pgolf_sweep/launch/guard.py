@@ -8,9 +8,10 @@ end of two pipes:
   ``h`` at least every HEARTBEAT seconds says that the worker lives; ``k`` means "kill"; end of
   file means that the worker is gone, and kills too. So does a missing heartbeat: a frozen worker
   is killed as well, since nobody else can and it holds its GPUs until then.
-* status (guard writes): ``started PID``, then ``ended WHY STATUS``, WHY one of exit, killed,
-  timeout, orphaned and STATUS the script's wait status. Nothing of the trial runs any more when
-  ``ended`` is written.
+* status (guard writes): ``started PID``, then ``ended WHY STATUS [PID...]``, WHY one of exit,
+  killed, timeout, orphaned and STATUS the script's wait status. Nothing of the trial runs any more
+  when ``ended`` is written, but for the PIDs: what hangs in the kernel (a GPU, NFS) and does not
+  die of SIGKILL. Nobody can do more to it, and whoever waits for the end must not hang, too.
 
 torchrun gives each rank a session of its own, so killing one process group is not enough. The
 guard is a subreaper: every orphan below it becomes its child, however often it forked and
@@ -30,6 +31,8 @@ import time
 
 GRACE_SECONDS = 1.0
 """From SIGTERM to SIGKILL: a pruned trial must be gone within three seconds."""
+UNDYING_SECONDS = 30.0
+"""From the first SIGKILL until what has not died is left to itself."""
 PARENT_CHECK_SECONDS = 1.0
 
 DEFAULT_IN_SCRIPT = (
@@ -90,8 +93,9 @@ class Guard:
         for fd in (1, 2):
             os.dup2(null, fd)
         why = "killed" if b"k" in extra else self._watch(deadline)
-        self._end_tree()
-        self._tell(f"ended {why} {self.wait_status if self.wait_status is not None else -1}")
+        undying = self._end_tree()
+        status = self.wait_status if self.wait_status is not None else -1
+        self._tell(" ".join(map(str, ("ended", why, status, *undying))))
         self._end_worker()
 
     def _read_order(self) -> tuple[bytes, bytes]:
@@ -104,7 +108,7 @@ class Guard:
                 chunk = os.read(self.control, 1 << 16)
                 self.heard_at = time.monotonic()
                 data += chunk
-                if not chunk:
+                if not chunk or b"k" in data.partition(b"{")[0]:
                     return b"", b""
             elif self._worker_is_frozen() or self.told_to_stop:
                 return b"", b""
@@ -115,9 +119,13 @@ class Guard:
         return time.monotonic() - self.heard_at > self.heartbeat_seconds
 
     def _end_worker(self) -> None:
-        # Only while it is still our parent does the id belong to it.
-        if self._worker_is_frozen() and os.getppid() == self.parent:
-            _signal(self.parent, signal.SIGKILL)
+        if self._worker_is_frozen():
+            # Nobody listened while the tree was being ended; the end of the file is a word, too.
+            poller = select.poll()
+            poller.register(self.control, select.POLLIN | select.POLLHUP)
+            # Only while it is still our parent does the id belong to it.
+            if not poller.poll(0) and os.getppid() == self.parent:
+                _signal(self.parent, signal.SIGKILL)
 
     def _start(self, argv: list[str], cwd: str, env: dict[str, str]) -> int:
         # Between fork and exec our handler must not swallow a SIGTERM meant for the script.
@@ -175,13 +183,20 @@ class Guard:
             if pid == self.script:
                 self.wait_status = status
 
-    def _end_tree(self) -> None:
-        """SIGTERM to every descendant, SIGKILL after the grace, again until none is left."""
+    def _end_tree(self) -> list[int]:
+        """SIGTERM to every descendant, SIGKILL after the grace, again until none is left.
+
+        Returns:
+            Those that SIGKILL did not end in all the time that they had.
+        """
         grace_end = time.monotonic() + GRACE_SECONDS
         asked: set[int] = set()
         while self._reap():
             kill = time.monotonic() >= grace_end
-            for pid in descendants(os.getpid()):
+            left = descendants(os.getpid())
+            if time.monotonic() >= grace_end + UNDYING_SECONDS:
+                return left
+            for pid in left:
                 if kill:
                     _signal(pid, signal.SIGKILL)
                 elif pid not in asked:
@@ -189,6 +204,7 @@ class Guard:
                     _signal(pid, signal.SIGTERM)
                     _signal(pid, signal.SIGCONT)  # a stopped process would not hear the other
             time.sleep(0.005)
+        return []
 
     def _tell(self, line: str) -> None:
         # A worker that is gone is told by the control pipe, too.

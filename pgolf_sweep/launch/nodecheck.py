@@ -37,6 +37,8 @@ IDLE_GPU_MIB = 1024
 SMI_SECONDS = 30.0
 """A GPU that has died hangs nvidia-smi."""
 
+KILL_SECONDS = 1.0
+"""For one that is killed to die."""
 PROBE_SECONDS = 90.0
 SPEED_SECONDS = 2.0
 """Of measuring, for each GPU; the import of torch before it takes longer."""
@@ -144,7 +146,10 @@ def look(
         alike["torch"] = importlib.metadata.version("torch")
     faults = [*_data_faults(order), *_disk_faults(order, scratch)]
     if order.shards is not None:
-        alike["training shards"] = _shards(*order.shards)
+        try:
+            alike["training shards"] = _shards(*order.shards)
+        except OSError as error:
+            faults.append(_shard_fault(order, error))
     driver = False
     if order.gpus:
         try:
@@ -187,7 +192,7 @@ def _data_faults(order: CheckOrder) -> Iterator[Refusal]:
             continue
         if got != expected:
             differ.append((path, got, expected))
-    next_step = f"on {order.node}: {order.mend}" if order.mend else f"copy it to {order.node}"
+    next_step = _mend(order)
     if missing:
         yield Refusal(
             what=f"{len(missing)} of {len(order.files)} files of the data set are missing",
@@ -209,14 +214,39 @@ def _data_faults(order: CheckOrder) -> Iterator[Refusal]:
         )
 
 
+def _mend(order: CheckOrder) -> str:
+    return f"on {order.node}: {order.mend}" if order.mend else f"copy it to {order.node}"
+
+
 def _shards(folder: str, pattern: str) -> str:
     sizes = [path.stat().st_size for path in Path(folder).glob(pattern)]
     return f"{len(sizes)} of {sum(sizes)} bytes"
 
 
+def _shard_fault(order: CheckOrder, error: OSError) -> Refusal:
+    return Refusal(
+        what="a training shard cannot be read",
+        where=f"{order.node}: {error.filename}",
+        got=error.strerror or str(error),
+        expected="a file, as most nodes have",
+        next_step=_mend(order),
+    )
+
+
 def _disk_faults(order: CheckOrder, scratch: Path) -> Iterator[Refusal]:
-    home = next(path for path in (scratch.absolute(), *scratch.absolute().parents) if path.is_dir())
-    free_bytes = shutil.disk_usage(home).free
+    above = (scratch.absolute(), *scratch.absolute().parents)
+    try:
+        home = next(path for path in above if path.is_dir())
+        free_bytes = shutil.disk_usage(home).free
+    except OSError as error:
+        yield Refusal(
+            what="the disk for trials cannot be read",
+            where=f"{order.node}: {error.filename or scratch}",
+            got=error.strerror or str(error),
+            expected="a folder that can be written",
+            next_step=f"on {order.node}: mount it anew, or replace the node",
+        )
+        return
     writable = os.access(home, os.W_OK)
     if writable and free_bytes >= FREE_DISK_BYTES:
         return
@@ -227,6 +257,38 @@ def _disk_faults(order: CheckOrder, scratch: Path) -> Iterator[Refusal]:
         expected=f"{FREE_DISK_BYTES / 1e9:g} GB free in a folder that can be written",
         next_step=f"free space on {order.node}",
     )
+
+
+# ---- processes that may hang -----------------------------------------------------------------
+
+
+def _said(command: Sequence[str], seconds: float, **env: str) -> subprocess.CompletedProcess[str]:
+    """What a program says, unless it hangs; `subprocess.run` would wait for its death, too.
+
+    A dead GPU holds a process in the kernel, where SIGKILL waits with it.
+
+    Raises:
+        OSError: It cannot be started.
+        subprocess.TimeoutExpired: It has not ended in time; it was killed, and may yet die.
+    """
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **env},
+    )
+    try:
+        out, err = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(KILL_SECONDS)
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+        raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 # ---- GPUs -------------------------------------------------------------------------------------
@@ -258,9 +320,7 @@ def nvidia_smi() -> list[Gpu] | None:
 def _query(what: str) -> list[list[str]]:
     command = ["nvidia-smi", what, "--format=csv,noheader,nounits"]
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=SMI_SECONDS, check=False
-        )
+        done = _said(command, SMI_SECONDS)
     except subprocess.TimeoutExpired as error:
         raise _SmiError(f"no answer in {SMI_SECONDS:g} s") from error
     except OSError as error:
@@ -338,14 +398,7 @@ def run_probe(order: CheckOrder) -> Mapping[str, Any]:
     seconds = SPEED_SECONDS if order.speed else 0.0
     command = [sys.executable, "-W", "ignore", str(script), device, f"{seconds}"]
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=PROBE_SECONDS,
-            check=False,
-            env={**os.environ, "OMP_NUM_THREADS": str(order.threads)},
-        )
+        done = _said(command, PROBE_SECONDS, OMP_NUM_THREADS=str(order.threads))
     except subprocess.TimeoutExpired:
         return {"error": f"no answer in {PROBE_SECONDS:g} s"}
     try:

@@ -31,6 +31,7 @@ class GuardedProcess:
         status: File descriptor of the guard's lines.
         script_pid: Process and session id of the script, once `note_status` has read it.
         ended: ``(why, wait status)`` once nothing of the script runs any more.
+        undying: Process ids of what runs all the same, since SIGKILL does not end it.
     """
 
     def __init__(self, heartbeat_seconds: float = 30.0) -> None:
@@ -59,6 +60,7 @@ class GuardedProcess:
                 os.close(fd)
         self.script_pid: int | None = None
         self.ended: tuple[str, int] | None = None
+        self.undying: tuple[int, ...] = ()
         self._unread = b""
 
     def start(
@@ -98,6 +100,7 @@ class GuardedProcess:
                 self.script_pid = int(rest[0])
             elif word == "ended":
                 self.ended = (rest[0], int(rest[1]))
+                self.undying = tuple(map(int, rest[2:]))
         if not data and self.ended is None and self.script_pid is not None:
             # Somebody killed the guard: the kernel took the script along, this its session.
             with contextlib.suppress(ProcessLookupError, PermissionError):

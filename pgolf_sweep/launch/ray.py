@@ -25,14 +25,14 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pgolf_sweep.errors import InfraError
 from pgolf_sweep.launch import cluster
 from pgolf_sweep.launch.base import Ended, Reported, Started, refuse_start
 from pgolf_sweep.launch.checking import Checks
-from pgolf_sweep.launch.fitness import unfit
+from pgolf_sweep.launch.fitness import check_failed, unfit
 from pgolf_sweep.launch.run import RunOrder
 from pgolf_sweep.launch.slots import Live, Slot, nodes_by_slots
 from pgolf_sweep.launch.worker import Worker
@@ -60,8 +60,10 @@ DRAIN_MARGIN_SECONDS = 8.0
 KILL_SECONDS = 5.0
 HEADLESS_SECONDS = 5.0
 """A head that has not answered for so long is away."""
-WORKER_THREADS = 16
-"""Of an actor: `hold` and a poll always, `start`, `cancel` and late harvests besides."""
+WORKER_THREADS = 8
+"""Of an actor: `hold` and a poll always, `start` and `cancel` besides."""
+SLOW_THREADS = {"check": 4, "harvest": 4}
+"""Of calls that may hang where a disk, a GPU or W&B does: they keep no other from its answer."""
 
 
 class RayLauncher:
@@ -167,7 +169,7 @@ class RayLauncher:
             files=dict(job.files),
             tracking=job.tracking,
         )
-        slot.actor.start.remote(order)
+        live.order = slot.actor.start.remote(order)
         self._ask(slot, live)
         return slot.node.name
 
@@ -194,7 +196,7 @@ class RayLauncher:
         slot = self._live.get(key)
         # The first reason stays, and only it is sent: an actor with threads keeps no order.
         if slot is not None and slot.live is not None and not slot.live.cancelled:
-            slot.live.cancelled = True
+            slot.live.note_cancelled()
             slot.actor.cancel.remote(slot.live.run, reason)
 
     def close(self) -> None:
@@ -303,8 +305,8 @@ class RayLauncher:
             if live is None:
                 if slot.harvest not in self._harvests:
                     self._slots.remove(slot)
-                    with contextlib.suppress(RayError):
-                        ray.kill(slot.actor, no_restart=True)  # Ray lets an idle node go
+                    self._checks.forget(slot)
+                    self._kill(slot)  # Ray lets an idle node go
             elif not live.cancelled and node.seconds_left() <= DRAIN_MARGIN_SECONDS:
                 live.preempted = True
                 self.cancel(live.job.key, "its node is taken away")
@@ -321,7 +323,7 @@ class RayLauncher:
             "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=node.id, soft=False),
         }
         actor = (
-            ray.remote(Worker)
+            ray.remote(concurrency_groups=SLOW_THREADS)(Worker)
             .options(**options)
             .remote(
                 scratch=self._scratch,
@@ -381,12 +383,18 @@ class RayLauncher:
                 self._take(slot_of_ref, ref)
 
     def _take(self, slot: Slot, ref: Any) -> None:
+        live = slot.live
         try:
             answer = ray.get(ref, timeout=FETCH_SECONDS)
+        except RayTaskError as error:
+            if self._checks.hears(slot, ref):
+                self._checks.refuse(slot, check_failed(slot.node.name, repr(error.cause)))
+            else:
+                self._lose(slot, f"worker failed: {error.cause!r}")
+            return
         except RayError as error:
             self._lose(slot, f"worker died: {_first_line(error)}")
             return
-        live = slot.live
         if ref == slot.ready:
             slot.answered = True
             slot.held_at = time.monotonic()
@@ -396,14 +404,15 @@ class RayLauncher:
         elif ref == slot.hold:
             slot.hold = slot.actor.hold.remote(self._hold_seconds)
             slot.held_at = time.monotonic()
+        elif live is not None and ref == live.order:
+            live.order = None
         elif live is not None and ref == live.ref:
             self._absorb(slot, live, answer)
 
     def _absorb(self, slot: Slot, live: Live, progress: Progress) -> None:
         key, attempt = live.job.key, live.job.attempt
         if progress.started_at is not None and not live.started:
-            live.started = True
-            live.held_from = time.monotonic()
+            live.note_started()
             at = progress.started_at
             self._events.append(Started(key=key, attempt=attempt, node=slot.node.name, at=at))
         if not live.append_log(progress.log):
@@ -419,9 +428,13 @@ class RayLauncher:
         self._losses[slot.node.id] = 0
         live.keep(progress.files)
         if live.job.tracking is not None and live.job.wandb_folder is not None:
-            slot.harvest = ref = slot.actor.harvest.remote(live.run, HARVEST_SECONDS)
+            harvest = slot.actor.harvest.options(concurrency_group="harvest")
+            slot.harvest = ref = harvest.remote(live.run, HARVEST_SECONDS)
             self._harvests[ref] = live.job.wandb_folder
         self._end(slot, live, progress.end)
+        if progress.undying:
+            # It holds the GPUs still: a new worker is looked at before it gets a trial.
+            self._lose(slot, progress.undying)
 
     def _end(self, slot: Slot, live: Live, end: RunEnd) -> None:
         del self._live[live.job.key]
@@ -438,6 +451,8 @@ class RayLauncher:
         for slot in list(self._slots):
             if slot.silent_seconds(now) > self._lease_seconds:
                 self._lose(slot, f"worker has not answered for {self._lease_seconds:g} s")
+            elif slot.live is not None and (why := slot.live.overdue(now)):
+                self._lose(slot, why)
 
     def _take_harvest(self, ref: Any) -> None:
         """Land a W&B offline run; one that is lost is a view lost, never a trial."""

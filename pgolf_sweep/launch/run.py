@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import selectors
 import shutil
@@ -18,15 +19,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.launch.boundedlog import BoundedLog
+from pgolf_sweep.launch.environ import environment, stray_knobs
 from pgolf_sweep.launch.process import exit_code
 from pgolf_sweep.launch.tracking import TrackerFeed
 from pgolf_sweep.script.logstream import LogStream
 from pgolf_sweep.script.requirements import lacking
-from pgolf_sweep.trial import EndCause, RunEnd
+from pgolf_sweep.trial import EndCause, LogSummary, RunEnd
 from pgolf_sweep.trialdir import TrialPaths
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from pgolf_sweep.launch.process import GuardedProcess
     from pgolf_sweep.track.base import RunTracking
@@ -45,20 +47,27 @@ LAST_WORDS_SECONDS = 2.0
 OOM_SECONDS = 10.0
 """Between the kernel's killing one rank for want of memory and the end of the others."""
 RAW_CHECKPOINTS = frozenset({".pt", ".safetensors"})
+CHECKPOINT_BYTES = 1_000_000
+"""Raw checkpoints larger than this stay behind."""
 
-RANK_VARIABLES = frozenset(
-    {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
-)
-"""Of a job manager around the worker: a script would take itself for a rank of something else."""
-
-FOLDER_PREFIX = f"run-{socket.gethostname()}-"
-"""Of a run's folder; then the worker's process id, which means little on another host."""
-
+STRAY = "set on the node but not by the trial, so the script gets its defaults of"
 INSTALL_FIRST = "install it where the trials run, then launch again"
 
 Cursor = tuple[int, int]
 """What a driver has seen of a run: (1 + reports, once it has started), (log bytes)."""
 BEGINNING: Cursor = (0, 0)
+
+
+def _folder_prefix() -> str:
+    namespace = 0
+    with contextlib.suppress(OSError):
+        namespace = Path("/proc/self/ns/pid").stat().st_ino
+    return f"run-{namespace}-{socket.gethostname()}-"
+
+
+FOLDER_PREFIX = _folder_prefix()
+"""Of a run's folder; then the worker's process id, which says nothing on another host, nor in
+another container of this one that shares the disk."""
 
 
 class _UnmetError(Exception):
@@ -72,7 +81,6 @@ class RunOrder:
     Attributes:
         run: Unique for the worker.
         node: The node's name as the driver tells it to people.
-        checkpoint_bytes: Raw checkpoints larger than this stay behind.
     """
 
     run: str
@@ -80,7 +88,6 @@ class RunOrder:
     spec: TrialSpec
     files: Mapping[str, bytes]
     tracking: RunTracking | None = None
-    checkpoint_bytes: int = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +100,7 @@ class Progress:
         log: The next bytes of the log.
         end: Set in the last answer, when all of the log has been fetched.
         files: With the end: what the run left, by path relative to its folder.
+        undying: With the end: what of the run could not be ended, in a sentence; or nothing.
     """
 
     cursor: Cursor
@@ -101,6 +109,7 @@ class Progress:
     log: bytes = b""
     end: RunEnd | None = None
     files: Mapping[str, bytes] = field(default_factory=dict)
+    undying: str = ""
 
 
 class Run:
@@ -121,6 +130,7 @@ class Run:
         self._changed = changed
         self._guard = guard
         self._stopped: tuple[EndCause, str] | None = None
+        self._fault = ""  # of node or worker; what came of the run cannot be believed
         self._stream = LogStream()
         self._tail = b""
         self._reports: deque[StepReport] = deque()
@@ -133,6 +143,7 @@ class Run:
         self._log: BoundedLog | None = None
         self._end: RunEnd | None = None
         self._files: dict[str, bytes] = {}
+        self._undying = ""
 
     # ---- for the worker; the caller holds the lock ------------------------------------------
 
@@ -158,6 +169,7 @@ class Run:
             log=log,
             end=self._end if complete else None,
             files=self._files if complete else {},
+            undying=self._undying if complete else "",
         )
 
     # ---- for the worker; the caller does not hold the lock ----------------------------------
@@ -187,7 +199,8 @@ class Run:
         if self.feed is None or self._folder is None:
             return {}
         files = self.feed.offline_files(timeout_seconds)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self.feed.finished:  # else W&B writes there still
+            shutil.rmtree(self._folder, ignore_errors=True)
         return files
 
     # ---- the run's own thread ----------------------------------------------------------------
@@ -203,17 +216,22 @@ class Run:
             work = self._set_up(scratch)
             prepare_next()
             self._follow()
-            self._files = collect(work, self.order.checkpoint_bytes)
+            self._files = collect(work)
         except _UnmetError as error:
             self.stop(EndCause.UNMET, str(error))
         except OSError as error:
-            self.stop(EndCause.SETUP, f"the node refused: {error}")
+            self._fail(f"the node refused: {error}")
+        except Exception as error:
+            self._fail(f"the worker failed: {error!r}")
+            raise
         finally:
             # After a fault of ours, too: a run always has an end, and nothing of it is left.
             if self._guard.ended is None:
                 self._guard.close()
-            self._finish()
-            self._guard.close()
+            try:
+                self._finish()
+            finally:
+                self._guard.close()
 
     def _set_up(self, scratch: Path) -> Path:
         spec = self.order.spec
@@ -227,7 +245,10 @@ class Run:
             path.write_bytes(content)
         self._log = BoundedLog(self._folder / "log", spec.limits.log_bytes)
         self._check_requirements()
-        argv, env = command(spec), environment(spec, os.environ)
+        stray = stray_knobs(spec, self.order.files, os.environ)
+        if stray:
+            self._take(f"pgolf-sweep: {STRAY}: {', '.join(stray)}\n".encode())
+        argv, env = command(spec), environment(spec, os.environ, stray)
         self._guard.start(argv, cwd=work, env=env, seconds=spec.limits.total_seconds)
         if self._stopped is not None:
             self._guard.kill()  # stopped before there was anything to kill
@@ -272,6 +293,10 @@ class Run:
                 if time.monotonic() - heard_at > silent_seconds:
                     self.stop(EndCause.SILENT, f"no output for {silent_seconds:g} s")
 
+    def _fail(self, why: str) -> None:
+        self._fault = why
+        self.stop(EndCause.SETUP, why)
+
     def _watch_memory(self) -> None:
         kills = oom_kills()
         if kills > self._oom_kills:
@@ -305,39 +330,60 @@ class Run:
             self.feed.report(report)
 
     def _finish(self) -> None:
+        end = self._end_of(EndCause.SETUP, None, "the worker failed to say how the run ended")
+        try:
+            end = self._conclude()
+        finally:
+            if self.feed is not None:
+                self.feed.finish(end)
+            with self._changed:
+                self._end = end
+                self.done.set()
+                self._changed.notify_all()
+
+    def _conclude(self) -> RunEnd:
         if report := self._stream.end(complete=True):
             self._report(report)
         if self._log is not None:
             # A disk that is full now has already been told as the run's end.
             with contextlib.suppress(OSError):
                 self._log.seal()
-        cause, code, detail = self._verdict(self._guard.ended)
-        artifact = TrialPaths(self._folder / "work").artifact() if self._folder else None
+        self._undying = undying(self._guard.undying)
+        end = self._end_of(*self._verdict(self._guard.ended))
+        model_file_bytes = None
+        with contextlib.suppress(OSError):  # likewise: this folder was read for the files already
+            artifact = TrialPaths(self._folder / "work").artifact() if self._folder else None
+            model_file_bytes = None if artifact is None else artifact.stat().st_size
+        summary = self._stream.summary()
+        return dataclasses.replace(end, summary=summary, model_file_bytes=model_file_bytes)
+
+    def _end_of(self, cause: EndCause, code: int | None, detail: str) -> RunEnd:
         ended_at = time.time()
-        end = RunEnd(
+        return RunEnd(
             cause=cause,
             exit_code=code,
             detail=detail,
-            summary=self._stream.summary(),
+            summary=LogSummary(),
             node=self.order.node,
             # Their difference is what the trial costs, whatever the clock was set to meanwhile.
             started_at=ended_at - (time.monotonic() - self._held_from),
             ended_at=ended_at,
             log_tail=last_lines(self._tail),
-            model_file_bytes=artifact.stat().st_size if artifact is not None else None,
         )
-        if self.feed is not None:
-            self.feed.finish(end)
-        with self._changed:
-            self._end = end
-            self.done.set()
-            self._changed.notify_all()
 
     def _verdict(self, ended: tuple[str, int] | None) -> tuple[EndCause, int | None, str]:
         why, status = ended or ("lost", -1)
         code = exit_code(status)
-        if why != "exit" and self._stopped is not None:
-            return self._stopped[0], code, self._stopped[1]
+        stopped = self._stopped if why != "exit" else None
+        cancelled = stopped is not None and stopped[0] is EndCause.CANCELLED
+        if self._undying and not cancelled and (why, code) != ("exit", 0):
+            # What hangs in the kernel has no time limit to blame but its machine.
+            return EndCause.LOST, code, self._undying
+        if why == "exit" and self._fault:
+            # A score without its artifact cannot be submitted, nor can an exit code be believed.
+            return EndCause.SETUP, code, self._fault
+        if stopped is not None:
+            return stopped[0], code, stopped[1]
         if why == "timeout":
             seconds = self.order.spec.limits.total_seconds
             return EndCause.TIMEOUT, code, f"still running after {seconds:g} s"
@@ -363,6 +409,17 @@ def oom_kills() -> int:
         return 0
 
 
+def undying(pids: Sequence[int]) -> str:
+    """What is said of processes that SIGKILL does not end; nothing if there are none."""
+    names = []
+    for pid in pids:
+        name = "?"
+        with contextlib.suppress(OSError):
+            name = Path("/proc", str(pid), "comm").read_text().strip()
+        names.append(f"{pid} ({name})")
+    return f"SIGKILL does not end process {', '.join(names)}" if names else ""
+
+
 def last_lines(data: bytes) -> tuple[str, ...]:
     """The last lines of what a script printed, without empty ones, each cut where it is long."""
     lines = data.replace(b"\r", b"\n").split(b"\n")
@@ -381,26 +438,17 @@ def command(spec: TrialSpec) -> list[str]:
     return [sys.executable, *torchrun, spec.program_name]
 
 
-def environment(spec: TrialSpec, node: Mapping[str, str]) -> dict[str, str]:
-    """The script's environment: the node's, without what belongs to Ray, and the trial's own."""
-    env = {
-        name: value
-        for name, value in node.items()
-        if name not in RANK_VARIABLES and not name.startswith("RAY_")
-    }
-    env["PYTHONUNBUFFERED"] = "1"
-    if spec.resources.gpus == 0:
-        # Two threads that fight for one core are ten times slower than one: one trial, one core.
-        env["OMP_NUM_THREADS"] = str(max(1, int(spec.resources.cpus)))
-    return env | dict(spec.env)
+def collect(work: Path) -> dict[str, bytes]:
+    """What a script left that is worth keeping: its model files and its own logs.
 
-
-def collect(work: Path, checkpoint_bytes: int) -> dict[str, bytes]:
-    """What a script left that is worth keeping: its model files and its own logs."""
+    Raises:
+        OSError: It cannot be read, or the folder has gone from under the script.
+    """
+    work.stat()
     models = [
         path
         for path in work.glob("final_model*")
-        if path.suffix not in RAW_CHECKPOINTS or path.stat().st_size <= checkpoint_bytes
+        if path.suffix not in RAW_CHECKPOINTS or path.stat().st_size <= CHECKPOINT_BYTES
     ]
     logs = (work / "logs").rglob("*")
     return {

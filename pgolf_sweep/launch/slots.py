@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from pgolf_sweep.launch.cluster import Node
 
 TAIL_BYTES = 8192
+END_SECONDS = 60.0
+"""For a run to end after its time limit, or after it was cancelled; a guard takes half of it at
+most, even where SIGKILL does nothing."""
 
 
 class Slot:
@@ -82,6 +85,8 @@ class Slot:
             yield self.asked[0]
         if self.live is not None:
             yield self.live.ref
+            if self.live.order is not None:
+                yield self.live.order
 
     @property
     def takes_jobs(self) -> bool:
@@ -105,6 +110,7 @@ class Slot:
         self.held_at += seconds
         if self.live is not None:
             self.live.asked_at += seconds
+            self.live.due_at += seconds
 
     def lost(self, why: str) -> RunEnd:
         """The end of what runs here, or was to, where its worker cannot tell it any more."""
@@ -139,6 +145,8 @@ class Live:
 
     Attributes:
         run: Names it to its worker; no other run has the name.
+        order: The call that starts it, until it is answered: it may fail.
+        due_at: When it must have ended, monotonic seconds, whatever its worker says.
         preempted: Whether it is ended because its node is taken away.
         trouble: What the driver's disk refused first, or None.
 
@@ -150,9 +158,11 @@ class Live:
         "asked_at",
         "cancelled",
         "cursor",
+        "due_at",
         "held_from",
         "job",
         "log",
+        "order",
         "preempted",
         "ref",
         "run",
@@ -169,10 +179,33 @@ class Live:
         self.cancelled = False
         self.preempted = False
         self.ref: Any = None
+        self.order: Any = None
         self.asked_at = time.monotonic()
         self.started = False
-        self.held_from = time.monotonic()
         self.trouble: str | None = None
+        self._hold()
+
+    def _hold(self) -> None:
+        self.held_from = time.monotonic()
+        self.due_at = self.held_from + self.job.spec.limits.total_seconds + END_SECONDS
+
+    def note_started(self) -> None:
+        """Its script exists from now on: its time counts from here."""
+        self.started = True
+        if not self.cancelled:
+            self._hold()
+
+    def note_cancelled(self) -> None:
+        """Its worker is being told to end it."""
+        self.cancelled = True
+        self.due_at = min(self.due_at, time.monotonic() + END_SECONDS)
+
+    def overdue(self, now: float) -> str:
+        """Why it is given up at a time of the monotonic clock; nothing while it may go on."""
+        if now <= self.due_at:
+            return ""
+        since = "it was cancelled" if self.cancelled else "its time limit"
+        return f"the run has not ended {END_SECONDS:g} s after {since}"
 
     def append_log(self, data: bytes) -> bool:
         """Keep what the script printed; False when the disk refuses, from then on nothing more."""

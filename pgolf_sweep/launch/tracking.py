@@ -65,10 +65,15 @@ class TrackerFeed:
         if self._end is not None:
             tracker.finish(self._end)
 
+    @property
+    def finished(self) -> bool:
+        """Whether the tracker writes nothing any more."""
+        return not self._thread.is_alive()
+
     def offline_files(self, timeout_seconds: float) -> dict[str, bytes]:
         """W&B's offline run folders once the run is finished there, by path below ``wandb/``."""
         self._thread.join(timeout_seconds)
-        if self._thread.is_alive():
+        if not self.finished:
             logger.warning("W&B has not finished %s in time: it stays behind", self._tracking.name)
             return {}
         root = self._folder / "wandb"

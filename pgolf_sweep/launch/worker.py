@@ -7,6 +7,7 @@ spoken to for `lease_seconds` takes the driver for gone and ends the run, and it
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -92,7 +93,8 @@ class Worker:
         threading.Thread(target=run.go, args=arguments, name="run", daemon=True).start()
 
     def _prepare_guard(self) -> None:
-        with self._changed:
+        # Without one the next start makes its own, or says why it cannot.
+        with self._changed, contextlib.suppress(OSError):
             if self._spare is None and not self._closed.is_set():
                 self._spare = GuardedProcess(self._heartbeat_seconds)
 
@@ -187,7 +189,7 @@ class Worker:
 
 
 def remove_leftovers(scratch: Path) -> None:
-    """Remove the folders of this host's workers that were killed."""
+    """Remove the folders of workers that were killed and whose process ids mean something here."""
     for folder in scratch.glob(f"{FOLDER_PREFIX}*"):
         pid = folder.name.removeprefix(FOLDER_PREFIX).partition("-")[0]
         if not Path("/proc", pid).exists():

@@ -12,6 +12,7 @@ from pgolf_sweep.launch.detached import UNREACHABLE, Place, read_place
 from pgolf_sweep.record import State, TrialRecord, counts, ranked
 from pgolf_sweep.report.noops import no_op_knobs
 from pgolf_sweep.sharing import drivers, short
+from pgolf_sweep.snapshot import JOINING
 from pgolf_sweep.spec import load_spec
 from pgolf_sweep.trialdir import StudyPaths, read_json
 
@@ -160,7 +161,8 @@ def _state(last: dict[str, Any], place: Place | None, *, alive: bool) -> str:
     state = str(last.get("state", "running"))
     if place is not None and place.state == UNREACHABLE:
         return "unreachable"
-    own = place is None or last.get("job") == place.job
+    # A driver that waits for its first node has not begun for one who waits for it.
+    own = place is None or (last.get("job") == place.job and not last.get(JOINING))
     if alive:
         return state if own else "starting"
     return state if own and state not in {"running", "draining"} else "interrupted"

@@ -12,6 +12,9 @@ from enum import StrEnum
 NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+|nan|inf(?:inity)?)"
 """A number as Python formats it, NaN and infinity included (matched without regard to case)."""
 
+COUNT = r"\d[\d,_]*+"
+"""A whole number, with separators of thousands."""
+
 ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 """Terminal colours, cursor movements and titles."""
 
@@ -24,17 +27,23 @@ PREFIX = re.compile(
       | \d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?Z?
       | \d{1,2}:\d\d:\d\d(?:[.,]\d+)?
       | \d+\.\d+s?(?=\s)                              # seconds since the epoch or the start
-    ))+\s*""",
+      | \|\s*LEVEL\s*\|(?:\s*[\w.<>]+:[\w.<>]+:\d+\ -(?=\s))?  # | INFO | __main__:main:10 -
+      | (?:-\s*)?LEVEL\s*[-:](?=\s)                     # - INFO -  INFO:
+    ))+\s*""".replace("LEVEL", "(?:TRACE|DEBUG|INFO|SUCCESS|WARNING|ERROR|CRITICAL)"),
     re.VERBOSE | re.IGNORECASE,
 )
-"""What launchers and loggers put before a line: rank, host, time."""
+"""What launchers and loggers put before a line: rank, host, time, level."""
 
+_NAMES = r"[\w.]+(?:\s+as\s+\w+)?(?:\s*,\s*[\w.]+(?:\s+as\s+\w+)?)*\s*,?\s*(?:[\\#;].*)?$"
+CODE_STARTS = ("import ", "from ", "def ", "class ", "if __name__", '"""', "'''", "#!")
 CODE_LINE = re.compile(
-    r"""(?:from\s+[\w.]+\s+import\s|import\s+[\w.]+|def\s+\w+\(|class\s+\w+[(:]|\"\"\"|'''|\#!)"""
+    rf"""from\s+[\w.]+\s+import\s+(?:[(*]|{_NAMES})|import\s+{_NAMES}
+        |def\s+\w+\(|class\s+\w+[(:]|if\s+__name__\b|\"\"\"|'''|\#!""",
+    re.VERBOSE,
 )
-"""A line that only source code begins with: the log starts with its script's text."""
+"""A line that only source code begins with (``import x failed`` is none)."""
 
-CODE_END = re.compile(r"(?:={40,}|-{60,}|\*{60,}|#{60,})$")
+CODE_END = re.compile(r"(?:={40,}|-{60,}|\*{60,})$")
 """The rule that the baseline's family prints between its source and its first message."""
 
 STEP = re.compile(
@@ -65,34 +74,61 @@ SCORE = re.compile(rf"\bval_(?:loss|bpb)\s*[:=]\s*{NUMBER}", re.IGNORECASE)
 SCORE_END = re.compile(r"^(?!.*\bstep:?\s*\d)(?!\d+/\d).*\bval_bpb\s*[:=]\s*\S+$", re.IGNORECASE)
 """A line whose last word is a score of no training step, as the last line of many logs."""
 
-LOOKS_FINAL = re.compile(rf"bpb\W{{0,24}}?\s*({NUMBER})(?![\w.]*[({{])", re.IGNORECASE)
+_BPB = r"(?:bpb|bits[ _/-](?:per[ _-])?byte)"
+_DECIMAL = r"[-+]?(?:\d+\.\d\d+|nan|inf(?:inity)?)"
+BPB = re.compile(_BPB, re.IGNORECASE)
+LOOKS_FINAL = re.compile(
+    rf"""{_BPB}\W{{0,24}}?\s*({NUMBER})(?![\w.]*[({{])      # BPB = 1.0821
+        |{_BPB}\b[^:={{}}\n]{{1,60}}?[:=]\s*({_DECIMAL})\b    # bpb (int8 round trip): 1.0821
+        |({_DECIMAL})\s*(?:val[_ ]?)?{_BPB}\b(?!\s*[:=])     # 1.0821 bpb""",
+    re.VERBOSE | re.IGNORECASE,
+)
 """A number that some unknown line calls bpb."""
+
+JSON_MEMBER = re.compile(rf"""["'][^"']*["']\s*:\s*{NUMBER}\s*,?$""", re.IGNORECASE)
+"""``"final_val_bpb": 1.0821,`` in a document of several lines."""
+
+SOURCE = re.compile(r"""\(f["']|\{[A-Za-z_]|\bdef |\breturn """)
+"""Marks of source code, which a report has not."""
 
 
 class ScoreKind(StrEnum):
     """What a labelled score is worth."""
 
-    PROGRESS = "progress"
-    """A running value in the middle of an evaluation."""
     BARRED = "barred"
-    """A score that the rules do not count: kept by name, never the trial's value."""
+    """A score that the rules do not count, or of another model or other data: kept by name, never
+    the trial's value."""
     PREQUANT = "prequant"
     """Before the round trip."""
     FINAL = "final"
     """After the round trip; the last one is the trial's value."""
 
 
+PROGRESS = re.compile(
+    r"\b(?:(?:progress|chunk|batch|(?<!sliding\ )window|warmup|epoch|doc)\b|running"
+    r"|(?:ttt_progress|ttt_chunk|sliding_eval|\w+_diagnostics)\b)",
+    re.IGNORECASE | re.ASCII,
+)
+"""Words of running values in the middle of an evaluation."""
+
 _TAG = r"[\w.+-]"
 _BEFORE = r"(?:fp32|fp16|bf16|float|raw|unquantized|pre_?quant|ema|swa)"
+_AFTER = r"(?:roundtrip|quant|int\d|fp[48]|ternary|binary|ttt|sliding|zlib|lzma|zstd|brotli)"
+_REST = r"(?:_(?:set|subset|data|split|eval|model|weights|exact))*"
+_UN = r"(?:pre|un|non|not|no|before|without)"
 _SCORE_LABELS = (
-    (ScoreKind.PROGRESS, r"\b(?:running|progress|chunk|batch|window|warmup|epoch|doc)\b.*"),
-    (ScoreKind.PROGRESS, r"\b(?:ttt_progress|ttt_chunk|sliding_eval)\b.*"),
     (ScoreKind.BARRED, rf"{_TAG}*(?:illegal|non_?legal|oracle|cheat){_TAG}*"),
-    (ScoreKind.PREQUANT, r"(?:diagnostic\s+)?(?:pre[-_ ]?quant\w*|post[-_ ]?ema)(?:\s+[\w-]+)?"),
+    (ScoreKind.BARRED, rf"\bfinal_(?:{_TAG}*_)?(?:teacher|subset){_REST}"),
+    (ScoreKind.BARRED, rf"\bfinal_(?:model_|eval_|on_)?train(?:ing|set)?{_REST}"),
+    (
+        ScoreKind.PREQUANT,
+        rf"(?:diagnostic\s+)?(?<![a-z])(?:{_UN}[-_ ]?quant\w*|post[-_ ]?ema)(?:\s+[\w-]+)?",
+    ),
     (
         ScoreKind.PREQUANT,
         rf"\b(?:final_|diagnostic )?{_BEFORE}(?:_eval|_model|_exact)*",
     ),
+    (ScoreKind.PREQUANT, rf"\bfinal_(?!{_TAG}*{_AFTER})(?:{_TAG}*_)?{_BEFORE}{_REST}"),
     (ScoreKind.FINAL, rf"final_{_TAG}*(?:\s+sliding)?"),
     (ScoreKind.FINAL, rf"(?:diagnostic\s+)?quantized{_TAG}*"),
     (ScoreKind.FINAL, rf"(?:legal_ttt|ttt_(?:sliding|lora|final|eval)){_TAG}*"),
@@ -110,21 +146,22 @@ LABEL_NOISE = re.compile(r"(?:\s+\w+[:=][\w.]+)*[\s:,|>-]*$")
 MODEL_BYTES = re.compile(
     r"""(?:serialized[ _]model(?:[ _](?P<codec>[^:]{1,60}?))?
         |(?P<scheme>\bint\d\+\w+)\s+model)
-        \s*:\s*(?P<bytes>\d+)(?:\s*bytes|B\b)""",
+        \s*:\s*(?P<bytes>COUNT)(?:\s*bytes|B\b)""".replace("COUNT", COUNT),
     re.VERBOSE | re.IGNORECASE,
 )
 """Bytes of the model file; without a codec's name it is the raw checkpoint."""
 
 CODE_BYTES = re.compile(
-    r"\bcode(?:[ _]size)?(?:\s*\((?P<form>[\w ]+)\))?\s*:\s*(?P<bytes>\d+)(?:\s*bytes|B\b|\s*$)",
+    rf"\bcode(?:[ _]size)?(?:\s*\((?P<form>[\w ]+)\))?\s*:\s*(?P<bytes>{COUNT})"
+    r"(?:\s*bytes|B\b|\s*$)",
     re.IGNORECASE,
 )
 """Bytes of the counted code; ``(uncompressed)`` is not what counts when a packed form is shown."""
 
 TOTAL_BYTES = re.compile(
-    r"""(?:total\s+submission(?:\s+size)?(?:\s+(?P<codec>[^:\s]{1,60}))?\s*:\s*(?P<bytes>\d+)\s*bytes
-        |^artifact_bytes\s*:\s*(?P<artifact>\d+)\s*$
-        |^budget\s*:\s*(?P<budget>\d+)/\d+)""",
+    r"""(?:total\s+submission(?:\s+size)?(?:\s+(?P<codec>[^:\s]{1,60}))?\s*:\s*(?P<bytes>COUNT)\s*bytes
+        |^artifact_bytes\s*:\s*(?P<artifact>COUNT)\s*$
+        |^budget\s*:\s*(?P<budget>COUNT)/\d)""".replace("COUNT", COUNT),
     re.VERBOSE | re.IGNORECASE,
 )
 """Code plus model."""
@@ -133,14 +170,15 @@ SMALLER_EXPORT = re.compile(r"^artifact:smaller_export setting:(\S+)$")
 """Our trainer's word that the artifact was over the cap: what follows is a smaller one of it."""
 
 MODEL_PARAMS = re.compile(
-    r"\b(?:model_params|params|n_params|total_params|num_params)\s*[:=]\s*(\d[\d_,]*+)(?!\s+layers)"
-    r"|^total\s*:\s*(\d[\d_,]*)\s+params\b",
+    rf"\b(?:model_params|params|n_params|total_params|num_params)\s*[:=]\s*({COUNT})(?!\s+layers)"
+    rf"|^total\s*:\s*({COUNT})\s+params\b",
     re.IGNORECASE,
 )
 """Parameters of the model."""
 
 SEED = re.compile(
-    r"^(?:seed\s*[:=]\s*(\d+)\s*$|params:.*\bs:(\d+)$|.*[A-Za-z0-9]\sseed=(\d+)(?:\s+\w+=|$)"
+    r"^(?:(?:(?i:using|random|the)\s+)*[Ss]eed(?:\s*[:=]\s*|\s+)(\d+)\s*(?:$|[,;]|\s\w+[:=])"
+    r"|params:.*\bs:(\d+)$|.*[A-Za-z0-9],?\sseed=(\d+)(?:,?\s+\w+=|$)"
     r"|(?:export\s+)?SEED=(\d+)\b)"
 )
 """The run's seed: alone on a line, or in a one-line list of hyperparameters."""

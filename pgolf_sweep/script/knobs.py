@@ -1,26 +1,29 @@
 """The environment variables that a script reads, with type and default, found in its source.
 
 The source is parsed, never run. Read are ``os.environ.get``, ``os.getenv``, ``os.environ[...]`` and
-``in os.environ`` under any import name or alias, helper functions that wrap them (to any depth),
-and loops over literal names. A name that only the running script can know is left out.
+``in os.environ`` under any import name or alias, helper functions that wrap them (five deep), and
+loops over literal names. Reads whose names only the running script can know are counted.
 """
 
 from __future__ import annotations
 
-import ast
 import difflib
 import math
-import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pgolf_sweep.script.environ import KINDS, EnvironmentReads, KnobKind
+from pgolf_sweep.script.environ import EnvironmentReads
+from pgolf_sweep.script.source import parsed
 from pgolf_sweep.script.unpack import unpack
+from pgolf_sweep.trial import knob_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from pgolf_sweep.script.conversions import KnobKind
+    from pgolf_sweep.script.environ import Found
+    from pgolf_sweep.script.words import Words
     from pgolf_sweep.trial import KnobValue
 
 LAUNCHER_VARIABLES = frozenset(
@@ -33,8 +36,6 @@ LAUNCHER_VARIABLES = frozenset(
 )
 """Set by torchrun and the system for each process: no configuration of a trial."""
 
-_FALSE_WORDS = frozenset({"", "0", "false", "no", "off", "n", "f"})
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Knob:
@@ -45,43 +46,104 @@ class Knob:
         kind: What the script makes of its text; ``str`` when it takes it as it is.
         default: Value without the variable; None if there is none or it is computed at run time.
         line: One-based line of the (unpacked) source where it is read first.
+        words: For a boolean, the texts that the script compares with; None for a number's text.
     """
 
     name: str
     kind: KnobKind
     default: KnobValue | None
     line: int
+    words: Words | None = None
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """For a boolean, the texts for true and for false; one that no text gives is left out."""
+        if self.kind != "bool":
+            return ()
+        return ("1", "0") if self.words is None else self.words.texts
+
+    def takes(self, value: KnobValue) -> bool:
+        """Whether the script can read a value, and reads it as what it says."""
+        text = value if isinstance(value, str) else None
+        try:
+            if self.kind == "int":
+                return isinstance(value, int) if text is None else int(text) is not None
+            if self.kind == "float":
+                return not isinstance(value, bool) if text is None else float(text) is not None
+        except ValueError:
+            return False
+        if self.kind == "str":
+            return True
+        if self.words is None:
+            return value in (0, 1) or text in {"0", "1"}
+        if isinstance(value, bool):
+            return self.words.text(wanted=value) is not None
+        return self.words.takes(knob_text(value))
+
+    def asks_for(self) -> str:
+        """What a value must be, for people."""
+        if self.kind == "bool":
+            return " or ".join(f"{self.name}={text}" for text in self.texts)
+        noun = {"int": "a whole number", "float": "a number"}.get(self.kind, "a text")
+        return noun if self.default is None else f"{noun}, as {self.name}={knob_text(self.default)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What a script reads of its environment.
+
+    Attributes:
+        knobs: By name, in the order in which the script reads them.
+        unnamed: ``file:line`` of each read whose name only the running script knows.
+    """
+
+    knobs: dict[str, Knob]
+    unnamed: tuple[str, ...] = ()
 
 
 def read_knobs(source: str, *, path: Path | None = None) -> dict[str, Knob]:
-    """The knobs of a script by name, in the order in which it reads them.
+    """The knobs of a script by name, in the order in which it reads them; see `survey`."""
+    return survey({"": unpack(source, path=path)}).knobs
+
+
+def survey(sources: Mapping[str, str]) -> Survey:
+    """What files that belong together read; the first one's word comes before the others'.
 
     Args:
-        source: Text of the script; packed scripts are unpacked for reading.
-        path: Where it lies, for scripts that exec a file beside them.
+        sources: Texts by the files' names, unpacked.
 
     Raises:
-        SyntaxError: The script is not Python that any version since 3.11 would run.
+        SyntaxError: The first is not Python that any version since 3.11 would run. Others that are
+            not are left out.
     """
-    text = unpack(source, path=path)
+    trees = {}
+    for name, text in sources.items():
+        try:
+            trees[name] = parsed(text)
+        except SyntaxError:
+            if not trees:
+                raise
+    names = list(trees)
     try:
-        tree = ast.parse(text)
-    except ValueError as error:  # null bytes
-        raise SyntaxError(str(error)) from error
-    except (RecursionError, MemoryError) as error:
+        reads = EnvironmentReads(list(trees.values()))
+        found = sorted(reads.found(), key=lambda one: one.place)
+    except RecursionError as error:
         raise SyntaxError("nested too deeply to be read") from error
-    except SyntaxError as error:
-        # Python 3.12 nests quotes in f-strings, which 3.11 cannot parse but another node may run.
-        if "f-string" not in (error.msg or ""):
-            raise
-        found = list(_by_pattern(text))
-        if not found:
-            raise
-        return _merged(found)
-    return _merged(
-        Knob(name=f.name, kind=f.kind, default=_as_kind(f.default, f.kind), line=f.line)
-        for f in EnvironmentReads(tree).found()
+    return Survey(
+        knobs=_merged(found),
+        unnamed=tuple(f"{names[tree]}:{line}" for tree, line in sorted({*reads.unnamed})),
     )
+
+
+def worded(knobs: Mapping[str, KnobValue], known: Mapping[str, Knob]) -> dict[str, KnobValue]:
+    """Values with each boolean as the text that its script compares with; others as they are."""
+    changed = dict(knobs)
+    for name, value in knobs.items():
+        words = known[name].words if name in known else None
+        if words is not None and isinstance(value, bool):
+            text = words.text(wanted=value)
+            changed[name] = value if text is None else text
+    return changed
 
 
 def nearest_knob(name: str, names: Iterable[str]) -> str | None:
@@ -91,27 +153,32 @@ def nearest_knob(name: str, names: Iterable[str]) -> str | None:
     return known[matches[0]] if matches else None
 
 
-def _merged(knobs: Iterable[Knob]) -> dict[str, Knob]:
+def _merged(found: Iterable[Found]) -> dict[str, Knob]:
     """One knob a name: where it is read first, with the first kind and default that are known."""
     merged: dict[str, Knob] = {}
-    for knob in sorted(knobs, key=lambda knob: knob.line):
-        if knob.name in LAUNCHER_VARIABLES:
+    for one in found:
+        if one.name in LAUNCHER_VARIABLES:
             continue
-        first = merged.setdefault(knob.name, knob)
-        if first.default is None and (knob.default is not None or first.kind == "str"):
-            merged[knob.name] = replace(knob, line=first.line)
+        default, line = _as_kind(one), one.place[1]
+        knob = Knob(name=one.name, kind=one.kind, default=default, line=line, words=one.words)
+        first = merged.setdefault(one.name, knob)
+        if first.default is None and (default is not None or first.kind == "str"):
+            merged[one.name] = replace(knob, line=first.line)
     return merged
 
 
-def _as_kind(value: Any, kind: KnobKind) -> KnobValue | None:
+def _as_kind(found: Found) -> KnobValue | None:
     """A default as the script would have it after its conversion."""
+    value, kind = found.default, found.kind
     if not isinstance(value, str | int | float):
         return None
     try:
         if kind == "bool":
-            return (
-                value.strip().lower() not in _FALSE_WORDS if isinstance(value, str) else bool(value)
-            )
+            if isinstance(value, bool) and not found.converted:
+                return value
+            if found.words is not None:
+                return found.words.value(value)
+            return bool(float(value))
         if kind == "int":
             return int(value)
         if kind == "float":
@@ -120,37 +187,3 @@ def _as_kind(value: Any, kind: KnobKind) -> KnobValue | None:
     except (ValueError, OverflowError):
         return None
     return str(value)
-
-
-_LITERAL = r"""-?[\d.][\d._eE+-]*|True|False|None|"[^"\n]*"|'[^'\n]*'"""
-_CONSTANT = re.compile(rf"^[ \t]*([A-Za-z_]\w*)[ \t]*=[ \t]*({_LITERAL})[ \t]*$", re.MULTILINE)
-_PATTERN = re.compile(
-    rf"""(?P<convert>(?:\b(?:bool|int|float)\()*)\s*
-        (?:\w+\.)?(?:environ\.get|getenv)\(\s*(?P<name>["']\w+["']|\w+)\s*
-        (?:,\s*(?P<default>{_LITERAL}|\w+)\s*\))?""",
-    re.VERBOSE,
-)
-
-
-def _by_pattern(text: str) -> Iterator[Knob]:
-    """Knobs of a source that this Python cannot parse: only those in the plain form."""
-    constants = {name: _plain(literal) for name, literal in _CONSTANT.findall(text)}
-    for match in _PATTERN.finditer(text):
-        converters = match["convert"]
-        kind: KnobKind = "str"
-        for candidate in KINDS:
-            if f"{candidate}(" in converters:
-                kind = candidate
-                break
-        name = constants.get(match["name"], _plain(match["name"]))
-        default = constants.get(match["default"] or "", _plain(match["default"] or ""))
-        if isinstance(name, str):
-            line = text.count("\n", 0, match.start()) + 1
-            yield Knob(name=name, kind=kind, default=_as_kind(default, kind), line=line)
-
-
-def _plain(literal: str) -> Any:
-    try:
-        return ast.literal_eval(literal)
-    except (ValueError, SyntaxError):
-        return None

@@ -6,59 +6,36 @@ something. What the lines look like is data, in `pgolf_sweep.script.dialects`.
 Three rules decide what counts:
 
 * Logs of the contest begin with their script's source. Its format strings hold no numbers, and
-  whatever sample output its comments hold is undone at the rule of ``=`` that ends it.
+  whatever sample output it holds is undone at the rule of ``=`` that ends it. A rule undoes no
+  result that was read after the last lines of source: it may as well end a report.
 * Of several final scores the last legal one is the run's; an ``_exact`` line refines its twin. A
   score that is not finite is a score: the run has no value then.
-* A file with several runs is read as its last run.
+* A file with several runs is read as its last run. A model's parameters that are printed again
+  begin none by themselves, since an evaluation may have loaded the model: steps that begin anew
+  after them do.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, field, replace
-from enum import Enum
+from typing import TYPE_CHECKING
 
 from pgolf_sweep.script import dialects
 from pgolf_sweep.script.dialects import ScoreKind
+from pgolf_sweep.script.loglines import readable, running, training_step
 from pgolf_sweep.trial import LogSummary, StepReport
+
+if TYPE_CHECKING:
+    import re
 
 LONGEST_LINE_CHARS = 4000
 """No dialect's line is longer; of a longer one (packed source, a dumped tensor) nothing is read."""
 MOST_UNREAD_FINALS = 20
 MOST_FINALS = 200
-"""Bounds what a log that prints labels without end can make us hold."""
-
-_TELLING = re.compile(
-    "|".join(
-        (
-            *(
-                "val_",
-                "inal",
-                "FINAL",
-                "stopping_early",
-                "params",
-                "ubmission",
-                "erialized",
-                "size",
-                "SIZE",
-                "_bytes:",
-                "budget:",
-            ),
-            *("artifact:", "model:", "seed", "SEED=", "batch_tokens", "eak"),
-            *("-{60}", "={40}", r"\*{60}", "#{60}"),
-        )
-    )
-)
-"""Every line that a dialect reads contains one of these, or begins source code, or is a step's."""
-_STEPPING = re.compile("loss[:=]|fitness:| t:")
-"""Every line of a training step contains one of these, or a validation's score."""
-_MAY_STEP = re.compile(r"step[: ]|/\d*\s+(?:train|val)_loss")
-"""And every one, but for its digits, says so like this."""
-_NO_DIGITS = str.maketrans("", "", "0123456789")
-_CODE_STARTS = ("import ", "from ", "def ", "class ", '"""', "'''", "#!")
-_QUOTED = ('"', "'", "#", "|", "`", "{", "}", 'f"', "f'")
-"""What comments, strings and tables begin with: quoted, not reported."""
+"""Bounds what a log that prints labels without end can make us hold; the oldest go first."""
+LINES_OF_CODE = 3
+"""So many different ones make a source; one may be a word of the script's."""
 
 
 @dataclass(slots=True)
@@ -72,7 +49,6 @@ class _Run:
     eval_seconds: float | None = None
     prequant: tuple[float | None, float | None] | None = None
     validation: tuple[float | None, float | None] | None = None
-    raw_model_bytes: int | None = None
     model_bytes: int | None = None
     code_bytes: int | None = None
     packed_code: bool = False
@@ -85,6 +61,8 @@ class _Run:
     train_seconds: float | None = None
     peak_memory_mib: float | None = None
     seed: int | None = None
+    later_seed: int | None = None
+    """Another one, printed after it."""
     stopped_early: bool = False
     non_finite: bool = False
     unread: dict[str, float] = field(default_factory=dict)
@@ -98,6 +76,9 @@ class LogParser:
     def __init__(self) -> None:
         self._run = _Run()
         self._before_code: _Run | None = None
+        self._code: set[str] = set()  # different lines of source since the last result
+        self._sample_step: int | None = None  # that the source's end shows
+        self._params_again: int | None = None  # printed after steps; the next step decides
 
     def feed(self, line: str, *, complete: bool = True) -> StepReport | None:
         """Take one line, and report it if it shows progress.
@@ -108,21 +89,19 @@ class LogParser:
         """
         if len(line) > LONGEST_LINE_CHARS:
             return None
-        if line.startswith(_CODE_STARTS) and dialects.CODE_LINE.match(line):
-            self._enter_code()
+        if line.startswith(dialects.CODE_STARTS) and dialects.CODE_LINE.match(line):
+            self._enter_code(line)
             return None
-        if not (_TELLING.search(line) or _STEPPING.search(line)):
-            return None
-        text = _bare(line)
-        if text.startswith(_QUOTED):
+        text = readable(line)
+        if text is None:
             return None
         if not complete and dialects.SCORE_END.search(text) is None:
             text = text.rpartition(" ")[0]  # the last word may lack its end, a unit or a digit
-        if step := _training_step(text):
+        if step := training_step(text):
             return self._step_line(step, text)
         if "val_" in text and (score := dialects.SCORE.search(text)):
             self._score_line(text, score.start(), complete=complete)
-        elif "bpb" in text.lower() and dialects.LOOKS_FINAL.search(text):
+        elif dialects.BPB.search(text) and dialects.LOOKS_FINAL.search(text):
             self._unknown_score(text)
         else:
             self._fact_line(text)
@@ -169,11 +148,21 @@ class LogParser:
             exported=dict(run.exported),
         )
 
-    def _enter_code(self) -> None:
+    def _enter_code(self, line: str) -> None:
         """Remember what was known before the source that the log now shows."""
         if self._before_code is None:
             run = self._run
             self._before_code = replace(run, finals=dict(run.finals), unread=dict(run.unread))
+        self._sample_step = None
+        if len(self._code) < LINES_OF_CODE:
+            self._code.add(line)
+
+    def _leave_code(self) -> None:
+        """At a rule: forget what the source above it seemed to say."""
+        if self._before_code is not None and len(self._code) >= LINES_OF_CODE:
+            self._run, self._before_code = self._before_code, None
+            self._params_again = None
+            self._code.clear()
 
     def _step_line(self, step: re.Match[str], text: str) -> StepReport | None:
         pairs: dict[str, float] = {}
@@ -186,10 +175,17 @@ class LogParser:
         train_loss = pairs.get("train_loss", pairs.get("loss"))
         if not pairs or (val_loss is val_bpb is train_loss is None and "seconds" not in pairs):
             return None
+        steps = _whole(step[1] or step[3])
+        if self._sample_step not in {None, steps}:
+            self._code.clear()  # one step may be a sample, two are a training
+        self._sample_step = steps
+        if self._params_again is not None and steps <= (self._run.steps or 0):
+            self._run = _another(self._run, self._params_again)
+        self._params_again = None
         run = self._run
         losses = (val_loss, val_bpb, train_loss)
         run.non_finite |= any(loss is not None and not math.isfinite(loss) for loss in losses)
-        run.steps = _whole(step[1] or step[3])
+        run.steps = steps
         run.train_seconds = pairs.get("seconds", run.train_seconds)
         step_avg_ms = pairs.get("step_avg", pairs.get("avg"))
         run.step_avg_ms = run.step_avg_ms if step_avg_ms is None else step_avg_ms
@@ -210,9 +206,10 @@ class LogParser:
     def _score_line(self, text: str, start: int, *, complete: bool) -> None:
         """A validation score that belongs to no training step."""
         shown = {key.lower(): (number, unit) for key, number, unit in dialects.PAIR.findall(text)}
-        kind, label = _labelled(dialects.LABEL_NOISE.sub("", text[max(0, start - 160) : start]))
-        if kind is ScoreKind.PROGRESS:
+        before = dialects.LABEL_NOISE.sub("", text[max(0, start - 160) : start])
+        if running(before):
             return
+        kind, label = _labelled(before)
         if kind is None or "val_bpb" not in shown:
             self._unknown_score(text)
             return
@@ -221,6 +218,7 @@ class LogParser:
         exact = "_exact" in label
         if not complete and math.isfinite(value) and _decimals(printed) < (8 if exact else 4):
             return  # the log was cut within this number
+        self._code.clear()
         loss = float(shown["val_loss"][0]) if "val_loss" in shown else None
         self._run.non_finite |= not all(math.isfinite(n) for n in (value, loss or 0.0))
         if kind is ScoreKind.PREQUANT:
@@ -234,7 +232,7 @@ class LogParser:
         run = self._run
         name = " ".join(label.replace("_exact", "").split())
         if name not in run.finals and len(run.finals) >= MOST_FINALS:
-            return
+            del run.finals[next(held for held in run.finals if held != run.last_final)]
         more_exact_known = name in run.finals and _refines(run.finals[name][0], printed)
         if not more_exact_known:
             run.finals[name] = (printed, float(printed))
@@ -255,20 +253,21 @@ class LogParser:
     def _unknown_score(self, text: str) -> None:
         """Keep a line that seems to hold a final score in words that no dialect knows."""
         number = dialects.LOOKS_FINAL.search(text)
-        if number is None or len(self._run.unread) >= MOST_UNREAD_FINALS:
+        if number is None or dialects.SOURCE.search(text) or running(text[:160]):
             return
-        value = float(number[1])
-        plausible = 0.2 < value < 20 or not math.isfinite(value)
-        is_code = any(mark in text for mark in ("(f", "{", "def ", "return "))
-        if plausible and not is_code and _labelled(text[:160])[0] is not ScoreKind.PROGRESS:
-            self._run.unread[text[:300]] = value
+        value = float(next(group for group in number.groups() if group))
+        if 0.2 < value < 20 or not math.isfinite(value):
+            unread = self._run.unread
+            unread.pop(text[:300], None)
+            unread[text[:300]] = value
+            if len(unread) > MOST_UNREAD_FINALS:
+                del unread[next(iter(unread))]
 
     def _fact_line(self, text: str) -> None:
         """A line that says a number other than a score."""
         run = self._run
         if dialects.CODE_END.match(text):
-            if self._before_code is not None:
-                self._run, self._before_code = self._before_code, None
+            self._leave_code()
         elif match := dialects.SMALLER_EXPORT.match(text):
             self._smaller_export(match[1])
         elif match := dialects.STOPPED.search(text):
@@ -304,26 +303,29 @@ class LogParser:
         run = self._run
         if match := dialects.BATCH_TOKENS.search(text):
             run.batch_tokens = _whole(match[1])
-        if run.seed is None and (match := dialects.SEED.search(text)):
-            run.seed = _whole(next(group for group in match.groups() if group))
+        if match := dialects.SEED.search(text):
+            seed = _whole(next(group for group in match.groups() if group))
+            if run.seed is None:
+                run.seed = seed
+            elif seed != run.seed:
+                run.later_seed = seed
         if match := dialects.PEAK_MEMORY.search(text):
             run.peak_memory_mib = float(match[1]) * dialects.MEMORY_MIB[match[2].lower()]
 
     def _params(self, count: int, text: str) -> None:
-        """The model's parameters; seen again after training steps, another run has begun."""
+        """The model's parameters; seen again after training steps, another run may have begun."""
+        self._code.clear()
         begins = dialects.MODEL_PARAMS.match(text) is not None
         if begins and self._run.steps and self._run.model_params is not None:
-            self._run = _Run(seed=self._run.seed, batch_tokens=self._run.batch_tokens)
-        if self._run.model_params is None or begins:
+            self._params_again = count
+        elif self._run.model_params is None or begins:
             self._run.model_params = count
 
     def _byte_facts(self, text: str) -> None:
         run = self._run
-        if match := dialects.MODEL_BYTES.search(text):
-            if match["codec"] or match["scheme"]:
-                run.model_bytes = _whole(match["bytes"])
-            else:
-                run.raw_model_bytes = _whole(match["bytes"])
+        match = dialects.MODEL_BYTES.search(text)
+        if match and (match["codec"] or match["scheme"]):
+            run.model_bytes = _whole(match["bytes"])
         if match := dialects.CODE_BYTES.search(text):
             uncompressed = "uncompressed" in (match["form"] or "")
             if not (uncompressed and run.packed_code):
@@ -336,48 +338,16 @@ class LogParser:
                 run.total_bytes = total
 
 
-class Shape(Enum):
-    """What lines of one shape (a line without its digits) can do to a summary."""
-
-    IDLE = 0
-    STEP = 1
-    """Training steps: of those with nothing else between them a summary needs the last alone."""
-    SCORED_STEP = 2
-    """The same with a validation's score."""
-    TELLING = 3
-
-
-def shape_of(text: str) -> Shape:
-    """What a line, and any other that differs from it in its digits alone, can do to a summary."""
-    if text.translate(_NO_DIGITS).startswith(_CODE_STARTS) or _TELLING.search(text) is not None:
-        may_tell = True
-    else:
-        may_tell = _STEPPING.search(text) is not None and _MAY_STEP.search(text) is not None
-    if not may_tell:
-        return Shape.IDLE
-    bare = _bare(text)
-    if bare.startswith((*_QUOTED, *_CODE_STARTS)) or _training_step(bare) is None:
-        return Shape.TELLING
-    return Shape.SCORED_STEP if "val_" in bare else Shape.STEP
-
-
-def _training_step(text: str) -> re.Match[str] | None:
-    """Where a line names a step of the training."""
-    if "stopping_early" in text or (step := dialects.STEP.search(text)) is None:
-        return None
-    before = text[: step.start()].lower()
-    return None if any(word in before for word in dialects.NOT_TRAINING) else step
-
-
-def _bare(line: str) -> str:
-    """A line without colours and without what launchers and loggers put before it."""
-    text = dialects.ANSI.sub("", line).strip() if "\x1b" in line else line.strip()
-    prefix = dialects.PREFIX.match(text)
-    return text[prefix.end() :] if prefix else text
+def _another(run: _Run, model_params: int) -> _Run:
+    """What the log has said of a run that begins after another one's end."""
+    seed = run.seed if run.later_seed is None else run.later_seed
+    return _Run(seed=seed, batch_tokens=run.batch_tokens, model_params=model_params)
 
 
 def _labelled(text: str) -> tuple[ScoreKind | None, str]:
     """What kind of score a text announces, and the label by which it does; None if unknown."""
+    if dialects.PROGRESS.search(text):
+        return None, ""
     for kind, pattern in dialects.SCORE_LABELS:
         if match := pattern.search(text):
             return kind, match["label"]

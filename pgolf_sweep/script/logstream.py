@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pgolf_sweep.script.log import LONGEST_LINE_CHARS, LogParser, Shape, shape_of
+from pgolf_sweep.script.log import LONGEST_LINE_CHARS, LogParser
+from pgolf_sweep.script.loglines import Shape, shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from pgolf_sweep.trial import LogSummary, StepReport
@@ -23,8 +23,8 @@ MOST_SHAPES = 4096
 LONGEST_SHAPE_BYTES = 1000
 MOST_STEPS = 128
 """Lines of training steps in one piece of a live log, of which each is still reported. Of more at
-once, as a script in a tight loop prints them, the last between two other lines is. Scores of a
-validation are always reported."""
+once, as a script in a tight loop prints them, the first and last between two other lines are.
+Scores of a validation are always reported."""
 LONGEST_LINE_BYTES = 4 * LONGEST_LINE_CHARS
 """A longer one has too many characters, whatever its encoding is."""
 
@@ -80,7 +80,7 @@ class LogStream:
         steps = sum(kind is Shape.STEP for kind, _, _ in found) if self._live else 0
         if self._live and steps <= MOST_STEPS:
             return (line for _, _, line in found)
-        passing = {Shape.STEP} if self._live else {Shape.STEP, Shape.SCORED_STEP}
+        passing = (Shape.STEP,) if self._live else (Shape.STEP, Shape.SCORED_STEP)
         return _last_steps(found, passing)
 
     def _learn(self, shape: bytes, line: bytes) -> Shape:
@@ -95,19 +95,28 @@ class LogStream:
 
 
 def _last_steps(
-    lines: Sequence[tuple[Shape, bytes, bytes]], passing: AbstractSet[Shape]
+    lines: Sequence[tuple[Shape, bytes, bytes]], passing: tuple[Shape, ...]
 ) -> Iterator[bytes]:
-    """Lines without those steps of which another of their shape follows, with but steps between."""
-    steps: dict[bytes, bytes] = {}
-    for kind, shape, line in lines:
-        if kind in passing:
+    """Lines without those steps of which another of their shape follows, with but steps between.
+
+    The first step after another line stays, too: it may be the first of another run.
+    """
+    rest = iter(lines)
+    for first_kind, _, first in rest:
+        yield first
+        if first_kind not in passing:
+            continue
+        other = None
+        steps: dict[bytes, bytes] = {}
+        for kind, shape, line in rest:
+            if kind not in passing:
+                other = line
+                break
             steps.pop(shape, None)
             steps[shape] = line
-            continue
         yield from steps.values()
-        steps.clear()
-        yield line
-    yield from steps.values()
+        if other is not None:
+            yield other
 
 
 def parse_log(path: Path) -> LogSummary:

@@ -1,12 +1,13 @@
 """Reading sources of Python 3.12 and newer with an older interpreter.
 
-Since 3.12 an f-string may hold quotes of its own kind within its braces: ``f"{", ".join(x)}"``.
-Such a string is given delimiters that occur nowhere inside; everything else stays as it is, line
-numbers included.
+Since 3.12 an f-string may hold quotes of its own kind within its braces, ``f"{", ".join(x)}"``,
+lines and backslashes. Such a string is given delimiters that occur nowhere inside, and a text with
+backslashes is spelt in bytes; everything else stays as it is, line numbers included.
 """
 
 from __future__ import annotations
 
+import ast
 import re
 
 _START = re.compile(
@@ -19,7 +20,8 @@ def readable(source: str) -> str:
     return _rewritten(source)
 
 
-def _rewritten(source: str) -> str:
+def _rewritten(source: str, *, within: bool = False) -> str:
+    """The source rewritten; `within` the braces of an f-string no backslash is left."""
     parts: list[str] = []
     position = 0
     while match := _START.search(source, position):
@@ -31,7 +33,12 @@ def _rewritten(source: str) -> str:
         quote = match["quote"]
         end, expressions = _end(source, match.end(), quote, formatted=formatted)
         content = source[match.end() : end]
-        if any(quote in source[a:b] for a, b in expressions):
+        literal = source[match.start() : end + len(quote)]
+        if within and not formatted and "\\" in literal:
+            parts += [source[position : match.start()], _spelt(literal)]
+            position = end + len(quote)
+            continue
+        if any(_is_new(source[a:b], quote) for a, b in expressions):
             content = _inner(source, match.end(), end, expressions)
             quote = _free(content, quote)
         parts += [source[position : match.start()], match["prefix"], quote, content, quote]
@@ -74,9 +81,25 @@ def _inner(source: str, start: int, end: int, expressions: list[tuple[int, int]]
     """The content with the strings inside its expressions rewritten first."""
     parts, position = [], start
     for first, last in expressions:
-        parts += [source[position:first], _rewritten(source[first:last])]
+        parts += [source[position:first], _rewritten(source[first:last], within=True)]
         position = last
     return "".join([*parts, source[position:end]])
+
+
+def _is_new(expression: str, quote: str) -> bool:
+    """Whether only Python 3.12 has an expression within an f-string."""
+    return quote in expression or "\\" in expression or (len(quote) == 1 and "\n" in expression)
+
+
+def _spelt(literal: str) -> str:
+    """A text without backslashes and quotes."""
+    try:
+        value = ast.literal_eval(literal)
+        if isinstance(value, bytes):
+            return f"bytes({tuple(value)})"
+        return f"bytes({tuple(value.encode())}).decode()"
+    except (SyntaxError, ValueError):
+        return literal
 
 
 def _free(content: str, quote: str) -> str:

@@ -10,41 +10,34 @@ This keeps accidents in, not attacks: a script that a sweep runs anyway is trust
 
 from __future__ import annotations
 
-import atexit
-import json
 import math
 import os
-import re
-import select
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pgolf_sweep.script.probelink import helper, stop_helper
 from pgolf_sweep.script.unpack import unpack
 from pgolf_sweep.trial import knob_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from pgolf_sweep.script.program import Program
     from pgolf_sweep.trial import KnobValue
+
+__all__ = ["Probed", "ProbedTensor", "Prober", "QuantizedClass", "Unprobed", "stop_helper"]
 
 FAILURES_UNTIL_GIVEN_UP = 3
 """Configurations that could not be probed, and none that could, until a script is left alone."""
 
 PROBE_SECONDS = 60.0
-START_SECONDS = 120.0
-"""For the helper to load torch, on a machine that is busy."""
 MOST_KNOWN = 16
 """Probes whose measured classes are offered to the next."""
-REPORT_BYTES = 1 << 16
-_REFUSAL = re.compile(r"(?:ValueError|AssertionError):")
 KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 
 
@@ -111,7 +104,9 @@ class Probed:
         codec: ``zlib``, ``lzma``, ``zstd``, ``brotli``, or an empty string.
         how: The constructor's call that was repeated.
         notes: What did not go as in the script; empty for a clean probe.
-        incomplete: Parts of the model come from packages that are not here: the count is too low.
+        incomplete: The count may be wrong, as `notes` say: parts of the model come from packages
+            that are not here, an argument is a guess, or the script did without what was refused.
+        stand_ins: Packages that are not here, or siblings that are not the program's.
         relevant: Knobs that the result depends on.
         seconds: What the probe took.
         cpu_seconds: What it took of a processor, but for what this process did.
@@ -136,12 +131,15 @@ class Unprobed:
     """Why a script could not be probed, in one sentence.
 
     Attributes:
-        refused_by_script: The script's own constructor raised ValueError or an assertion.
+        refused_by_script: The script's own constructor raised ValueError or an assertion, of
+            values that it would get in a run, too.
+        stand_ins: Packages that are not here, or siblings that are not the program's.
         relevant: Knobs that the failure depends on; None where that is not known.
     """
 
     reason: str
     refused_by_script: bool = False
+    stand_ins: tuple[str, ...] = ()
     relevant: frozenset[str] | None = None
     seconds: float = 0.0
     cpu_seconds: float = 0.0
@@ -155,10 +153,16 @@ class _Memory:
         default_factory=dict
     )
 
-    def get(self, values: Mapping[str, str]) -> Probed | Unprobed | None:
+    def get(self, values: Mapping[str, str], strange: frozenset[str]) -> Probed | Unprobed | None:
+        """What is known of a configuration.
+
+        Args:
+            values: Its knobs.
+            strange: Those that the script does not name: a sibling may read them.
+        """
         for names, by_value in self.results.items():
             found = by_value.get(tuple(values.get(name, "") for name in sorted(names)))
-            if found is not None:
+            if found is not None and strange <= names:
                 return found
         return None
 
@@ -207,11 +211,19 @@ class Prober:
             knobs: Values by name; absent ones have the script's defaults.
         """
         values = {name: knob_text(value) for name, value in knobs.items()}
-        known = self._memory.get(values) or self._given_up
+        known = self._memory.get(values, self._strange(values)) or self._given_up
         if known is not None:
             return known
+        result = self._ask(values)
+        self._count_failure(result)
+        return result
+
+    def _strange(self, values: Mapping[str, str]) -> frozenset[str]:
+        return frozenset(values.keys() - self._program.knobs.keys())
+
+    def _ask(self, values: Mapping[str, str]) -> Probed | Unprobed:
         started = time.perf_counter()
-        answer = _helper().ask(self._request(values))
+        answer = helper().ask(lambda root: self._request(values, root))
         result = _result(answer, time.perf_counter() - started)
         if answer.get("classes"):
             # Matrices follow from the curves; what else was measured is told to the next probe.
@@ -224,11 +236,9 @@ class Prober:
                     "curves": answer["curves"],
                 },
             ]
-        self._count_failure(result)
         relevant = result.relevant
-        self._memory.put(
-            frozenset(self._program.knobs) if relevant is None else relevant, values, result
-        )
+        names = frozenset(self._program.knobs) if relevant is None else relevant
+        self._memory.put(names | self._strange(values), values, result)
         return result
 
     def _count_failure(self, result: Probed | Unprobed) -> None:
@@ -237,8 +247,14 @@ class Prober:
             self._failures = -math.inf  # it can be probed
             return
         self._failures += 1
-        if self._failures >= FAILURES_UNTIL_GIVEN_UP:
-            self._given_up = result
+        if self._failures < FAILURES_UNTIL_GIVEN_UP:
+            return
+        default = self._memory.get({}, frozenset()) or self._ask({})
+        if isinstance(default, Probed):
+            self._failures = -math.inf
+            return
+        reason = f"given up after {FAILURES_UNTIL_GIVEN_UP} failures, the last: {result.reason}"
+        self._given_up = replace(result, reason=reason, relevant=frozenset())
 
     def _known_under(self, values: Mapping[str, str]) -> list[dict[str, Any]]:
         """What was measured under the same knobs of the quantizer, each class once."""
@@ -255,9 +271,9 @@ class Prober:
                 }
         return [group | {"classes": [*group["classes"].values()]} for group in found.values()]
 
-    def _request(self, values: Mapping[str, str]) -> dict[str, Any]:
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="pgolf-probe-"))
+    def _request(self, values: Mapping[str, str], root: Path) -> dict[str, Any]:
+        if self._folder is None or self._folder.parent != root:
+            self._folder = Path(tempfile.mkdtemp(dir=root))
             weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
             program = self._folder / "program"
             for name, content in self._program.files.items():
@@ -271,7 +287,7 @@ class Prober:
             "folder": str(self._folder / "program"),
             "name": self._program.name,
             "source": str(self._folder / "source"),
-            "knobs": sorted(self._program.knobs),
+            "knobs": sorted(self._program.knobs.keys() | values.keys()),
             "env": kept | self._env | dict(values) | {"CUDA_VISIBLE_DEVICES": ""},
             "seconds": self._seconds,
             "quantizer": self._quantizer,
@@ -280,93 +296,24 @@ class Prober:
         }
 
 
-class _Helper:
-    """The helper process, started again when it is gone."""
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The helper's answer, or an ``error``."""
-        for attempt in (1, 2):
-            try:
-                process = self._running()
-                assert process.stdin is not None  # noqa: S101 - started with pipes
-                process.stdin.write(json.dumps(request).encode() + b"\n")
-                process.stdin.flush()
-                return _read_answer(process, 3 * request["seconds"] + 10)
-            except (OSError, ValueError, TimeoutError) as error:
-                self.stop()
-                if attempt == 2:
-                    return {"error": f"the probe's helper process does not answer: {error}"}
-        raise AssertionError  # both attempts return
-
-    def stop(self) -> None:
-        """End the helper."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
-
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None or self._process.poll() is not None:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "pgolf_sweep.script.probehelper"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
-            )
-            _read_answer(self._process, START_SECONDS)
-        return self._process
-
-
-def _read_answer(process: subprocess.Popen[bytes], seconds: float) -> dict[str, Any]:
-    """One line of JSON from the helper."""
-    assert process.stdout is not None  # noqa: S101 - started with pipes
-    deadline = time.monotonic() + seconds
-    data = b""
-    while not data.endswith(b"\n"):
-        ready, _, _ = select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))
-        if not ready:
-            raise TimeoutError(f"no answer within {seconds:.0f} s")
-        part = os.read(process.stdout.fileno(), REPORT_BYTES)
-        if not part:
-            raise OSError("it ended")
-        data += part
-    answer: dict[str, Any] = json.loads(data)
-    return answer
-
-
-_HELPER: list[_Helper] = []
-
-
-def _helper() -> _Helper:
-    if not _HELPER:
-        atexit.register(stop_helper)
-        _HELPER.append(_Helper())
-    return _HELPER[0]
-
-
-def stop_helper() -> None:
-    """End the helper process; the next probe starts another. It also ends with this process."""
-    while _HELPER:
-        _HELPER.pop().stop()
-
-
 def _result(answer: Mapping[str, Any], seconds: float) -> Probed | Unprobed:
     if "model_params" not in answer:
         reason = str(answer.get("error", "the helper gave no reason"))
-        refused = "cannot be built" in reason and bool(_REFUSAL.search(reason))
+        stand_ins = tuple(answer.get("stand_ins", ()))
+        if stand_ins:
+            reason += f" ({_hint(stand_ins)})"
         relevant = frozenset(answer["relevant"]) if "relevant" in answer else None
         return Unprobed(
             reason=reason,
-            refused_by_script=refused,
+            refused_by_script=answer.get("refused", False),
+            stand_ins=stand_ins,
             relevant=relevant,
             seconds=seconds,
             cpu_seconds=answer.get("cpu_seconds", 0.0),
         )
     notes = list(answer["notes"])
+    if answer["lacks"]:
+        notes.append(_hint(answer["stand_ins"]))
     if answer.get("late"):
         notes.append("measuring its quantizer took too long and was given up")
     return Probed(
@@ -395,4 +342,10 @@ def _result(answer: Mapping[str, Any], seconds: float) -> Probed | Unprobed:
         relevant=frozenset(answer["relevant"]),
         seconds=seconds,
         cpu_seconds=answer["cpu_seconds"],
+    )
+
+
+def _hint(stand_ins: Iterable[str]) -> str:
+    return (
+        f"stood in for: {', '.join(stand_ins)}; a NAME.py beside the script must be in pgolf.files"
     )

@@ -17,15 +17,26 @@ import importlib
 import importlib.util
 import json
 import os
+import re
 import signal
 import sys
 import time
 import traceback
 import types
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pgolf_sweep.script import construct, quantizers, slicing, standins
+from pgolf_sweep.script import (
+    construct,
+    hyperparameters,
+    quantizers,
+    sites,
+    slicing,
+    standins,
+    starts,
+)
+from pgolf_sweep.script.frames import Script
 from pgolf_sweep.script.putback import Found
 
 if TYPE_CHECKING:
@@ -65,10 +76,13 @@ def live(
     sys.meta_path.append(finder)
     standins.hide_compilers()
     standins.skip_initialisation()
+    asked: list[str] = []
     if cuda:
         standins.pretend_cuda()
+    standins.note_questions(asked)
     refusals = standins.Refusals()
     refusals.install()
+    standins.limit_memory()
     _load_packages(tree, folder)
     found = Found(folder, Path(setting["source"]).read_text())
     with os.fdopen(orders, "rb") as lines:
@@ -77,9 +91,11 @@ def live(
             request = json.loads(line)
             finder.forget()
             refusals.events.clear()
-            probe = _Probe(request, tree, finder, refusals, out)
+            asked.clear()
+            probe = _Probe(request, tree, finder, refusals, asked, out)
             _set_environment(request["env"])
             standins.note_reads(probe.note_read)
+            finder.note = probe.note_stand_in
             imported = probe.run()
             probe.end(time.process_time() - started)
             if not (imported and found.put_back()):
@@ -110,8 +126,20 @@ def _imported(body: list[ast.stmt]) -> Iterator[str]:
             case ast.ImportFrom(module=str(name), level=0):
                 yield name
             case ast.If() | ast.Try() | ast.With():
-                for block in slicing.blocks(statement):
+                for block in sites.blocks(statement):
                     yield from _imported(block)
+
+
+@lru_cache(maxsize=64)
+def _words(path: str) -> frozenset[str]:
+    with contextlib.suppress(OSError):
+        return frozenset(re.findall(r"\w+", Path(path).read_text(errors="replace")))
+    return frozenset()
+
+
+def _names_gpu(error: BaseException) -> bool:
+    text = str(error).lower()
+    return any(word in text for word in ("cuda", "nvidia", "gpu"))
 
 
 class _Probe:
@@ -123,14 +151,17 @@ class _Probe:
         tree: ast.Module,
         finder: standins.StandInFinder,
         refusals: standins.Refusals,
+        asked: list[str],
         out: int,
     ) -> None:
         self._request = request
         self._tree = tree
         self._finder = finder
         self._refusals = refusals
+        self._asked = asked
         self._out = out
         self._knobs = frozenset(request["knobs"])
+        self._modules = frozenset(sys.modules)
         self._read: set[str] = set()
         self._notes: list[str] = []
         self._counted = False
@@ -143,9 +174,13 @@ class _Probe:
             self._read |= new
             self._tell(read=sorted(new))
 
+    def note_stand_in(self) -> None:
+        """Another package is stood in for; told at once, too."""
+        self._tell(stand_ins=sorted(self._finder.packages))
+
     def run(self) -> bool:
         """Probe, and tell what was found; whether the script could be imported."""
-        self._tell(stage="import", notes=self._notes, stand_ins=[], refused=[])
+        self._tell(stage="import", notes=self._notes, stand_ins=[])
         module = types.ModuleType(MODULE)
         module.__file__ = str(Path(self._request["folder"], self._request["name"]))
         sys.modules[MODULE] = module
@@ -156,23 +191,34 @@ class _Probe:
             self._fail(error)
             return False
         self._tell(stage="model")
-        settings = construct.read_settings(namespace, self._tree, self._knobs)
-        self._finder.calls.clear()
+        settings = hyperparameters.read_settings(namespace, self._tree, self._knobs)
+        script = Script(self._tree, namespace, settings)
+        used = self._finder.used
+        used.forget()
         try:
-            built = construct.build_model(namespace, self._tree, settings)
+            built = construct.build_model(script)
         except construct.ProbeError as error:
-            missing = ", ".join(sorted({name.partition(".")[0] for name in self._finder.calls}))
-            needs = f" (it needs packages that are not here: {missing})" if missing else ""
-            self._conclude(relevant=self._relevant(settings), error=f"{error}{needs}")
+            # What stood in for a package or a GPU may be what it refuses.
+            about_gpu = _names_gpu(error)
+            refused = error.refused and not (about_gpu or used.calls or used.answers)
+            self._tell(
+                relevant=self._relevant(settings),
+                error=str(error),
+                refused=refused and not self._refusals.events,
+                wants_cuda=about_gpu or bool(self._asked),
+            )
             return True
         except BaseException as error:  # noqa: BLE001 - whatever others' code raises
             text = f"building its model failed: {type(error).__name__}: {error}"
-            self._conclude(relevant=self._relevant(settings), error=text)
+            self._tell(relevant=self._relevant(settings), error=text)
             return True
         self._notes += built.notes
-        if self._finder.calls:
-            used = ", ".join(sorted(set(self._finder.calls))[:4])
-            self._notes.append(f"parts of the model come from packages that are not here: {used}")
+        if used.calls:
+            names = ", ".join(sorted(set(used.calls))[:4])
+            self._notes.append(f"parts of the model come from packages that are not here: {names}")
+        if self._refusals.events:
+            tried = "; ".join(self._refusals.events)
+            self._notes.append(f"it {tried}, which a probe may not, and goes on without")
         parameters = list(built.model.named_parameters())
         relevant = set(self._relevant(settings))
         self._counted = True
@@ -181,28 +227,41 @@ class _Probe:
             notes=self._notes,
             model_params=sum(tensor.numel() for _, tensor in parameters),
             tensors=[[name, list(t.shape), str(t.dtype)[6:]] for name, t in parameters],
-            incomplete=bool(self._finder.calls),
+            lacks=bool(used.calls),
+            incomplete=bool(used.calls or self._refusals.events or built.uncertain),
             how=built.how,
             relevant=sorted(relevant),
         )
         if self._request["quantizer"]:
-            relevant |= self._quantize(namespace, settings, built)
+            relevant |= self._quantize(script, built)
             relevant |= set(self._relevant(settings))
-        self._conclude(stage="done", notes=self._notes, relevant=sorted(relevant))
+        self._tell(stage="done", notes=self._notes, relevant=sorted(relevant))
         return True
 
     def _relevant(self, settings: Any) -> list[str]:
-        return sorted(construct.relevant_knobs(settings, self._tree, self._knobs))
+        elsewhere = self._of_siblings()
+        return sorted(hyperparameters.relevant_knobs(settings, self._tree, self._knobs, elsewhere))
+
+    def _of_siblings(self) -> frozenset[str]:
+        """Words of the script's siblings that are loaded."""
+        folder = self._request["folder"]
+        found: frozenset[str] = frozenset()
+        for name in sys.modules.keys() - self._modules - {MODULE}:
+            path = getattr(sys.modules[name], "__file__", None)
+            if isinstance(path, str) and path.startswith(folder):
+                found |= _words(path)
+        return found
 
     def _import(self, namespace: dict[str, Any], path: str) -> None:
-        left_out = slicing.without_runs(self._tree)[1]
+        left_out = starts.without_runs(self._tree)[1]
         if left_out:
             text = f"it runs when imported ({', '.join(left_out)}()); that was left out"
             self._notes.append(text)
-        exec(slicing.importable(self._tree, path), namespace)  # noqa: S102 - this is the probe
+        exec(starts.importable(self._tree, path), namespace)  # noqa: S102 - this is the probe
 
-    def _quantize(self, namespace: dict[str, Any], settings: Any, built: Any) -> set[str]:
+    def _quantize(self, script: Script, built: construct.Built) -> set[str]:
         """Measure the quantizer and tell what was found; the knobs that it depends on."""
+        settings = script.settings
         before, read = set(settings.seen), settings.seen
         evaluated = list(settings.nodes)
         read.clear()
@@ -211,7 +270,7 @@ class _Probe:
         known = {(o["name"], tuple(o["shape"])): o for group in same for o in group["classes"]}
         told = same[-1]["curves"] if same else None
         try:
-            found = quantizers.measure(namespace, self._tree, settings, built.model, known, told)
+            found = quantizers.measure(script, built.model, known, told)
         except BaseException as error:  # noqa: BLE001 - whatever others' code raises
             self._notes.append(f"its quantizer fails: {type(error).__name__}: {error}"[:300])
             return set()
@@ -230,7 +289,7 @@ class _Probe:
         text = f"{type(error).__name__}: {error}"[:300]
         if isinstance(error, SystemExit):
             text = f"it calls sys.exit({error.code!r}) when it is imported"
-        elif isinstance(error, EOFError):
+        elif isinstance(error, EOFError) and "reading a line" in str(error):
             text = "it reads its standard input when it is imported"
         elif self._refusals.events:
             text = (
@@ -238,10 +297,13 @@ class _Probe:
             )
         elif isinstance(error, ImportError):
             text = f"its import fails: {text}"
-        words = ("cuda", "nvidia", "gpu")
-        wants_cuda = any(word in str(error).lower() for word in words)
-        relevant = self._relevant_of_failure(error)
-        self._conclude(error=text, wants_cuda=wants_cuda, relevant=relevant)
+        about_gpu = _names_gpu(error)
+        self._tell(
+            error=text,
+            names_gpu=about_gpu,
+            wants_cuda=about_gpu or bool(self._asked),
+            relevant=self._relevant_of_failure(error),
+        )
 
     def _relevant_of_failure(self, error: BaseException) -> list[str]:
         """Of the knobs read so far, those that the statement which failed may depend on."""
@@ -258,7 +320,7 @@ class _Probe:
         ]
         if not failed:
             return sorted(read)
-        hidden = read - slicing.named_in([self._tree], read)
+        hidden = read - slicing.named_in([self._tree], read) | read & self._of_siblings()
         reached = slicing.reached(self._tree, failed, "")
         return sorted(slicing.named_in(reached, read) | hidden)
 
@@ -266,10 +328,6 @@ class _Probe:
         """End the answer."""
         self._tell(cpu_seconds=cpu_seconds)
         os.write(self._out, b"\n")
-
-    def _conclude(self, **facts: Any) -> None:
-        stand_ins = sorted(self._finder.packages)
-        self._tell(**facts, stand_ins=stand_ins, refused=self._refusals.events)
 
     def _tell(self, **facts: Any) -> None:
         data = json.dumps(facts).encode() + b"\n"

@@ -18,13 +18,15 @@ import os
 import select
 import signal
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from pgolf_sweep.script import probechild
 from pgolf_sweep.script.olderpython import readable
+from pgolf_sweep.script.putback import Folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,10 +44,12 @@ class _Script:
 
     Attributes:
         children: Its processes, by whether they are told of a GPU.
-        pretended: Values of knobs under which it wanted a GPU at import.
+        folder: Its files, put back before each probe.
+        pretended: Values of knobs under which it wanted a GPU.
     """
 
     tree: ast.Module
+    folder: Folder
     children: dict[bool, _Child] = field(default_factory=dict)
     pretended: list[dict[str, str]] = field(default_factory=list)
 
@@ -56,14 +60,27 @@ class _Script:
 
 
 def serve() -> None:
-    """Answer requests until the input ends."""
+    """Answer requests until the input ends; the folder of all scripts ends with this process."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    scripts: dict[tuple[str, str], _Script] = {}
+    with tempfile.TemporaryDirectory(prefix="pgolf-probe-", ignore_cleanup_errors=True) as folder:
+        try:
+            _serve(scripts, folder, answers)
+        except _AskerGoneError:
+            pass
+        finally:
+            for script in scripts.values():
+                script.end()
+    os._exit(0)  # whoever asked waits; taking torch down would cost as much as a few probes
+
+
+def _serve(scripts: dict[tuple[str, str], _Script], folder: str, answers: IO[str]) -> None:
     _without_network()
     _preload()
-    scripts: dict[tuple[str, str], _Script] = {}
-    answers.write(json.dumps({"ready": True}) + "\n")
+    answers.write(json.dumps({"ready": True, "folder": folder}) + "\n")
     answers.flush()
     for line in sys.stdin.buffer:
         started = time.process_time()
@@ -71,8 +88,17 @@ def serve() -> None:
         answer["cpu_seconds"] = answer.get("cpu_seconds", 0.0) + time.process_time() - started
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
-    for script in scripts.values():
-        script.end()
+
+
+class _AskerGoneError(Exception):
+    """Nobody waits for an answer any more."""
+
+
+def _asker_is_gone() -> bool:
+    """Whether the other end of the standard input is closed."""
+    input_ = select.poll()
+    input_.register(0, 0)
+    return any(event & select.POLLHUP for _, event in input_.poll(0))
 
 
 def _without_network() -> None:
@@ -101,18 +127,34 @@ def _answer(line: bytes, scripts: dict[tuple[str, str], _Script]) -> dict[str, A
         return {"error": f"syntax error: {error}", "stage": "read", "relevant": []}
     env = request["env"]
     known = any(all(env.get(k, "") == v for k, v in values.items()) for values in script.pretended)
-    answer = {} if known else _ask(script, line, request, cuda=False)
-    if not (known or answer.get("wants_cuda")):
-        return answer
-    with_cuda = _ask(script, line, request, cuda=True)
-    if with_cuda["stage"] != "import":
+    plain = {} if known else _ask(script, line, request, cuda=False)
+    if not (known or plain.get("wants_cuda")):
+        return plain
+    pretended = _ask(script, line, request, cuda=True)
+    if _got_further(pretended, plain):
         if not known:
-            script.pretended.append({k: env.get(k, "") for k in answer["relevant"]})
-        with_cuda["notes"].insert(0, "it asks for a GPU at import; it was told of one")
-        return with_cuda
-    answer["error"] = f"it needs CUDA at import ({answer['error']})"
-    answer["relevant"] = sorted({*answer["relevant"], *with_cuda["relevant"]})
-    return answer
+            script.pretended.append({k: env.get(k, "") for k in plain["relevant"]})
+        pretended["notes"].insert(0, _told_of_one(plain.get("stage", "import")))
+        return pretended
+    if plain["stage"] == "model":
+        # It refuses with a GPU, too, and for another reason than that there was none.
+        plain["refused"] = pretended.get("refused", False)
+    elif plain.get("names_gpu") or pretended.get("names_gpu"):
+        plain["error"] = f"it needs CUDA at import ({plain['error']})"
+    plain["relevant"] = sorted({*plain["relevant"], *pretended["relevant"]})
+    return plain
+
+
+def _got_further(pretended: dict[str, Any], plain: dict[str, Any]) -> bool:
+    """Whether a script that was told of a GPU says more than without."""
+    if plain.get("stage") == "model":
+        return "model_params" in pretended
+    return bool(pretended["stage"] != "import")
+
+
+def _told_of_one(stage: str) -> str:
+    where = "at import" if stage == "import" else "where its model is built"
+    return f"it asks for a GPU {where}; it was told of one"
 
 
 def _script(request: Mapping[str, Any], scripts: dict[tuple[str, str], _Script]) -> _Script:
@@ -123,7 +165,8 @@ def _script(request: Mapping[str, Any], scripts: dict[tuple[str, str], _Script])
     else:
         if len(scripts) >= MOST_SCRIPTS:
             scripts.pop(next(iter(scripts))).end()
-        scripts[key] = _Script(_parse(Path(request["source"]).read_text()))
+        tree = _parse(Path(request["source"]).read_text())
+        scripts[key] = _Script(tree, Folder(Path(request["folder"])))
     return scripts[key]
 
 
@@ -138,15 +181,19 @@ def _parse(text: str) -> ast.Module:
 
 def _ask(script: _Script, line: bytes, request: Mapping[str, Any], *, cuda: bool) -> dict[str, Any]:
     """A child's answer; a fresh one's where the kept one has none, or cannot import the script."""
+    script.folder.put_back()
     kept = script.children.get(cuda)
-    if kept is not None and not request.get("fresh"):
+    if kept is not None and kept.alive and not request.get("fresh"):
         answer, whole = kept.ask(line, request["seconds"])
         if answer.get("late") or (whole and answer["stage"] != "import"):
             return answer
     if kept is not None:
         kept.end()
+        script.folder.put_back()
     child = script.children[cuda] = _Child(request, script.tree, cuda=cuda)
     answer, _ = child.ask(line, request["seconds"])
+    if answer["stage"] == "import":
+        child.end()  # with whatever it has started
     return answer
 
 
@@ -160,6 +207,7 @@ class _Child:
         if self._pid == 0:
             try:
                 os.setsid()
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
                 low, high = sorted((orders, out))
                 os.closerange(3, low)
                 os.closerange(low + 1, high)
@@ -170,6 +218,11 @@ class _Child:
         os.close(orders)
         os.close(out)
         os.set_blocking(self._orders, False)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it may be asked; a process that has ended itself is told by its answer."""
+        return self._pid != 0
 
     def ask(self, line: bytes, seconds: float) -> tuple[dict[str, Any], bool]:
         """What the child says to a request, and whether it said all; afterwards it may be gone.
@@ -205,8 +258,10 @@ class _Child:
         parts: list[bytes] = []
         rest = memoryview(line)
         while (left := deadline - time.monotonic()) > 0:
+            if _asker_is_gone():
+                raise _AskerGoneError
             sending = [self._orders] if rest else []
-            ready, writable, _ = select.select([self._answers], sending, [], left)
+            ready, writable, _ = select.select([self._answers], sending, [], min(left, 1.0))
             if writable:
                 try:
                     rest = rest[os.write(self._orders, rest) :]

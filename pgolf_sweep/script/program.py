@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.errors import InputError
-from pgolf_sweep.script.knobs import Knob, read_knobs
+from pgolf_sweep.script.knobs import Knob, survey
 from pgolf_sweep.script.requirements import FILE as REQUIREMENTS
+from pgolf_sweep.script.source import decoded
+from pgolf_sweep.script.unpack import unpack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 BUILTIN = "trainer"
 """The name by which a sweep file asks for our own trainer."""
@@ -28,12 +30,14 @@ class Program:
         files: Content by relative path; what a trial's working folder starts with.
         knobs: Environment variables that the script reads, by name.
         builtin: Whether it is our own trainer, whose tensors the gate knows.
+        unnamed: ``file:line`` of reads whose names only the running script knows.
     """
 
     name: str
     files: Mapping[str, bytes]
     knobs: Mapping[str, Knob]
     builtin: bool
+    unnamed: tuple[str, ...] = ()
 
     @cached_property
     def sha256(self) -> str:
@@ -48,7 +52,7 @@ class Program:
     @property
     def source(self) -> str:
         """The script's text; bytes that are not UTF-8 become replacement characters."""
-        return self.files[self.name].decode(errors="replace")
+        return decoded(self.files[self.name])
 
 
 def files_sha256(files: Mapping[str, bytes]) -> str:
@@ -97,18 +101,34 @@ def load_program(program: str, *, base: Path, extra_files: Sequence[str] = ()) -
             )
         for match in matches:
             files[match.relative_to(path.parent).as_posix()] = match.read_bytes()
+    # What the script execs is as much the program as what stands in it.
+    opened: set[str] = set()
+    unpack(decoded(files[path.name]), path=path, opened=opened)
+    for name in sorted(opened - files.keys()):
+        files[name] = path.with_name(name).read_bytes()
     return from_files(path.name, files, builtin=False)
 
 
 def from_files(name: str, files: Mapping[str, bytes], *, builtin: bool) -> Program:
-    """A program from contents, for example those stored with a study."""
-    source = files[name].decode(errors="replace")
+    """A program from contents, for example those stored with a study.
+
+    Knobs are those of all its Python files: a sibling may be imported.
+
+    Raises:
+        InputError: The script does not parse. Siblings that do not are only left out.
+    """
+    texts = {path: decoded(data) for path, data in files.items() if path.endswith(".py")}
+    texts[name] = unpack(decoded(files[name]), path=Path(name), files=files)
+    # The script first: its line and its default are what a trial has.
+    ordered = {name: texts[name], **texts}
     try:
-        knobs = read_knobs(source)
+        found = survey(ordered)
     except SyntaxError as error:
         raise InputError(
             f"{name} is not valid Python: {error.msg}",
             where=f"{name}:{error.lineno}",
             expected="a script that this Python can run",
         ) from error
-    return Program(name=name, files=dict(files), knobs=knobs, builtin=builtin)
+    return Program(
+        name=name, files=dict(files), knobs=found.knobs, builtin=builtin, unnamed=found.unnamed
+    )

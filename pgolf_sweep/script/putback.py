@@ -9,10 +9,12 @@ Used only inside the probe's child process (`pgolf_sweep.script.probechild`).
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import random
 import re
+import shutil
 import sys
 import threading
 import types
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _WORD = re.compile(r"[A-Za-z_]\w*")
+_FOLDER = (-1, -1)
 _OF_PYTHON = frozenset({"__builtins__", "__warningregistry__", "__dict__", "__weakref__"})
 
 
@@ -143,6 +146,51 @@ class Found:
             else:
                 delattr(there, name)
         return undone
+
+
+class Folder:
+    """A folder's files as they are now, to be put back; what Python compiles is left alone."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stamps = self._found()
+        self._contents = {
+            one: one.read_bytes() for one, stamp in self._stamps.items() if stamp != _FOLDER
+        }
+
+    def put_back(self) -> None:
+        """Rewrite what was changed, and remove what was added."""
+        now = self._found()
+        if now == self._stamps:
+            return
+        for one in sorted(now.keys() - self._stamps.keys()):
+            if now[one] == _FOLDER:
+                shutil.rmtree(one, ignore_errors=True)
+            else:
+                one.unlink(missing_ok=True)
+        for one, content in self._contents.items():
+            if now.get(one) != self._stamps[one]:
+                one.parent.mkdir(parents=True, exist_ok=True)
+                one.unlink(missing_ok=True)
+                one.write_bytes(content)
+        self._stamps = self._found()
+
+    def _found(self) -> dict[Path, tuple[int, int]]:
+        found: dict[Path, tuple[int, int]] = {}
+        pending = [self._path]
+        while pending:
+            with contextlib.suppress(FileNotFoundError), os.scandir(pending.pop()) as entries:
+                for entry in entries:
+                    if entry.name == "__pycache__":
+                        continue
+                    path = Path(entry.path)
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(path)
+                        found[path] = _FOLDER
+                    else:
+                        about = entry.stat(follow_symlinks=False)
+                        found[path] = (about.st_size, about.st_mtime_ns)
+        return found
 
 
 def _differs(now: Any, before: dict[str, Any]) -> bool:

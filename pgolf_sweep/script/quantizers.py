@@ -19,16 +19,12 @@ import zlib
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from pgolf_sweep.script.construct import SETTINGS_ARGUMENTS, Settings, scope_of
+from pgolf_sweep.script.codecs import codec_of
 from pgolf_sweep.script.curves import FIRST_SIGMAS, SIGMAS, Curves, flat, sampled
-from pgolf_sweep.script.slicing import (
-    CallSite,
-    attribute_calls,
-    call_sites,
-    evaluate,
-    loaded,
-    run_needed,
-)
+from pgolf_sweep.script.frames import Script, frame_of
+from pgolf_sweep.script.hyperparameters import SETTINGS_ARGUMENTS, Settings
+from pgolf_sweep.script.sites import CallSite, call_sites
+from pgolf_sweep.script.slicing import evaluate, loaded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -44,17 +40,6 @@ FLOAT_SHARE = {8: 0.95, 4: 0.92, 2: 0.88, 1: 0.95}
 """What codecs leave of floating-point numbers, by their bytes."""
 HESSIAN_NAMES = re.compile(r"hess", re.IGNORECASE)
 MODEL_GIVEN = ("base_model", "model", "raw_model", "export_model", "eval_model")
-CODEC_CALLS = {
-    "zlib.compress": "zlib",
-    "lzma.compress": "lzma",
-    "brotli.compress": "brotli",
-    "zstandard.ZstdCompressor": "zstd",
-    "zstd.ZstdCompressor": "zstd",
-    "zstd_lib.ZstdCompressor": "zstd",
-    "zstd.compress": "zstd",
-}
-CODEC_NAME = re.compile(r"compress|codec", re.IGNORECASE)
-CODECS = ("brotli", "zstd", "lzma", "zlib")
 
 
 class _Hessians(dict[str, Any]):
@@ -78,9 +63,7 @@ class _Hessians(dict[str, Any]):
 
 
 def measure(
-    namespace: dict[str, Any],
-    tree: ast.Module,
-    settings: Settings,
+    script: Script,
     model: Any,
     known: Mapping[tuple[str, tuple[int, ...]], dict[str, Any]],
     told: Mapping[str, Any] | None,
@@ -88,9 +71,7 @@ def measure(
     """The script's quantizer and codec, and what they make of each class of tensors.
 
     Args:
-        namespace: The script's module.
-        tree: Its source.
-        settings: Its hyperparameters.
+        script: The script.
         model: Its model, on any device.
         known: Classes that another probe measured under the same knobs of the quantizer.
         told: Its ``curves``.
@@ -98,12 +79,12 @@ def measure(
     Returns:
         ``quantizer``, ``codec``, ``classes``, ``curves`` and ``notes`` for the probe's answer.
     """
-    codec = _codec(namespace, tree, settings)
-    notes = [] if codec else ["its codec was not recognised"]
+    sites = list(_candidates(script.namespace, script.tree))
+    codec, notes = codec_of(script, {site.callee for site in sites})
     tried: list[str] = []
-    for site in _candidates(namespace, tree):
+    for site in sites:
         try:
-            prepared = _prepare(site, namespace, settings, model)
+            prepared = _prepare(site, script, model)
             curves = Curves(told)
             classes = _classes(prepared, known, curves, codec)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever others' code raises
@@ -163,9 +144,7 @@ class _Prepared:
         return self.function(tensors, *self.rest, **self.keywords)
 
 
-def _prepare(
-    site: CallSite, namespace: dict[str, Any], settings: Settings, model: Any
-) -> _Prepared:
+def _prepare(site: CallSite, script: Script, model: Any) -> _Prepared:
     """Evaluate a quantizer call's arguments, with a state dict that takes no memory."""
     import torch  # noqa: PLC0415
 
@@ -173,16 +152,15 @@ def _prepare(
     shapes: dict[str, tuple[int, ...]] = {}
     hessians = _Hessians(shapes)
     given: dict[str, Any] = dict.fromkeys(MODEL_GIVEN, real)
-    function = namespace[site.callee]
+    function, settings = script.namespace[site.callee], script.settings
     parameters = list(inspect.signature(function).parameters.values())
     names = set().union(*(loaded(argument) for argument in _arguments(site)))
     given |= {name: hessians for name in names if HESSIAN_NAMES.search(name) or name == "H"}
-    scope, known = scope_of(site, namespace, settings, given)
-    scope["device"] = torch.device("cpu")
+    given["device"] = torch.device("cpu")
     settings.nodes.append(site.call)
     before, read = set(settings.seen), settings.seen
     read.clear()
-    run_needed(site, scope, known, names, settings.nodes)
+    scope = frame_of(site, names, script, given, settable=True).scope
     settings.on_the_way |= read
     read.clear()
     read |= before
@@ -376,24 +354,3 @@ def _tensors(value: Any, depth: int = 0) -> Iterator[Any]:
             yield from _tensors(item, depth + 1)
     elif isinstance(value, bytes | bytearray):
         yield torch.frombuffer(bytearray(value), dtype=torch.uint8) if value else torch.empty(0)
-
-
-def _attributes(kind: Any) -> list[str]:
-    """What `dir` says of the class that the script wrote, without its being noted as read."""
-    return sorted({name for above in kind.__mro__[1:] for name in vars(above)})
-
-
-def _codec(namespace: Mapping[str, Any], tree: ast.Module, settings: Settings) -> str:
-    """The codec of the model: what a setting names, else the only one that the script calls."""
-    settable = [] if settings.value is None else _attributes(settings.kind)
-    names = [name for name in (*settable, *namespace) if CODEC_NAME.search(name)]
-    for name in names:
-        settings.nodes.append(ast.Name(id=name, ctx=ast.Load()))
-        value = getattr(settings.value, name, None) or namespace.get(name)
-        if isinstance(value, str):
-            named = value.lower().replace("zstandard", "zstd")
-            if named in CODECS:
-                return named
-    called = attribute_calls(tree)
-    found = {codec for call, codec in CODEC_CALLS.items() if tuple(call.split(".")) in called}
-    return next((codec for codec in CODECS if codec in found), "")

@@ -11,8 +11,10 @@ import importlib.metadata
 import importlib.util
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pgolf_sweep.script.source import decoded, parsed
 from pgolf_sweep.script.unpack import unpack
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ def lacking(files: Mapping[str, bytes], script: str) -> list[Lack]:
     """
     if FILE not in files:
         return []
-    wanted = _imported(files[script].decode(errors="replace"))
+    wanted = _imported(unpack(decoded(files[script]), path=Path(script), files=files))
     found = []
     for name, versions, line in _requirements(files[FILE].decode(errors="replace")):
         module = MODULES.get(name, name.replace("-", "_"))
@@ -85,8 +87,8 @@ def _requirements(text: str) -> Iterator[tuple[str, str, str]]:
 def _imported(source: str) -> set[str]:
     """Packages that a script imports at its top, where nothing catches their absence."""
     try:
-        tree = ast.parse(unpack(source))
-    except (SyntaxError, ValueError):
+        tree = parsed(source)
+    except SyntaxError:
         return set()  # it will say so itself
     names: set[str] = set()
     for node in tree.body:

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from pgolf_sweep.script.sites import FUNCTIONS
+from pgolf_sweep.script.starts import without_runs
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
     from types import CodeType
 
-_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _SEES_EVERYTHING = frozenset({"globals", "locals", "vars", "eval", "exec"})
 """Functions that reach names which are not written where they are called."""
 _KEPT_PIECES = 1 << 14
@@ -69,101 +71,6 @@ def _said(node: ast.AST) -> _Said:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class CallSite:
-    """One call in a script.
-
-    Attributes:
-        call: The call.
-        function: The function around it; None at the module's level.
-        owner: The class around that function, if any.
-        before: Statements that run before it within the function, in order.
-        target: Name to which its value is assigned, or an empty string.
-    """
-
-    call: ast.Call
-    function: ast.FunctionDef | ast.AsyncFunctionDef | None
-    owner: ast.ClassDef | None
-    before: tuple[ast.stmt, ...]
-    target: str
-
-    @property
-    def callee(self) -> str:
-        """Name of what is called."""
-        return self.call.func.id if isinstance(self.call.func, ast.Name) else ""
-
-
-def call_sites(tree: ast.Module, names: Iterable[str]) -> Iterator[CallSite]:
-    """Every call by plain name of one of `names`, in the order of the source."""
-    wanted = set(names)
-    return (site for site in _every_site(tree) if site.callee in wanted)
-
-
-@lru_cache(maxsize=8)
-def _every_site(tree: ast.Module) -> tuple[CallSite, ...]:
-    return tuple(_sites(tree.body, (), None, None))
-
-
-@lru_cache(maxsize=8)
-def attribute_calls(tree: ast.Module) -> frozenset[tuple[str, str]]:
-    """Every call of a plain name's attribute, as (name, attribute)."""
-    return frozenset(
-        (node.func.value.id, node.func.attr)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and isinstance(node.func.value, ast.Name)
-    )
-
-
-def _sites(
-    body: list[ast.stmt],
-    before: tuple[ast.stmt, ...],
-    function: ast.FunctionDef | ast.AsyncFunctionDef | None,
-    owner: ast.ClassDef | None,
-) -> Iterator[CallSite]:
-    for statement in body:
-        if isinstance(statement, _FUNCTIONS):
-            yield from _sites(statement.body, (), statement, owner)
-        elif isinstance(statement, ast.ClassDef):
-            yield from _sites(statement.body, (), None, statement)
-        else:
-            target = _target(statement)
-            for expression in _own_expressions(statement):
-                for node in ast.walk(expression):
-                    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                        yield CallSite(node, function, owner, before, target)
-            for block in blocks(statement):
-                yield from _sites(block, before, function, owner)
-        before = (*before, statement)
-
-
-def blocks(statement: ast.stmt) -> Iterator[list[ast.stmt]]:
-    """Blocks of statements within a compound one."""
-    for name in ("body", "orelse", "finalbody"):
-        block = getattr(statement, name, None)
-        if block:
-            yield block
-    for handler in getattr(statement, "handlers", ()):
-        yield handler.body
-
-
-def _own_expressions(statement: ast.stmt) -> Iterator[ast.expr]:
-    for child in ast.iter_child_nodes(statement):
-        if isinstance(child, ast.expr):
-            yield child
-        elif isinstance(child, ast.withitem):
-            yield child.context_expr
-
-
-def _target(statement: ast.stmt) -> str:
-    match statement:
-        case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
-            return name
-        case _:
-            return ""
-
-
 def loaded(node: ast.AST) -> frozenset[str]:
     """Names that a piece of source reads."""
     return _said(node).loaded
@@ -171,26 +78,36 @@ def loaded(node: ast.AST) -> frozenset[str]:
 
 def needed_statements(
     before: Iterable[ast.stmt], names: Iterable[str], known: Iterable[str]
-) -> list[ast.stmt]:
-    """The statements that decide `names`, in order; those of `known` are taken as given."""
-    given = set(known)
-    needed = set(names) - given
+) -> tuple[Sequence[ast.stmt], AbstractSet[str]]:
+    """The statements that decide `names`, in order, and all names that they and these need.
+
+    Those of `known` are taken as given.
+    """
+    return _needed(tuple(before), frozenset(names), frozenset(known))
+
+
+@lru_cache(maxsize=512)
+def _needed(
+    before: tuple[ast.stmt, ...], names: frozenset[str], given: frozenset[str]
+) -> tuple[tuple[ast.stmt, ...], frozenset[str]]:
+    needed = set(names - given)
     chosen: list[ast.stmt] = []
-    for statement in reversed(list(before)):
-        if _stored(statement) & needed or _changes(statement) & needed:
+    for statement in reversed(before):
+        if bound(statement) & needed or changed(statement) & needed:
             chosen.append(statement)
             needed |= loaded(statement) - given
-    return chosen[::-1]
+    return tuple(chosen[::-1]), frozenset(needed)
 
 
-def _stored(statement: ast.stmt) -> frozenset[str]:
-    if isinstance(statement, (*_FUNCTIONS, ast.ClassDef)):
+def bound(statement: ast.stmt) -> frozenset[str]:
+    """Names that a statement binds."""
+    if isinstance(statement, (*FUNCTIONS, ast.ClassDef)):
         return frozenset({statement.name})
     said = _said(statement)
     return said.stored | said.imported
 
 
-def _changes(statement: ast.stmt) -> set[str]:
+def changed(statement: ast.stmt) -> set[str]:
     """Names whose attribute or item a statement sets: ``args.vocab_size = 1024``."""
     if not isinstance(statement, ast.Assign | ast.AugAssign | ast.AnnAssign):
         return set()
@@ -202,20 +119,14 @@ def _changes(statement: ast.stmt) -> set[str]:
     }
 
 
-def run_needed(
-    site: CallSite,
-    namespace: dict[str, Any],
-    known: Iterable[str],
-    names: Iterable[str],
-    ran: list[ast.AST],
-) -> list[str]:
-    """Run what `names` need before a call, in `namespace`; what was run is added to `ran`.
+def run(statements: Iterable[ast.stmt], namespace: dict[str, Any], ran: list[ast.AST]) -> list[str]:
+    """Run statements in `namespace`, and add them to `ran`.
 
     Returns:
         What failed, one sentence each; the names that it would have given are missing then.
     """
     failures = []
-    for statement in needed_statements(site.before, names, known):
+    for statement in statements:
         ran.append(statement)
         try:
             exec(_compiled(statement), namespace)  # noqa: S102 - the script's own code
@@ -236,33 +147,6 @@ def _compiled(piece: ast.stmt | ast.expr) -> CodeType:
     return compile(ast.Module(body=[piece], type_ignores=[]), "<probe>", "exec")
 
 
-@lru_cache(maxsize=8)
-def without_runs(tree: ast.Module) -> tuple[ast.Module, tuple[str, ...]]:
-    """The module without the calls by which it would run, when imported or when started.
-
-    Returns:
-        The module, and the names of the functions whose calls were left out.
-    """
-    own = {node.name for node in tree.body if isinstance(node, _FUNCTIONS)}
-    body: list[ast.stmt] = []
-    left_out = []
-    for statement in tree.body:
-        match statement:
-            case ast.Expr(value=ast.Call(func=ast.Name(id=name))) if name in own:
-                left_out.append(name)
-            case ast.If(test=ast.Compare(left=ast.Name(id="__name__"))) if not statement.orelse:
-                pass  # the name is another one in a probe
-            case _:
-                body.append(statement)
-    return ast.Module(body=body, type_ignores=tree.type_ignores), tuple(left_out)
-
-
-@lru_cache(maxsize=8)
-def importable(tree: ast.Module, path: str) -> CodeType:
-    """A script's code without the calls by which it would run, ready to be executed."""
-    return compile(without_runs(tree)[0], path, "exec")
-
-
 def class_attributes(tree: ast.Module, name: str, knobs: Iterable[str]) -> Mapping[str, set[str]]:
     """For each attribute that a class assigns, the knobs that its value depends on.
 
@@ -280,7 +164,7 @@ def _class_attributes(tree: ast.Module, name: str, names: frozenset[str]) -> Map
         for statement in _flat(node.body):
             through = (found.get(used, set()) for used in loaded(statement) | _of_self(statement))
             decided_by = named_in([statement], names).union(*through)
-            for attribute in _stored(statement) | _of_self(statement, stored=True) or {""}:
+            for attribute in bound(statement) | _of_self(statement, stored=True) or {""}:
                 found[attribute] = found.get(attribute, set()) | decided_by
     return found
 
@@ -288,11 +172,11 @@ def _class_attributes(tree: ast.Module, name: str, names: frozenset[str]) -> Map
 def _flat(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
     """A class's statements, those of its constructor in the constructor's place."""
     for statement in body:
-        constructor = isinstance(statement, _FUNCTIONS) and statement.name in {
+        constructor = isinstance(statement, FUNCTIONS) and statement.name in {
             "__init__",
             "__post_init__",
         }
-        if constructor and isinstance(statement, _FUNCTIONS):
+        if constructor and isinstance(statement, FUNCTIONS):
             yield from statement.body
         else:
             yield statement
@@ -346,7 +230,7 @@ def _top_level(
     for statement in without_runs(tree)[0].body:
         if not (isinstance(statement, ast.ClassDef) and statement.name == skip):
             every.append(statement)
-            for name in _stored(statement):
+            for name in bound(statement):
                 defined.setdefault(name, []).append(statement)
     return tuple(every), tuple(one for one in every if not _only_defines(one)), defined
 
@@ -357,19 +241,10 @@ def _only_defines(statement: ast.stmt) -> bool:
         targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
         parts = (part for target in targets for part in ast.walk(target))
         return not any(isinstance(part, ast.Attribute | ast.Subscript) for part in parts)
-    return isinstance(statement, (*_FUNCTIONS, ast.ClassDef, ast.Import, ast.ImportFrom))
+    return isinstance(statement, (*FUNCTIONS, ast.ClassDef, ast.Import, ast.ImportFrom))
 
 
 def attributes_of(nodes: Iterable[ast.AST], class_name: str) -> set[str]:
     """Attributes that source reads from the class itself: ``Hyperparameters.vocab_size``."""
     said = (_said(node).attributes for node in nodes)
     return {attr for every in said for name, attr, _ in every if name == class_name}
-
-
-def parameters_of(site: CallSite) -> Mapping[str, ast.expr | None]:
-    """Parameters of the function around a call, with their annotations."""
-    if site.function is None:
-        return {}
-    arguments = site.function.args
-    every = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
-    return {argument.arg: argument.annotation for argument in every}

@@ -9,15 +9,21 @@ from __future__ import annotations
 import importlib.abc
 import importlib.machinery
 import os
+import resource
+import subprocess
 import sys
 import types
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 REFUSED = {
     "socket.connect": "opens a network connection",
+    "socket.sendto": "sends to the network",
+    "socket.sendmsg": "sends to the network",
     "socket.getaddrinfo": "looks up a host name",
     "socket.gethostbyname": "looks up a host name",
     "urllib.Request": "downloads",
@@ -32,6 +38,8 @@ REFUSED = {
     "os.killpg": "sends a signal",
 }
 """Audit events that a probed script may not cause, in words."""
+_OF_SOCKETS = ("socket.connect", "socket.sendto", "socket.sendmsg")
+CUDA_QUESTIONS = ("is_available", "device_count")
 
 
 class Refusals:
@@ -43,8 +51,12 @@ class Refusals:
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Raise for what a probed script may not do."""
         words = REFUSED.get(event)
-        if words is None or (event == "socket.connect" and isinstance(arguments[-1], str | bytes)):
-            return
+        if words is None or (event in _OF_SOCKETS and not isinstance(arguments[-1], tuple)):
+            return  # what is no tuple is the address of a socket of this machine, or none
+        self.refuse(words, arguments)
+
+    def refuse(self, words: str, arguments: tuple[Any, ...] = ()) -> NoReturn:
+        """Raise, and keep what was refused."""
         detail = " ".join(str(part)[:80] for part in arguments[:2] if isinstance(part, str | list))
         text = f"{words} ({detail})" if detail else words
         if text not in self.events:
@@ -53,6 +65,14 @@ class Refusals:
 
     def install(self) -> None:
         """From here on, for the rest of this process."""
+        import _posixsubprocess  # noqa: PLC0415 - of one kind of Python alone
+
+        def no_program(*_: Any, **__: Any) -> NoReturn:
+            self.refuse("starts a program")
+
+        # The door below subprocess and multiprocessing, which no audit event guards.
+        _posixsubprocess.fork_exec = no_program
+        subprocess._fork_exec = no_program  # type: ignore[attr-defined] # noqa: SLF001
         sys.addaudithook(self)
 
 
@@ -77,53 +97,97 @@ def note_reads(note: Callable[[str | None], None]) -> None:
     os.environ.__class__ = _NotedEnvironment
 
 
+@dataclass(slots=True)
+class Used:
+    """What a script did with packages that are not here.
+
+    Attributes:
+        calls: Names that it has called.
+        answers: Names that it asked whether they are true, or what is in them.
+    """
+
+    calls: list[str] = field(default_factory=list)
+    answers: list[str] = field(default_factory=list)
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self.calls.clear()
+        self.answers.clear()
+
+
 class StandIn:
     """Something of a package that is not installed: callable, a decorator, a base class.
 
     Args:
         name: Dotted name, for the probe's report.
-        calls: Where a call is noted; a decorator's use is not a call.
+        used: Where a call or another use is noted; a decorator's use is not a call.
     """
 
-    def __init__(self, name: str, calls: list[str]) -> None:
+    def __init__(self, name: str, used: Used) -> None:
         self._name = name
-        self._calls = calls
+        self._used = used
 
     def __getattr__(self, name: str) -> StandIn:
         if name.startswith("__"):
             raise AttributeError(name)
-        return StandIn(f"{self._name}.{name}", self._calls)
+        return StandIn(f"{self._name}.{name}", self._used)
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """A decorated function comes back as it is; anything else is noted as a call."""
         if len(arguments) == 1 and callable(arguments[0]) and not keywords:
             return arguments[0]
-        self._calls.append(self._name)
-        return StandIn(f"{self._name}()", self._calls)
+        self._used.calls.append(self._name)
+        return StandIn(f"{self._name}()", self._used)
 
     def __getitem__(self, _: Any) -> StandIn:
         return self
 
     def __mro_entries__(self, _: tuple[Any, ...]) -> tuple[type, ...]:
-        return ()
+        return (_base(self._name, self._used),)
 
     def __bool__(self) -> bool:
+        self._used.answers.append(self._name)
         return True
+
+    def __iter__(self) -> Iterator[Any]:
+        self._used.answers.append(self._name)
+        return iter(())  # without it, Python would ask for item after item
+
+    def __contains__(self, _: object) -> bool:
+        self._used.answers.append(self._name)
+        return False
+
+
+def _base(name: str, used: Used) -> type:
+    """A class in the place of a missing base class; making an instance is a call."""
+
+    class Base:
+        def __new__(cls, *arguments: Any, **keywords: Any) -> Any:
+            used.calls.append(name)
+            following: Any = super().__new__
+            if following is object.__new__:
+                return following(cls)
+            return following(cls, *arguments, **keywords)
+
+        def __init__(self, *_: Any, **__: Any) -> None:
+            super().__init__()  # of a module that is derived from both
+
+    return Base
 
 
 class _Module(types.ModuleType):
     """A module of a package that is not installed."""
 
-    def __init__(self, name: str, calls: list[str]) -> None:
+    def __init__(self, name: str, used: Used) -> None:
         super().__init__(name)
         self.__path__: list[str] = []
         self.__version__ = "0"
-        self.__dict__["_calls"] = calls
+        self.__dict__["_used"] = used
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return StandIn(f"{self.__name__}.{name}", self.__dict__["_calls"])
+        return StandIn(f"{self.__name__}.{name}", self.__dict__["_used"])
 
 
 def is_stand_in(module: types.ModuleType) -> bool:
@@ -138,18 +202,20 @@ class StandInFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     Attributes:
         packages: Names of the packages that were stood in for.
-        calls: What of them the script has called.
+        used: What the script did with them.
+        note: Called for each package.
     """
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
         self.packages: set[str] = set()
-        self.calls: list[str] = []
+        self.used = Used()
+        self.note: Callable[[], None] = lambda: None
 
     def forget(self) -> None:
-        """Forget what was stood in for, and called; what was handed out still notes its calls."""
+        """Forget what was stood in for, and used; what was handed out still notes its calls."""
         self.packages.clear()
-        self.calls.clear()
+        self.used.forget()
 
     def find_spec(
         self, fullname: str, _path: Sequence[str] | None, _target: types.ModuleType | None = None
@@ -160,12 +226,14 @@ class StandInFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             return None
         if root not in self.packages and (root in sys.modules or not self._script_asks()):
             return None
-        self.packages.add(root)
+        if root not in self.packages:
+            self.packages.add(root)
+            self.note()
         return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
         """The stand-in."""
-        return _Module(spec.name, self.calls)
+        return _Module(spec.name, self.used)
 
     def exec_module(self, module: types.ModuleType) -> None:
         """Nothing to run."""
@@ -202,6 +270,30 @@ def skip_initialisation() -> None:
     for name in dir(torch.nn.init):
         if name.endswith("_") and not name.startswith("_"):
             setattr(torch.nn.init, name, _same_tensor)
+
+
+def limit_memory() -> None:
+    """Half of the machine's memory beside what is held: a script that runs wild fails by itself."""
+    used = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+    half = os.sysconf("SC_PHYS_PAGES") * resource.getpagesize() // 2
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = used + half if most == resource.RLIM_INFINITY else min(most, used + half)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
+
+
+def note_questions(asked: list[str]) -> None:
+    """Keep in a list which questions about GPUs are asked; the answers stay as they are."""
+    import torch  # noqa: PLC0415
+
+    def noting(name: str, answer: Callable[[], Any]) -> Callable[[], Any]:
+        def ask() -> Any:
+            asked.append(name)
+            return answer()
+
+        return ask
+
+    for name in CUDA_QUESTIONS:
+        setattr(torch.cuda, name, noting(name, getattr(torch.cuda, name)))
 
 
 def pretend_cuda() -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 WAIT_SECONDS = 10.0
 """Longest wait for a lock before the storage counts as away: meanwhile no trial is polled."""
 
-FROZEN_SECONDS = 60.0
+FROZEN_SECONDS = 20.0
 """A driver that holds the lock and says nothing for so long loses it."""
 
 MAKING_SECONDS = 60.0

@@ -208,7 +208,8 @@ class Study:
 
     def open_rows(self) -> list[TrialRecord]:
         """Rows of the trials that were asked and not told, oldest first; changes nothing."""
-        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        with self._reaching():
+            running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         return [_record_of(frozen) for frozen in running]
 
     def proposal(self, number: int) -> Proposal:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.errors import PromotionError
+from pgolf_sweep.script.conversions import fallback_of
+from pgolf_sweep.script.knobs import read_knobs, worded
 from pgolf_sweep.trial import knob_text
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ def with_defaults(source: str, knobs: Mapping[str, KnobValue]) -> str:
     """
     try:
         reads = list(_reads(ast.parse(source)))
+        texts = worded(knobs, read_knobs(source))
     except SyntaxError as error:
         raise PromotionError(
             "the script does not parse, so its defaults cannot be set",
@@ -65,7 +68,9 @@ def with_defaults(source: str, knobs: Mapping[str, KnobValue]) -> str:
     edits: list[tuple[int, int, bytes]] = []
     for read in reads:
         if read.name in knobs:
-            edits += _edit(read, knobs[read.name], starts)
+            # A number's place takes a boolean as a number, a text's the word that the script knows.
+            given = knobs if _is_number(read.default) else texts
+            edits += _edit(read, given[read.name], starts)
     for begin, end, text in sorted(edits, reverse=True):
         data = data[:begin] + text + data[end:]
     return data.decode()
@@ -78,11 +83,17 @@ def _edit(read: _Read, value: KnobValue, starts: list[int]) -> list[tuple[int, i
         return [(end, end, f", {_quoted(value)}".encode())]
     if isinstance(node, ast.Constant) and _reads_the_same(node.value, value):
         return []
-    numeric = isinstance(node, ast.Constant) and isinstance(node.value, int | float)
-    keep_numeric = numeric and isinstance(value, int | float)
-    text = knob_text(value) if keep_numeric else _quoted(value)
+    keep_numeric = _is_number(node) and isinstance(value, int | float)
+    if isinstance(node, ast.Constant) and isinstance(node.value, bool) and isinstance(value, bool):
+        text = repr(value)  # a wrapper may ask whether its default is a boolean
+    else:
+        text = knob_text(value) if keep_numeric else _quoted(value)
     begin = starts[node.lineno - 1] + node.col_offset
     return [(begin, _end(node, starts), text.encode())]
+
+
+def _is_number(node: ast.expr | None) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, int | float)
 
 
 def _quoted(value: KnobValue) -> str:
@@ -134,18 +145,24 @@ def _reads(tree: ast.Module) -> Iterator[_Read]:
 
 
 def _helpers(tree: ast.Module, readers: set[str]) -> set[str]:
-    """Functions ``f(name, default, ...)`` that hand both to a reader."""
+    """Functions ``f(name, default, ...)`` that hand both to a reader, or give the default back."""
     found = set()
     for node in ast.walk(tree):
         if not isinstance(node, ast.FunctionDef) or len(node.args.args) < 2:
             continue
         first, second = (argument.arg for argument in node.args.args[:2])
         for call in ast.walk(node):
-            if isinstance(call, ast.Call) and len(call.args) > 1:
+            if not (isinstance(call, ast.Call) and call.args and _is_name(call.func)):
+                continue
+            if ast.unparse(call.func) not in readers or ast.unparse(call.args[0]) != first:
+                continue
+            if len(call.args) > 1:
                 passed = {n.id for n in ast.walk(call.args[1]) if isinstance(n, ast.Name)}
-                is_reader = _is_name(call.func) and ast.unparse(call.func) in readers
-                if is_reader and ast.unparse(call.args[0]) == first and second in passed:
-                    found.add(node.name)
+            else:
+                back = fallback_of(node, {first})
+                passed = set() if back is None else {back.id}
+            if second in passed:
+                found.add(node.name)
     return found
 
 

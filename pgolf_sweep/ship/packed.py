@@ -11,13 +11,14 @@ import hashlib
 import logging
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.errors import PromotionError
 from pgolf_sweep.script.knobs import read_knobs
 from pgolf_sweep.script.logstream import parse_log
 from pgolf_sweep.ship.evidence import SCRIPT_NAME, SEED_KNOB
-from pgolf_sweep.ship.jobs import run_jobs
+from pgolf_sweep.ship.jobs import GIVE_UP_SECONDS, Work, run_jobs
 from pgolf_sweep.trial import EndCause, LogSummary
 from pgolf_sweep.trialdir import TrialPaths, read_json, write_json
 
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from pgolf_sweep.clock import Clock
     from pgolf_sweep.launch.base import Job, Launcher
     from pgolf_sweep.ship.seeds import JobFactory, PromotionPlan
+    from pgolf_sweep.trial import RunEnd
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +54,8 @@ def prove(
     *,
     launcher: Launcher,
     make_job: JobFactory,
+    clock: Clock,
+    give_up_seconds: float = GIVE_UP_SECONDS,
     report: Callable[[str], None] = logger.info,
 ) -> None:
     """Run the plain and the packed script and compare what they leave; a proof is kept.
@@ -58,7 +63,7 @@ def prove(
     Raises:
         PromotionError: They differ, or the script does not repeat itself, or leaves no model:
             the pack is refused.
-        InfraError: A run was lost for good.
+        InfraError: A run was lost for good, or no node came for it.
     """
     if planned.plain is None:
         return
@@ -76,11 +81,20 @@ def prove(
     report(f"proof of the pack: the plain and the packed script, {PROOF_STEPS} steps each")
     env = _short_run(planned.plain)
     scripts = {"plain": planned.plain, "packed": planned.script}
-    seen = _run(scripts, planned, root, env, launcher, make_job)
+
+    def run(scripts: Mapping[str, bytes]) -> dict[str, _Seen]:
+        jobs = _jobs(scripts, planned, root, env, make_job)
+        works = [Work(key=job.key, prepare=partial(_fresh, job)) for job in jobs.values()]
+        ends = run_jobs(
+            works, launcher, clock=clock, give_up_seconds=give_up_seconds, report=report
+        )
+        return {name: _seen(job, ends[job.key]) for name, job in jobs.items()}
+
+    seen = run(scripts)
     identical = seen["plain"] == seen["packed"] and seen["plain"].problem is None
     why = ""
     if not identical:
-        again = _run({"again": planned.plain}, planned, root, env, launcher, make_job)
+        again = run({"again": planned.plain})
         why = _reason(seen["plain"], seen["packed"], again["again"])
     write_json(proof, {**hashes, "env": env, "identical": identical, "why": why, "seen": {
         name: dataclasses.asdict(one) for name, one in seen.items()
@@ -106,44 +120,47 @@ def _short_run(script: bytes) -> dict[str, str]:
     return {"ITERATIONS": str(PROOF_STEPS), **limit}
 
 
-def _run(
+def _jobs(
     scripts: Mapping[str, bytes],
     planned: PromotionPlan,
     root: Path,
     env: Mapping[str, str],
-    launcher: Launcher,
     make_job: JobFactory,
-) -> dict[str, _Seen]:
+) -> dict[str, Job]:
+    """The job of each script, by name, all on the seed of the search."""
     seed = planned.candidate.knobs.get(SEED_KNOB)
-    jobs = []
-    for name, script in scripts.items():
-        folder = root / name
-        if folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True)
-        job = make_job(
+    made = {
+        name: make_job(
             key=f"{planned.candidate.number}-pack-{name}",
             attempt=0,
             seed=seed if isinstance(seed, int) else _DEFAULT_SEED,
             files={**planned.files, SCRIPT_NAME: script},
-            folder=folder,
+            folder=root / name,
         )
-        jobs.append(_with_env(job, env))
-    ends = run_jobs(jobs, launcher)
-    seen = {}
-    for name, job in zip(scripts, jobs, strict=True):
-        end = ends[job.key]
-        files = TrialPaths(job.folder)
-        summary = parse_log(files.log) if files.log.is_file() else LogSummary()
-        artifact = files.artifact()
-        problem = None
-        if end.cause is not EndCause.EXITED or end.exit_code != 0:
-            problem = end.detail or f"{end.cause} with exit code {end.exit_code}"
-        elif artifact is None:
-            problem = "it left no final_model.* file"
-        digest = None if artifact is None else hashlib.sha256(artifact.read_bytes()).hexdigest()
-        seen[name] = _Seen(digest, summary.val_bpb, problem)
-    return seen
+        for name, script in scripts.items()
+    }
+    return {name: _with_env(job, env) for name, job in made.items()}
+
+
+def _fresh(job: Job, attempt: int) -> Job:
+    """A job's attempt, its folder empty."""
+    if job.folder.exists():
+        shutil.rmtree(job.folder)
+    job.folder.mkdir(parents=True)
+    return dataclasses.replace(job, attempt=attempt)
+
+
+def _seen(job: Job, end: RunEnd) -> _Seen:
+    files = TrialPaths(job.folder)
+    summary = parse_log(files.log) if files.log.is_file() else LogSummary()
+    artifact = files.artifact()
+    problem = None
+    if end.cause is not EndCause.EXITED or end.exit_code != 0:
+        problem = end.detail or f"{end.cause} with exit code {end.exit_code}"
+    elif artifact is None:
+        problem = "it left no final_model.* file"
+    digest = None if artifact is None else hashlib.sha256(artifact.read_bytes()).hexdigest()
+    return _Seen(digest, summary.val_bpb, problem)
 
 
 def _with_env(job: Job, env: Mapping[str, str]) -> Job:

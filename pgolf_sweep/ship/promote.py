@@ -10,14 +10,17 @@ import dataclasses
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.errors import InputError, PromotionError
 from pgolf_sweep.script.knobs import read_knobs
 from pgolf_sweep.script.pack import pack as pack_script
+from pgolf_sweep.script.source import decoded
 from pgolf_sweep.script.unpack import unpack
 from pgolf_sweep.ship.defaults import with_defaults
 from pgolf_sweep.ship.evidence import SEED_KNOB, largest, mean_bpb
+from pgolf_sweep.ship.jobs import GIVE_UP_SECONDS
 from pgolf_sweep.ship.margins import Margin, margins
 from pgolf_sweep.ship.packed import prove
 from pgolf_sweep.ship.seeds import PromotionPlan, declared_seeds, fresh_seeds, run_seeds
@@ -28,7 +31,6 @@ from pgolf_sweep.ship.verify import Verification, verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
-    from pathlib import Path
 
     from pgolf_sweep.clock import Clock
     from pgolf_sweep.launch.base import Launcher
@@ -153,8 +155,8 @@ def plan(
     Raises:
         PromotionError: The script has no defaults for some of the knobs.
     """
-    given = files[program_name].decode()
-    source = unpack(given)
+    given = decoded(files[program_name])
+    source = unpack(given, path=Path(program_name), files=files)
     defaults = {name: value for name, value in candidate.knobs.items() if name != SEED_KNOB}
     script = with_defaults(source, defaults).encode()
     packed, plain = None, None
@@ -201,6 +203,7 @@ def promote(
     submissions: Path,
     race: RaceResult | None = None,
     max_retries: int = 2,
+    give_up_seconds: float = GIVE_UP_SECONDS,
     report: Callable[[str], None] = logger.info,
 ) -> Promotion:
     """Run the seeds, hold them against the rules, write the folder.
@@ -209,12 +212,13 @@ def promote(
         planned: What `plan` decided.
         launcher: Runs the seeds, as many at once as it has free slots.
         make_job: Makes a seed's job.
-        clock: For the declaration's date.
+        clock: For the declaration's date, and for waiting.
         provenance: For the README.
         about: Name, author, blurb.
         submissions: The folder lands below here.
         race: How the race went that chose the trial, for the README.
         max_retries: How often a seed lost to infrastructure is run again.
+        give_up_seconds: The longest time without a node that runs anything.
         report: Hears of progress, one line a call.
 
     Raises:
@@ -223,13 +227,21 @@ def promote(
     """
     if planned.pack is not None:
         report(f"pack: {planned.pack}")
-        prove(planned, launcher=launcher, make_job=make_job, report=report)
+        prove(
+            planned,
+            launcher=launcher,
+            make_job=make_job,
+            clock=clock,
+            give_up_seconds=give_up_seconds,
+            report=report,
+        )
     runs = run_seeds(
         planned,
         launcher=launcher,
         make_job=make_job,
         clock=clock,
         max_retries=max_retries,
+        give_up_seconds=give_up_seconds,
         report=report,
     )
     against = margins(runs, planned.rules.record)

@@ -15,6 +15,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.errors import InputError, PromotionError
+from pgolf_sweep.ship.jobs import GIVE_UP_SECONDS
 from pgolf_sweep.ship.seeds import run_plans
 from pgolf_sweep.ship.stats import student_tail
 from pgolf_sweep.ship.unmet import unmet_by
@@ -173,6 +174,7 @@ def race(
     clock: Clock,
     evidence: Path,
     max_retries: int = 2,
+    give_up_seconds: float = GIVE_UP_SECONDS,
     report: Callable[[str], None] = logger.info,
 ) -> RaceResult:
     """Run the race; every seed that runs is declared before and stays in the evidence.
@@ -185,6 +187,7 @@ def race(
         clock: For declarations.
         evidence: ``race.json`` is written here.
         max_retries: How often a seed lost to infrastructure is run again.
+        give_up_seconds: The longest time without a node that runs anything.
         report: Hears of progress.
 
     Raises:
@@ -201,7 +204,12 @@ def race(
     while True:
         plans = [(make_plan(contender, count), jobs(contender)) for contender in alive]
         found = run_plans(
-            plans, launcher=launcher, clock=clock, max_retries=max_retries, report=report
+            plans,
+            launcher=launcher,
+            clock=clock,
+            max_retries=max_retries,
+            give_up_seconds=give_up_seconds,
+            report=report,
         )
         for (plan_of, _), runs in zip(plans, found, strict=True):
             number = plan_of.candidate.number

@@ -6,6 +6,8 @@ import json
 from typing import TYPE_CHECKING
 
 from pgolf_sweep import __version__
+from pgolf_sweep.script.knobs import read_knobs, worded
+from pgolf_sweep.script.source import decoded
 from pgolf_sweep.ship.evidence import largest, mean_bpb
 from pgolf_sweep.ship.stats import sample
 from pgolf_sweep.trial import knob_text
@@ -93,8 +95,9 @@ def _approach(submission: Submission) -> str:
     counts = ", ".join(f"{count} {name}" for name, count in came.trials.items() if count)
     unit = "GPU-hours" if came.gpus else "slot-hours on CPU"
     hours = came.slot_seconds / 3600 * max(1, came.gpus)
+    values = worded(candidate.knobs, read_knobs(decoded(submission.script)))
     knobs = "\n".join(
-        f"| `{name}` | `{knob_text(value)}` |" for name, value in sorted(candidate.knobs.items())
+        f"| `{name}` | `{knob_text(value)}` |" for name, value in sorted(values.items())
     )
     return (
         "## What was searched, and how\n\n"

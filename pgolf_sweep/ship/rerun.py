@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import shutil
 from statistics import stdev
@@ -12,7 +13,7 @@ from pgolf_sweep.launch.base import Job
 from pgolf_sweep.script.logstream import parse_log
 from pgolf_sweep.ship.check import Check, CheckVerdict
 from pgolf_sweep.ship.evidence import SCRIPT_NAME
-from pgolf_sweep.ship.jobs import run_jobs
+from pgolf_sweep.ship.jobs import Work, run_jobs
 from pgolf_sweep.trial import EndCause, Limits, LogSummary, Resources, TrialSpec
 from pgolf_sweep.trialdir import TrialPaths
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from pgolf_sweep.clock import Clock
     from pgolf_sweep.launch.base import Launcher
     from pgolf_sweep.rules import Rules
     from pgolf_sweep.ship.folder import Folder, ShippedLog
@@ -57,6 +59,7 @@ def rerun(
     seed: int | None,
     env: Mapping[str, str],
     launcher: Launcher,
+    clock: Clock,
     work: Path,
 ) -> Check:
     """Train the folder's script again on one of its seeds.
@@ -67,19 +70,25 @@ def rerun(
         seed: Which; None for the first log's.
         env: Where data and tokenizer are.
         launcher: With slots of `resources_for`.
+        clock: For waiting.
         work: An empty folder is made here for the run.
 
     Raises:
         InputError: There is no script, or no log of that seed.
-        InfraError: The run was lost for good.
+        InfraError: The run was lost for good, or no node came for it.
     """
     log = _log_of(folder, seed)
     target = work / f"seed-{log.seed}"
-    if target.exists():
-        shutil.rmtree(target)
-    target.mkdir(parents=True)
     job = _job(folder, rules, log, env, target)
-    end = run_jobs([job], launcher)[job.key]
+
+    def prepare(attempt: int) -> Job:
+        if target.exists():
+            shutil.rmtree(target)
+        target.mkdir(parents=True)
+        return dataclasses.replace(job, attempt=attempt)
+
+    works = [Work(key=job.key, prepare=prepare)]
+    end = run_jobs(works, launcher, clock=clock)[job.key]
     files = TrialPaths(target)
     summary = parse_log(files.log) if files.log.is_file() else LogSummary()
     return _judged(folder, rules, log, end, summary, files.artifact())

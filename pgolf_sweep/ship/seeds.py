@@ -9,14 +9,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pgolf_sweep.errors import InfraError
-from pgolf_sweep.launch.base import Ended, Started
 from pgolf_sweep.script.logstream import parse_log
 from pgolf_sweep.ship.evidence import SCRIPT_NAME, SeedRun
+from pgolf_sweep.ship.jobs import GIVE_UP_SECONDS, UNFINISHED, Work, run_jobs
 from pgolf_sweep.trial import EndCause, LogSummary, RunEnd
 from pgolf_sweep.trialdir import TrialPaths, read_json, write_json
 
@@ -31,11 +29,6 @@ if TYPE_CHECKING:
     from pgolf_sweep.ship.evidence import Candidate
 
 logger = logging.getLogger(__name__)
-
-POLL_SECONDS = 0.5
-_INFRASTRUCTURE = frozenset({EndCause.LOST, EndCause.UNKEPT, EndCause.SETUP, EndCause.PREEMPTED})
-_UNFINISHED = frozenset({*_INFRASTRUCTURE, EndCause.CANCELLED})
-"""Ends that say nothing of the script: such a seed may run again."""
 
 
 class JobFactory(Protocol):
@@ -99,14 +92,62 @@ class _Seed:
     def key(self) -> str:
         return f"{self.planned.candidate.number}-seed-{self.seed}"
 
+    def job(self, attempt: int) -> Job:
+        """The job of one attempt, its folder empty."""
+        planned, seed = self.planned, self.seed
+        _make_room(planned, seed)
+        return self.make_job(
+            key=self.key,
+            attempt=attempt,
+            seed=seed,
+            files={**planned.files, SCRIPT_NAME: planned.script},
+            folder=planned.seed_folder(seed).root,
+        )
 
-@dataclass(slots=True)
-class _Progress:
-    """Seeds that wait, run and have run; the only mutable state of a promotion."""
 
-    waiting: deque[tuple[_Seed, int]]
-    live: dict[str, tuple[_Seed, int]] = field(default_factory=dict)
-    attempts: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+@dataclass(frozen=True, slots=True)
+class _Scribe:
+    """Writes down how each attempt of the seeds ended, and tells of it.
+
+    Attributes:
+        seeds: By key of their jobs.
+        report: Hears of progress, one line a call.
+        tries: Attempts so far, by key.
+    """
+
+    seeds: Mapping[str, _Seed]
+    report: Callable[[str], None]
+    tries: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def started(self, key: str, node: str) -> None:
+        """An attempt runs."""
+        self.report(f"seed {self.seeds[key].seed} runs on {node}")
+
+    def ended(self, key: str, end: RunEnd, *, again: bool) -> None:
+        """An attempt ended; whether another one follows."""
+        planned, seed = self.seeds[key].planned, self.seeds[key].seed
+        tries = self.tries.setdefault(key, [])
+        tries.append({"cause": end.cause.value, "node": end.node, "detail": end.detail})
+        write_json(
+            planned.seed_folder(seed).result,
+            {
+                "seed": seed,
+                "script_sha256": planned.script_sha256,
+                "cause": end.cause.value,
+                "exit_code": end.exit_code,
+                "detail": end.detail,
+                "node": end.node,
+                "started_at": end.started_at,
+                "ended_at": end.ended_at,
+                "attempts": tries,
+            },
+        )
+        if again:
+            self.report(f"seed {seed} was lost on {end.node} ({end.detail}); running it again")
+        elif end.cause not in UNFINISHED:
+            score = end.summary.val_bpb
+            told = f"val_bpb {score:.5f}" if score else end.detail or end.cause
+            self.report(f"seed {seed} ended: {told}")
 
 
 def fresh_seeds(study: str, number: int, count: int, used: Collection[int]) -> tuple[int, ...]:
@@ -137,6 +178,7 @@ def run_seeds(
     make_job: JobFactory,
     clock: Clock,
     max_retries: int = 2,
+    give_up_seconds: float = GIVE_UP_SECONDS,
     report: Callable[[str], None] = logger.info,
 ) -> tuple[SeedRun, ...]:
     """`run_plans` for one candidate."""
@@ -145,6 +187,7 @@ def run_seeds(
         launcher=launcher,
         clock=clock,
         max_retries=max_retries,
+        give_up_seconds=give_up_seconds,
         report=report,
     )[0]
 
@@ -155,42 +198,33 @@ def run_plans(
     launcher: Launcher,
     clock: Clock,
     max_retries: int = 2,
+    give_up_seconds: float = GIVE_UP_SECONDS,
     report: Callable[[str], None] = logger.info,
 ) -> list[tuple[SeedRun, ...]]:
     """Declare the seeds of all plans, run those without a result, return the evidence of all.
 
     Raises:
-        InfraError: A seed was lost more than `max_retries` times; the others are kept.
+        InfraError: A seed was lost more than `max_retries` times, or no node came to run it for
+            `give_up_seconds`; the others are kept.
     """
-    progress = _Progress(waiting=deque())
+    tasks: dict[str, _Seed] = {}
     for planned, make_job in plans:
         _declare(planned, clock)
         missing = [seed for seed in planned.seeds if not _has_result(planned, seed)]
-        progress.waiting.extend((_Seed(planned, make_job, seed), 0) for seed in missing)
+        found = (_Seed(planned, make_job, seed) for seed in missing)
+        tasks |= {task.key: task for task in found}
         listed, kept = ", ".join(map(str, planned.seeds)), len(planned.seeds) - len(missing)
         number = planned.candidate.number
         report(f"trial {number}, seeds {listed}: {kept} of {len(planned.seeds)} have run")
-    lost: list[str] = []
-    while progress.waiting or progress.live:
-        while progress.waiting and launcher.free() > 0:
-            _start(progress, launcher)
-        for event in launcher.poll(POLL_SECONDS):
-            task, attempt = progress.live.get(event.key, (None, None))
-            if task is None or attempt != event.attempt:
-                continue  # a late word of a lost attempt
-            if isinstance(event, Started):
-                report(f"seed {task.seed} runs on {event.node}")
-            elif isinstance(event, Ended):
-                del progress.live[event.key]
-                again = _ended(progress, task, event, max_retries, report)
-                if again is not None:
-                    lost.append(again)
-    if lost:
-        raise InfraError(
-            "; ".join(lost),
-            where=", ".join(str(planned.root) for planned, _ in plans),
-            next_step="run the same promote again: seeds that finished are kept",
-        )
+    run_jobs(
+        [Work(key=key, prepare=task.job) for key, task in tasks.items()],
+        launcher,
+        clock=clock,
+        max_retries=max_retries,
+        give_up_seconds=give_up_seconds,
+        listener=_Scribe(tasks, report),
+        report=report,
+    )
     return [tuple(read_seed(planned, seed) for seed in planned.seeds) for planned, _ in plans]
 
 
@@ -239,55 +273,7 @@ def _has_result(planned: PromotionPlan, seed: int) -> bool:
         return False
     stored = read_json(path)
     same_script = stored.get("script_sha256") == planned.script_sha256
-    return same_script and EndCause(stored["cause"]) not in _UNFINISHED
-
-
-def _start(progress: _Progress, launcher: Launcher) -> None:
-    task, attempt = progress.waiting.popleft()
-    planned, seed = task.planned, task.seed
-    folder = planned.seed_folder(seed).root
-    _make_room(planned, seed)
-    files = {**planned.files, SCRIPT_NAME: planned.script}
-    job = task.make_job(key=task.key, attempt=attempt, seed=seed, files=files, folder=folder)
-    launcher.start(job)
-    progress.live[task.key] = (task, attempt)
-
-
-def _ended(
-    progress: _Progress,
-    task: _Seed,
-    event: Ended,
-    max_retries: int,
-    report: Callable[[str], None],
-) -> str | None:
-    """Record an end; queue the seed again if infrastructure took it; a message if for good."""
-    end, planned, seed = event.end, task.planned, task.seed
-    tries = progress.attempts.setdefault(task.key, [])
-    tries.append({"cause": end.cause.value, "node": end.node, "detail": end.detail})
-    write_json(
-        planned.seed_folder(seed).result,
-        {
-            "seed": seed,
-            "script_sha256": planned.script_sha256,
-            "cause": end.cause.value,
-            "exit_code": end.exit_code,
-            "detail": end.detail,
-            "node": end.node,
-            "started_at": end.started_at,
-            "ended_at": end.ended_at,
-            "attempts": tries,
-        },
-    )
-    if end.cause not in _UNFINISHED:
-        score = end.summary.val_bpb
-        report(f"seed {seed} ended: {f'val_bpb {score:.5f}' if score else end.detail or end.cause}")
-        return None
-    counted = sum(one["cause"] != EndCause.PREEMPTED.value for one in tries)
-    if end.cause in _INFRASTRUCTURE and counted <= max_retries:
-        report(f"seed {seed} was lost on {end.node} ({end.detail}); running it again")
-        progress.waiting.append((task, event.attempt + 1))
-        return None
-    return f"seed {seed}: {end.cause} on {end.node}, attempt {event.attempt + 1}: {end.detail}"
+    return same_script and EndCause(stored["cause"]) not in UNFINISHED
 
 
 def _make_room(planned: PromotionPlan, seed: int) -> None:
@@ -296,7 +282,7 @@ def _make_room(planned: PromotionPlan, seed: int) -> None:
     if folder.result.is_file():
         stored = read_json(folder.result)
         other = str(stored.get("script_sha256"))
-        if other != planned.script_sha256 and EndCause(stored["cause"]) not in _UNFINISHED:
+        if other != planned.script_sha256 and EndCause(stored["cause"]) not in UNFINISHED:
             folder.root.replace(folder.root.with_name(f"{folder.root.name}-of-{other[:8]}"))
     if folder.root.exists():
         shutil.rmtree(folder.root)

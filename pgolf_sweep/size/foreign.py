@@ -19,6 +19,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from pgolf_sweep.script.knobs import worded
 from pgolf_sweep.script.probe import Probed, Prober, Unprobed
 from pgolf_sweep.size.dynamics import motion, trapezoid
 from pgolf_sweep.size.entropy import ScaleRule, weight_bits
@@ -27,6 +28,7 @@ from pgolf_sweep.size.physics import GroupSize, Prediction
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from pgolf_sweep.script.knobs import Knob
     from pgolf_sweep.script.probe import ProbedTensor, QuantizedClass
     from pgolf_sweep.script.program import Program
     from pgolf_sweep.spectypes import SchemeBlock
@@ -109,6 +111,17 @@ class ProberLike(Protocol):
 
     def probe(self, knobs: Mapping[str, KnobValue]) -> Probed | Unprobed:
         """What a configuration's model and quantizer are."""
+
+
+@dataclass(frozen=True)
+class _Worded:
+    """A prober that is asked with the words that the script knows for its booleans."""
+
+    prober: ProberLike
+    known: Mapping[str, Knob]
+
+    def probe(self, knobs: Mapping[str, KnobValue]) -> Probed | Unprobed:
+        return self.prober.probe(worded(knobs, self.known))
 
 
 class Foreign:
@@ -207,7 +220,8 @@ def foreign_of(
             codec=scheme.codec,
             keep_below=scheme.keep_below,
         )
-    return Foreign(Prober(program, env=env, quantizer=declared is None), defaults, declared)
+    prober = _Worded(Prober(program, env=env, quantizer=declared is None), program.knobs)
+    return Foreign(prober, defaults, declared)
 
 
 def group_of(name: str) -> str:

@@ -10,23 +10,23 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import dataclass
+from dataclasses import replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pgolf_sweep.size import physics
 from pgolf_sweep.size.calibration import Calibration
-from pgolf_sweep.size.entropy import ScaleRule
 from pgolf_sweep.size.foreign import Unknown
 from pgolf_sweep.size.inventory import UnbuildableError, read_config
 from pgolf_sweep.size.layouts import Layouts
 from pgolf_sweep.size.physics import GroupSize
 from pgolf_sweep.size.resources import MEMORY_SURE, Machine, Pace, peak_bytes, step_flops
+from pgolf_sweep.size.suggest import Suggestion, smaller_values, suggestions
 from pgolf_sweep.trial import Interval, KnobValue, Verdict, VerdictKind, knob_text
-from trainer.config import CODECS
+from trainer.config import TrainerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Container, Mapping, Sequence
 
     from pgolf_sweep.size.foreign import Foreign
 
@@ -66,6 +66,10 @@ class ProgramLike(Protocol):
         """The script's knobs by name, each a `KnobLike`."""
 
     @property
+    def unnamed(self) -> Sequence[str]:
+        """Where the script reads names that only it knows while it runs."""
+
+    @property
     def builtin(self) -> bool:
         """Whether it is our own trainer."""
 
@@ -76,21 +80,6 @@ class ProgramLike(Protocol):
     @property
     def sha256(self) -> str:
         """Hash of the program's files."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Suggestion:
-    """One knob's nearest value with which the configuration fits.
-
-    Attributes:
-        knob: Its name.
-        value: The value to give it.
-        artifact_bytes: What the artifact would then be.
-    """
-
-    knob: str
-    value: KnobValue
-    artifact_bytes: Interval
 
 
 class Gate:
@@ -123,6 +112,7 @@ class Gate:
         self.pace = Pace(None if machine is None else machine.flops)
         self.eval_pace = Pace(None)
         self._layouts = Layouts()
+        self._batches: dict[tuple[Any, ...], str] = {}
         self._defaults = {
             name: knob.default for name, knob in program.knobs.items() if knob.default is not None
         }
@@ -155,26 +145,30 @@ class Gate:
 
     def learn(
         self, knobs: Mapping[str, KnobValue], model_bytes: int, *, steps: int | None = None
-    ) -> None:
+    ) -> bool:
         """Take in the measured size of a finished trial's compressed model, code not counted.
 
         Args:
             knobs: Its configuration.
             model_bytes: The size.
             steps: Training steps that it made; without them, as many as this machine would make.
+
+        Returns:
+            Whether there was anything to compare it with.
         """
         configuration = self._configuration(knobs)
         if model_bytes <= 0:
-            return
+            return False
         if not self.program.builtin:
             self._learn_foreign(knobs, configuration, model_bytes)
-            return
+            return True
         try:
             expected, noise = self._expected(self._config(knobs), steps)
         except UnbuildableError:
-            return  # it ran, so another version of the trainer ran it: nothing to compare with
+            return False  # it ran, so another version of the trainer ran it
         size = expected.model_bytes
         self.calibration.learn(expected.traits, noise, configuration, model_bytes - size, size)
+        return True
 
     def _learn_foreign(
         self, knobs: Mapping[str, KnobValue], configuration: str, model_bytes: int
@@ -236,31 +230,32 @@ class Gate:
             for size in expected.groups
         ]
 
-    def suggestions(self, knobs: Mapping[str, KnobValue]) -> list[Suggestion]:
+    def suggestions(
+        self,
+        knobs: Mapping[str, KnobValue],
+        verdict: Callable[[Mapping[str, KnobValue]], Verdict] | None = None,
+        *,
+        given: Container[str] = (),
+    ) -> list[Suggestion]:
         """For each knob that decides the size, its nearest value that makes it surely fit.
 
         Empty when the configuration already does, or when the program is not ours.
+
+        Args:
+            knobs: The configuration.
+            verdict: Who judges instead of this gate, for example with further requirements.
+            given: Knobs that cannot change, such as a data set's vocabulary.
         """
-        verdict = self.verdict(knobs)
-        if not self.program.builtin or verdict.kind not in {VerdictKind.TOO_BIG, VerdictKind.NEAR}:
+        judged = verdict or self.verdict
+        over = {VerdictKind.TOO_BIG, VerdictKind.NEAR}
+        if not self.program.builtin or judged(knobs).kind not in over:
             return []
-        found = []
-        config = self._config(knobs)
-        codecs = [codec for codec in CODECS if codec != config.codec]
-        for knob, values in (*_smaller(config), ("CODEC", codecs)):
-            for value in values:
-                answer = self.verdict({**knobs, knob: value})
-                if answer.kind is VerdictKind.FITS and answer.artifact_bytes is not None:
-                    found.append(
-                        Suggestion(knob=knob, value=value, artifact_bytes=answer.artifact_bytes)
-                    )
-                    break
-        return found
+        return suggestions(judged, knobs, self._config(knobs), given)
 
     def smaller_values(self, knobs: Mapping[str, KnobValue]) -> dict[str, list[KnobValue]]:
         """For each knob that decides the size, values that shrink the artifact, nearest first."""
         try:
-            return dict(_smaller(self._config(knobs))) if self.program.builtin else {}
+            return dict(smaller_values(self._config(knobs))) if self.program.builtin else {}
         except UnbuildableError:
             return {}
 
@@ -308,6 +303,9 @@ class Gate:
         machine = self.machine
         if machine is None:
             return None
+        refused = self._refused_batches(config, machine.gpus)
+        if refused:
+            return "invalid", refused
         if machine.memory_bytes is not None:
             needed = peak_bytes(config, model_params, machine.gpus)
             if MEMORY_SURE * needed > machine.memory_bytes:
@@ -332,6 +330,17 @@ class Gate:
                     f"{machine.min_steps:,}"
                 )
         return None
+
+    def _refused_batches(self, config: Any, gpus: int) -> str:
+        """Why the trainer cannot part its batches among so many GPUs; empty if it can."""
+        key = tuple(getattr(config, name) for name in _BATCH_FIELDS)
+        if key not in self._batches:
+            try:
+                replace(config, world_size=max(1, gpus)).accumulation(on_gpu=gpus > 0)
+                self._batches[key] = ""
+            except TrainerError as error:
+                self._batches[key] = str(error)
+        return self._batches[key]
 
     def _configuration(self, knobs: Mapping[str, KnobValue]) -> str:
         """The knobs that may move the size, as calibration's key."""
@@ -447,26 +456,10 @@ class Gate:
         )
 
 
+_BATCH_FIELDS = ("train_batch_tokens", "train_seq_len", "grad_accum_steps", "val_batch_size")
+
+
 def _moved(expected: physics.Prediction, error: float) -> float:
     """The prediction moved by an error in bytes, kept within what can be."""
     moved = expected.model_bytes + error
     return min(max(moved, LEAST_SHARE * expected.model_bytes), expected.ceiling)
-
-
-def _smaller(config: Any) -> Iterator[tuple[str, list[KnobValue]]]:
-    """For each knob that decides the size, values that shrink the artifact, nearest first."""
-    head = config.num_heads * 2
-    yield "NUM_LAYERS", list(range(config.num_layers - 1, 0, -1))
-    step = math.lcm(64, head) if config.model_dim > 4 * math.lcm(64, head) else head
-    widths = range(config.model_dim - config.model_dim % step, 0, -step)
-    yield "MODEL_DIM", [width for width in widths if width < config.model_dim]
-    yield "MLP_MULT", list(range(config.mlp_mult - 1, 0, -1))
-    fewer = range(config.num_kv_heads - 1, 0, -1)
-    yield "NUM_KV_HEADS", [heads for heads in fewer if config.num_heads % heads == 0]
-    for knob in ("MATRIX_BITS", "ATTN_BITS", "MLP_BITS", "EMBED_BITS"):
-        now = getattr(config, knob.lower()) or config.matrix_bits
-        yield knob, list(range(now - 1, 3, -1))
-    if config.quant_scale == ScaleRule.SDCLIP:
-        yield "CLIP_SIGMAS", [round(config.clip_sigmas * 1.01**n, 2) for n in range(1, 80)]
-    if not config.tie_embeddings:
-        yield "TIE_EMBEDDINGS", [True]

@@ -12,9 +12,10 @@ from pgolf_sweep.size.resources import CPU_FLOPS, GPU_FLOPS
 from pgolf_sweep.trial import KnobValue, Verdict, VerdictKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pgolf_sweep.size.gate import Gate
+    from pgolf_sweep.spectypes import Budget
 
 SECONDS_TO_START = 45.0
 """From a free slot to the first line: process, torch, ranks, data."""
@@ -34,6 +35,12 @@ class SpaceLike(Protocol):
 
     def sample(self, rng: random.Random) -> dict[str, KnobValue]:
         """A draw from the prior."""
+
+    def grid(self) -> Iterator[dict[str, KnobValue]]:
+        """Every configuration, each once."""
+
+    def size(self) -> int | None:
+        """Number of configurations, None where there is no end."""
 
 
 class Judge(Protocol):
@@ -113,6 +120,7 @@ class Cost:
         usd: The same in dollars, where a price is known.
         wall_seconds: All trials over the slots.
         slots: Trials at a time.
+        ended_by_budget: Whether the sweep file's GPU-hours end it before anything else does.
     """
 
     trials: int | None
@@ -121,6 +129,7 @@ class Cost:
     gpu_hours: float | None
     usd: float | None
     wall_seconds: float | None
+    ended_by_budget: bool = False
 
 
 def sample_space(judge: Judge, space: SpaceLike, *, draws: int, seed: int) -> list[Draw]:
@@ -227,6 +236,25 @@ def _params(draw: Draw) -> int:
     return draw.verdict.model_params or 0
 
 
+def most_trials(
+    judge: Judge, space: SpaceLike, draws: Sequence[Draw], run_cap: int | None
+) -> int | None:
+    """Most trials that can take a slot, or None where there is no end.
+
+    No configuration runs twice and none that the gate discards runs at all, whoever proposes. Of
+    a space of more configurations than were drawn, the draws' share is taken.
+    """
+    size = space.size()
+    if size is None:
+        return run_cap
+    if size <= len(draws):
+        kinds = (judge.verdict(judge.resolve(knobs)) for knobs in space.grid())
+        found = sum(not verdict.discards for verdict in kinds)
+    else:
+        found = math.ceil(size * fit_share(draws).launched)
+    return found if run_cap is None else min(run_cap, found)
+
+
 def expected_cost(
     draws: Sequence[Draw],
     gate: Gate,
@@ -235,7 +263,7 @@ def expected_cost(
     gpus: int,
     slots: int,
     train_seconds: float,
-    usd_per_gpu_hour: float | None,
+    budget: Budget,
 ) -> Cost:
     """Time and money, with start, compilation and evaluation of each trial counted.
 
@@ -246,13 +274,19 @@ def expected_cost(
         gpus: GPUs of a trial; 0 is a CPU.
         slots: Trials at a time.
         train_seconds: The rules' limit on training.
-        usd_per_gpu_hour: Price of one GPU.
+        budget: What the sweep may spend, and the price of a GPU; a CPU's hours count as a GPU's.
     """
     launched = [draw for draw in draws if not draw.verdict.discards]
     seconds = [_trial_seconds(draw, gate, gpus, train_seconds) for draw in launched]
     trial_seconds = math.fsum(seconds) / len(seconds) if seconds else 0.0
     if not seconds:
         trials = 0
+    each_hours = trial_seconds * max(1, gpus) / 3600
+    affordable = math.ceil(budget.gpu_hours / each_hours) if budget.gpu_hours and seconds else None
+    by_budget = affordable is not None and (trials is None or affordable < trials)
+    if by_budget:
+        trials = affordable
+    usd_per_gpu_hour = budget.usd_per_gpu_hour
     gpu_hours = None if trials is None or not gpus else trials * trial_seconds * gpus / 3600
     priced = gpu_hours is not None and usd_per_gpu_hour is not None
     return Cost(
@@ -262,6 +296,7 @@ def expected_cost(
         gpu_hours=gpu_hours,
         usd=gpu_hours * usd_per_gpu_hour if priced and gpu_hours and usd_per_gpu_hour else None,
         wall_seconds=None if trials is None else math.ceil(trials / slots) * trial_seconds,
+        ended_by_budget=by_budget,
     )
 
 

@@ -14,17 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.errors import InputError
+from pgolf_sweep.size.gate import NOT_SIZE_KNOBS
 from pgolf_sweep.trial import KnobValue, configuration_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pgolf_sweep.size.gate import Gate
+    from pgolf_sweep.size.gate import Gate, ProgramLike
 
 SCHEMA_VERSION = 1
 USER = "user"
 """The word that stands for the user's own store in a sweep file."""
 OUR_TRAINER = "trainer"
+NOT_KEPT = NOT_SIZE_KNOBS - {"MAX_WALLCLOCK_SECONDS"}  # which decides how many steps there were
+"""Knobs whose defaults say nothing of the size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +36,8 @@ class Measured:
 
     Attributes:
         program: ``trainer`` for ours, whatever its version, else the hash of the script.
-        knobs: Every knob that differs from nothing: the resolved ones, with the seed.
+        knobs: The run's values with the seed; of our trainer also what its other knobs were then,
+            where they may move the size, since a later version may have other defaults.
         model_bytes: Measured bytes of the compressed model.
         source: Where it was measured: a study and trial, a file and line.
     """
@@ -63,17 +67,68 @@ def store_path(name: str, *, base: Path) -> Path:
     return user_store() if name == USER else base / name
 
 
-def read_store(path: Path) -> list[Measured]:
-    """All runs of a store; one that does not exist yet is empty. Lines that do not read are left.
+def measured(
+    program: ProgramLike,
+    knobs: Mapping[str, KnobValue],
+    model_bytes: int,
+    source: str,
+    *,
+    steps: int | None = None,
+    train_seconds: float | None = None,
+) -> Measured:
+    """A run of a program, as a store keeps it.
+
+    Args:
+        program: The one that ran, with the defaults that it had.
+        knobs: Those that were set.
+        model_bytes: Of the compressed model.
+        source: Where it was measured.
+        steps: Of the training.
+        train_seconds: Of the same.
+    """
+    values = dict(knobs)
+    if program.builtin:
+        defaults = {name: knob.default for name, knob in program.knobs.items()}
+        kept = {n: v for n, v in defaults.items() if v is not None and n not in NOT_KEPT}
+        values = kept | values
+    return Measured(
+        program=program_key(builtin=program.builtin, sha256=program.sha256),
+        knobs=values,
+        model_bytes=model_bytes,
+        source=source,
+        steps=steps,
+        train_seconds=train_seconds,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """What a store holds.
+
+    Attributes:
+        runs: In the order in which they were added.
+        unread: Lines that are no run: cut off, or not written by us.
+    """
+
+    runs: list[Measured]
+    unread: int = 0
+
+
+def read_store(path: Path) -> Store:
+    """All runs of a store; one that does not exist yet is empty.
 
     Raises:
         InputError: The file cannot be read, or a newer version wrote it.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError("the calibration store cannot be read", where=str(path)) from error
-    return [run for line in lines if (run := _read(line, path)) is not None]
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    except OSError as error:
+        raise InputError(
+            "the calibration store cannot be read", where=str(path), got=error.strerror
+        ) from error
+    lines = [line for line in text.split("\n") if line.strip()]
+    runs = [run for line in lines if (run := _read(line, path)) is not None]
+    return Store(runs=runs, unread=len(lines) - len(runs))
 
 
 def _read(line: str, path: Path) -> Measured | None:
@@ -83,24 +138,35 @@ def _read(line: str, path: Path) -> Measured | None:
         return None  # the last line of a process that was killed while it wrote
     if not isinstance(document, dict):
         return None
-    if document.get("schema_version", 0) > SCHEMA_VERSION:
+    version = document.get("schema_version", 0)
+    if type(version) is int and version > SCHEMA_VERSION:
         raise InputError(
             "the calibration store was written by a newer version",
             where=str(path),
-            got=f"schema_version {document['schema_version']}",
+            got=f"schema_version {version}",
             expected=f"at most {SCHEMA_VERSION}",
         )
-    try:
-        return Measured(
-            program=str(document["program"]),
-            knobs=dict(document["knobs"]),
-            model_bytes=int(document["model_bytes"]),
-            source=str(document.get("source", "")),
-            steps=document.get("steps"),
-            train_seconds=document.get("train_seconds"),
-        )
-    except (KeyError, TypeError, ValueError):
+    knobs, model_bytes = document.get("knobs"), document.get("model_bytes")
+    steps, seconds = document.get("steps"), document.get("train_seconds")
+    whole = (
+        type(version) is int
+        and isinstance(document.get("program"), str)
+        and isinstance(knobs, dict)
+        and all(isinstance(value, bool | int | float | str) for value in knobs.values())
+        and type(model_bytes) is int
+        and (steps is None or type(steps) is int)
+        and (seconds is None or type(seconds) in {int, float})
+    )
+    if not whole:
         return None
+    return Measured(
+        program=document["program"],
+        knobs=document["knobs"],
+        model_bytes=document["model_bytes"],
+        source=str(document.get("source", "")),
+        steps=steps,
+        train_seconds=seconds,
+    )
 
 
 def append(path: Path, runs: Iterable[Measured]) -> int:
@@ -108,13 +174,25 @@ def append(path: Path, runs: Iterable[Measured]) -> int:
 
     Returns:
         How many were new.
+
+    Raises:
+        InputError: The file cannot be read or written, or a newer version wrote it.
     """
-    known = {run.identity for run in read_store(path)}
+    known = {run.identity for run in read_store(path).runs}
     fresh = {run.identity: run for run in runs if run.identity not in known}
-    if fresh:
+    if not fresh:
+        return 0
+    lines = "".join(json.dumps(_document(run)) + "\n" for run in fresh.values()).encode()
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(_document(run)) + "\n" for run in fresh.values())
+        with path.open("ab+") as file:
+            file.seek(-1 if file.tell() else 0, os.SEEK_END)
+            torn = file.read(1) not in {b"", b"\n"}  # its writer was killed: its line ends here
+            file.write(b"\n" * torn + lines)
+    except OSError as error:
+        raise InputError(
+            "the calibration store cannot be written", where=str(path), got=error.strerror
+        ) from error
     return len(fresh)
 
 
@@ -126,9 +204,8 @@ def _document(run: Measured) -> dict[str, Any]:
         "model_bytes": run.model_bytes,
         "source": run.source,
     }
-    if run.steps and run.train_seconds:
-        document |= {"steps": run.steps, "train_seconds": run.train_seconds}
-    return document
+    timed = {"steps": run.steps, "train_seconds": run.train_seconds}
+    return document | {name: value for name, value in timed.items() if value}
 
 
 def program_key(*, builtin: bool, sha256: str) -> str:
@@ -140,11 +217,23 @@ def teach(gate: Gate, runs: Iterable[Measured], *, program: str) -> int:
     """Teach a gate what a store holds of its program.
 
     Returns:
-        How many runs it learnt from.
+        How many runs it learnt from; those that it cannot read are none.
     """
     count = 0
     for run in runs:
         if run.program == program:
-            gate.learn(run.knobs, run.model_bytes, steps=run.steps)
-            count += 1
+            count += gate.learn(run.knobs, run.model_bytes, steps=run.steps)
     return count
+
+
+def teach_store(gate: Gate, name: str, *, base: Path) -> str:
+    """Teach a gate what the store of a name holds of its program; what to tell people of it.
+
+    Raises:
+        InputError: The file cannot be read, or a newer version wrote it.
+    """
+    store = read_store(store_path(name, base=base))
+    key = program_key(builtin=gate.program.builtin, sha256=gate.program.sha256)
+    count = teach(gate, store.runs, program=key)
+    unread = f"; {store.unread} of its lines do not read" if store.unread else ""
+    return f"learnt from {count} of {len(store.runs)} runs of store {name}{unread}"

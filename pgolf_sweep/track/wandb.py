@@ -245,7 +245,7 @@ def shutdown(wait_seconds: float = 30.0) -> None:
 def _teardown(wandb: Any) -> None:
     try:
         wandb.teardown()
-    except Exception as error:  # noqa: BLE001 - the tracker's boundary (style.md)
+    except Exception as error:  # noqa: BLE001 - the tracker's boundary
         _warn_once("W&B did not shut down cleanly: %s", _headline(error))
 
 
@@ -301,7 +301,7 @@ class _Channel:
                 action(run)
             _finish(run, self._exit_code)
             _wait_until_written(self._bounds.offline_seconds)
-        except Exception as error:  # noqa: BLE001 - the tracker's boundary (style.md)
+        except Exception as error:  # noqa: BLE001 - the tracker's boundary
             self._failed = True
             _warn_once("W&B tracking ended early, the trial goes on: %s", _headline(error))
             _log.debug("W&B failure of %s", self._options.run_id, exc_info=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -68,6 +69,78 @@ def test_the_shell_inside_the_skypilot_file_passes_shellcheck(tmp_path: Path) ->
     words = ["shellcheck", "--exclude=SC2154", script]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def put_programs(folder: Path, programs: dict[str, str]) -> None:
+    """Stand-ins for programs, a line of bash each."""
+    for program, line in programs.items():
+        file = folder / program
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"#!/usr/bin/env bash\n{line}\n")
+        file.chmod(0o755)
+
+
+def test_a_slurm_job_that_cannot_copy_its_study_ends_ray_and_says_where_the_study_is(
+    tmp_path: Path,
+) -> None:
+    programs = {
+        "rsync": '[[ ${*: -1} != "$PWD/runs/"* ]]',  # what is copied back to runs is refused
+        "srun": 'echo 0 >"$local_runs/exit-code"',
+        "ray": 'echo "ray $*" >>done',
+        "pgolf-sweep": "true",
+        "scontrol": 'echo "scontrol $*" >>done',
+    }
+    put_programs(tmp_path / ".venv" / "bin", programs)
+    (tmp_path / "lr.yaml").touch()
+    env = {
+        "PATH": os.environ["PATH"],
+        "LOCAL_DISK": str(tmp_path / "disk"),
+        "HEAD_ADDRESS": "10.0.0.1",
+        "SLURM_JOB_ID": "7",
+        "SLURM_NNODES": "1",
+        "SLURM_CPUS_ON_NODE": "2",
+        "SLURM_GPUS_ON_NODE": "8",
+    }
+    words = ["bash", CLUSTER / "slurm" / "sweep.sbatch", "lr.yaml"]
+    done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stderr
+    assert (tmp_path / "done").read_text() == "ray stop --force\n"
+    kept = tmp_path / "disk" / "pgolf-job-7"
+    assert f"all of it is in {kept} on" in done.stderr
+    assert (kept / "exit-code").is_file()
+
+
+@pytest.mark.parametrize(
+    ("rank", "there", "done"),
+    [
+        ("0", "no", ["node.sh head", "launch"]),
+        ("1", "no", ["node.sh join 10.0.0.1"]),
+        ("0", "yes", ["launch"]),
+        ("1", "yes", []),
+    ],
+)
+def test_the_skypilot_file_starts_ray_once_a_node_however_often_it_is_run(
+    tmp_path: Path, rank: str, there: str, done: list[str]
+) -> None:
+    document = yaml.safe_load((CLUSTER / "skypilot" / "sweep.yaml").read_text())
+    pgrep = '[[ $2 == *gcs-address=10.0.0.1:6379 && "$THERE" == yes ]]'
+    programs = {
+        "pgrep": pgrep,
+        ".venv/bin/pgolf-sweep": 'echo "$1" >>done',
+        "cluster/local/node.sh": 'echo "node.sh ${*%%--*}" | xargs >>done',
+    }
+    put_programs(tmp_path, programs)
+    env = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "SKYPILOT_NODE_IPS": "10.0.0.1\n10.0.0.2",
+        "SKYPILOT_NODE_RANK": rank,
+        "SKYPILOT_NUM_GPUS_PER_NODE": "8",
+        "THERE": there,
+        **document["envs"],
+    }
+    (tmp_path / "done").touch()
+    subprocess.run(["bash", "-c", document["run"]], cwd=tmp_path, env=env, check=True)
+    assert (tmp_path / "done").read_text().splitlines() == done
 
 
 @pytest.mark.parametrize("path", YAML, ids=name)

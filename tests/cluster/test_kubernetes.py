@@ -57,6 +57,9 @@ POD = table(
         "containers",
         containers=many(CONTAINER),
         volumes=many(VOLUME),
+        securityContext=table(
+            fsGroup=COUNT, fsGroupChangePolicy={"enum": ["Always", "OnRootMismatch"]}
+        ),
         terminationGracePeriodSeconds=COUNT,
         tolerations=many(table(key=TEXT, operator=TEXT, effect=TEXT)),
     ),
@@ -141,6 +144,20 @@ def test_trials_find_their_gpus_and_their_volumes(rayjob: dict[str, Any]) -> Non
     assert limits["nvidia.com/gpu"] == 8
     claims = yaml.safe_load_all((FOLDER / "storage.yaml").read_text())
     assert {claim["metadata"]["name"] for claim in claims} == {"pgolf-runs", "pgolf-data"}
+
+
+def test_the_driver_may_write_to_the_volume_of_the_study(rayjob: dict[str, Any]) -> None:
+    pod = rayjob["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    (runs,) = [mount for mount in container["volumeMounts"] if mount["mountPath"] == "/runs"]
+    assert not runs.get("readOnly")
+    # Ray's images run as user ray with the group users, 100.
+    assert pod["securityContext"] == {"fsGroup": 100, "fsGroupChangePolicy": "OnRootMismatch"}
+
+
+def test_the_image_gets_no_more_than_a_checkout_holds() -> None:
+    ignored = set((PROJECT / ".dockerignore").read_text().split())
+    assert {".git", ".venv", "data", "runs", "wandb"} <= ignored
 
 
 def test_the_entrypoint_is_a_command_that_this_program_takes(rayjob: dict[str, Any]) -> None:

@@ -112,7 +112,7 @@ def test_nodes_come_for_a_sweep_and_go_after_it(autoscaled: Room) -> None:
     words = f"{SCRIPT} 2 small.yaml --wandb disabled --json"
     swept = autoscaled.enter(words, timeout=300.0, RAY_TMPDIR="/srv")
     assert swept.returncode == 0, swept.stderr
-    assert json.loads(swept.stdout)["trials"]["completed"] == 3
+    assert json.loads(swept.stdout)["trials"]["completed"] == 3, swept.stdout + swept.stderr
     assert "asked for 2 nodes of 8 GPUs" in swept.stderr
     assert "asked for 0 nodes" in swept.stderr
     autoscaled.wait_for(lambda: gpus() == [0], 120.0)

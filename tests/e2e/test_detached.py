@@ -203,6 +203,11 @@ def test_mistakes_are_told_before_anything_is_sent_or_as_soon_as_the_cluster_see
     assert len(head.jobs()) == before
     assert not laptop.study("good").exists()
 
+    # Told by `launch`, too, when nothing is wrong but the cluster.
+    said = detach(laptop, head, laptop.sweep("big", pgolf={"resources": {"gpus": 8}}))
+    assert (said.code, said.out) == (3, ""), said.err
+    assert "the driver did not start on the cluster" in said.err
+
     said = detach(laptop, head, laptop.sweep("dry", pgolf={"data": "nowhere_sp512"}))
     assert (said.code, said.out) == (2, "")
     assert "the driver did not start on the cluster" in said.err

@@ -59,3 +59,13 @@ def test_a_mistake_is_told_with_its_line(tmp_path, text, message):
         prepare_departure(file)
     assert message in str(caught.value)
     assert "lr.yaml:" in str(caught.value)
+
+
+def test_the_store_that_the_gate_learns_from_travels_and_has_to_be_there(tmp_path):
+    file = sweep(tmp_path, "pgolf: {gate: {calibration: ../st.jsonl}}\nprogram: trainer\n")
+    with pytest.raises(InputError, match="no such calibration store") as caught:
+        prepare_departure(file)
+    assert "lr.yaml:3: pgolf.gate.calibration" in caught.value.where
+    (tmp_path / "st.jsonl").write_text("")
+    assert prepare_departure(file).files.keys() == {"sweeps/lr.yaml", "st.jsonl"}
+    assert prepare_departure(sweep(tmp_path, "pgolf: {gate: {calibration: user}}\n"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from optuna.storages.journal import JournalFileBackend
 from support.sweeps import score_of, train
 
 from pgolf_sweep.control import Request
@@ -279,6 +280,29 @@ def test_cancel_ends_what_runs_and_resume_runs_it_again(make_bench):
         assert after[record.number].slot_seconds > record.slot_seconds > 0, "both attempts cost"
 
 
+def test_cancelled_attempt_does_not_count_as_a_failed_one(make_bench):
+    bench = make_bench(run_cap=1)
+    for _ in range(2):
+        until = bench.clock.monotonic() + 3
+
+        def cancel(until=until):
+            return Request.CANCEL if bench.clock.monotonic() > until else Request.CONTINUE
+
+        assert bench.driver(slots=1, request=cancel).run().state is SweepState.CANCELLED
+    lost = []
+
+    def lost_once(job):
+        if lost:
+            yield from train(job)
+        else:
+            lost.append(job.attempt)
+            yield 1.0, Finish(cause=EndCause.LOST, exit_code=None, detail="node gone")
+
+    bench.driver(slots=1, simulate=lost_once, max_retries=1).run()
+    (record,) = [r for r in bench.study().records() if r.attempts]
+    assert (record.outcome, record.attempts, record.excused) == (State.COMPLETED, 4, 2)
+
+
 def test_drain_is_heeded_when_nothing_more_will_be_proposed(make_bench):
     bench = make_bench(method="grid", width="{values: [32, 64, 96]}", rate="{values: [0.02]}")
 
@@ -379,6 +403,42 @@ def test_driver_killed_anywhere_loses_and_repeats_nothing(
     assert len(identities) == len(set(identities))
 
 
+@pytest.mark.parametrize("appends", range(1, 10))
+def test_trial_that_was_half_told_is_told_and_learnt_from_once(make_bench, monkeypatch, appends):
+    bench = make_bench(run_cap=3, method="random")
+    tell, append = Study._tell, JournalFileBackend.append_logs
+    telling, done = False, 0
+
+    def told(study, record):
+        nonlocal telling
+        telling = True
+        result = tell(study, record)
+        telling = False
+        return result
+
+    def appended(backend, logs):
+        nonlocal done
+        append(backend, logs)
+        done += telling
+        if done == appends:
+            raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Study, "_tell", told)
+        patch.setattr(JournalFileBackend, "append_logs", appended)
+        with pytest.raises(KilledError):
+            bench.driver(slots=1).run()
+    kept = [n for n in range(9) if bench.paths.trial(n).result.is_file()]
+    bench.session.gate.learnt.clear()
+    final = bench.driver(slots=1).run()
+    study = bench.study()
+    assert study.open_rows() == []
+    records = study.records()
+    assert all(record.outcome.final for record in records)
+    assert all(records[number].attempts == 1 for number in kept)
+    assert final.counts["completed"] == len(bench.session.gate.learnt) == 3
+
+
 def test_result_on_disk_is_told_and_not_run_again(make_bench, monkeypatch):
     bench = make_bench(run_cap=3)
     with monkeypatch.context() as patch:
@@ -454,6 +514,22 @@ def test_what_does_not_fit_is_repaired_into_a_trial_of_its_own(make_bench):
     assert repair.knobs["MODEL_DIM"] == 128
     assert repair.outcome is State.COMPLETED
     assert {r.knobs["MODEL_DIM"] for r in records if r.outcome is State.COMPLETED} == {64, 128}
+
+
+def test_a_repair_that_leaves_the_space_costs_itself_and_not_the_sweep(make_bench):
+    """The file is refused for it; a study launched before that has to end all the same."""
+    bench = make_bench(
+        method="grid",
+        width="{values: [64, 256]}",
+        rate="{values: [0.02], when: {MODEL_DIM: 256}}",
+    )
+    block = dataclasses.replace(bench.session.spec.pgolf, gate_repair=("MODEL_DIM",))
+    spec = dataclasses.replace(bench.session.spec, pgolf=block)
+    bench.session = dataclasses.replace(bench.session, spec=spec)
+    bench.driver(simulate=lambda job: [(1.0, Finish(summary=LogSummary(val_bpb=2.0)))]).run()
+    outcomes = {r.knobs["MODEL_DIM"]: r.outcome for r in bench.study().records()}
+    assert outcomes == {256: State.DISCARDED, 64: State.COMPLETED}
+    assert any("is not repaired: MATRIX_LR exists only" in m for m in bench.watcher.messages)
 
 
 def test_what_is_near_the_cap_waits_and_is_judged_again_before_it_starts(make_bench, monkeypatch):

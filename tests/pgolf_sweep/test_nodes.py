@@ -244,6 +244,9 @@ class Account:
     def run(self, number, node, *, seconds=2.0, why=NO_DEVICE, step=None, cause=EndCause.EXITED):
         self.book.started(number, node)
         self.clock.sleep(seconds)
+        return self.end(number, node, seconds=seconds, why=why, step=step, cause=cause)
+
+    def end(self, number, node, *, seconds, why, step=None, cause=EndCause.EXITED):
         self.book.see(self.infos.values())
         now = self.clock.now()
         end = RunEnd(
@@ -255,7 +258,7 @@ class Account:
             started_at=now - seconds,
             ended_at=now,
         )
-        lost = cause is not EndCause.EXITED
+        lost = cause not in {EndCause.EXITED, EndCause.SILENT}
         kind = FailureKind.INFRASTRUCTURE if lost else FailureKind.DETERMINISTIC
         outcome = Failed(kind=kind, reason=why) if why else Completed(val_bpb=1, artifact_bytes=1)
         return self.book.ended(number, outcome=outcome, end=end, step=step)
@@ -343,6 +346,51 @@ def test_known_error_of_a_bad_node_costs_at_most_one_trial():
     assert account.row("n0").state is Standing.QUARANTINED
 
 
+def test_one_incident_on_several_slots_or_nodes_quarantines_nothing():
+    account = Account(count=4)
+    for incident in range(3):
+        assert account.row("n0").state is Standing.READY
+        trials = {8 * incident + slot: "n0" for slot in range(8)}
+        trials |= {100 + 8 * incident + slot: "n1" for slot in range(8)} if incident < 2 else {}
+        for number, node in trials.items():
+            account.book.started(number, node)
+        account.clock.sleep(120.0)
+        for number, node in trials.items():
+            account.clock.sleep(0.3)
+            account.end(number, node, seconds=120.0, why="worker died", cause=EndCause.LOST)
+    assert account.row("n1").state is Standing.READY
+    assert account.row("n0").state is Standing.QUARANTINED
+    assert "17 trials in a row" in account.row("n0").reason
+
+
+def test_probe_that_another_driver_took_over_leaves_its_place_to_the_next():
+    account = Account(retry_seconds=100.0, give_up_seconds=500.0, count=1)
+    for number in (1, 2, 3):
+        account.run(number, "n0", cause=EndCause.LOST)
+    account.clock.sleep(100.0)
+    account.row("n0")
+    account.book.started(4, "n0")
+    assert account.book.closed() == {"n0"}
+    account.book.forget(4)
+    assert account.book.closed() == frozenset()
+    account.clock.sleep(500.0)
+    assert account.book.stranded() is not None, "nothing runs any more"
+
+
+def test_ten_failures_with_one_error_are_hopeless_whatever_failed_before_and_however_slowly():
+    account = Account(count=1)
+    account.run(0, "n0", why="KeyError: 'another'")
+    for number in range(1, 11):
+        assert account.book.hopeless() is None
+        account.run(number, "n0", why="no output for 300 s", seconds=300.0, cause=EndCause.SILENT)
+    assert "the last 10 all failed with the same error: no output for # s" in (
+        account.book.hopeless() or ""
+    )
+    account.book.started(11, "n0")
+    account.book.progressed(11)
+    assert account.book.hopeless() is None
+
+
 def test_failures_zero_never_quarantines():
     account = Account(failures=0)
     for number in range(20):
@@ -369,6 +417,17 @@ def test_what_the_launcher_refuses_and_drains_is_said_once_and_listed():
     assert len(account.said) == 2
     assert "REFUSED" in account.said[0]
     assert "draining" in account.said[1]
+
+
+def test_node_of_which_some_slots_are_refused_is_not_called_refused():
+    account = Account()
+    refusal = Refusal(
+        what="GPU 3 is in use", where="n0", got="70 GB", expected="nothing", next_step="kill it"
+    )
+    account.infos["n0"] = NodeInfo(name="n0", refusals=(refusal,))
+    assert account.row("n0").state is Standing.READY
+    (said,) = account.said
+    assert said.startswith("node n0 works in part: some of its slots take no trials: GPU 3")
 
 
 def test_status_document_lists_nodes_as_plain_data(make_bench):

@@ -12,13 +12,14 @@ from sqlalchemy import exc
 from support.sweeps import score_of, train
 
 from pgolf_sweep.control import Request
-from pgolf_sweep.errors import InfraError, StorageAwayError
+from pgolf_sweep.errors import InfraError, InterruptedSweepError, StorageAwayError
 from pgolf_sweep.launch.inline import Finish
 from pgolf_sweep.record import State
 from pgolf_sweep.search.sampler import make_sampler
 from pgolf_sweep.search.study import Study
 from pgolf_sweep.sharing import Crew, Watch, ask_all, drivers, new_driver, short
 from pgolf_sweep.snapshot import SweepState
+from pgolf_sweep.spectypes import NodesBlock
 from pgolf_sweep.trial import EndCause
 from pgolf_sweep.trialdir import read_json
 
@@ -278,6 +279,51 @@ def test_trial_whose_drivers_keep_dying_fails_as_infrastructure(make_bench):
     check_whole(records, 1)
 
 
+def test_excused_attempts_do_not_count_when_a_driver_dies(make_bench):
+    team = Team(make_bench(run_cap=1), max_retries=1)
+
+    def preempted_twice(job):
+        if job.attempt <= 2:
+            yield 1.0, Finish(cause=EndCause.PREEMPTED, exit_code=None, detail="node drained")
+        yield from train(job, seconds=1000.0)
+
+    dead = team.driver("a", slots=1, simulate=preempted_twice).turns()
+    while not any((r.attempts, r.outcome) == (3, State.RUNNING) for r in team.records()):
+        next(dead)
+    run(team.driver("b").turns())
+    check_whole(team.records(), 1)
+    (record,) = [r for r in team.records() if r.attempts]
+    assert (record.outcome, record.attempts, record.excused) == (State.COMPLETED, 4, 2)
+
+
+def test_driver_without_nodes_does_not_wait_for_ever_for_what_a_dead_one_left(make_bench):
+    team = Team(make_bench(run_cap=3), nodes=NodesBlock(give_up_seconds=60.0))
+
+    def simulate(job):
+        return train(job, seconds=20.0 if len(team.started) == 1 else 1000.0)
+
+    dead = team.driver("b", slots=1, simulate=simulate)
+    stays = team.driver("a", slots=1, gpu_hours=0.0)
+    stays.launcher.slots = list
+    b, a = dead.turns(), stays.turns()
+    step(b, 1)
+    while len([r for r in team.records() if r.outcome is not State.DISCARDED]) < 3:
+        step(a, 1)
+        step(b, 1)
+    assert stays.snapshot().state is SweepState.FINISHED
+    stays.launcher.nodes = list
+    stays.launcher.free = lambda avoid=(): 0
+    begun = stays.clock.monotonic()
+    while next(a, "ended") is None:
+        assert stays.clock.monotonic() - begun < 200
+        if stays.clock.monotonic() - begun < 80:
+            next(b)  # it lives, and what it has is waited for
+    assert stays.snapshot().state is SweepState.STRANDED
+    assert "no node could take a trial" in stays.snapshot().reason
+    run(team.driver("c").turns())
+    check_whole(team.records(), 3)
+
+
 def test_frozen_driver_that_wakes_ends_its_runs_and_tells_nothing(make_bench):
     team = Team(make_bench(run_cap=6))
     frozen, other = team.driver("a"), team.driver("b")
@@ -296,6 +342,7 @@ def test_frozen_driver_that_wakes_ends_its_runs_and_tells_nothing(make_bench):
         assert after[number].driver == other.crew.me
     check_whole(after, 6)
     assert any("ends here" in message for message in team.benches["a"].watcher.messages)
+    assert frozen._nodes._running == {}, "none of them is taken for one that runs"
 
 
 def test_frozen_drivers_result_is_refused_even_before_it_looks(make_bench):
@@ -385,6 +432,26 @@ def test_outage_without_end_is_an_infrastructure_failure_that_loses_no_result(ma
     assert {n: records[n].val_bpb for n in running} == scores
     numbers = [number for _, number in team.started]
     assert len(numbers) == len(set(numbers)), "what ended during the outage did not run again"
+
+
+def test_cancel_during_an_outage_is_the_users_word_and_no_fault_of_the_storage(make_bench):
+    team = Team(make_bench(run_cap=8))
+    asked = {"now": Request.CONTINUE}
+    driver = team.driver("a", request=lambda: asked["now"])
+    turns = driver.turns()
+    step(turns, 3)
+    running = {r.number for r in team.records() if r.attempts}
+    team.storage.mishap = away
+    step(turns, 20)
+    asked["now"] = Request.CANCEL
+    with pytest.raises(InterruptedSweepError, match="was cancelled while") as ended:
+        run(turns)
+    assert ended.value.exit_code == 130
+    assert {n for n in running if driver.paths.trial(n).result.is_file()}
+    team.storage.mishap = None
+    asked["now"] = Request.CONTINUE
+    run(team.driver("a").turns())
+    check_whole(team.records(), 8)
 
 
 def misfortune(dice):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pgolf_sweep.errors import InputError, SpecError
+from pgolf_sweep.script.knobs import Knob
+from pgolf_sweep.script.words import NOT_EMPTY, Words
 from pgolf_sweep.search.parameters import Choices, Constant, Multiples, Range
 from pgolf_sweep.spec import (
     Budget,
@@ -374,22 +374,16 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
     assert load_spec(path).name == "bom"
 
 
-@dataclass
-class FakeKnob:
-    kind: str
-    default: Any = None
-
-
-KNOBS: dict[str, Any] = {
-    "MATRIX_LR": FakeKnob("float"),
-    "MODEL_DIM": FakeKnob("int"),
-    "NUM_HEADS": FakeKnob("int"),
-    "NUM_LAYERS": FakeKnob("int"),
-    "LR_SCHEDULE": FakeKnob("str"),
-    "MIN_LR_FRAC": FakeKnob("float"),
-    "MATRIX_BITS": FakeKnob("int"),
-    "SEED": FakeKnob("int"),
-    "TIE_EMBEDDINGS": FakeKnob("bool"),
+KNOBS: dict[str, Knob] = {
+    "MATRIX_LR": Knob(name="MATRIX_LR", kind="float", default=None, line=1),
+    "MODEL_DIM": Knob(name="MODEL_DIM", kind="int", default=None, line=1),
+    "NUM_HEADS": Knob(name="NUM_HEADS", kind="int", default=None, line=1),
+    "NUM_LAYERS": Knob(name="NUM_LAYERS", kind="int", default=None, line=1),
+    "LR_SCHEDULE": Knob(name="LR_SCHEDULE", kind="str", default=None, line=1),
+    "MIN_LR_FRAC": Knob(name="MIN_LR_FRAC", kind="float", default=None, line=1),
+    "MATRIX_BITS": Knob(name="MATRIX_BITS", kind="int", default=None, line=1),
+    "SEED": Knob(name="SEED", kind="int", default=None, line=1),
+    "TIE_EMBEDDINGS": Knob(name="TIE_EMBEDDINGS", kind="bool", default=None, line=1),
 }
 
 
@@ -430,6 +424,43 @@ def test_text_that_the_knob_can_hold_is_fine() -> None:
     )
 
 
+def flag(words: Words) -> dict[str, Knob]:
+    return {"FLAG": Knob(name="FLAG", kind="bool", default=False, line=1, words=words)}
+
+
+@pytest.mark.parametrize("values", ["[true, false]", "['true', 'false']", "[false, TRUE]"])
+def test_a_boolean_of_words_takes_booleans_and_its_words(values: str) -> None:
+    words = Words(listed=("true",), meaning=True, fold="lower")
+    spec = read(f"method: random\nparameters: {{FLAG: {{values: {values}}}}}\n")
+    check_against_knobs(spec, flag(words))
+
+
+@pytest.mark.parametrize(
+    ("words", "value", "fix"),
+    [
+        # "1" is not "true", so that the script would run with its flag off.
+        (Words(listed=("true",), meaning=True, fold="lower"), "1", "FLAG=true or FLAG=false"),
+        (Words(listed=("true",), meaning=True), "'True'", "FLAG=true or FLAG=false"),
+        # bool("0") is True.
+        (NOT_EMPTY, "0", "FLAG=1 or FLAG="),
+        # != "1": is true to be the variable's text or what the script makes of it?
+        (Words(listed=("1",), meaning=False), "true", "FLAG=0 or FLAG=1"),
+    ],
+)
+def test_a_text_that_the_script_reads_otherwise_is_refused(
+    words: Words, value: str, fix: str
+) -> None:
+    spec = read(f"method: random\nparameters: {{FLAG: {{value: {value}}}}}\n")
+    with pytest.raises(SpecError, match=fix):
+        check_against_knobs(spec, flag(words))
+
+
+def test_a_refusal_names_the_reads_whose_names_only_the_script_knows() -> None:
+    spec = read("method: random\nparameters: {DEEP: {value: 1}}\n")
+    with pytest.raises(SpecError, match=r'train\.py:7.*write os\.environ\.get\("DEEP"\) into'):
+        check_against_knobs(spec, KNOBS, ["train.py:7"])
+
+
 def test_a_requirement_over_an_unknown_knob_is_refused() -> None:
     spec = read(
         "method: random\nparameters: {SEED: {value: 1}}\npgolf: {require: [NUM_HEAD > 1]}\n"
@@ -461,3 +492,12 @@ def test_scheme_that_lacks_its_parameter_is_a_mistake(tmp_path: Path) -> None:
         load_spec(sweep)
     assert "sdclip needs clip_sigmas" in str(caught.value)
     assert "rar" in str(caught.value)
+
+
+def test_a_parameter_that_others_hang_on_cannot_give_for_a_repair():
+    text = GOOD.replace(
+        "gate: {confidence", "gate: {repair: [MATRIX_BITS, LR_SCHEDULE], confidence"
+    )
+    (path, (line, message)), *more = problems(text).items()
+    assert (path, line, more) == ("pgolf.gate.repair.1", 19, [])
+    assert "MIN_LR_FRAC exists only under a value of it" in message

@@ -22,6 +22,8 @@ from pgolf_sweep.search.study import Study
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pgolf_sweep.record import TrialRecord
+
 STEPS = {
     "asked": (Study, "ask"),
     "noted": (Study, "note"),
@@ -69,11 +71,36 @@ def half_a_record(backend: JournalFileBackend, logs: list[dict[str, Any]]) -> No
     append(backend, logs)
 
 
+def die_within_a_tell(count: int) -> None:
+    """Be gone once a tell has appended to the journal COUNT times."""
+    tell = Study._tell
+    telling, appended = False, 0
+
+    def told(study: Study, record: TrialRecord) -> bool:
+        nonlocal telling
+        telling = True
+        done = tell(study, record)
+        telling = False
+        return done
+
+    def append_and_count(backend: JournalFileBackend, logs: list[dict[str, Any]]) -> None:
+        nonlocal appended
+        append(backend, logs)
+        appended += telling
+        if appended == count:
+            die()
+
+    Study._tell = told  # type: ignore[method-assign]
+    JournalFileBackend.append_logs = append_and_count
+
+
 if __name__ == "__main__":
     step, number, *words = sys.argv[1:]
     write_bytes, append = trialdir.write_bytes, JournalFileBackend.append_logs
     if step == "half written":
         trialdir.write_bytes = half_a_result
+    elif step == "telling":
+        die_within_a_tell(int(number))
     elif step == "half told":
         JournalFileBackend.append_logs = half_a_record
     else:

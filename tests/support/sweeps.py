@@ -80,8 +80,9 @@ class BytesPerWidthGate:
 
     def learn(
         self, knobs: Mapping[str, Any], model_bytes: int, *, steps: int | None = None
-    ) -> None:
+    ) -> bool:
         self.learnt.append((int(knobs["MODEL_DIM"]), model_bytes))
+        return True
 
 
 class Watcher:

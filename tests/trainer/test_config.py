@@ -93,6 +93,8 @@ def test_no_other_module_reads_the_environment():
         ({"LR_SCHEDULE": "step"}, "LR_SCHEDULE must be one of linear, cosine, wsd"),
         ({"MIN_LR_FRAC": 1.5}, "MIN_LR_FRAC must be from 0 to 1"),
         ({"EMA_DECAY": 1}, "EMA_DECAY must be at least 0 and below 1"),
+        ({"GRAD_ACCUM_STEPS": -1}, "GRAD_ACCUM_STEPS must be at least 0, got -1"),
+        ({"MUON_MOMENTUM_WARMUP_START": -0.5}, "MUON_MOMENTUM_WARMUP_START must be at least 0"),
         ({"WORLD_SIZE": 3}, "WORLD_SIZE=3 must divide 8"),
         ({"MATRIX_LR": "fast"}, "MATRIX_LR: could not convert string to float"),
     ],
@@ -112,3 +114,11 @@ def test_accumulation_makes_up_for_missing_gpus(tiny_config):
     assert tiny_config().accumulation(on_gpu=False) == 1
     with pytest.raises(TrainerError, match="TRAIN_BATCH_TOKENS=96 must be a multiple of 128"):
         tiny_config(TRAIN_BATCH_TOKENS=96).accumulation(on_gpu=True)
+
+
+def test_a_validation_batch_too_small_for_all_shares_is_refused_before_the_training(tiny_config):
+    enough, less = tiny_config(VAL_BATCH_SIZE=128), tiny_config(VAL_BATCH_SIZE=127)
+    assert enough.accumulation(on_gpu=True) == 8
+    assert less.accumulation(on_gpu=False) == 1
+    with pytest.raises(TrainerError, match="VAL_BATCH_SIZE=127 must hold a sequence of 16 tokens"):
+        less.accumulation(on_gpu=True)

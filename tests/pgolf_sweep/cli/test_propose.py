@@ -69,6 +69,7 @@ def test_what_the_gate_refuses_is_not_left(bench, monkeypatch):
     done = run(bench, "propose", "study", "--set", "MODEL_DIM=256", "--from", "best", "--json")
     assert isinstance(done.exception, AnswerNoError)
     assert json.loads(done.stdout)["verdict"] == "too_big"
+    assert f"gate --sweep {bench.folder / 'study.yaml'} " in done.exception.next_step
     assert pending(bench.paths) == []
 
 
@@ -92,3 +93,9 @@ def test_leaderboard_ranks_studies_with_their_evidence(bench):
 def test_leaderboard_of_nothing_says_so(tmp_path):
     done = CliRunner().invoke(app, ["leaderboard", "--runs", str(tmp_path)])
     assert isinstance(done.exception, AnswerNoError)
+
+
+def test_a_study_whose_store_is_gone_still_takes_proposals(bench):
+    bench.paths.sweep.write_text(bench.paths.sweep.read_text() + "  gate: {calibration: gone}\n")
+    done = run(bench, "propose", "study", "--set", "MATRIX_LR=0.0123", "--from", "best")
+    assert done.exit_code == 0, done.output

@@ -126,6 +126,8 @@ MESSAGE = (
     [
         ("PENDING", {}, "starting", ""),
         ("RUNNING", {"state": "finished", "job": "an earlier one"}, "starting", ""),
+        ("RUNNING", {"state": "running", "job": PLACE.job, "joining": True}, "starting", ""),
+        ("FAILED", {"state": "running", "job": PLACE.job, "joining": True}, "interrupted", "miss"),
         ("RUNNING", {"state": "running", "job": PLACE.job}, "running", ""),
         ("RUNNING", {"state": "draining", "job": PLACE.job}, "draining", ""),
         ("SUCCEEDED", {"state": "finished", "job": PLACE.job, "reason": "cap"}, "finished", "cap"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -213,6 +215,45 @@ def test_validation_is_hashed_whole_and_training_by_samples(
     if told:
         assert found[0].what == "1 of 3 files of the data set differ"
         assert found[0].got.startswith("sha256 ")
+
+
+def test_shard_that_is_a_dangling_link_is_told_by_its_name(
+    data: CheckOrder, tmp_path: Path
+) -> None:
+    (tmp_path / "datasets" / "demo_sp512" / "fineweb_train_000002.bin").symlink_to("gone")
+    (fault,) = faults(data, tmp_path)
+    assert fault.what == "a training shard cannot be read"
+    assert fault.where.endswith("fineweb_train_000002.bin")
+    assert fault.got == "No such file or directory"
+
+
+def test_disk_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stale(path: Path) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle", str(path))
+
+    monkeypatch.setattr("shutil.disk_usage", stale)
+    (fault,) = faults(CheckOrder(gpus=0), tmp_path)
+    assert (fault.what, fault.got) == ("the disk for trials cannot be read", "Stale file handle")
+
+
+def test_nvidia_smi_that_cannot_be_killed_is_not_waited_for(
+    tmp_path: Path, gpus: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpus(*EIGHT, hang_seconds=20.0)
+    monkeypatch.setattr(nodecheck, "SMI_SECONDS", 0.3)
+    left: list[subprocess.Popen[str]] = []
+
+    def powerless(process: subprocess.Popen[str]) -> None:
+        left.append(process)
+
+    monkeypatch.setattr(subprocess.Popen, "kill", powerless)
+    before = time.monotonic()
+    (fault,) = faults(CheckOrder(gpus=8), tmp_path)
+    assert "no answer in 0.3 s" in fault.got
+    assert time.monotonic() - before < 4.0
+    monkeypatch.undo()
+    left[0].kill()
+    left[0].wait()
 
 
 def test_truncated_shard_is_told_by_its_size(data: CheckOrder, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -13,10 +15,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 import ray
+from support import hanging
 
 from pgolf_sweep.errors import InfraError
+from pgolf_sweep.launch import ray as ray_launcher
+from pgolf_sweep.launch import slots
 from pgolf_sweep.launch.base import Ended, Event, Job, Started
 from pgolf_sweep.launch.ray import RayLauncher
+from pgolf_sweep.launch.worker import Worker
 from pgolf_sweep.track.base import RunTracking
 from pgolf_sweep.trial import EndCause, Limits, Resources, TrialSpec
 from pgolf_sweep.trialdir import TrialPaths
@@ -206,6 +212,97 @@ def test_frozen_worker_is_lost_and_killed_when_its_lease_ends(
     assert time.monotonic() - begun < 6.0
     wait_until(lambda: not alive(pid) and not alive(worker), 5.0)
     wait_for_slot(own)
+    own.close()
+
+
+def test_worker_that_cannot_start_a_run_is_replaced(launcher: RayLauncher, tmp_path: Path) -> None:
+    wait_for_slot(launcher)
+    worker = ray.get(launcher._slots[0].actor.ready.remote())
+    opened = len(list(Path(f"/proc/{worker}/fd").iterdir()))
+    resource.prlimit(worker, resource.RLIMIT_NOFILE, (opened, opened))
+    for key in ("1", "2"):  # the first takes the guard that was made ahead
+        launcher.start(make_job(tmp_path / key, "print('hello')", key=key))
+        ended = run_until(launcher, Ended)[-1]
+    assert isinstance(ended, Ended)
+    assert ended.end.cause is EndCause.LOST
+    assert "worker failed: OSError(24, 'Too many open files" in ended.end.detail
+    wait_for_slot(launcher)
+    launcher.start(make_job(tmp_path / "3", "print('next')", key="3"))
+    ended = run_until(launcher, Ended)[-1]
+    assert isinstance(ended, Ended)
+    assert ended.end.cause is EndCause.EXITED
+
+
+def test_run_whose_guard_is_frozen_is_given_up_after_it_was_cancelled(
+    launcher: RayLauncher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slots, "END_SECONDS", 2.0)
+    wait_for_slot(launcher)
+    job = make_job(tmp_path / "1", HANGS)
+    launcher.start(job)
+    pid = script_pid(launcher, job)
+    guard = int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
+    os.kill(guard, signal.SIGSTOP)
+    launcher.cancel("1", "pruned")
+    ended = run_until(launcher, Ended)[-1]
+    os.kill(guard, signal.SIGKILL)
+    assert isinstance(ended, Ended)
+    assert ended.end.cause is EndCause.LOST
+    assert ended.end.detail == "the run has not ended 2 s after it was cancelled"
+    wait_for_slot(launcher)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(hanging.why_not() is not None, reason=str(hanging.why_not()))
+def test_run_that_hangs_in_the_kernel_is_lost_and_its_worker_replaced(
+    launcher: RayLauncher, tmp_path: Path
+) -> None:
+    wait_for_slot(launcher)
+    worker = ray.get(launcher._slots[0].actor.ready.remote())
+    with hanging.hanging_folder(tmp_path / "nfs") as folder:
+        code = HANGS.replace("time.sleep(1000)", f"os.stat({str(folder / 'x')!r})")
+        job = make_job(tmp_path / "1", code)
+        limits = dataclasses.replace(job.spec.limits, silent_seconds=1.0)
+        job = dataclasses.replace(job, spec=dataclasses.replace(job.spec, limits=limits))
+        begun = time.monotonic()
+        launcher.start(job)
+        pid = script_pid(launcher, job)
+        ended = run_until(launcher, Ended, 90.0)[-1]
+        assert isinstance(ended, Ended)
+        assert ended.end.cause is EndCause.LOST
+        assert ended.end.detail == f"SIGKILL does not end process {pid} (python)"
+        assert time.monotonic() - begun < 45.0
+        assert alive(pid)
+        wait_for_slot(launcher)
+        assert ray.get(launcher._slots[0].actor.ready.remote()) != worker
+        launcher.start(make_job(tmp_path / "2", "print('next')", key="2"))
+        ended = run_until(launcher, Ended)[-1]
+        assert isinstance(ended, Ended)
+        assert ended.end.cause is EndCause.EXITED
+    wait_until(lambda: not alive(pid), 10.0)
+
+
+@pytest.mark.slow
+def test_harvests_that_hang_keep_no_worker_from_its_answers(
+    launcher: RayLauncher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hangs(Worker):
+        def harvest(self, run: str, timeout_seconds: float) -> dict[str, bytes]:
+            del run, timeout_seconds
+            time.sleep(600.0)
+            return {}
+
+    monkeypatch.setattr(ray_launcher, "Worker", Hangs)
+    monkeypatch.setattr(ray_launcher, "HARVEST_SECONDS", 0.5)
+    own = RayLauncher(None, Resources(gpus=0, cpus=1.0), 1, lease_seconds=5.0)
+    for n in range(20):
+        job = make_job(tmp_path / str(n), "print('hello')", key=str(n), wandb=tmp_path / "wandb")
+        assert job.tracking is not None
+        tracking = dataclasses.replace(job.tracking, mode="disabled")
+        own.start(dataclasses.replace(job, tracking=tracking))
+        ended = run_until(own, Ended)[-1]
+        assert isinstance(ended, Ended)
+        assert ended.end.cause is EndCause.EXITED, ended.end.detail
     own.close()
 
 

@@ -16,9 +16,12 @@ from support.sweeps import build_bench
 
 from pgolf_sweep.clock import SystemClock
 from pgolf_sweep.launch.base import Ended, Job, NodeState, Started
+from pgolf_sweep.launch.fitness import Fitness
+from pgolf_sweep.launch.nodecheck import CheckOrder
 from pgolf_sweep.launch.ray import RayLauncher
 from pgolf_sweep.record import State
 from pgolf_sweep.script.program import from_files
+from pgolf_sweep.spectypes import NodesBlock
 from pgolf_sweep.trial import EndCause, Limits, Resources, TrialSpec
 
 if TYPE_CHECKING:
@@ -78,7 +81,9 @@ def until(claim: Callable[[], Any], seconds: float = 60.0) -> None:
 def test_drained_node_starts_nothing_and_ends_what_cannot_finish(
     cluster: Any, tmp_path: Path
 ) -> None:
-    launcher = RayLauncher(cluster.address, TWO_CPUS, ready_seconds=120.0)
+    fitness = Fitness(CheckOrder(gpus=0), NodesBlock())
+    launcher = RayLauncher(cluster.address, TWO_CPUS, ready_seconds=120.0, fitness=fitness)
+    assert launcher.free() == len(fitness._reports) == 4
     ends: dict[str, Ended] = {}
     started: set[str] = set()
 
@@ -115,6 +120,7 @@ def test_drained_node_starts_nothing_and_ends_what_cannot_finish(
     # Nobody is left there, so that Ray takes the node out of the cluster by itself.
     until(lambda: poll() and doomed not in {node.name for node in launcher.nodes()})
     assert launcher.free() == 2
+    assert len(fitness._reports) == 2, "others are not held against a node that is gone"
     launcher.close()
 
 

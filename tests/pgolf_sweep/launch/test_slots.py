@@ -83,6 +83,34 @@ def test_lost_run_keeps_the_tail_of_what_it_printed(live):
     assert TrialPaths(live.job.folder).log.read_bytes().startswith(b"first\n")
 
 
+def test_run_is_given_up_a_minute_after_its_limit_or_its_cancelling_whatever_is_heard(live):
+    limit = live.held_from + 30.0
+    assert live.overdue(limit + 59.0) == ""
+    assert live.overdue(limit + 61.0) == "the run has not ended 60 s after its time limit"
+    live.held_from = live.due_at = 0.0  # it waited long to be started
+    live.note_started()
+    assert live.overdue(time.monotonic() + 89.0) == ""
+    live.note_cancelled()
+    assert live.overdue(time.monotonic() + 59.0) == ""
+    said = "the run has not ended 60 s after it was cancelled"
+    assert live.overdue(time.monotonic() + 61.0) == said
+    slot = slot_on("a")
+    slot.live = live
+    slot.excuse(60.0)  # the driver slept: the end may lie in a socket
+    assert live.overdue(time.monotonic() + 61.0) == ""
+    live.finish_log()
+
+
+def test_call_that_starts_a_run_is_waited_for_until_it_is_answered(live):
+    slot = slot_on("a")
+    slot.answered, slot.live = True, live
+    live.ref, live.order = "poll", "start"
+    assert list(slot.unanswered()) == [None, "poll", "start"]
+    live.order = None
+    assert list(slot.unanswered()) == [None, "poll"]
+    live.finish_log()
+
+
 def test_run_whose_node_is_taken_away_was_not_lost_by_its_own_fault(live):
     slot = slot_on("a", draining=True)
     slot.live = live

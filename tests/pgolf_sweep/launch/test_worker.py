@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -12,9 +14,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pgolf_sweep.launch.run import BEGINNING, Progress, RunOrder, command, environment
+from pgolf_sweep.launch import process, run, worker
+from pgolf_sweep.launch.process import GuardedProcess
+from pgolf_sweep.launch.run import BEGINNING, Progress, RunOrder
 from pgolf_sweep.launch.worker import Worker, remove_leftovers
-from pgolf_sweep.trial import EndCause, Limits, Resources, RunEnd, StepReport, TrialSpec
+from pgolf_sweep.trial import (
+    EndCause,
+    Limits,
+    LogSummary,
+    Resources,
+    RunEnd,
+    StepReport,
+    TrialSpec,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -74,6 +86,7 @@ class Bench:
         self.log = b""
         self.reports: list[StepReport] = []
         self.files: Mapping[str, bytes] = {}
+        self.undying = ""
 
     def start(
         self,
@@ -111,6 +124,7 @@ class Bench:
             self.reports += progress.reports
             if progress.end is not None:
                 self.files = progress.files
+                self.undying = progress.undying
                 return progress.end
 
     def run(self, code: str, **limits: float) -> RunEnd:
@@ -306,6 +320,154 @@ def test_killed_guard_takes_the_script_along_and_the_worker_goes_on(bench: Bench
     assert bench.run("print('next')").cause is EndCause.EXITED
 
 
+# A guard whose SIGKILL does nothing, as where a process hangs in the kernel; it has less patience.
+POWERLESS = f"""
+import signal, sys
+sys.path.insert(0, {str(process.GUARD.parent)!r})
+import guard
+guard.UNDYING_SECONDS, real = 0.5, guard._signal
+guard._signal = lambda pid, number: number == signal.SIGKILL or real(pid, number)
+guard.Guard(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])).run()
+"""
+STUBBORN = NOTE + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+
+
+@pytest.fixture
+def powerless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """A bench on which SIGKILL does nothing."""
+    program = tmp_path / "powerless.py"
+    program.write_text(POWERLESS)
+    monkeypatch.setattr(process, "GUARD", program)
+    made = Bench(tmp_path)
+    yield made
+    made.worker.close()
+    for pid in made.pids():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_run_that_sigkill_does_not_end_is_lost_and_names_what_is_left(powerless: Bench) -> None:
+    end = powerless.run(STUBBORN + "time.sleep(1000)", total=0.5)
+    (left,) = powerless.pids()
+    assert end.cause is EndCause.LOST
+    assert end.detail.startswith(f"SIGKILL does not end process {left} (python")
+    assert powerless.undying == end.detail
+    assert end.slot_seconds < 10.0
+
+
+def test_pruned_run_that_sigkill_does_not_end_is_pruned_all_the_same(powerless: Bench) -> None:
+    begun = powerless.start(STUBBORN + "time.sleep(1000)")
+    wait_until(lambda: len(powerless.pids()) == 1)
+    powerless.worker.cancel(begun, "pruned")
+    end = powerless.finish(begun)
+    assert (end.cause, end.detail) == (EndCause.CANCELLED, "pruned")
+    assert str(powerless.pids()[0]) in powerless.undying
+
+
+def test_score_of_a_script_counts_where_sigkill_does_not_end_what_it_left(
+    powerless: Bench,
+) -> None:
+    end = powerless.run(
+        STUBBORN + "if os.fork() == 0:\n    note()\n    time.sleep(1000)\n"
+        "while len(open(os.environ['PIDS']).readlines()) < 2:\n    time.sleep(0.01)\n"
+    )
+    assert (end.cause, end.exit_code) == (EndCause.EXITED, 0)
+    assert str(powerless.pids()[1]) in powerless.undying
+
+
+def test_files_that_cannot_be_read_are_the_nodes_fault_whatever_the_script_says(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def collect(_work: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(run, "collect", collect)
+    end = bench.run("print('final_int8_zlib_roundtrip_exact val_loss:2.1 val_bpb:1.6')")
+    assert (end.cause, end.exit_code) == (EndCause.SETUP, 0)
+    assert "Input/output error" in end.detail
+
+
+def test_folder_that_vanishes_under_a_script_is_the_nodes_fault(bench: Bench) -> None:
+    end = bench.run("import os, shutil\nshutil.rmtree(os.getcwd())\nopen('train.log', 'w')")
+    assert end.exit_code == 1
+    assert end.cause is EndCause.SETUP
+    assert "No such file" in end.detail
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("name", ["artifact", "summary"])
+def test_run_has_an_end_whatever_its_files_and_its_log_are_like(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def fail(_self: object) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    owner = {"artifact": run.TrialPaths, "summary": run.LogStream}[name]
+    monkeypatch.setattr(owner, name, fail)
+    end = bench.run("print('done')")
+    assert end.cause is {"artifact": EndCause.EXITED, "summary": EndCause.SETUP}[name]
+    monkeypatch.undo()
+    assert bench.run("print('next')").cause is EndCause.EXITED
+
+
+def test_worker_without_room_for_a_further_guard_does_not_end_its_run(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(worker, "GuardedProcess", refuse)
+    assert bench.run("print('done')").cause is EndCause.EXITED
+    with pytest.raises(OSError, match="temporarily unavailable"):
+        bench.start("print('never')")
+
+
+def test_guard_that_is_told_to_stop_before_its_order_ends_without_a_word() -> None:
+    guard = GuardedProcess()
+    guard.beat()
+    guard.kill()
+    os.set_blocking(guard.output, True)
+    assert os.read(guard.output, 1000) == b""
+    assert not guard.note_status()
+    guard.close()
+
+
+# Ends what it started only after its heartbeat has run out; the worker beats all the while.
+SLOW = f"""
+import sys, time
+sys.path.insert(0, {str(process.GUARD.parent)!r})
+import guard
+class Slow(guard.Guard):
+    def _end_tree(self):
+        left = super()._end_tree()
+        time.sleep(1.5)
+        return left
+Slow(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])).run()
+"""
+BEATS = """
+import select, sys, time
+from pathlib import Path
+from pgolf_sweep.launch import process
+process.GUARD = sys.argv[1]
+guard = process.GuardedProcess(1.0)
+guard.start(["true"], cwd=Path.cwd(), env={"PATH": "/bin:/usr/bin"}, seconds=60.0)
+while not select.select([guard.status], [], [], 0.1)[0] or guard.note_status():
+    guard.beat()
+print(guard.ended)
+"""
+
+
+def test_worker_that_beats_is_not_taken_for_frozen_when_its_processes_die_slowly(
+    tmp_path: Path,
+) -> None:
+    program = tmp_path / "slow.py"
+    program.write_text(SLOW)
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    words = [sys.executable, "-c", BEATS, str(program)]
+    done = subprocess.run(words, env=environ, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "('exit', 0)\n"), done.stderr
+
+
 def test_run_is_ended_when_nobody_polls(tmp_path: Path) -> None:
     made = Bench(tmp_path)
     made.worker.close()
@@ -352,26 +514,54 @@ def test_killed_worker_takes_every_process_of_its_run_along(tmp_path: Path) -> N
     assert not left.exists()
 
 
+def test_worker_of_another_container_leaves_the_folders_of_this_one_alone(bench: Bench) -> None:
+    begun = bench.start(NOTE + "time.sleep(1000)")
+    wait_until(lambda: len(bench.pids()) == 1)
+    (folder,) = bench.scratch.iterdir()
+    code = "import sys; from pathlib import Path; from pgolf_sweep.launch.worker import *\n"
+    code += "remove_leftovers(Path(sys.argv[1]))"
+    inside = ["unshare", "--pid", "--fork", "--mount-proc"]
+    other = subprocess.run(
+        [*inside, sys.executable, "-c", code, str(bench.scratch)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "unshare" in other.stderr:
+        pytest.skip(f"no namespaces here: {other.stderr}")
+    assert other.returncode == 0, other.stderr
+    assert (folder / "work" / "train_gpt.py").exists()
+    bench.worker.cancel(begun, "enough")
+    bench.finish(begun)
+
+
 def test_script_sees_the_nodes_environment_and_its_own_but_not_rays(bench: Bench) -> None:
     bench.run(
         "import os\nprint(os.environ['OMP_NUM_THREADS'], os.environ['MATRIX_LR'])",
         env={"MATRIX_LR": "0.04"},
     )  # type: ignore[arg-type]
     assert bench.log == b"1 0.04\n"
-    spec = TrialSpec(
-        study="s",
-        number=1,
-        knobs={},
-        env={"OMP_NUM_THREADS": "7"},
-        program_name="train_gpt.py",
-        program_sha256="0",
-        resources=Resources(gpus=0, cpus=1.0),
-        limits=Limits(total_seconds=60.0, silent_seconds=60.0),
-        proposer="test",
+
+
+def test_knob_that_the_node_sets_behind_the_trials_back_does_not_reach_the_script(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NUM_LAYERS", "SEED", "MODEL_DIM"):
+        monkeypatch.setenv(name, "20")
+    monkeypatch.setenv("DATA_PATH", "/node/shards")
+    end = bench.run(
+        """
+import os
+print("layers", os.environ.get("NUM_LAYERS", 9), "seed", int(os.environ.get("SEED", 7)))
+print("width", os.environ.get("MODEL_DIM"), "data", os.environ.get("DATA_PATH", "./data"))
+""",
+        env={"MODEL_DIM": "512"},
     )
-    env = environment(spec, {"PATH": "/bin", "RANK": "3", "RAY_JOB_ID": "1", "WORLD_SIZE": "4"})
-    assert env == {"PATH": "/bin", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "7"}
-    assert command(spec)[1:] == ["-u", "train_gpt.py"]
+    note, *printed = bench.log.decode().splitlines()
+    assert note.endswith("defaults of: NUM_LAYERS, SEED")
+    assert printed == ["layers 9 seed 7", "width 512 data /node/shards"]
+    assert end.summary == LogSummary()
 
 
 TWO_RANKS = (

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 import pgolf_sweep.cli.knobs  # noqa: F401 - registers the command
 from pgolf_sweep.cli.common import app
+from pgolf_sweep.errors import InputError
 from pgolf_sweep.script.knobs import LAUNCHER_VARIABLES, Knob, nearest_knob, read_knobs
 
 SCRIPTS = Path(__file__).parents[2] / "data" / "scripts"
@@ -44,6 +45,7 @@ def dialects() -> dict[str, Knob]:
         ("DATA_PATH", "str", None),
         ("LOOP_START", "int", 3),
         ("LOOP_END", "int", 5),
+        ("SCALE_2", "str", None),
     ],
 )
 def test_every_form_of_reading_gives_name_type_and_default(
@@ -55,7 +57,7 @@ def test_every_form_of_reading_gives_name_type_and_default(
 
 
 def test_nothing_is_read_that_is_no_knob(dialects: dict[str, Knob]) -> None:
-    assert len(dialects) == 20
+    assert len(dialects) == 23
 
 
 def test_line_is_where_the_knob_is_read(dialects: dict[str, Knob]) -> None:
@@ -95,10 +97,11 @@ def test_gigantic_default_is_not_computed() -> None:
     assert read_knobs("import os\nint(os.environ.get('A', 10 ** 10 ** 10))")["A"].default is None
 
 
-def test_script_of_a_newer_python_is_read_in_its_plain_form() -> None:
+def test_script_of_a_newer_python_loses_no_wrapped_knob() -> None:
     source = (
-        "import os\n_D = '8'\nn = int(os.environ.get('NUM_HEADS', _D))\n"
-        "f = bool(int(os.environ.get('FLAG', '0')))\nprint(f'{'a' if n else 'b'}')\n"
+        "import os\ndef env_int(n, d):\n    return int(os.environ.get(n, d))\n"
+        "heads = env_int('NUM_HEADS', 8)\n"
+        "f = bool(int(os.environ.get('FLAG', '0')))\nprint(f'{'a' if heads else 'b'}')\n"
     )
     found = read_knobs(source)
     assert {n: (k.kind, k.default) for n, k in found.items()} == {
@@ -147,13 +150,41 @@ def test_command_prints_one_json_document() -> None:
     result = CliRunner().invoke(app, ["knobs", str(SCRIPTS / "good.py"), "--json"])
     document = json.loads(result.stdout)
     named = {knob["name"]: knob for knob in document["knobs"]}
-    assert named["MATRIX_LR"] == {"name": "MATRIX_LR", "kind": "float", "default": 0.04, "line": 15}
+    assert named["MATRIX_LR"] == {
+        "name": "MATRIX_LR", "kind": "float", "default": 0.04, "line": 15, "texts": [],
+    }  # fmt: skip
+    assert document["unnamed"] == []
 
 
 def test_command_prints_a_table() -> None:
     result = CliRunner().invoke(app, ["knobs", str(SCRIPTS / "good.py")])
     assert result.exit_code == 0
     assert "MODEL_DIM" in result.stdout
+
+
+def test_command_says_which_reads_it_cannot_name(tmp_path: Path) -> None:
+    script = tmp_path / "train_gpt.py"
+    script.write_text("import os\nimport names\nfor n in names.ALL:\n    os.environ.get(n)\n")
+    result = CliRunner().invoke(app, ["knobs", str(script)])
+    assert "1 reads have names that only the running script knows" in result.stderr
+    assert "train_gpt.py:4" in result.stderr
+
+
+def test_command_on_a_script_with_a_syntax_error_is_wrong_input(tmp_path: Path) -> None:
+    script = tmp_path / "train_gpt.py"
+    script.write_text("import os\nwidth = int(os.environ.get('MODEL_DIM', 512)\n")
+    error = CliRunner().invoke(app, ["knobs", str(script)]).exception
+    assert isinstance(error, InputError)
+    assert error.exit_code == 2
+    assert "is not valid Python: '(' was never closed" in str(error)
+    assert f"{script}:2" in str(error)
+
+
+def test_command_reads_a_script_with_a_byte_order_mark(tmp_path: Path) -> None:
+    script = tmp_path / "train_gpt.py"
+    script.write_bytes(b"\xef\xbb\xbfimport os\nwidth = int(os.environ.get('MODEL_DIM', 512))\n")
+    result = CliRunner().invoke(app, ["knobs", str(script), "--json"])
+    assert [knob["name"] for knob in json.loads(result.stdout)["knobs"]] == ["MODEL_DIM"]
 
 
 def test_command_on_a_missing_script_is_wrong_input(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgolf_sweep.script import logstream
-from pgolf_sweep.script.log import LogParser
+from pgolf_sweep.script.log import MOST_FINALS, MOST_UNREAD_FINALS, LogParser
 from pgolf_sweep.script.logstream import LogStream, parse_log
 from pgolf_sweep.trial import LogSummary
 
@@ -184,6 +184,212 @@ def test_unknown_wording_of_a_final_is_never_dropped(line: str, tmp_path: Path) 
     assert parse_log(path).unread_finals == (line,)
 
 
+TRAINED = (
+    "model_params:1000",
+    "step:99/100 train_loss:2.1 train_time:99ms step_avg:1.00ms",
+    "step:100/100 val_loss:2.1 val_bpb:1.2000 train_time:100ms step_avg:1.00ms",
+    "Code size: 47642 bytes",
+    "Serialized model int8+zlib: 15123456 bytes",
+)
+FINAL = "final_int8_zlib_roundtrip val_loss:2.0000 val_bpb:1.1500 eval_time:100ms"
+
+
+@pytest.mark.parametrize("rule", ["=" * 60, "-" * 60])
+@pytest.mark.parametrize(
+    "first",
+    [
+        ["import flash_attn failed, using SDPA"],
+        ["from transformers import x failed"] * 8,
+        ["import os"],
+        ["import os", "import torch", "def f(x):", "    return x"],
+    ],
+)
+def test_a_rule_below_the_results_undoes_none_of_them(first: list[str], rule: str) -> None:
+    expected = summary_of(*TRAINED, FINAL)
+    assert summary_of(*first, *TRAINED, FINAL, rule, "Done") == expected
+    assert summary_of(*first, *TRAINED, rule, FINAL) == expected
+
+
+def test_sample_output_in_the_middle_of_the_source_is_undone_at_its_end() -> None:
+    source = [
+        "import os",
+        "import re",
+        '"""',
+        FINAL,
+        '"""',
+        "def f():",
+        "def g():",
+        "x = 1",
+        "=" * 60,
+    ]
+    assert summary_of(*source) == LogSummary()
+    assert summary_of(*source, *TRAINED) == summary_of(*TRAINED)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "sliding bpb: 1.1043",
+        "sliding window bpb: 1.1043",
+        "quantized bpb: 1.1043",
+        "roundtrip BPB 1.1043",
+        "Val BPB: 1.1043",
+        "VAL_BPB: 1.1043",
+        "ttt_bpb=1.1043",
+        "Test BPB after TTT = 1.1043",
+        "score (bits per byte): 1.1043",
+        "Final score (full val set) val_bpb: 1.1043",
+        "final val_bpb (fp16 roundtrip): 1.1043",
+        "final bpb over all batches of the last epoch: 1.1043",
+        "final result is 1.1043 bpb",
+        "result: 1.1043 bpb",
+        '{"final_val_bpb": 1.1043, "seed": 3}',
+        '"final_val_bpb": 1.1043,',
+        "| final | val_bpb: 1.1043 |",
+    ],
+)
+def test_final_in_any_words_is_kept_until_the_end(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "train.log"
+    path.write_text("\n".join([*TRAINED, line, ""]))
+    assert parse_log(path).unread_finals == summary_of(*TRAINED, line).unread_finals == (line,)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ttt_progress: batch 7/781 batch_loss:2.3530 batch_bpb:1.0621 running_bpb:1.0544",
+        "  ttt_chunk [1/1238] bpb=1.120040 time=3.8s",
+        '    print(f"final bpb:{bpb:.4f}, before 1.0821 bpb")',
+        '    f"bpb {1.0821:.4f}"',
+        "# the round trip costs: 1.0821 bpb",
+    ],
+)
+def test_running_values_and_source_are_no_finals(line: str) -> None:
+    assert summary_of(line).unread_finals == ()
+
+
+def test_of_too_many_unread_finals_the_last_are_kept() -> None:
+    lines = [f"eval {n}/300 val_bpb:1.{n:03}" for n in range(100, 400)]
+    unread = summary_of(*lines, lines[290], "Result val_bpb: 1.0812").unread_finals
+    assert len(unread) == MOST_UNREAD_FINALS
+    assert unread[-3:] == (lines[299], lines[290], "Result val_bpb: 1.0812")
+
+
+def test_of_too_many_finals_the_last_are_kept() -> None:
+    finals = [f"final_{n} val_bpb:1.{n:04}" for n in range(MOST_FINALS + 9)]
+    summary = summary_of(*finals)
+    assert summary.val_bpb == 1.0208
+    assert len(summary.finals) == MOST_FINALS
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "2026-03-20 10:00:00.123 | INFO     | __main__:main:10 - ",
+        "2026-03-20 10:00:00.123 | SUCCESS | train_eval:<lambda>:7 - ",
+        "2026-03-20 10:00:00,123 - INFO - ",
+        "INFO: ",
+    ],
+)
+def test_what_loggers_put_before_a_line_is_no_part_of_it(prefix: str) -> None:
+    lines = ("seed:5", *TRAINED, FINAL)
+    assert summary_of(*(prefix + line for line in lines)) == summary_of(*lines)
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        ["model_params:1000"],
+        ["model_params:1400", "seed:5", "ttt: step 1/9 loss:2.0 time:9ms"],
+        ["model_params:1000", "model_params:1000", "step:101/200 train_loss:2.1 train_time:101ms"],
+    ],
+)
+def test_a_model_that_is_loaded_again_begins_no_other_run(again: list[str]) -> None:
+    last = "final_ttt_lora val_loss:1.9000 val_bpb:1.1400"
+    summary = summary_of(*TRAINED, FINAL, *again, last)
+    assert summary.finals == {"final_int8_zlib_roundtrip": 1.15, "final_ttt_lora": 1.14}
+    assert (summary.val_bpb, summary.model_params) == (1.14, 1000)
+    assert (summary.code_bytes, summary.total_bytes) == (47642, 47642 + 15123456)
+
+
+def test_another_run_begins_with_its_first_step_wherever_the_log_is_cut(tmp_path: Path) -> None:
+    first = ["seed:1", *TRAINED, FINAL, "seed:2", "model_params:20"]
+    steps = [f"step:{n}/300 train_loss:2.0 train_time:{n}ms" for n in range(1, 301)]
+    path = tmp_path / "train.log"
+    path.write_text("\n".join([*first, *steps, ""]))
+    summary = parse_log(path)
+    assert summary == summary_of(*first, *steps)
+    assert (summary.seed, summary.model_params, summary.steps) == (2, 20, 300)
+    assert (summary.finals, summary.code_bytes) == ({}, None)
+
+
+def test_separators_of_thousands_are_read() -> None:
+    summary = summary_of(
+        "Code size: 47,642 bytes",
+        "Serialized model int8+zlib: 15,123,456 bytes",
+        "Total submission size int8+zlib: 15,171,098 bytes",
+    )
+    sizes = (summary.code_bytes, summary.model_bytes, summary.total_bytes)
+    assert sizes == (47642, 15123456, 15171098)
+    assert summary_of("budget:15,995,705/16,000,000").total_bytes == 15995705
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "seed: 42",
+        "Seed: 42",
+        "using seed 42",
+        "Random seed: 42",
+        "seed=42, lr=0.1",
+        "lr=3, seed=42, x=1",
+    ],
+)
+def test_seed_is_read_in_the_usual_words(line: str) -> None:
+    assert summary_of(line).seed == 42
+
+
+@pytest.mark.parametrize("line", ["seed = int(x)", "seeds: 42", "Seed 42 failed", "seed: 42.5"])
+def test_what_is_no_seed_is_not_read_as_one(line: str) -> None:
+    assert summary_of(line).seed is None
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        *(
+            "non_quantized",
+            "not quantized",
+            "unquantized",
+            "before quantization",
+            "final_fp16_model",
+        ),
+        *("final_model_fp32", "final_no_quant", "final_weights_ema"),
+    ],
+)
+def test_score_before_the_round_trip_is_never_the_value(label: str) -> None:
+    summary = summary_of(*TRAINED, FINAL, f"{label} val_loss:1.9 val_bpb:1.0000")
+    assert (summary.val_bpb, summary.val_bpb_prequant) == (1.15, 1.0)
+    assert list(summary.finals) == ["final_int8_zlib_roundtrip"]
+
+
+@pytest.mark.parametrize("label", ["final_teacher", "final_train_subset", "final_val_subset"])
+def test_score_of_another_model_or_other_data_is_kept_by_name_only(label: str) -> None:
+    summary = summary_of(*TRAINED, FINAL, f"{label} val_loss:1.9 val_bpb:1.0000")
+    assert (summary.val_bpb, summary.finals[label]) == (1.15, 1.0)
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        *("final_dequantized", "final_int6_ema", "final_fp8_roundtrip", "final_test_time_training"),
+        *("final_post_training_quant", "final_sliding_ema", "final_distilled"),
+    ],
+)
+def test_score_after_the_round_trip_stays_final(label: str) -> None:
+    assert summary_of(f"{label} val_loss:1.9 val_bpb:1.0000").val_bpb == 1.0
+
+
 def test_repeated_final_in_other_words_is_not_unread() -> None:
     summary = summary_of(
         "final_int8_zlib_roundtrip_exact val_loss:2.07269931 val_bpb:1.22436570",
@@ -294,7 +500,9 @@ def test_no_score_of_a_flood_of_lines_is_lost_and_the_last_steps_count() -> None
     stream = LogStream()
     reports = stream.feed("".join(f"{step}\n" for step in steps).encode())
     assert [r.step for r in reports if r.val_bpb is not None] == list(range(0, 9000, 500))
-    assert [r.step for r in reports if r.val_bpb is None] == list(range(499, 9000, 500))
+    kept = [report.step for report in reports if report.val_bpb is None]
+    # Between two scores the first (it could be another run's) and the last.
+    assert kept == [n for start in range(0, 9000, 500) for n in (start + 1, start + 499)]
     assert stream.summary() == summary_of(*steps)
 
 
@@ -310,6 +518,8 @@ FRAGMENTS = st.sampled_from(
         *("\x1b[3", "=" * 100, "import os", "peak memory allocated: ", " MiB", "9" * 30, "1e400"),
         *("train_time:", "ms", "tok/s", "stopping_early: x train_time:", "budget:", "/"),
         *("[rank0]: ", "bpb", "params", "  ", "\u0663"),
+        *("running_", "batch ", "bpb: 1.05", "def f(", "import re", '"""', "step:3/9 loss:2.5"),
+        *("2.125 BPB", "| INFO | ", '"val_bpb": 1.1', "{", "|", "Seed: 4", "seed=4, lr=", "1,234"),
     ]
 )
 

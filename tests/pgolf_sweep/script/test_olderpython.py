@@ -17,6 +17,10 @@ from pgolf_sweep.script.olderpython import readable
         ('f"it\'s {h["x"]}"', "it's 1"),
         ('f"{h["x"]}" + "#" + f"{{{h["y"]}}}"', "1#{2}"),
         ('f"{f"{h["x"]}"}!"', "1!"),
+        (r"f'{'\n'.join(h)}'", "x\ny"),
+        (r"f'{f'{'\u00fc'}'}'", "ü"),
+        (r"f'{b'\x31'.decode()}'", "1"),
+        ('f"{\nh["x"]\n}"', "1"),
     ],
 )
 def test_nested_quotes_of_one_kind_are_readable(source: str, value: str) -> None:

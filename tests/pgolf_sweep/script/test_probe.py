@@ -10,48 +10,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from support.probing import MODEL, probed, program, reason
 
 from pgolf_sweep.script.probe import Probed, Prober, Unprobed, stop_helper
-from pgolf_sweep.script.program import Program, from_files
+from pgolf_sweep.script.program import from_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TINY = Path(__file__).parents[2] / "data" / "scripts" / "tiny_gpt.py"
 LAYER = 128 * 128 + 4 * 128 * 128 + 128
-MODEL = """
-import os
-from torch import nn
-class Hyperparameters:
-    dim = int(os.environ.get("MODEL_DIM", 16))
-class GPT(nn.Module):
-    def __init__(self, dim):
-        super().__init__()
-        self.matrix = nn.Linear(dim, dim, bias=False)
-def main():
-    model = GPT(Hyperparameters.dim)
-"""
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _helper_ends() -> Iterator[None]:
     yield
     stop_helper()
-
-
-def program(source: str, **others: str) -> Program:
-    files = {"train_gpt.py": source} | {name.replace("_py", ".py"): t for name, t in others.items()}
-    return from_files("train_gpt.py", {n: t.encode() for n, t in files.items()}, builtin=False)
-
-
-def probed(source: str, seconds: float = 30.0, **others: str) -> Probed | Unprobed:
-    return Prober(program(source, **others), seconds=seconds).probe({})
-
-
-def reason(source: str, seconds: float = 30.0) -> str:
-    result = probed(source, seconds)
-    assert isinstance(result, Unprobed)
-    return result.reason
 
 
 @pytest.fixture(scope="module")
@@ -379,5 +353,15 @@ with open({str(marks)!r}, "a") as file:
     prober = Prober(from_files("train_gpt.py", {"train_gpt.py": script.encode()}, builtin=False))
     found = [prober.probe({"MATRIX_LR": 0.01 * turn}) for turn in range(1, 9)]
     assert all(isinstance(one, Unprobed) for one in found)
-    assert len({one.reason for one in found}) == 1
-    assert len(marks.read_text().splitlines()) <= 3
+    assert all("given up after 3 failures, the last: it" in one.reason for one in found[3:])
+    assert len(marks.read_text().splitlines()) <= 4  # the defaults are asked, too
+
+
+def test_failures_of_three_configurations_do_not_speak_for_the_others() -> None:
+    refusing = MODEL.replace(
+        "        self.matrix",
+        "        if dim % 3 == 0:\n            raise RuntimeError('bad')\n        self.matrix",
+    )
+    prober = Prober(program(refusing))
+    assert all(isinstance(prober.probe({"MODEL_DIM": dim}), Unprobed) for dim in (3, 6, 9, 12))
+    assert isinstance(prober.probe({"MODEL_DIM": 64}), Probed)

@@ -50,6 +50,16 @@ def test_program_takes_its_requirements_and_siblings_along(tmp_path: Path) -> No
     assert set(program.files) == {"train_gpt.py", "requirements.txt", "parts/one.py"}
 
 
+def test_script_of_a_newer_python_and_one_beside_it_have_their_imports_seen() -> None:
+    files = {
+        "train_gpt.py": b"exec(open('inner.py').read())",
+        "inner.py": b"import no_such_package\nprint(f'{'a'}')\n",
+        "requirements.txt": b"no-such-package\n",
+    }
+    assert [lack.requirement for lack in lacking(files, "train_gpt.py")] == ["no-such-package"]
+    assert [lack.requirement for lack in lacking(files, "inner.py")] == ["no-such-package"]
+
+
 def test_run_is_refused_where_a_package_is_missing(tmp_path: Path) -> None:
     spec = TrialSpec(
         study="s", number=0, knobs={}, env={}, program_name="train_gpt.py", program_sha256="0",

@@ -35,6 +35,27 @@ PACKED = {
 }
 
 
+DECOMPRESSOR = "zlib.decompressobj().decompress"
+CALL = f"zlib.decompress(base64.b85decode({b85(zlib.compress(PLAIN.encode()))!r}))"
+HEAD = "import zlib, base64, builtins\n"
+PACKED |= {
+    "in a main block": f"{HEAD}if __name__ == '__main__':\n    exec({CALL})",
+    "in a try": f"{HEAD}try:\n    exec({CALL})\nfinally:\n    pass",
+    "in a function": f"{HEAD}def run():\n    exec({CALL}, globals())\nrun()",
+    "in a function above its text": f"{HEAD}def run():\n    exec(text)\ntext = {CALL}\nrun()",
+    "annotated": f"{HEAD}text: bytes = {CALL}\nexec(text)",
+    "one of two": f"{HEAD}text, other = {CALL}, 1\nexec(text)",
+    "by its module": f"{HEAD}builtins.exec({CALL})",
+    "named on the way": f"{HEAD}exec(text := {CALL})",
+    "by a lambda": HEAD
+    + CALL.replace("zlib.decompress(", "d = lambda s: zlib.decompress(").replace(
+        b85(zlib.compress(PLAIN.encode())).__repr__(), "s"
+    )
+    + f"\nexec(d({b85(zlib.compress(PLAIN.encode()))!r}))",
+    "by a decompressor": f"{HEAD}exec({CALL.replace('zlib.decompress', DECOMPRESSOR)})",
+}
+
+
 @pytest.mark.parametrize("form", PACKED)
 def test_packed_script_is_opened_for_reading(form: str) -> None:
     assert unpack(PACKED[form]) == PLAIN
@@ -87,6 +108,21 @@ def test_what_cannot_be_opened_is_returned_as_it_is(script: str) -> None:
 def test_plain_script_that_execs_a_helper_stays_itself() -> None:
     script = f"{PLAIN}\nexec('x = 1')\ndef main():\n    pass\n"
     assert unpack(script) == script
+
+
+def test_program_that_execs_a_helper_within_a_function_stays_itself() -> None:
+    script = f"{PLAIN}\ndef main():\n    exec('x = 1')\n" + "    print(x)\n" * 20 + "main()\n"
+    assert unpack(script) == script
+
+
+def test_other_methods_named_exec_unpack_nothing() -> None:
+    script = f"{HEAD}import sqlite3\ndb = sqlite3.connect('x')\ndb.exec({CALL})\n"
+    assert unpack(script) == script
+
+
+def test_deep_script_is_walked_to_its_end() -> None:
+    script = "x = " + "-" * 90 + "1\n" + "y = (" + "1+" * 900 + "1)\n" + PACKED["by its module"]
+    assert unpack(script) == PLAIN
 
 
 def test_decompression_bomb_is_cut_off() -> None:

@@ -205,12 +205,34 @@ def test_driver_killed_in_mid_trial_is_replaced_by_the_other(start, make_bench, 
     assert twice == {r.number for r in adopted}
 
 
+def freeze(process, url, *, with_the_lock):
+    """Freeze a driver in the middle of a turn, or between two of them."""
+
+    def holders():
+        with engine.connect() as connection:
+            return set(connection.execute(held).scalars())
+
+    engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
+    held = sqlalchemy.text("SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted")
+    for turn in range(500):
+        process.kill(signal.SIGSTOP)
+        before = holders()
+        time.sleep(0.3)  # the other driver's turns are far shorter
+        if with_the_lock == bool(before & holders()):
+            break
+        process.kill(signal.SIGCONT)
+        time.sleep(0.01 * (turn % 7))
+    else:
+        raise AssertionError("never frozen so")
+    engine.dispose()
+    return set(process.started())
+
+
 def test_driver_frozen_past_its_lease_wakes_to_give_its_trials_up(start, make_bench, database):
-    a, b = start("a", "b", run_cap=20)
+    a, b = start("a", "b", run_cap=20, seconds=3.0)
     wait_for(lambda: len(a.started()) >= 3 and b.started(), 150, of=a)
-    a.kill(signal.SIGSTOP)
-    before = set(a.started())
-    wait_for(lambda: before & set(b.started()), 150, of=b)
+    before = freeze(a, database, with_the_lock=False)
+    wait_for(lambda: before & set(b.started()), 60, of=b)
     a.kill(signal.SIGCONT)
     a.ended()
     b.ended()
@@ -218,6 +240,20 @@ def test_driver_frozen_past_its_lease_wakes_to_give_its_trials_up(start, make_be
     taken = before & set(b.started())
     assert all("/b/" in records[number].driver for number in taken)
     assert {records[number].attempts for number in taken} == {2}
+
+
+def test_driver_frozen_in_the_middle_of_its_turn_holds_the_other_up_for_less_than_a_minute(
+    start, make_bench, database
+):
+    a, b = start("a", "b", run_cap=20, seconds=3.0)
+    wait_for(lambda: len(a.started()) >= 3 and b.started(), 150, of=a)
+    before = freeze(a, database, with_the_lock=True)
+    wait_for(lambda: before & set(b.started()), 60, of=b)
+    a.kill(signal.SIGCONT)
+    a.ended()
+    b.ended()
+    # It may wake in the middle of telling a trial that the other has taken over: told once.
+    check_whole(make_bench, database, 20)
 
 
 def test_database_that_is_gone_for_a_while_costs_nothing(start, make_bench, server, database):

@@ -69,3 +69,15 @@ def test_knobs_without_a_default_are_named() -> None:
 def test_a_script_that_does_not_parse_is_refused() -> None:
     with pytest.raises(PromotionError, match="does not parse"):
         with_defaults("def f(:\n", {"A": 1})
+
+
+def test_flag_of_words_gets_the_word_and_a_typed_wrapper_keeps_a_number() -> None:
+    source = (
+        "import os\ndef env(name, default):\n    raw = os.environ.get(name)\n"
+        "    if raw is None: return default\n"
+        "    if isinstance(default, bool): return raw == '1'\n    return type(default)(raw)\n"
+        "flag = os.environ.get('FLAG', 'false').lower() == 'true'\n"
+        "print(flag, int(env('TIED', True)), env('DEPTH', 9) + 1)\n"
+    )
+    changed = with_defaults(source, {"FLAG": True, "TIED": False, "DEPTH": 11})
+    assert printed(changed, {}) == "True 0 12\n"

@@ -11,8 +11,9 @@ import pytest
 from pgolf_sweep.errors import InfraError, InputError, PromotionError
 from pgolf_sweep.launch.inline import Finish
 from pgolf_sweep.rules import Record
+from pgolf_sweep.script.unpack import unpack
 from pgolf_sweep.ship.evidence import Candidate
-from pgolf_sweep.ship.promote import choose
+from pgolf_sweep.ship.promote import choose, plan
 from pgolf_sweep.ship.seeds import fresh_seeds
 from pgolf_sweep.trial import EndCause
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Bench
+
+    from pgolf_sweep.launch.base import Job
 
 
 def candidate(number: int, val_bpb: float, artifact_bytes: int | None) -> Candidate:
@@ -130,6 +133,36 @@ def test_seed_lost_for_good_is_infrastructure_and_resumable(bench: Bench) -> Non
     assert len(bench.started) == 4  # two attempts lost, one other seed, one resumed
 
 
+def test_promotion_whose_nodes_are_gone_says_so_and_ends(bench: Bench) -> None:
+    bench.slots = 0
+    said: list[str] = []
+    with pytest.raises(InfraError, match="no node could take a run for 2 min"):
+        bench.promote(give_up_seconds=120.0, report=said.append)
+    assert 120 <= bench.clock.monotonic() < 125
+    assert (
+        len([line for line in said if "NO NODE can take a run: the cluster has none" in line]) == 1
+    )
+    bench.slots = 1
+    assert bench.promote().verification.ok
+
+
+def test_slot_that_vanished_before_a_seed_started_costs_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher = bench.launcher()
+    start, refusals = launcher.start, iter([True, True])
+
+    def refuse_twice(job: Job) -> str:
+        if next(refusals, False):
+            raise InfraError("there is no free slot")
+        return start(job)
+
+    monkeypatch.setattr(launcher, "start", refuse_twice)
+    bench.launch = lambda: launcher
+    assert bench.promote(max_retries=0).verification.ok
+    assert {attempt for _, attempt in bench.started} == {0}
+
+
 def test_failed_seed_refuses_and_stays_in_the_evidence(bench: Bench) -> None:
     planned = bench.plan()
     crash = Finish(exit_code=1, detail="exit code 1", files={"train.log": b"boom\n"})
@@ -198,3 +231,20 @@ def test_nothing_half_written_is_left_behind(bench: Bench, monkeypatch: pytest.M
         bench.promote()
     left: list[Path] = list((bench.root / "submissions").glob("*"))
     assert left == []
+
+
+def test_knobs_of_a_script_that_is_execed_from_beside_it_become_its_defaults(bench: Bench) -> None:
+    files = {
+        "train_gpt.py": b"exec(open('real.py').read())\n",
+        "real.py": b"import os\nFLAG = os.environ.get('FLAG', 'no') == 'yes'\n",
+    }
+    chosen = replace(candidate(1, 1.1, 10), knobs={"FLAG": True})
+    planned = plan(
+        chosen,
+        files=files,
+        program_name="train_gpt.py",
+        used_seeds=(),
+        root=bench.root,
+        rules=bench.rules,
+    )
+    assert "get('FLAG', \"yes\")" in unpack(planned.script.decode())

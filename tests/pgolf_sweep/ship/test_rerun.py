@@ -38,6 +38,7 @@ def run_again(bench: Bench, finish: Finish | None = None, seed: int | None = Non
         seed=seed,
         env={"DATA_PATH": "here"},
         launcher=InlineLauncher(1, simulate, bench.clock),
+        clock=bench.clock,
         work=bench.root / "again",
     )
 

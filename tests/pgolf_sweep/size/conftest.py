@@ -26,7 +26,9 @@ def defaults():
 def program(defaults):
     """A stand-in for our bundled trainer: its knobs, and 50,000 bytes of code."""
     knobs = {name: SimpleNamespace(default=value) for name, value in defaults.items()}
-    return SimpleNamespace(name="train_gpt.py", knobs=knobs, builtin=True, code_bytes=50_000)
+    return SimpleNamespace(
+        name="train_gpt.py", knobs=knobs, builtin=True, code_bytes=50_000, sha256="0" * 64
+    )
 
 
 @pytest.fixture(scope="session")

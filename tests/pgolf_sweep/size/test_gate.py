@@ -267,6 +267,39 @@ def test_suggestions_fit_and_are_the_nearest(program):
     assert gate.suggestions(SMALL) == []
 
 
+def suggested(program, cap, **knobs):
+    gate = Gate(program, cap, 0.99)
+    assert gate.verdict(knobs).kind in {VerdictKind.TOO_BIG, VerdictKind.NEAR}
+    return {one.knob: one for one in gate.suggestions(knobs)}
+
+
+def test_every_knob_of_the_artifact_is_tried(program):
+    knobs = {"NUM_LAYERS": 2, "MODEL_DIM": 128, "VOCAB_SIZE": 1000, "CODEC": "zlib"}
+
+    def just_fits(**change):
+        return int(Gate(program, CAP, 0.99).verdict(knobs | change).artifact_bytes.high) + 1
+
+    quick = knobs | {"CODEC": "zstd", "CODEC_LEVEL": 16}
+    found = suggested(program, just_fits(), **quick)
+    assert (found["CODEC"].value, found["CODEC"].also) == ("zlib", {"CODEC_LEVEL": 0})
+    assert found["VOCAB_SIZE"].value == 512
+    clipped = knobs | {"QUANT_SCALE": "percentile", "CLIP_PERCENTILE": 95.0}
+    found = suggested(program, just_fits(**clipped | {"CLIP_PERCENTILE": 99.9}), **clipped)
+    assert 95 < found["CLIP_PERCENTILE"].value < 100
+    assert found["QUANT_SCALE"].value == "rowmax"
+    hasty = knobs | {"CODEC": "brotli", "CODEC_LEVEL": 10}
+    found = suggested(program, just_fits(**hasty | {"CODEC_LEVEL": 11}), **hasty)
+    assert found["CODEC_LEVEL"].value == 11
+
+
+def test_what_is_given_is_not_suggested(program):
+    gate = Gate(program, 396_000, 0.99)
+    knobs = {"NUM_LAYERS": 1, "MODEL_DIM": 192, "VOCAB_SIZE": 1024}
+    assert "VOCAB_SIZE" in {one.knob for one in gate.suggestions(knobs)}
+    given = gate.suggestions(knobs, given={"VOCAB_SIZE"})
+    assert "VOCAB_SIZE" not in {one.knob for one in given}
+
+
 def test_a_strangers_program_is_unknown_until_measured(stranger):
     gate = Gate(stranger, 16_000_000, 0.99)
     knobs = {"MODEL_DIM": 768}
@@ -351,6 +384,29 @@ def test_the_time_of_a_small_model_does_not_forbid_one_fifty_times_as_large(prog
     gate.learn_time(SMALL, steps=1000, train_seconds=100.0, eval_seconds=22.0)
     large = {"NUM_LAYERS": 13, "MODEL_DIM": 512, "MATRIX_BITS": 4, "EMBED_BITS": 4}
     assert gate.verdict(large).regime == "entropy"
+
+
+@pytest.mark.parametrize(
+    ("knobs", "reason"),
+    [
+        ({"TRAIN_BATCH_TOKENS": 100_000}, "TRAIN_BATCH_TOKENS=100000 must be a multiple of 8192"),
+        ({"TRAIN_SEQ_LEN": 1000}, "multiple of 8000"),
+        ({"VAL_BATCH_SIZE": 8191}, "VAL_BATCH_SIZE=8191 must hold a sequence of 1024"),
+        ({"GRAD_ACCUM_STEPS": -1}, "GRAD_ACCUM_STEPS must be at least 0"),
+        ({"MUON_MOMENTUM_WARMUP_START": -0.5}, "MUON_MOMENTUM_WARMUP_START must be at least 0"),
+    ],
+)
+def test_what_the_trainer_would_refuse_on_the_machine_is_invalid(program, knobs, reason):
+    verdict = Gate(program, CAP, machine=Machine(gpus=8)).verdict(SMALL | knobs)
+    assert verdict.kind is VerdictKind.INVALID
+    assert reason in verdict.reason
+
+
+def test_batches_are_those_of_the_machine(program):
+    knobs = SMALL | {"TRAIN_BATCH_TOKENS": 2048, "VAL_BATCH_SIZE": 1024}
+    assert not Gate(program, CAP, machine=Machine(gpus=0)).verdict(knobs).discards
+    assert Gate(program, CAP, machine=Machine(gpus=1)).verdict(knobs).discards
+    assert not Gate(program, CAP).verdict(knobs).discards, "of an unknown machine nothing is said"
 
 
 def test_too_little_memory_time_or_steps_discards_with_its_own_reason(program):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from pgolf_sweep.size.gate import Gate
@@ -11,9 +13,11 @@ from pgolf_sweep.size.plan import (
     fit_share,
     histogram,
     largest_by_bits,
+    most_trials,
     sample_space,
     slots_needed,
 )
+from pgolf_sweep.spectypes import Budget
 from pgolf_sweep.trial import VerdictKind
 
 CAP = 300_000
@@ -89,7 +93,7 @@ def test_largest_that_fits_shrinks_with_bits(draws, gate):
 def test_cost_counts_start_and_evaluation_and_every_slot(draws, gate):
     def cost(**change):
         options = {"trials": 10, "gpus": 8, "slots": 4, "train_seconds": 600.0,
-                   "usd_per_gpu_hour": 2.5}  # fmt: skip
+                   "budget": Budget(usd_per_gpu_hour=2.5)}  # fmt: skip
         return expected_cost(draws, gate, **options | change)
 
     gpu = cost()
@@ -99,7 +103,44 @@ def test_cost_counts_start_and_evaluation_and_every_slot(draws, gate):
     assert gpu.wall_seconds == pytest.approx(3 * gpu.trial_seconds)
     assert cost(gpus=0).gpu_hours is None
     assert cost(trials=None).wall_seconds is None
-    assert cost(usd_per_gpu_hour=None).usd is None
+    assert cost(budget=Budget()).usd is None
+
+
+def test_a_budget_ends_a_sweep_that_would_cost_more(draws, gate):
+    def cost(trials, gpu_hours, gpus=8):
+        budget = Budget(gpu_hours=gpu_hours, usd_per_gpu_hour=2.0)
+        return expected_cost(draws, gate, trials=trials, gpus=gpus, slots=1, train_seconds=600.0,
+                             budget=budget)  # fmt: skip
+
+    each = cost(10, None).gpu_hours / 10
+    short, enough, endless = cost(10, 3.5 * each), cost(10, 11 * each), cost(None, 3.5 * each)
+    assert (short.trials, short.ended_by_budget) == (4, True)
+    assert (enough.trials, enough.ended_by_budget) == (10, False)
+    assert (endless.trials, endless.usd) == (4, pytest.approx(8 * each))
+    assert cost(10, 1e-9, gpus=0).trials == 1, "a CPU's hours count as a GPU's"
+
+
+def test_trials_are_the_configurations_that_launch(gate):
+    class Small(Space):
+        def size(self):
+            return len(list(self.grid()))
+
+        def grid(self):
+            return iter([{"NUM_LAYERS": 1, "MODEL_DIM": width} for width in (64, 130, 2048)])
+
+    class Large(Small):
+        def size(self):
+            return 10_000
+
+    judge, small = Judge(gate), Small()
+    draws = sample_space(judge, small, draws=400, seed=3)
+    assert most_trials(judge, small, draws, 5) == 1
+    assert most_trials(judge, small, draws, None) == 1
+    launched = fit_share(draws).launched
+    assert most_trials(judge, Large(), draws, None) == math.ceil(10_000 * launched) < 10_000
+    assert most_trials(judge, Large(), draws, 5) == 5
+    small.size = lambda: None
+    assert most_trials(judge, small, draws, None) is None
 
 
 def test_a_space_in_which_nothing_fits_costs_nothing(program):
@@ -107,7 +148,7 @@ def test_a_space_in_which_nothing_fits_costs_nothing(program):
     draws = sample_space(Judge(gate), Space(), draws=50, seed=0)
     assert fit_share(draws).launched == 0
     cost = expected_cost(draws, gate, trials=10, gpus=8, slots=1, train_seconds=600.0,
-                         usd_per_gpu_hour=2.5)  # fmt: skip
+                         budget=Budget(usd_per_gpu_hour=2.5))  # fmt: skip
     assert (cost.trials, cost.trial_seconds, cost.gpu_hours) == (0, 0, 0)
     assert largest_by_bits(draws, gate) == []
 
