@@ -159,7 +159,7 @@ def calibrate(gate: Gate, *records: TrialRecord) -> None:
         own = record.outcome is State.COMPLETED and record.duplicate_of is None
         if not own or record.model_bytes is None:
             continue
-        gate.learn(record.knobs, record.model_bytes)
+        gate.learn(record.knobs, record.model_bytes, steps=record.steps)
         trained = record.export_of is None  # else its training was taken in before
         gate.learn_time(
             record.knobs,

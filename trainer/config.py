@@ -13,6 +13,10 @@ QUANT_BITS = (4, 5, 6, 7, 8)
 QUANT_SCALES = ("rowmax", "percentile", "sdclip", "mse")
 CODECS = ("zlib", "zstd", "lzma", "brotli")
 CODEC_BEST_LEVEL = {"zlib": 9, "zstd": 22, "lzma": 9, "brotli": 11}
+CODEC_LEAST_LEVEL = {"zlib": 4, "zstd": 16, "lzma": 1, "brotli": 10}
+HIGHEST_RATE = 1000.0
+LARGEST_DIMENSION = 2**32 - 1  # the artifact's header keeps a dimension as a u32
+MOST_LAYERS = 1000
 LR_SCHEDULES = ("linear", "cosine", "wsd")
 
 
@@ -163,6 +167,14 @@ class Config:
         self._check_shape()
 
     def _check_ranges(self) -> None:
+        values = [getattr(self, name) for name in NUMBERS]
+        if not all(-HIGHEST < value < HIGHEST for value in values):
+            name, value = next(
+                (name, value)
+                for name, value in zip(NUMBERS, values, strict=True)
+                if not -HIGHEST < value < HIGHEST
+            )
+            raise TrainerError(f"{name.upper()} must be a finite number, got {value!s:.20}")
         at_least_one = (
             "val_batch_size",
             "iterations",
@@ -181,6 +193,13 @@ class Config:
         for name in ("logit_softcap", "clip_sigmas", "rope_base", "adam_eps"):
             value = getattr(self, name)
             require(value > 0, f"{name.upper()} must be above 0, got {value}")
+        rates = ("embed_lr", "head_lr", "tied_embed_lr", "matrix_lr", "scalar_lr", "weight_decay")
+        for name in rates:
+            value = getattr(self, name)
+            if not 0 <= value <= HIGHEST_RATE:
+                raise TrainerError(
+                    f"{name.upper()} must be from 0 to {HIGHEST_RATE:g}, got {value}"
+                )
         for name in ("min_lr_frac", "warmdown_frac"):
             value = getattr(self, name)
             require(0 <= value <= 1, f"{name.upper()} must be from 0 to 1, got {value}")
@@ -212,9 +231,12 @@ class Config:
             require(value in allowed, f"{name.upper()} must be one of {listed}, got {value!r}")
 
         best = CODEC_BEST_LEVEL[self.codec]
+        # Faster parsers take chance matches in noise for repetitions: 5 to 20 % more bytes.
+        least = CODEC_LEAST_LEVEL[self.codec]
         require(
-            0 <= self.codec_level <= best,
-            f"CODEC_LEVEL must be from 0 to {best} for {self.codec}, got {self.codec_level}",
+            self.codec_level == 0 or least <= self.codec_level <= best,
+            f"CODEC_LEVEL must be 0 or from {least} to {best} for {self.codec}, whose faster "
+            f"levels make larger artifacts, got {self.codec_level}",
         )
 
     def _check_shape(self) -> None:
@@ -229,6 +251,15 @@ class Config:
         require(
             self.num_heads % self.num_kv_heads == 0,
             f"NUM_HEADS={self.num_heads} must be divisible by NUM_KV_HEADS={self.num_kv_heads}",
+        )
+        require(
+            self.num_layers <= MOST_LAYERS,
+            f"NUM_LAYERS must be at most {MOST_LAYERS}, got {self.num_layers}",
+        )
+        widest = self.model_dim * self.mlp_mult
+        require(
+            widest <= LARGEST_DIMENSION,
+            f"MODEL_DIM x MLP_MULT must be at most {LARGEST_DIMENSION}, got {widest}",
         )
         require(self.vocab_size <= 65536, f"VOCAB_SIZE={self.vocab_size} exceeds 16-bit tokens")
         require(
@@ -271,6 +302,10 @@ class Config:
             f"tokens for each of {shares} shares",
         )
         return rows
+
+
+HIGHEST = 2**63  # beyond it no counter and no seed is one
+NUMBERS = tuple(name for name, kind in Config.__annotations__.items() if kind in {"int", "float"})
 
 
 def read_config() -> Config:

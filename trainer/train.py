@@ -461,7 +461,7 @@ def describe(run: Run) -> None:
 def check_codec(config: Config) -> None:
     """Fail before training, not after it, where the codec's package is missing."""
     try:
-        compress(config.codec, 1, b"", b"")
+        compress(config.codec, 0, [b""])
     except ImportError as error:
         raise TrainerError(f"CODEC={config.codec} needs a package: {error}") from error
 

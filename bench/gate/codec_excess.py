@@ -1,45 +1,67 @@
-"""What each codec adds to the entropy of quantized Gaussian rows; the table of size/codecs.py.
+"""What codecs make of the entropy of quantized Gaussian rows: the tables of size/excess.py.
 
-Example: PYTHONPATH=. python bench/gate/codec_excess.py --weights 100000 1000000
+    python bench/gate/codec_excess.py [--codecs zlib zstd] [--level 3]
+
+Rows of 512 Gaussians are quantized by sdclip, as finely and as coarsely as the tables say, packed
+as the artifact packs them and compressed. Prints compressed over entropy bytes for each number of
+weights. Four minutes of one core, most of them for brotli.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
+from pathlib import Path
 from types import SimpleNamespace
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
-from pgolf_sweep.size.entropy import ScaleRule, weight_bits
+from pgolf_sweep.size.entropy import ScaleRule, top_level, weight_bits
+from pgolf_sweep.size.excess import PAIRED, SIGMAS, SINGLE, WEIGHTS, bits_of
 from trainer.artifact import code_bytes, compress
+from trainer.config import CODECS
 from trainer.quantize import quantize
 
 COLUMNS = 512
 
 
-def excess(codec: str, bits: int, weights: int, rule: str, level: int) -> float:
-    """Compressed bytes of the codes over their Gaussian entropy, minus one."""
+def ratio(codec: str, bits: int, sigma: float, weights: int, level: int) -> float:
+    """Compressed bytes of the codes over their Gaussian entropy.
+
+    Args:
+        codec: The artifact's.
+        bits: Of a weight.
+        sigma: Standard deviation of the weights in steps of the quantizer.
+        weights: How many.
+        level: The codec's; 0 is its best.
+    """
     rows = np.random.default_rng(bits).standard_normal((weights // COLUMNS, COLUMNS))
-    config = SimpleNamespace(quant_scale=rule, clip_sigmas=4.0, clip_percentile=99.99)
-    codes = code_bytes(quantize(config, rows.astype(np.float32), bits))
-    parameter = {"sdclip": 4.0, "percentile": 99.99}.get(rule, 0.0)
-    entropy_bytes = rows.size * weight_bits(ScaleRule(rule), bits, COLUMNS, parameter) / 8
-    return len(compress(codec, level, b"", codes)) / entropy_bytes - 1
+    clip = top_level(bits) / sigma
+    config = SimpleNamespace(quant_scale="sdclip", clip_sigmas=clip)
+    codes = code_bytes(quantize(config, rows.astype(np.float32), bits))  # type: ignore[arg-type]
+    entropy = weight_bits(ScaleRule.SDCLIP, bits, COLUMNS, clip)
+    return 8 * len(compress(codec, level, [codes])) / rows.size / entropy
 
 
 def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", type=int, nargs="+", default=[100_000, 1_000_000])
-    parser.add_argument("--rules", nargs="+", default=["rowmax", "sdclip"])
+    parser.add_argument("--codecs", nargs="+", default=list(CODECS))
+    parser.add_argument("--weights", type=int, nargs="+", default=list(WEIGHTS))
     parser.add_argument("--level", type=int, default=0)
     options = parser.parse_args()
-    print("codec   rule       weights " + " ".join(f"{b:>2}-bit" for b in (4, 5, 6, 7, 8)))
-    for codec in ("zlib", "zstd", "lzma", "brotli"):
-        for rule in options.rules:
+    for codec in options.codecs:
+        for packing in (SINGLE, PAIRED):
+            print(f'    ("{codec}", {packing!r}): (')
             for weights in options.weights:
-                values = [excess(codec, b, weights, rule, options.level) for b in (4, 5, 6, 7, 8)]
-                shown = " ".join(f"{100 * v:5.2f}%" for v in values)
-                print(f"{codec:7} {rule:9} {weights:8} {shown}", flush=True)
+                cells = (
+                    ratio(codec, bits_of(packing, sigma), sigma, weights, options.level)
+                    for sigma in SIGMAS[packing]
+                )
+                print("       ", f"({', '.join(f'{cell:.4f}' for cell in cells)}),", flush=True)
+            print("    ),", flush=True)
 
 
 if __name__ == "__main__":

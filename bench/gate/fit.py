@@ -19,13 +19,14 @@ import numpy as np
 
 from bench.gate.table import FIT, Row, read_rows
 from pgolf_sweep.size import physics
+from pgolf_sweep.size.layouts import Layouts
 from pgolf_sweep.size.traits import prior_spread
 
 
 def predictions(rows: list[Row]) -> list[tuple[Row, physics.Prediction]]:
     """What the physics says of each training."""
     return [
-        (row, physics.predict(row.config, physics.layout(row.config), row.config.iterations))
+        (row, physics.predict(row.config, Layouts().of(row.config), row.config.iterations))
         for row in rows
     ]
 

@@ -57,7 +57,7 @@ def replay(rows: list[Row], program: Any, orders: int, seed: int) -> dict[Any, l
                         seen["over", learnt].append(not fits)
                     if not verdict.discards:
                         seen["over with near", learnt].append(not fits)
-                if not verdict.discards or confidence != max(CONFIDENCES):
+                if not verdict.discards:
                     gate.learn(row.knobs, row.model_bytes)
     return seen
 
@@ -79,8 +79,8 @@ def main() -> None:
         name = name if isinstance(name, tuple) else (name,)
         return np.array([v for n in range(low, high + 1) for v in seen.get((*name, n), [])], float)
 
-    share = sum(row.model_bytes <= CAP_BYTES for row in rows) / len(rows)
-    print(f"{len(rows)} trainings, cap {CAP_BYTES:,} bytes of model, {share:.0%} fit; "
+    fitting = sum(row.model_bytes <= CAP_BYTES for row in rows)
+    print(f"{len(rows)} trainings, cap {CAP_BYTES:,} bytes of model, {fitting} fit; "
           f"{options.orders} orders")  # fmt: skip
     print("| trials before | median error | 95th | half width (99 %) | in 90 % | in 99 % "
           "| false discards | over-cap launches | with near |")  # fmt: skip

@@ -55,11 +55,20 @@ def main() -> None:
         knobs = draw(rng)
         fresh.learn(knobs, int(fresh.verdict(knobs).model_bytes.mid * rng.uniform(0.98, 1.02)))
     learnt_space = timed(lambda: fresh.verdict(draw(rng)), 10_000) * 10
+    clips = {"QUANT_SCALE": "sdclip"}
+    clipped = Gate(program, cap_bytes=16_000_000)
+    continuous = (
+        timed(
+            lambda: clipped.verdict(draw(rng) | clips | {"CLIP_SIGMAS": rng.uniform(6, 16)}), 10_000
+        )
+        * 10
+    )
     print("| what | measured | bar |\n| --- | --: | --: |")
     print(f"| first verdict of a process | {first:.0f} ms | 1000 ms |")
     print(f"| first verdict of a new layout | {other:.1f} ms | 1000 ms |")
     print(f"| warm verdict | {warm:.3f} ms | 1 ms |")
     print(f"| 10,000 verdicts of one space | {cold_space:.2f} s | 2 s |")
+    print(f"| the same with sdclip and its clip continuous | {continuous:.2f} s | 2 s |")
     print(f"| the same after 60 trials | {learnt_space:.2f} s | 2 s |")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"| peak memory of this process | {peak:.0f} MB | |")

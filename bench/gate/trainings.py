@@ -23,6 +23,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from trainer.config import CODEC_BEST_LEVEL, CODEC_LEAST_LEVEL
+
 MODEL_BYTES = (36_000, 360_000)  # 0.3 to 3 times `replay.CAP_BYTES`
 MOST_FLOPS = 2.5e11
 FIXED = {
@@ -53,7 +57,7 @@ def _draw(rng: random.Random) -> dict[str, Any]:
     mixed = rng.random() < 0.3
     scale = rng.choice(("rowmax", "sdclip", "mse", "percentile"))
     codec = rng.choice(("zlib", "zstd", "lzma", "brotli"))
-    best = {"zlib": 9, "zstd": 22, "lzma": 9, "brotli": 11}[codec]
+    least, best = CODEC_LEAST_LEVEL[codec], CODEC_BEST_LEVEL[codec]
     warmup = rng.choice((20, 100, 300))
     return {
         "NUM_LAYERS": rng.randint(1, 6),
@@ -69,7 +73,7 @@ def _draw(rng: random.Random) -> dict[str, Any]:
         "CLIP_SIGMAS": log_uniform(2.5, 13),
         "CLIP_PERCENTILE": rng.choice((98.0, 99.0, 99.9, 99.99984)),
         "CODEC": codec,
-        "CODEC_LEVEL": rng.choice((0, 0, best, max(1, best // 2))),
+        "CODEC_LEVEL": rng.choice((0, 0, best, max(least, best // 2))),
         "BYTE_SHUFFLE": int(rng.random() < 0.7),
         "ITERATIONS": int(log_uniform(100, 400)),
         "TRAIN_BATCH_TOKENS": rng.choice((512, 1024)),
@@ -152,7 +156,6 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=160)
     parser.add_argument("--keep", type=Path, help="folder for the trained weights")
     options = parser.parse_args()
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     import torch
 
     torch.set_num_threads(1)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -51,37 +51,34 @@ class Shift:
     Attributes:
         mean: The error to expect, in bytes.
         sd: Scale of what remains unknown, the seed's part included.
-        dof: Degrees of freedom.
         trials: Finished trials of this very configuration.
     """
 
     mean: float
     sd: float
-    dof: float
     trials: int
 
     def quantile(self, p: float) -> float:
         """Quantile of the error."""
-        return self.mean + self.sd * student_quantile(p, self.dof)
+        return self.mean + self.sd * student_quantile(p)
 
     def below(self, error: float) -> float:
         """Probability that the error is at most so many bytes."""
         return student_cdf((error - self.mean) / self.sd)
 
 
-def student_quantile(p: float, dof: float) -> float:
-    """Quantile of Student's t by the Cornish-Fisher expansion; good to 1 % from 4 degrees on.
+@lru_cache(maxsize=256)
+def student_quantile(p: float) -> float:
+    """Quantile of Student's t with five degrees of freedom (`TAIL_FREEDOM`), by bisection."""
+    low, high = -_FARTHEST, _FARTHEST
+    while high - low > 1e-12 * max(1.0, abs(low)):
+        middle = (low + high) / 2
+        low, high = (middle, high) if student_cdf(middle) < p else (low, middle)
+    return (low + high) / 2
 
-    Source: Abramowitz and Stegun, 26.7.5.
-    """
-    z = NormalDist().inv_cdf(p)
-    z3, z5, z7 = z**3, z**5, z**7
-    return (
-        z
-        + (z3 + z) / (4 * dof)
-        + (5 * z5 + 16 * z3 + 3 * z) / (96 * dof**2)
-        + (3 * z7 + 19 * z5 + 17 * z3 - 15 * z) / (384 * dof**3)
-    )
+
+_FARTHEST = 1000.0
+"""Beyond this lies 1e-13 of the distribution, less than its function tells from nothing."""
 
 
 def student_cdf(t: float) -> float:
@@ -108,7 +105,6 @@ class Calibration:
         self._freedom = PRIOR_WEIGHT
         self._own: dict[str, list[float]] = {}
         self._bytes: dict[str, list[int]] = {}
-        self._version = 0
 
     @property
     def trials(self) -> int:
@@ -116,13 +112,13 @@ class Calibration:
         predicted = sum(len(seen) for seen in self._own.values())
         return predicted + sum(len(seen) for seen in self._bytes.values())
 
-    @property
-    def version(self) -> int:
-        """Grows with each trial: what was concluded from an older one may no longer hold."""
-        return self._version
-
     def learn(
-        self, traits: Mapping[str, float], noise_bytes: float, configuration: str, error: float
+        self,
+        traits: Mapping[str, float],
+        noise_bytes: float,
+        configuration: str,
+        error: float,
+        expected: float = 0.0,
     ) -> None:
         """Take in one finished trial.
 
@@ -131,12 +127,13 @@ class Calibration:
             noise_bytes: Bytes of one unit of noise.
             configuration: Key of every knob but the seed.
             error: Measured less predicted bytes; what is not finite is ignored.
+            expected: The predicted bytes. A prediction moves with what is learnt of the machine's
+                pace; what was measured does not, and is what is kept of the configuration.
         """
         if not (math.isfinite(error) and noise_bytes > 0):
             return
-        self._version += 1
         seen = self._own.setdefault(configuration, [])
-        seen.append(error)
+        seen.append(expected + error)
         if len(seen) > 1:
             return  # another seed says next to nothing of the traits
         for name in traits:
@@ -150,7 +147,13 @@ class Calibration:
         self._squares += surprise**2 / unsure
         self._freedom += 1
 
-    def shift(self, traits: Mapping[str, float], noise_bytes: float, configuration: str) -> Shift:
+    def shift(
+        self,
+        traits: Mapping[str, float],
+        noise_bytes: float,
+        configuration: str,
+        expected: float = 0.0,
+    ) -> Shift:
         """The error to expect of a configuration; arguments as of `learn`."""
         x = self._row(traits, noise_bytes)
         mean, variance = float(x @ self._mean), float(x @ self._spread @ x)
@@ -162,7 +165,7 @@ class Calibration:
         scale = self._squares / self._freedom
         own = self._own.get(configuration, [])
         if own:
-            measured = math.fsum(own) / len(own) / noise_bytes
+            measured = (math.fsum(own) / len(own) - expected) / noise_bytes
             seed = SEED_SHARE / len(own)
             mean += (measured - mean) * (1 - seed / (1 + seed))
             variance = SEED_SHARE + seed
@@ -172,26 +175,16 @@ class Calibration:
         return Shift(
             mean=mean * noise_bytes,
             sd=math.sqrt(scale * variance * heavy) * noise_bytes,
-            dof=TAIL_FREEDOM,
             trials=len(own),
         )
 
     def learn_bytes(self, configuration: str, model_bytes: int) -> None:
         """Take in one finished trial of a program whose size nobody predicts."""
-        self._version += 1
         self._bytes.setdefault(configuration, []).append(model_bytes)
 
     def measured_bytes(self, configuration: str) -> list[int]:
         """What `learn_bytes` was given for a configuration."""
         return self._bytes.get(configuration, [])
-
-    def learnt(self) -> dict[str, tuple[float, float]]:
-        """Each trait's error as it is known now, with its spread."""
-        scale = self._squares / self._freedom
-        return {
-            name: (float(self._mean[at]), math.sqrt(scale * float(self._spread[at, at])))
-            for name, at in self._places.items()
-        }
 
     def _place(self, name: str) -> None:
         if name in self._places:

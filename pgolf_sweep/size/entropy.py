@@ -99,11 +99,6 @@ def row_maxima(row_length: int, uniform: float) -> Floats:
     return _at_tail(-np.expm1(np.log(p) / row_length), uniform)
 
 
-def row_max_mean(row_length: int) -> float:
-    """Expected largest of ``row_length`` absolute standard Gaussians: 3.05 at 256, 3.63 at 2048."""
-    return float(row_maxima(row_length, 0.0).mean())
-
-
 def _percentile_clips(above: float, row_length: int, uniform: float) -> Floats:
     """The clip that leaves ``above`` weights of a row over it, as it varies from row to row.
 
@@ -131,7 +126,6 @@ def mse_clip(bits: int, uniform: float = 0.0) -> float:
     return float(clips[np.argmin(beyond + rounding)])
 
 
-@lru_cache(maxsize=65536)
 def level_shares(
     rule: ScaleRule, bits: int, row_length: int, parameter: float, uniform: float = 0.0
 ) -> Floats:

@@ -9,6 +9,7 @@ their own, where something is known of the machine.
 from __future__ import annotations
 
 import math
+import struct
 from dataclasses import replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pgolf_sweep.size import physics
 from pgolf_sweep.size.calibration import Calibration
 from pgolf_sweep.size.foreign import Unknown
-from pgolf_sweep.size.inventory import SIZE_KNOBS, UnbuildableError, read_config
+from pgolf_sweep.size.inventory import UnbuildableError, read_config
+from pgolf_sweep.size.layouts import Layouts
 from pgolf_sweep.size.physics import GroupSize
 from pgolf_sweep.size.resources import MEMORY_SURE, Machine, Pace, peak_bytes, step_flops
 from pgolf_sweep.size.suggest import Suggestion, smaller_values, suggestions
@@ -30,8 +32,7 @@ if TYPE_CHECKING:
 
 NOT_SIZE_KNOBS = frozenset({
     "SEED", "RUN_ID", "DATA_PATH", "DATA_DIR", "TOKENIZER_PATH", "VAL_BATCH_SIZE",
-    "VAL_LOSS_EVERY", "VAL_INTERIM_TOKENS", "TRAIN_LOG_EVERY", "MAX_WALLCLOCK_SECONDS",
-    "COMPILE", "WARMUP_STEPS",
+    "VAL_LOSS_EVERY", "VAL_INTERIM_TOKENS", "TRAIN_LOG_EVERY", "COMPILE", "WARMUP_STEPS",
 })  # fmt: skip
 """Knobs that leave the configuration the same in the eyes of calibration."""
 
@@ -41,6 +42,9 @@ LEAST_SHARE = 0.25
 MEASURED_SD = 0.01
 """Relative spread between seeds of a program of which we know nothing but measured runs. Source:
 0.02 % to 0.5 % by codec over the contest's records; doubled."""
+
+MOST_SURE = 1 - 1e-9
+"""Highest confidence that the tails tell from certainty."""
 
 UNKNOWN_PACE_SD = 0.5
 """Spread of the logarithm of the steps that a wallclock leaves, of a machine that nobody named."""
@@ -101,13 +105,13 @@ class Gate:
     ) -> None:
         self.program = program
         self.cap_bytes = cap_bytes
-        self.confidence = confidence
+        self.confidence = min(confidence, MOST_SURE)
         self.calibration = calibration or Calibration()
         self.machine = machine
         self.foreign = foreign
         self.pace = Pace(None if machine is None else machine.flops)
         self.eval_pace = Pace(None)
-        self._layouts: dict[tuple[Any, ...], physics.Layout] = {}
+        self._layouts = Layouts()
         self._batches: dict[tuple[Any, ...], str] = {}
         self._defaults = {
             name: knob.default for name, knob in program.knobs.items() if knob.default is not None
@@ -123,9 +127,9 @@ class Gate:
             return self._foreign_verdict(knobs)
         try:
             config = self._config(knobs)
+            expected, noise = self._expected(config)
         except UnbuildableError as error:
             return self._verdict(VerdictKind.INVALID, str(error), regime="invalid")
-        expected, noise = self._expected(config)
         impossible = self._impossible(config, expected.model_params)
         if impossible is not None:
             regime, reason = impossible
@@ -139,8 +143,15 @@ class Gate:
         """The program's own values of its knobs."""
         return self._defaults
 
-    def learn(self, knobs: Mapping[str, KnobValue], model_bytes: int) -> bool:
+    def learn(
+        self, knobs: Mapping[str, KnobValue], model_bytes: int, *, steps: int | None = None
+    ) -> bool:
         """Take in the measured size of a finished trial's compressed model, code not counted.
+
+        Args:
+            knobs: Its configuration.
+            model_bytes: The size.
+            steps: Training steps that it made; without them, as many as this machine would make.
 
         Returns:
             Whether there was anything to compare it with.
@@ -152,11 +163,11 @@ class Gate:
             self._learn_foreign(knobs, configuration, model_bytes)
             return True
         try:
-            expected, noise = self._expected(self._config(knobs))
+            expected, noise = self._expected(self._config(knobs), steps)
         except UnbuildableError:
             return False  # it ran, so another version of the trainer ran it
-        error = model_bytes - expected.model_bytes
-        self.calibration.learn(expected.traits, noise, configuration, error)
+        size = expected.model_bytes
+        self.calibration.learn(expected.traits, noise, configuration, model_bytes - size, size)
         return True
 
     def _learn_foreign(
@@ -166,8 +177,8 @@ class Gate:
         if self.foreign is not None:
             self.foreign.learn(knobs, model_bytes)
         if isinstance(expected, physics.Prediction):
-            error = model_bytes - expected.model_bytes
-            self.calibration.learn(expected.traits, expected.noise_bytes, configuration, error)
+            size, noise = expected.model_bytes, expected.noise_bytes
+            self.calibration.learn(expected.traits, noise, configuration, model_bytes - size, size)
         else:
             self.calibration.learn_bytes(configuration, model_bytes)
 
@@ -188,17 +199,10 @@ class Gate:
             return
         params = self._layout(config).model_params
         if steps and train_seconds:
-            self.pace.learn(step_flops(config, params) * steps, train_seconds)
+            flops = step_flops(config, params) * steps
+            self.pace.learn(flops, train_seconds, units=steps)
         if eval_seconds:
             self.eval_pace.learn(params, eval_seconds)
-
-    def steps(self, knobs: Mapping[str, KnobValue]) -> tuple[float, float] | None:
-        """Training steps within the wallclock, and the spread of their logarithm."""
-        try:
-            config = self._config(knobs)
-        except UnbuildableError:
-            return None
-        return self._steps(config, self._layout(config).model_params)
 
     def groups(self, knobs: Mapping[str, KnobValue]) -> list[GroupSize]:
         """The prediction by tensor group; empty where nothing is known.
@@ -259,11 +263,10 @@ class Gate:
         return read_config({**self._defaults, **knobs})
 
     def _layout(self, config: Any) -> physics.Layout:
-        key = tuple(getattr(config, name) for name in _LAYOUT_FIELDS)
-        found = self._layouts.get(key)
-        if found is None:
-            found = self._layouts[key] = physics.layout(config)
-        return found
+        try:
+            return self._layouts.of(config)
+        except (ArithmeticError, struct.error) as error:
+            raise UnbuildableError(f"no such model can be reckoned with: {error}") from error
 
     def _steps(self, config: Any, model_params: int) -> tuple[float, float]:
         planned = float(config.iterations)
@@ -278,14 +281,20 @@ class Gate:
         # The plan cuts the distribution off: what is surely reached has no spread.
         return min(planned, within), spread if within < planned * math.exp(2 * spread) else 0.0
 
-    def _expected(self, config: Any) -> tuple[physics.Prediction, float]:
-        """The physics' answer and one unit of noise, the uncertainty of the steps included."""
+    def _expected(self, config: Any, made: int | None = None) -> tuple[physics.Prediction, float]:
+        """The physics' answer and one unit of noise, the uncertainty of the steps included.
+
+        `made` are the steps of a run that ended; without them they are expected.
+        """
         known = self._layout(config)
-        steps, spread = self._steps(config, known.model_params)
-        expected = physics.predict(config, known, steps)
-        if not spread:
-            return expected, expected.noise_bytes
-        fewer = physics.group_bytes(config, known, max(1.0, steps * math.exp(-spread)))
+        steps, spread = (made, 0.0) if made else self._steps(config, known.model_params)
+        try:
+            expected = physics.predict(config, known, steps)
+            if not spread:
+                return expected, expected.noise_bytes
+            fewer = physics.group_bytes(config, known, max(1.0, steps * math.exp(-spread)))
+        except ArithmeticError as error:
+            raise UnbuildableError(f"no such training can be reckoned with: {error}") from error
         moved = math.fsum(fewer.values()) - expected.model_bytes
         return expected, math.hypot(expected.noise_bytes, moved)
 
@@ -346,7 +355,8 @@ class Gate:
         self, expected: physics.Prediction, noise: float, knobs: Mapping[str, KnobValue]
     ) -> Verdict:
         """A prediction as calibration corrects it, against the cap."""
-        shift = self.calibration.shift(expected.traits, noise, self._configuration(knobs))
+        configuration, size = self._configuration(knobs), expected.model_bytes
+        shift = self.calibration.shift(expected.traits, noise, configuration, size)
         tail = (1 - self.confidence) / 2
         low, mid, high = (_moved(expected, shift.quantile(p)) for p in (tail, 0.5, 1 - tail))
         known = "calibrated" if self.calibration.trials else "entropy"
@@ -447,7 +457,6 @@ class Gate:
 
 
 _BATCH_FIELDS = ("train_batch_tokens", "train_seq_len", "grad_accum_steps", "val_batch_size")
-_LAYOUT_FIELDS = tuple(name.lower() for name in SIZE_KNOBS)
 
 
 def _moved(expected: physics.Prediction, error: float) -> float:

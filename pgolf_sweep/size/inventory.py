@@ -10,7 +10,8 @@ import struct
 import zlib
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pgolf_sweep.trial import KnobValue, knob_text
 from trainer.config import Config, TrainerError
@@ -152,6 +153,48 @@ def tensors(config: Config) -> Iterator[TensorInfo]:
         yield matrix(f"{block}.mlp.down", "mlp", width, hidden, mlp_bits)
     if not config.tie_embeddings:
         yield matrix("head", "head", vocab, width, config.embed_bits)
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """The tensors of one shape, as few as there are kinds of them.
+
+    Attributes:
+        kinds: One tensor of each kind, by what its name says it is, and how many there are.
+        matrices: The quantized tensors in the container's order, as places in `kinds`.
+        container_bytes: As the function of that name says.
+    """
+
+    kinds: tuple[tuple[str, TensorInfo, int], ...]
+    matrices: tuple[int, ...]
+    container_bytes: int
+
+
+def census(config: Config) -> Census:
+    """The tensors of a configuration, counted; configurations of one shape share the answer."""
+    return _census(tuple(getattr(config, name) for name in _SHAPE_FIELDS))
+
+
+_SHAPE_FIELDS = tuple(
+    name.lower() for name in SIZE_KNOBS if name in SIZE_KNOBS[:7] or name.endswith("_BITS")
+)
+
+
+@lru_cache(maxsize=1024)
+def _census(shape: tuple[Any, ...]) -> Census:
+    config: Any = SimpleNamespace(**dict(zip(_SHAPE_FIELDS, shape, strict=True)))
+    config.head_dim = config.model_dim // config.num_heads
+    listed = tuple(tensors(config))
+    kinds: dict[tuple[str, tuple[int, ...]], list[TensorInfo]] = {}
+    for tensor in listed:
+        kind = tensor.name.removesuffix(".weight").split(".")[-1]
+        kinds.setdefault((kind, tensor.shape), []).append(tensor)
+    places = {tensor.name: at for at, alike in enumerate(kinds.values()) for tensor in alike}
+    return Census(
+        tuple((kind, alike[0], len(alike)) for (kind, _), alike in kinds.items()),
+        tuple(places[tensor.name] for tensor in listed if tensor.quantized),
+        container_bytes(listed),
+    )
 
 
 def container_bytes(listed: tuple[TensorInfo, ...]) -> int:

@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from pgolf_sweep.size import codecs
+from pgolf_sweep.size import codecs, excess
 from pgolf_sweep.size.dynamics import Motion, motion, youth
 from pgolf_sweep.size.entropy import ScaleRule, entropy_bits, level_shares, widest_bits
-from pgolf_sweep.size.inventory import GROUPS, Group, container_bytes, tensors
+from pgolf_sweep.size.inventory import GROUPS, Group, census
 from pgolf_sweep.size.rare import found_share, rarity, unused_share
 from trainer.config import CODEC_BEST_LEVEL
 from trainer.schedule import lr_scale, muon_momentum
@@ -39,7 +40,7 @@ UNIFORM_GRID = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.98)
 UNIFORM_START = frozenset({"q", "k", "v", "up"})
 """Matrices that begin uniform; the others begin at zero, the embedding Gaussian."""
 
-NOISE = 1.35
+NOISE = 1.15
 """What is left to chance came out larger than the parts by which it is reckoned."""
 
 SURE_BYTES = 150.0
@@ -67,7 +68,7 @@ class GroupSize:
 class Layout:
     """What the physics says of all configurations that share a layout of the container."""
 
-    groups: tuple[GroupSize, ...]  # at the first point of the grid
+    groups: tuple[GroupSize, ...]  # their bytes are for `at` to say
     by_uniform: Mapping[str, tuple[float, ...]]  # a group's bytes along `UNIFORM_GRID`
     model_params: int
     ceiling: float
@@ -109,53 +110,58 @@ class Prediction:
     steps: float
 
 
-def layout(config: Any) -> Layout:
-    """The physics of one layout. `config` is a `trainer.config.Config`."""
+def layout(config: Any, parameter: float) -> Layout:
+    """The physics of one layout.
+
+    Args:
+        config: A `trainer.config.Config`.
+        parameter: Of its scale rule, as of `entropy.weight_bits`.
+    """
     rule = ScaleRule(config.quant_scale)
-    parameter = {
-        ScaleRule.SDCLIP: config.clip_sigmas,
-        ScaleRule.PERCENTILE: config.clip_percentile,
-    }.get(rule, 0.0)
     step_bytes = codecs.STEP_BITS[config.byte_shuffle] / 8
     float_bytes = codecs.FLOAT_BITS[config.byte_shuffle] / 8
-    listed = tuple(tensors(config))
+    found = census(config)
+    quantized = sum(count * tensor.params for _, tensor, count in found.kinds if tensor.quantized)
+    scale = excess.size_share(max(1, quantized))
     params = dict.fromkeys(GROUPS, 0)
     sizes = {name: np.zeros(len(UNIFORM_GRID)) for name in GROUPS}
     bits_of: dict[Group, int] = {}
     weights: dict[str, float] = dict.fromkeys(("start", "out", "down", "embed", "head"), 0.0)
     vocabulary: dict[str, float] = {}
-    parts: list[tuple[float, Floats]] = []
+    tables: list[Floats] = []  # what the bytes of each kind are
+    lengths: list[float] = []  # bytes of one matrix of each kind, before compression
     ceiling, kept = 0.0, 0.0
-    for tensor in listed:
-        count = tensor.params
+    for kind, tensor, tensors in found.kinds:
+        count = tensors * tensor.params
         params[tensor.group] += count
         bits_of[tensor.group] = tensor.bits
         if not tensor.quantized:
             sizes[tensor.group] += count * float_bytes
             kept += count * float_bytes
             ceiling += 2.1 * count
+            tables.append(codecs.EVEN)
+            lengths.append(0.0)
             continue
-        rows, columns = tensor.shape
-        kind = tensor.name.split(".")[-2]
+        rows, columns = tensors * tensor.shape[0], tensor.shape[1]
         starts = kind in UNIFORM_START
         weights["start" if starts else kind] += count
-        carried, factor, shares = _matrix(
+        few, many, table = _matrix(
             rule, tensor.bits, columns, parameter, config.codec, starts=starts
         )
+        coded = count / 8 * (few + scale * (many - few))
         if kind in {"embed", "head"}:
-            vocabulary[kind] = count * factor * carried[0]
-        sizes[tensor.group] += count * factor * carried + rows * step_bytes
+            vocabulary[kind] = float(coded[0])
+        sizes[tensor.group] += coded + rows * step_bytes
         kept += rows * step_bytes
-        excess = codecs.EXCESS[config.codec][tensor.bits]
-        widest = widest_bits(tensor.bits) / 8 * (1 + 2 * excess)
-        ceiling += count * widest + 2.1 * rows
-        before = count / 2 if tensor.bits == 4 else count
-        parts.append((before, shares))
-    mixing = codecs.mixing_bytes(config.codec, parts, kept)
-    coded = [tensor.bits for tensor in listed if tensor.quantized]
-    lengths = [length for length, _ in parts]
-    switches = codecs.switch_bytes(config.codec, list(zip(lengths, coded, strict=True)))
-    container = container_bytes(listed) + codecs.CONSTANT_BYTES
+        ceiling += count / 8 * _most_bits(config.codec, tensor.bits) + 2.1 * rows
+        tables.append(table)
+        lengths.append(tensor.params / 2 if tensor.bits == 4 else tensor.params)
+    by_bits = groupby(found.matrices, lambda place: found.kinds[place][1].bits)
+    runs = [[(lengths[place], place) for place in run] for _, run in by_bits]
+    mixing = codecs.mixing_bytes(config.codec, runs, tables, kept)
+    widths = [(lengths[place], found.kinds[place][1].bits) for place in found.matrices]
+    switches = codecs.switch_bytes(config.codec, widths)
+    container = found.container_bytes + codecs.CONSTANT_BYTES
     spare = container + mixing + switches
     by_uniform: dict[str, tuple[float, ...]] = {
         name: tuple(sizes[name].tolist()) for name in GROUPS if params[name]
@@ -185,21 +191,45 @@ def layout(config: Any) -> Layout:
     )
 
 
-@lru_cache(maxsize=16384)
+def between(low: Layout, high: Layout, share: float) -> Layout:
+    """What lies a share of the way from one layout to another that differs in the scale alone."""
+
+    def mixed(start: float, end: float) -> float:
+        return start + share * (end - start)
+
+    by_uniform = {
+        name: tuple(map(mixed, values, high.by_uniform[name]))
+        for name, values in low.by_uniform.items()
+    }
+    return replace(
+        low,
+        by_uniform=by_uniform,
+        ceiling=mixed(low.ceiling, high.ceiling),
+        vocabulary={name: mixed(at, high.vocabulary[name]) for name, at in low.vocabulary.items()},
+        mixing=mixed(low.mixing, high.mixing),
+    )
+
+
+@lru_cache(maxsize=4096)
 def _matrix(
     rule: ScaleRule, bits: int, columns: int, parameter: float, codec: str, *, starts: bool
-) -> tuple[Floats, float, Floats]:
-    """Bits of a weight along `UNIFORM_GRID`, compressed bytes of such a bit, and its bytes.
+) -> tuple[Floats, Floats, Floats]:
+    """Bits of a weight after compression along `UNIFORM_GRID`, in a small and in a large model.
 
-    `starts` says whether the matrix begins uniform.
+    `starts` says whether the matrix begins uniform. The third answer is what its bytes are.
     """
     grid = UNIFORM_GRID if starts else UNIFORM_GRID[:1]
-    carried = np.array(
-        [entropy_bits(level_shares(rule, bits, columns, parameter, uniform)) for uniform in grid]
-    )
-    levels = level_shares(rule, bits, columns, parameter, 0.0)
-    spare = codecs.EXCESS[codec][bits] + codecs.whole_bits(codec, tuple(levels), bits)
-    return carried, (1 + spare) / 8, codecs.byte_shares(levels, bits)
+    shares = [level_shares(rule, bits, columns, parameter, uniform) for uniform in grid]
+    few, many = excess.coded_bits(codec, bits, np.array([entropy_bits(each) for each in shares]))
+    return few, many, codecs.byte_shares(shares[0], bits)
+
+
+@cache
+def _most_bits(codec: str, bits: int) -> float:
+    """Bits of a weight after compression where all levels are equally likely, and then some."""
+    entropy = widest_bits(bits)
+    coded = max(float(each[0]) for each in excess.coded_bits(codec, bits, np.array([entropy])))
+    return 1.01 * coded + (coded - entropy)
 
 
 def moved(config: Any, steps: float) -> Motion:
@@ -308,8 +338,8 @@ def _traits(
         0.06 * blocks * young,
         0.12 * down * young,
         0.02 * embed + 0.05 * head,
-        0.15 * known.mixing,
-        2 * known.switches,
+        0.4 * known.mixing,
+        codecs.SWITCH_SPREAD.get(codec, 0.0) * known.switches,
         0.15 * embed * rare,
     ]
     unit = NOISE * math.sqrt(math.fsum(part * part for part in noise))

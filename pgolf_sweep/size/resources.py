@@ -15,8 +15,11 @@ CPU_FLOPS = 4e10
 """The same of one CPU core: 17 to 42 thousand tokens a second on 2 x 64 to 3 x 96."""
 GUESSED_SD = 0.4
 """Spread of the logarithm of a step's seconds before one was measured: other cards and shapes."""
-LEAST_SD = 0.1
-"""The same after many: shapes differ in how well they use a card."""
+LEAST_SD = 0.2
+"""The same of shapes of one size: models of the contest use 20 to 30 % of a card's peak."""
+EXTRAPOLATED_SD = 0.5
+"""The same for each e-fold away from the nearest size that was timed: what does not grow with the
+model (start of kernels, data, the first batch) may be all of a small one's time."""
 ACTIVATIONS = 34.0
 """Bytes kept for the backward pass, for each token, layer and unit of width, with an MLP of twice
 the width. Judged from the model's graph; the baseline's logged 10,184 MiB give 33."""
@@ -52,6 +55,7 @@ class Pace:
 
     def __init__(self, flops: float | None) -> None:
         self._logs: list[float] = []
+        self._sizes: list[float] = []
         self._guess = None if flops is None else -math.log(flops)
 
     @property
@@ -59,10 +63,17 @@ class Pace:
         """Whether any trial was timed."""
         return bool(self._logs)
 
-    def learn(self, flops: float, seconds: float) -> None:
-        """Take in a measured time."""
+    def learn(self, flops: float, seconds: float, *, units: float = 1) -> None:
+        """Take in a measured time.
+
+        Args:
+            flops: The arithmetic that was timed.
+            seconds: What it took.
+            units: The steps that it was; `seconds` is asked of one.
+        """
         if flops > 0 and seconds > 0:
             self._logs.append(math.log(seconds / flops))
+            self._sizes.append(math.log(flops / units))
 
     def seconds(self, flops: float) -> tuple[float, float] | None:
         """Expected time and the standard deviation of its logarithm."""
@@ -72,7 +83,9 @@ class Pace:
         mean = math.fsum(self._logs) / count
         squares = math.fsum((value - mean) ** 2 for value in self._logs)
         variance = (4 * LEAST_SD**2 + squares) / (4 + count - 1)
-        return math.exp(mean) * flops, math.sqrt(variance * (1 + 1 / count))
+        away = min(abs(math.log(max(flops, 1.0)) - size) for size in self._sizes)
+        spread = math.hypot(math.sqrt(variance * (1 + 1 / count)), EXTRAPOLATED_SD * away)
+        return math.exp(mean) * flops, spread
 
 
 def step_flops(config: Any, model_params: int) -> float:

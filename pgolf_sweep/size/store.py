@@ -222,7 +222,7 @@ def teach(gate: Gate, runs: Iterable[Measured], *, program: str) -> int:
     count = 0
     for run in runs:
         if run.program == program:
-            count += gate.learn(run.knobs, run.model_bytes)
+            count += gate.learn(run.knobs, run.model_bytes, steps=run.steps)
     return count
 
 

@@ -78,7 +78,9 @@ class BytesPerWidthGate:
     def learn_time(self, knobs: Mapping[str, Any], **seconds: float | None) -> None:
         pass
 
-    def learn(self, knobs: Mapping[str, Any], model_bytes: int) -> bool:
+    def learn(
+        self, knobs: Mapping[str, Any], model_bytes: int, *, steps: int | None = None
+    ) -> bool:
         self.learnt.append((int(knobs["MODEL_DIM"]), model_bytes))
         return True
 

@@ -68,7 +68,9 @@ def test_equal_weights_give_equal_bytes(tiny_config):
     assert first == second
 
 
-@pytest.mark.parametrize(("level", "codec"), [(1, "zlib"), (3, "zstd"), (0, "lzma"), (4, "brotli")])
+@pytest.mark.parametrize(
+    ("level", "codec"), [(4, "zlib"), (16, "zstd"), (0, "lzma"), (10, "brotli")]
+)
 def test_levels_are_read_back(tiny_config, level, codec):
     config = tiny_config(CODEC=codec, CODEC_LEVEL=level)
     stored = quantize_all(config, gaussian_model())
@@ -93,7 +95,7 @@ def test_size_is_within_three_percent_of_the_codes_entropy(tiny_config, codec, b
 
 def test_four_bit_codes_share_bytes(tiny_config):
     body = {
-        bits: len(pack_body(quantize_all(config, gaussian_model()), shuffle=True)[1])
+        bits: sum(map(len, pack_body(quantize_all(config, gaussian_model()), shuffle=True)))
         for bits in (4, 5)
         for config in [tiny_config(MATRIX_BITS=bits)]
     }
@@ -110,6 +112,20 @@ def test_zstd_does_not_take_chance_repetitions_for_cheap(tiny_config):
     entropy_bytes = -(share * np.log2(share)).sum() * codes.size / 8
     steps = sum(tensor.steps.nbytes for tensor in stored.values())
     assert len(pack(config, stored)) < 1.015 * entropy_bytes + steps
+
+
+def test_zstd_pays_nothing_for_matrices_of_other_bits_before(tiny_config):
+    config = tiny_config(CODEC="zstd", EMBED_BITS=8, MATRIX_BITS=5)
+    rng = np.random.default_rng(0)
+    weights = {
+        name: rng.standard_normal((512, 192)).astype(np.float32)
+        for name in ("embed.weight", "blocks.0.attn.q.weight", "blocks.0.attn.k.weight")
+    }
+    alone = [
+        len(pack(config, quantize_all(config, {name: weights[name] for name in names})))
+        for names in (["embed.weight"], list(weights)[1:])
+    ]
+    assert len(pack(config, quantize_all(config, weights))) < 1.001 * sum(alone)
 
 
 def test_an_artifact_in_one_frame_is_still_read(tiny_config):

@@ -156,7 +156,7 @@ def test_non_finite_loss_stops_before_the_update(tiny_config, capsys, tmp_path):
 
 
 def test_diverging_run_exits_with_one_line(tiny_env, monkeypatch):
-    for name, value in tiny_env(MATRIX_LR="1e38").items():
+    for name, value in tiny_env(QK_GAIN_INIT="1e18", LOGIT_SOFTCAP="1e-18").items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit, match="error: non-finite"):
         main()

@@ -26,7 +26,7 @@ def test_bundle_is_one_file_without_the_package():
     }
     assert not any(module.split(".")[0] in {"trainer", "pgolf_sweep"} for module in modules)
     assert "noqa" not in source
-    assert len(source) < 56_000
+    assert len(source) < 57_000
 
 
 def test_bundle_is_deterministic():

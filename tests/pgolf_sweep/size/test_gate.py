@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import dataclasses
+import json
 import random
 import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from pgolf_sweep.size import layouts, physics
 from pgolf_sweep.size.gate import Gate
 from pgolf_sweep.size.inventory import read_config, tensors
+from pgolf_sweep.size.layouts import Layouts
 from pgolf_sweep.size.resources import Machine
 from pgolf_sweep.trial import VerdictKind
 from trainer.artifact import pack
@@ -45,7 +49,8 @@ def drawn(rng: random.Random) -> dict[str, object]:
     return {
         "NUM_HEADS": heads, "NUM_KV_HEADS": heads // 2, "NUM_LAYERS": rng.randint(1, 4),
         "MODEL_DIM": heads * rng.choice([8, 16, 24]), "VOCAB_SIZE": rng.randint(64, 512),
-        "QUANT_SCALE": rng.choice(["rowmax", "percentile", "sdclip", "mse"]), "CLIP_SIGMAS": 4.0,
+        "QUANT_SCALE": rng.choice(["rowmax", "percentile", "sdclip", "mse"]),
+        "CLIP_SIGMAS": 2.5 * 16 ** rng.random(),
         "CODEC": rng.choice(["zlib", "zstd", "lzma", "brotli"]), "ATTN_BITS": bits[0],
         "MLP_BITS": bits[1], "EMBED_BITS": bits[2], "TIE_EMBEDDINGS": rng.random() < 0.5,
         "BYTE_SHUFFLE": rng.random() < 0.5, "ITERATIONS": rng.choice([20, 20_000]),
@@ -65,6 +70,53 @@ def test_interval_holds_the_bytes_of_real_packed_models_as_often_as_it_says(defa
     assert len(outside) <= 0.01 * MODELS, outside
     for _, packed, predicted in outside:  # and no miss is a blunder
         assert abs(packed / predicted.mid - 1) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("codec", "bits", "clip"),
+    [
+        ("zlib", 5, 12.85), ("zlib", 6, 13.0), ("zlib", 4, 40.0), ("zstd", 5, 14.0),
+        ("zstd", 4, 40.0), ("lzma", 5, 12.85), ("lzma", 5, 40.0), ("brotli", 5, 20.0),
+        ("brotli", 4, 40.0),
+    ],
+)  # fmt: skip
+def test_few_levels_in_use_are_sized_by_what_they_carry(defaults, gate, codec, bits, clip):
+    knobs = SMALL | {
+        "MODEL_DIM": 256, "QUANT_SCALE": "sdclip", "CLIP_SIGMAS": clip, "CODEC": codec,
+        "MATRIX_BITS": bits, "EMBED_BITS": 6, "TRAIN_BATCH_TOKENS": 2**30,
+    }  # fmt: skip
+    predicted, packed = gate.verdict(knobs).model_bytes, packed_bytes(defaults, knobs, 0.02)
+    assert predicted.low <= packed <= predicted.high
+    assert predicted.mid == pytest.approx(packed, rel=0.07)
+
+
+def test_a_continuous_clip_needs_few_layouts_and_is_interpolated_well(defaults, gate, monkeypatch):
+    knobs = SMALL | {"QUANT_SCALE": "sdclip", "MATRIX_BITS": 6}
+    exact, computed = physics.layout, []
+    monkeypatch.setattr(physics, "layout", lambda *of: computed.append(of) or exact(*of))
+    clips = [6.0 * 2 ** (step / 200) for step in range(200)]
+    sizes = [gate.verdict(knobs | {"CLIP_SIGMAS": clip}).model_bytes.mid for clip in clips]
+    assert len(computed) < 8
+    assert sizes == sorted(sizes, reverse=True)
+    for clip in clips[::40]:
+        config = read_config(defaults | knobs | {"CLIP_SIGMAS": clip})
+        whole = physics.predict(config, exact(config, clip), 1e6).model_bytes
+        mixed = physics.predict(config, Layouts().of(config), 1e6).model_bytes
+        assert mixed == pytest.approx(whole, rel=0.005)
+
+
+def test_rules_without_a_clip_share_layouts_whatever_the_clip(gate, monkeypatch):
+    gate.verdict(SMALL | {"CLIP_SIGMAS": 5.0})
+    monkeypatch.setattr(physics, "layout", None)
+    gate.verdict(SMALL | {"CLIP_SIGMAS": 6.0})
+
+
+def test_layouts_are_forgotten_before_they_fill_the_memory(defaults, monkeypatch):
+    monkeypatch.setattr(layouts, "MOST_LAYOUTS", 3)
+    kept = Layouts()
+    for depth in range(1, 9):
+        kept.of(read_config(defaults | SMALL | {"NUM_LAYERS": depth}))
+    assert len(kept) <= 3
 
 
 def test_prediction_for_gaussian_weights_is_within_two_percent(defaults, gate):
@@ -109,6 +161,10 @@ KNOB_VALUES = st.one_of(
     st.integers(-(10**6), 10**6), st.floats(), st.booleans(), st.text(max_size=5), st.just("8")
 )
 
+EXTREMES = st.sampled_from(
+    [float("nan"), float("inf"), 1e308, -1e308, 5e-324, 10**8, 2**33, 2**63, 10**400, -2.0]
+)
+
 
 @settings(max_examples=150, deadline=None)
 @given(
@@ -116,19 +172,29 @@ KNOB_VALUES = st.one_of(
         st.sampled_from([
             "NUM_LAYERS", "MATRIX_BITS", "MLP_MULT", "CODEC", "QUANT_SCALE", "CLIP_SIGMAS",
             "CLIP_PERCENTILE", "TIE_EMBEDDINGS", "ITERATIONS", "MATRIX_LR", "NUM_HEADS", "NOVEL",
+            "MODEL_DIM", "TIED_EMBED_LR", "MUON_MOMENTUM_WARMUP_START", "WEIGHT_DECAY",
+            "TRAIN_BATCH_TOKENS", "MAX_WALLCLOCK_SECONDS",
         ]),
-        KNOB_VALUES | st.integers(1, 12),
+        KNOB_VALUES | st.integers(1, 12) | EXTREMES,
         max_size=5,
-    )
+    ),
+    confidence=st.sampled_from([0.5, 0.99, 0.9999999999999999]),
 )  # fmt: skip
-def test_no_configuration_is_an_exception(program, knobs):
-    if isinstance(knobs.get("NUM_LAYERS"), int) and knobs["NUM_LAYERS"] > 50:
-        knobs["NUM_LAYERS"] = 50
-    gate = Gate(program, CAP, 0.99)
+@example(knobs={"MLP_MULT": 10**8}, confidence=0.99)
+@example(knobs={"MODEL_DIM": 2**33}, confidence=0.99)
+@example(knobs={"ITERATIONS": 10**400}, confidence=0.99)
+@example(knobs={"MUON_MOMENTUM_WARMUP_START": -2.0}, confidence=0.99)
+@example(knobs={"MATRIX_LR": float("nan")}, confidence=0.99)
+@example(knobs={"TIED_EMBED_LR": 1e308}, confidence=0.99)
+@example(knobs={"QUANT_SCALE": "sdclip", "CLIP_SIGMAS": 1e18}, confidence=0.99)
+@example(knobs={"QUANT_SCALE": "sdclip", "CLIP_SIGMAS": 1e-300}, confidence=0.99)
+def test_no_configuration_is_an_exception(program, knobs, confidence):
+    gate = Gate(program, CAP, confidence)
     verdict = gate.verdict(knobs)
     assert verdict.reason
     gate.groups(knobs)
     gate.learn(knobs, 1000)
+    json.dumps(dataclasses.asdict(verdict), allow_nan=False)
     assert (verdict.model_bytes is None) == (verdict.kind is VerdictKind.INVALID)
 
 
@@ -213,17 +279,17 @@ def test_every_knob_of_the_artifact_is_tried(program):
     def just_fits(**change):
         return int(Gate(program, CAP, 0.99).verdict(knobs | change).artifact_bytes.high) + 1
 
-    strong = knobs | {"CODEC": "zstd", "CODEC_LEVEL": 22}
-    found = suggested(program, just_fits(), **strong)
+    quick = knobs | {"CODEC": "zstd", "CODEC_LEVEL": 16}
+    found = suggested(program, just_fits(), **quick)
     assert (found["CODEC"].value, found["CODEC"].also) == ("zlib", {"CODEC_LEVEL": 0})
     assert found["VOCAB_SIZE"].value == 512
     clipped = knobs | {"QUANT_SCALE": "percentile", "CLIP_PERCENTILE": 95.0}
     found = suggested(program, just_fits(**clipped | {"CLIP_PERCENTILE": 99.9}), **clipped)
     assert 95 < found["CLIP_PERCENTILE"].value < 100
     assert found["QUANT_SCALE"].value == "rowmax"
-    hasty = knobs | {"CODEC": "brotli", "CODEC_LEVEL": 1}
+    hasty = knobs | {"CODEC": "brotli", "CODEC_LEVEL": 10}
     found = suggested(program, just_fits(**hasty | {"CODEC_LEVEL": 11}), **hasty)
-    assert 1 < found["CODEC_LEVEL"].value <= 11
+    assert found["CODEC_LEVEL"].value == 11
 
 
 def test_what_is_given_is_not_suggested(program):
@@ -269,13 +335,55 @@ def test_the_interval_widens_when_the_steps_are_unknown(program):
 def test_steps_follow_the_wallclock_and_what_was_timed(program):
     gate = Gate(program, CAP, 0.99, machine=Machine(gpus=0))
     knobs = SMALL | {"ITERATIONS": 10_000, "MAX_WALLCLOCK_SECONDS": 10.0}
-    guessed, guess_spread = gate.steps(knobs)
-    assert 0 < guessed < 10_000
+    short = Gate(program, CAP, 0.99).verdict(
+        knobs | {"ITERATIONS": 100, "MAX_WALLCLOCK_SECONDS": 0.0}
+    )
+    before = gate.verdict(knobs).model_bytes
     for _ in range(5):
         gate.learn_time(knobs, steps=100, train_seconds=10.0)
-    timed, spread = gate.steps(knobs)
-    assert timed == pytest.approx(100)
-    assert spread < guess_spread
+    after = gate.verdict(knobs).model_bytes
+    assert after.high - after.low < 0.9 * (before.high - before.low)
+    assert after.mid == pytest.approx(short.model_bytes.mid, rel=1e-3)
+
+
+def test_a_run_on_a_slower_machine_teaches_of_the_steps_that_it_made(program):
+    knobs = SMALL | {"ITERATIONS": 10_000, "MAX_WALLCLOCK_SECONDS": 10.0}
+    short = knobs | {"ITERATIONS": 100, "MAX_WALLCLOCK_SECONDS": 0.0}
+    measured = int(Gate(program, CAP).verdict(short).model_bytes.mid)
+    cousin = knobs | {"NUM_LAYERS": 3}
+
+    def moved(steps):
+        gate = Gate(program, CAP, machine=Machine(gpus=0))
+        before = gate.verdict(cousin).model_bytes.mid
+        gate.learn(knobs, measured, steps=steps)
+        return abs(gate.verdict(cousin).model_bytes.mid / before - 1)
+
+    assert moved(100) < 1e-3 < moved(None)
+
+
+def test_a_measured_configuration_stays_where_it_was_measured_when_the_pace_is_learnt(program):
+    gate = Gate(program, CAP, machine=Machine(gpus=0))
+    knobs = SMALL | {"ITERATIONS": 10_000, "MAX_WALLCLOCK_SECONDS": 10.0}
+    measured = int(0.95 * gate.verdict(knobs).model_bytes.mid)
+    gate.learn(knobs, measured)
+    for _ in range(5):
+        gate.learn_time(knobs, steps=100, train_seconds=10.0)
+    interval = gate.verdict(knobs).model_bytes
+    assert interval.mid == pytest.approx(measured, rel=0.01)
+    assert interval.low < measured < interval.high
+
+
+def test_another_wallclock_is_another_configuration(gate):
+    gate.learn(SMALL | {"MAX_WALLCLOCK_SECONDS": 5.0}, 60_000)
+    assert gate.verdict(SMALL | {"MAX_WALLCLOCK_SECONDS": 600.0}).regime == "calibrated"
+
+
+def test_the_time_of_a_small_model_does_not_forbid_one_fifty_times_as_large(program):
+    machine = Machine(gpus=1, eval_seconds=600, min_steps=1000)
+    gate = Gate(program, 16_000_000, machine=machine)
+    gate.learn_time(SMALL, steps=1000, train_seconds=100.0, eval_seconds=22.0)
+    large = {"NUM_LAYERS": 13, "MODEL_DIM": 512, "MATRIX_BITS": 4, "EMBED_BITS": 4}
+    assert gate.verdict(large).regime == "entropy"
 
 
 @pytest.mark.parametrize(
