@@ -55,8 +55,8 @@ def stray_knobs(
     """The node's variables that would change what a trial computes behind its record's back.
 
     The gate, the study and the submission take a knob that the trial does not set for the script's
-    default. Variables of the system and its libraries, and those that say where something lies,
-    are the node's to set.
+    default. Variables of the system and its libraries, those that say where something lies, and
+    those without a default, which nothing else would set, are the node's.
 
     Args:
         spec: The trial.
@@ -71,6 +71,7 @@ def stray_knobs(
         for name, knob in _knobs(spec.program_name, tuple(files.items())).items()
         if name in node
         and name not in spec.env
+        and knob.default is not None
         and _LIBRARIES.match(name) is None
         and not (knob.kind == "str" and _PLACES.search(name))
     )

@@ -12,6 +12,7 @@ data = os.environ.get("DATA_PATH", "./data")
 shards = os.environ.get("TRAIN_FILES")
 first = int(os.environ.get("BOS_TOKEN", 1))
 threads = int(os.environ.get("OMP_NUM_THREADS", 1))
+kind = os.environ["NODE_KIND"]
 key, home = os.environ.get("HF_TOKEN"), os.environ.get("HOME")
 """
 
@@ -49,6 +50,7 @@ def test_script_gets_the_nodes_environment_and_its_own_but_not_rays() -> None:
         ("OMP_NUM_THREADS", False),
         ("HF_TOKEN", False),
         ("HOME", False),
+        ("NODE_KIND", False),
         ("READ_BY_NO_SCRIPT", False),
     ],
 )
