@@ -18,11 +18,14 @@ from pgolf_sweep.trialdir import StudyPaths
 
 SCRIPT = """
 import os, time
-if os.environ.get("IMPORT_TORCH") == "1":
-    import torch
-time.sleep(float(os.environ.get("SLEEP_SECONDS", 0)))
-score = 2.0 + float(os.environ.get("MATRIX_LR", 0.02))
-print(f"final_int8_zlib_roundtrip_exact val_loss:{2 * score:.8f} val_bpb:{score:.8f}")
+def main():
+    if os.environ.get("IMPORT_TORCH") == "1":
+        import torch
+    time.sleep(float(os.environ.get("SLEEP_SECONDS", 0)))
+    score = 2.0 + float(os.environ.get("MATRIX_LR", 0.02))
+    print(f"final_int8_zlib_roundtrip_exact val_loss:{2 * score:.8f} val_bpb:{score:.8f}")
+if __name__ == "__main__":
+    main()
 """
 
 SWEEP = """
