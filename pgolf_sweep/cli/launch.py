@@ -128,7 +128,9 @@ def launch(  # noqa: PLR0915 - the order of its steps is what it is about
         log_to_file(paths)
         from pgolf_sweep.search.study import open_study, without_password
 
-        study = open_study(session.spec, paths, storage=storage, write=True)
+        study = open_study(
+            session.spec, paths, storage=storage, write=True, verdicts=session.verdict_of
+        )
         if storage is not None:
             claim_storage(session, study, paths)
             # Not before it has proved to be one: later commands take it from here.

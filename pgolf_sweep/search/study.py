@@ -9,8 +9,7 @@ How each end is told (measured: docs/adr/0001):
 
 * completed -> COMPLETE with the score, and the measured excess over the cap as a constraint;
 * pruned -> PRUNED, which keeps the last intermediate score;
-* discarded -> PRUNED with the predicted excess as a constraint. The GP sampler ignores PRUNED, so
-  for it a discard is COMPLETE with the worst score seen and the same constraint;
+* discarded -> FAIL, from which no sampler learns: it redraws. The row says that it was discarded;
 * failed -> FAIL.
 """
 
@@ -33,6 +32,7 @@ from pgolf_sweep.errors import InfraError, InputError, StorageAwayError
 from pgolf_sweep.outcome import OUT_OF_MEMORY
 from pgolf_sweep.record import State, TrialRecord
 from pgolf_sweep.search.mounts import network_file_system_of
+from pgolf_sweep.search.proposing import RECORD
 from pgolf_sweep.search.pruner import make_pruner
 from pgolf_sweep.search.sampler import make_sampler
 from pgolf_sweep.trial import configuration_hash
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pgolf_sweep.search.lock import StudyLock
+    from pgolf_sweep.search.proposing import Verdicts
     from pgolf_sweep.search.space import Space
     from pgolf_sweep.spec import SweepSpec
     from pgolf_sweep.trial import KnobValue
@@ -49,12 +50,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_RECORD = "record"
 _PROPOSER = "proposer"
 _POINT = "point"
 _KEY = "key"
-_NO_SCORE_YET = 100.0
-"""Told to the GP sampler for a discard while no trial has a score: worse than any bits per byte."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,15 +200,15 @@ class Study:
         left = []
         for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             proposal = self._proposal(optuna.Trial(self._study, frozen._trial_id))
-            record = _record_of(frozen)
-            left.append((proposal, record if frozen.user_attrs.get(_RECORD) else None))
+            record = self._record_of(frozen)
+            left.append((proposal, record if frozen.user_attrs.get(RECORD) else None))
         return left
 
     def open_rows(self) -> list[TrialRecord]:
         """Rows of the trials that were asked and not told, oldest first; changes nothing."""
         with self._reaching():
             running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return [_record_of(frozen) for frozen in running]
+        return [self._record_of(frozen) for frozen in running]
 
     def proposal(self, number: int) -> Proposal:
         """What a trial that was asked is to try, for a driver that takes it over."""
@@ -249,7 +247,7 @@ class Study:
                 holder = record.driver if of is None else of
                 if frozen.state.is_finished() or not _is_held(frozen, holder):
                     return False
-            trial.set_user_attr(_RECORD, record.to_json())
+            trial.set_user_attr(RECORD, record.to_json())
         return True
 
     def report(self, number: int, ordinal: int, val_bpb: float) -> bool:
@@ -286,7 +284,7 @@ class Study:
         # Optuna keeps the first value of a key; a driver that died here may have set it.
         if constraint is not None and constraint[0] not in frozen.constraints:
             trial.set_constraint(*constraint)
-        trial.set_user_attr(_RECORD, record.to_json())
+        trial.set_user_attr(RECORD, record.to_json())
         state, value = self._told_as(record)
         self._study.tell(record.number, value, state=state)
         return True
@@ -295,14 +293,9 @@ class Study:
         match record.outcome:
             case State.COMPLETED:
                 return TrialState.COMPLETE, record.val_bpb
-            case State.DISCARDED if self._method == "gp":
-                trials = self._study.get_trials(deepcopy=False)
-                rows = [trial.user_attrs.get(_RECORD, {}) for trial in trials]
-                scores = [row["val_bpb"] for row in rows if row.get("val_bpb") is not None]
-                return TrialState.COMPLETE, max(scores, default=_NO_SCORE_YET)
-            case State.PRUNED | State.DISCARDED:
+            case State.PRUNED:
                 return TrialState.PRUNED, None
-            case State.FAILED:
+            case State.DISCARDED | State.FAILED:
                 return TrialState.FAIL, None
         raise ValueError(f"trial {record.number} is {record.outcome}, which is no end")
 
@@ -311,12 +304,12 @@ class Study:
     def records(self) -> list[TrialRecord]:
         """A row for every trial, by number."""
         with self._reaching():
-            return [_record_of(frozen) for frozen in self._study.get_trials(deepcopy=False)]
+            return [self._record_of(frozen) for frozen in self._study.get_trials(deepcopy=False)]
 
     def ended_besides(self, known: Container[int]) -> list[TrialRecord]:
         """Rows of the trials that ended, without those that are known, by number."""
         return [
-            _record_of(frozen)
+            self._record_of(frozen)
             for frozen in self._study.get_trials(deepcopy=False)
             if frozen.number not in known and frozen.state.is_finished()
         ]
@@ -343,6 +336,18 @@ class Study:
         if engine is not None:
             engine.dispose()
 
+    def _record_of(self, frozen: optuna.trial.FrozenTrial) -> TrialRecord:
+        document = frozen.user_attrs.get(RECORD)
+        if document is not None:
+            return TrialRecord.from_json(document)
+        fixed = frozen.system_attrs.get("fixed_params", {})
+        return TrialRecord(
+            number=frozen.number,
+            outcome=State.QUEUED,
+            knobs=self._space.decode({**fixed, **frozen.params}),
+            proposer=str(frozen.user_attrs.get(_PROPOSER, "")),
+        )
+
     def _frozen(self, trial: optuna.Trial) -> optuna.trial.FrozenTrial:
         return self._study._storage.get_trial(trial._trial_id)
 
@@ -360,8 +365,6 @@ def _point(knobs: Mapping[str, KnobValue]) -> str:
 def _constraint(record: TrialRecord) -> tuple[str, float] | None:
     """Name and value (positive: infeasible) of the constraint that an outcome carries."""
     headroom = record.headroom_bytes
-    if record.outcome is State.DISCARDED:
-        return "predicted_excess_bytes", max(1.0, -headroom) if headroom is not None else 1.0
     if record.outcome is State.COMPLETED and headroom is not None:
         return "measured_excess_bytes", float(-headroom)
     if record.outcome is State.FAILED and record.reason == OUT_OF_MEMORY:
@@ -371,20 +374,7 @@ def _constraint(record: TrialRecord) -> tuple[str, float] | None:
 
 def _is_held(frozen: optuna.trial.FrozenTrial, driver: str) -> bool:
     """Whether an open trial is a driver's; one that nobody has noted yet is anybody's."""
-    return bool(frozen.user_attrs.get(_RECORD, {}).get("driver", driver) == driver)
-
-
-def _record_of(frozen: optuna.trial.FrozenTrial) -> TrialRecord:
-    document = frozen.user_attrs.get(_RECORD)
-    if document is not None:
-        return TrialRecord.from_json(document)
-    fixed = frozen.system_attrs.get("fixed_params", {})
-    return TrialRecord(
-        number=frozen.number,
-        outcome=State.QUEUED,
-        knobs={**fixed, **frozen.params},
-        proposer=str(frozen.user_attrs.get(_PROPOSER, "")),
-    )
+    return bool(frozen.user_attrs.get(RECORD, {}).get("driver", driver) == driver)
 
 
 # -- opening ------------------------------------------------------------------------------------
@@ -413,7 +403,12 @@ class _FlockLock:
 
 
 def open_study(
-    spec: SweepSpec, paths: StudyPaths, *, storage: str | None = None, write: bool = False
+    spec: SweepSpec,
+    paths: StudyPaths,
+    *,
+    storage: str | None = None,
+    write: bool = False,
+    verdicts: Verdicts | None = None,
 ) -> Study:
     """The study of a folder; made if it is to be written and is not there yet.
 
@@ -422,6 +417,7 @@ def open_study(
         paths: The study's folder.
         storage: An Optuna storage URL, or None for the URL noted in the folder, else its journal.
         write: Whether the caller is the driver; readers never change a file.
+        verdicts: The gate's word on the sweep's knobs, for a sampler that proposes what fits.
 
     Raises:
         InfraError: The storage cannot be reached or is not a study's.
@@ -458,7 +454,7 @@ def open_study(
         with warnings.catch_warnings():
             # `group` and some samplers are marked experimental; the tests hold what we need.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.sampler = make_sampler(spec, asked)
+            study.sampler = make_sampler(spec, asked, verdicts)
     lock = None
     if write and url is not None:
         from pgolf_sweep.search.lock import lock_of  # noqa: PLC0415 - only for a database

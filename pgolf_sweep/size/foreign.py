@@ -14,6 +14,7 @@ without one, the first finished trial's bytes a parameter do. Nothing is guessed
 from __future__ import annotations
 
 import itertools
+import copy
 import math
 import re
 from dataclasses import dataclass
@@ -143,6 +144,12 @@ class Foreign:
         self._defaults = defaults
         self._scheme = scheme
         self._measured: list[float] = []  # bytes a parameter of finished trials
+
+    def copy(self) -> Foreign:
+        """Predictions that know the same and learn by themselves."""
+        other = copy.copy(self)
+        other._measured = list(self._measured)
+        return other
 
     def expected(self, knobs: Mapping[str, KnobValue]) -> Expected:
         """The prediction for a configuration, or why there is none."""
