@@ -52,7 +52,6 @@ def test_demo_is_the_same_in_another_process(demo_built: build.Built, tmp_path: 
 def test_demo_is_made_once_then_reused(demo_built: build.Built) -> None:
     again = build.demo(demo_built.dataset.root)
     assert again.reused
-    assert again.seconds < 1
     assert (again.documents, again.val_text_bytes) == (
         demo_built.documents,
         demo_built.val_text_bytes,

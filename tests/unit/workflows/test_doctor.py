@@ -62,9 +62,8 @@ def test_probe_that_dies_gives_a_reason(code: str, reason: str) -> None:
 
 def test_probe_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_PROBE_SECONDS", 0.3)
-    start = time.monotonic()
-    assert "no answer" in doctor.probe("import time; time.sleep(60)")["error"]
-    assert time.monotonic() - start < 5
+    # Were it waited for, the test's own time limit would end it.
+    assert "no answer" in doctor.probe("import time; time.sleep(1000)")["error"]
 
 
 def test_torch_is_judged_by_import_and_version() -> None:

@@ -78,12 +78,23 @@ def test_quantizer_that_keeps_a_small_model_as_it_is_is_recognised(tiny: Prober)
     assert 0.8 < embedding.bytes_by_sigma[0.02] / (2 * 64 * 16) < 1
 
 
-def test_knobs_that_do_not_matter_cost_no_probe(tiny: Prober) -> None:
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What was asked of the helper process from here on."""
+    requests: list[object] = []
+    ask = Prober._ask
+    monkeypatch.setattr(
+        Prober, "_ask", lambda self, values: requests.append(values) or ask(self, values)
+    )
+    return requests
+
+
+def test_knobs_that_do_not_matter_cost_no_probe(tiny: Prober, asked: list[object]) -> None:
     tiny.probe({})
-    started = time.perf_counter()
+    asked.clear()
     for rate in range(100):
         assert isinstance(tiny.probe({"MATRIX_LR": rate / 1000}), Probed)
-    assert time.perf_counter() - started < 0.1
+    assert asked == []
 
 
 RATES = [{"MATRIX_LR": rate / 1000} for rate in range(200)]
@@ -117,13 +128,14 @@ AS_CLASS = MODEL.replace(
 
 
 @pytest.mark.parametrize("source", [IN_MODULE, IN_CONSTRUCTOR, AS_CLASS])
-def test_only_knobs_that_the_model_depends_on_cost_a_probe(source: str) -> None:
+def test_only_knobs_that_the_model_depends_on_cost_a_probe(
+    source: str, asked: list[object]
+) -> None:
     prober = Prober(program(source))
     assert isinstance(prober.probe({}), Probed)
-    started = time.perf_counter()
     for rate in RATES:
         assert isinstance(prober.probe(rate), Probed)
-    assert time.perf_counter() - started < 0.1
+    assert len(asked) == 1
     wide = prober.probe({"MODEL_DIM": 32})
     assert isinstance(wide, Probed)
     assert wide.model_params == 32 * 32
@@ -137,15 +149,16 @@ def test_only_knobs_that_the_model_depends_on_cost_a_probe(source: str) -> None:
         ("import torch\ntorch.zeros(1, device='cuda')\n", "needs CUDA"),
     ],
 )
-def test_failure_that_no_knob_decides_is_found_once(source: str, words: str) -> None:
+def test_failure_that_no_knob_decides_is_found_once(
+    source: str, words: str, asked: list[object]
+) -> None:
     read = "import os\nR = float(os.environ.get('MATRIX_LR', 1))\n"
     prober = Prober(program(read + source))
     first = prober.probe({})
     assert isinstance(first, Unprobed)
     assert words in first.reason
-    started = time.perf_counter()
     assert all(prober.probe(rate) is first for rate in RATES)
-    assert time.perf_counter() - started < 0.1
+    assert len(asked) == 1
 
 
 def test_failure_that_a_knob_decides_is_asked_again_for_another_value() -> None:
@@ -167,17 +180,12 @@ def test_width_between_measured_ones_is_as_good_as_measured(tiny: Prober) -> Non
         assert one.bytes_by_sigma[0.02] == pytest.approx(other.bytes_by_sigma[0.02], rel=0.01)
 
 
-def test_warm_probe_is_far_from_an_interpreter_start(tiny: Prober) -> None:
-    tiny.probe({})
-    started = time.perf_counter()
-    tiny.probe({"NUM_HEADS": 8})
-    assert time.perf_counter() - started < 2.0
-
-
 def test_another_shape_costs_no_import_of_its_own(tiny: Prober) -> None:
     tiny.probe({})
     costs = [tiny.probe({"NUM_LAYERS": depth}).cpu_seconds for depth in range(4, 13)]
-    assert sorted(costs)[4] < 0.05  # 5 ms on an idle machine; a fork and an import are 50 and more
+    fresh = Prober(program(TINY.read_text()), fresh=True)
+    imported = [fresh.probe({"NUM_LAYERS": depth}).cpu_seconds for depth in range(4, 7)]
+    assert sorted(costs)[4] < sorted(imported)[1] / 3
 
 
 def same(prober: Prober, knobs: dict[str, object]) -> bool:
@@ -302,9 +310,7 @@ def test_gpu_that_is_only_asked_for_is_pretended() -> None:
 
 def test_endless_import_is_killed_even_if_it_ignores_signals() -> None:
     ignoring = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True: pass\n"
-    started = time.perf_counter()
     assert "takes longer than 1 s" in reason(ignoring + MODEL, seconds=1.0)
-    assert time.perf_counter() - started < 20
 
 
 def test_script_that_runs_when_imported_is_not_run() -> None:
