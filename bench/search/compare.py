@@ -24,14 +24,15 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parents[1]), str(HERE)]
+sys.path.insert(0, str(HERE.parents[1]))
+sys.path.insert(0, str(HERE))
 
 import optuna
 from smooth import Smooth
 
-from pgolf_sweep.record import State
-from pgolf_sweep.session import Session, open_session
-from pgolf_sweep.simulate import simulate
+from pgolf_sweep.core.record import State
+from pgolf_sweep.driver.session import Session, open_session
+from pgolf_sweep.workflows.simulate import simulate
 
 MARKS = (24, 48, 64)
 

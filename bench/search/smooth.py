@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pgolf_sweep.session import Session
+    from pgolf_sweep.driver.session import Session
 
 SEED_NOISE = 0.0007
 BITS_COST = {3: 0.25, 4: 0.035, 5: 0.0095, 6: 0.0028, 7: 0.001, 8: 0.0003}

@@ -13,18 +13,18 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from pgolf_sweep.record import State
+from pgolf_sweep.core.record import State
+from pgolf_sweep.core.trial import FailureKind, VerdictKind
 from pgolf_sweep.search.gp import Judged, Observation
-from pgolf_sweep.search.parameters import Constant
-from pgolf_sweep.trial import FailureKind, VerdictKind
+from pgolf_sweep.space.domains import Constant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from optuna.trial import FrozenTrial
 
-    from pgolf_sweep.search.space import Space
-    from pgolf_sweep.trial import KnobValue, Verdict
+    from pgolf_sweep.core.trial import KnobValue, Verdict
+    from pgolf_sweep.space.space import Space
 
     Verdicts: TypeAlias = Callable[[Mapping[str, KnobValue]], Verdict]
     """The gate's word on the knobs of a sweep."""

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     from optuna.distributions import BaseDistribution
 
+    from pgolf_sweep.config.sweep_file import SweepSpec
     from pgolf_sweep.search.proposing import Verdicts
-    from pgolf_sweep.spec import SweepSpec
 
 GAUSSIAN = frozenset({"bayes", "gp"})
 """Methods of the Gaussian process that knows the gate."""
