@@ -23,9 +23,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parents[1]))
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import optuna
 from smooth import Smooth
@@ -34,6 +32,7 @@ from pgolf_sweep.core.record import State
 from pgolf_sweep.driver.session import Session, open_session
 from pgolf_sweep.workflows.simulate import simulate
 
+HERE = Path(__file__).resolve().parent
 MARKS = (24, 48, 64)
 
 

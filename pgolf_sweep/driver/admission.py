@@ -61,6 +61,9 @@ class Admission:
             excused=noted.excused if noted is not None else 0,
             slot_seconds=noted.slot_seconds if noted is not None else 0.0,
             identity=spec.identity,
+            expected_bpb=proposal.expected_bpb,
+            expected_sd=proposal.expected_sd,
+            redrawn=proposal.redrawn,
             driver=self.teller.me,
         )
         live = Live(record, spec, near_cap=verdict.kind is VerdictKind.NEAR)

@@ -69,6 +69,7 @@ class Snapshot:
     trained_seconds: float
     idle_seconds: float
     saved_by_gate_seconds: float
+    redrawn: int
     seconds_left: float | None
     now: float
     reason: str = ""

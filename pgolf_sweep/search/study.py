@@ -32,6 +32,7 @@ from pgolf_sweep.core.classify import OUT_OF_MEMORY
 from pgolf_sweep.core.errors import InfraError, InputError, StorageAwayError
 from pgolf_sweep.core.record import State, TrialRecord
 from pgolf_sweep.core.trial import configuration_hash
+from pgolf_sweep.search.gp.sampler import STATE
 from pgolf_sweep.search.network_fs import network_file_system_of
 from pgolf_sweep.search.proposing import RECORD
 from pgolf_sweep.search.pruner import make_pruner
@@ -63,11 +64,16 @@ class Proposal:
         number: The study's number of the trial.
         knobs: Resolved values of the sweep file's parameters.
         proposer: The sampler, or who enqueued it.
+        expected_bpb: `val_bpb` that the sampler expects, and `expected_sd` how well it knows.
+        redrawn: Configurations that it passed over because they cannot fit.
     """
 
     number: int
     knobs: dict[str, KnobValue]
     proposer: str
+    expected_bpb: float | None = None
+    expected_sd: float | None = None
+    redrawn: int = 0
 
 
 class Study:
@@ -217,7 +223,15 @@ class Study:
     def _proposal(self, trial: optuna.Trial) -> Proposal:
         knobs = self._space.suggest(trial)
         proposer = trial.user_attrs.get(_PROPOSER, self._method)
-        return Proposal(number=trial.number, knobs=knobs, proposer=str(proposer))
+        told = self._frozen(trial).system_attrs.get(STATE, {})
+        return Proposal(
+            number=trial.number,
+            knobs=knobs,
+            proposer=str(proposer),
+            expected_bpb=told.get("mean"),
+            expected_sd=told.get("sd"),
+            redrawn=told.get("redrawn", 0),
+        )
 
     def _waiting(self) -> bool:
         return bool(self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.search.gp.feasible import Judge
 
     Floats: TypeAlias = NDArray[np.float64]
+    Ints: TypeAlias = NDArray[np.intp]
 
 STATE = "gp"
 """System attribute of a trial that this sampler proposed."""
@@ -62,6 +63,9 @@ REFIT_SHARE = 0.05
 
 MOST_VALUES = 400
 """Values that the model looks at: the best third, the others by lot."""
+
+LEAST_ERROR = 0.005
+"""What the regression of the limit is off by at least."""
 
 START_BLOCK = 512
 """First points that are looked at before the sampler gives up finding one that fits."""
@@ -188,7 +192,7 @@ class GaussianProcessSampler(BaseSampler):
     def _proposal(
         self, trials: Sequence[FrozenTrial], rng: np.random.Generator, held: Mapping[int, float]
     ) -> tuple[Floats, dict[str, Any]]:
-        tried = {self._key(self._row(trial)) for trial in trials if trial.params}
+        tried = {self.key(self._row(trial)) for trial in trials if trial.params}
         finished, observed = self._observations(trials)
         if len(finished) < STARTUP_FINISHED:
             return self._first(trials, tried, rng, held)
@@ -199,7 +203,8 @@ class GaussianProcessSampler(BaseSampler):
         if row is None:
             row = _hold(self.encoding.snapped(rng.random((1, len(self.encoding)))), held)[0]
         mean, sd = model.posterior(self._inputs(row[None, :]))
-        return row, state | {"mean": float(mean[0]), "sd": float(sd[0]), "noise": model.noise}
+        state |= {"mean": float(mean[0]), "sd": float(sd[0]), "noise": model.noise}
+        return row, state | {"redrawn": int(search.passed_over)}
 
     def _observations(
         self, trials: Sequence[FrozenTrial]
@@ -230,7 +235,8 @@ class GaussianProcessSampler(BaseSampler):
                 self._rows[trial.number] = row
         return row
 
-    def _key(self, row: Floats) -> bytes:
+    def key(self, row: Floats) -> bytes:
+        """What tells a configuration from another."""
         exists = self.encoding.active(row[None, :])[0]
         return bytes(np.where(exists, row, 0.5).round(9).tobytes())
 
@@ -280,7 +286,7 @@ class GaussianProcessSampler(BaseSampler):
         for place in range(at, at + START_BLOCK):
             point = 0.5 + SHRINK * (sequence.random(1) - 0.5)
             row = _hold(self.encoding.snapped(point), held)[0]
-            if self._key(row) in tried:
+            if self.key(row) in tried:
                 continue
             judged = self.judged(row)
             if judged.fit_probability >= LEAST_PROBABILITY:
@@ -337,6 +343,8 @@ class _Search:
         self._rng = rng
         self._offset = 0.0
         """What the judge says of the logarithm of the excess beside the regression."""
+        self.passed_over = False
+        """Whether the most promising row of all cannot fit."""
 
     def best(self, finished: Floats, observed: Sequence[Observation]) -> Floats | None:
         """The row with the largest acquisition that fits and is new; None if none is."""
@@ -360,27 +368,39 @@ class _Search:
         """The most promising rows that the judge lets pass, with their acquisition, best first."""
         sampler, limit = self._sampler, self._sampler.limit
         x = sampler.encoding.inputs(rows)
-        full = np.hstack([x, limit.derived(x)])
-        mean, sd = self._model.posterior(full)
+        mean, sd = self._model.posterior(np.hstack([x, limit.derived(x)]))
         gain = log_expected_improvement(mean, sd, self._incumbent)
-        score = gain
-        if limit.excess is not None:
-            excess = limit.excess(x)
-            spread = max(limit.excess.error, 0.005)
-            score = gain - np.maximum(0.0, (excess + self._offset) / spread) ** 2 / 2
+        first = sampler.judged(rows[int(np.argmax(gain))])
+        self.passed_over = self.passed_over or first.fit_probability == 0.0
+        if limit.excess is None:
+            return self._passed(rows, gain, np.argsort(-gain, kind="stable"), most)
+        excess, error = limit.excess(x), max(limit.excess.error, LEAST_ERROR)
+        for margin in (0.0, 3.0):
+            away = np.maximum(0.0, (excess + self._offset) / error + margin)
+            order = np.argsort(away**2 / 2 - gain, kind="stable")
+            found = self._passed(rows, gain, order, most, excess)
+            if found:
+                return found
+        # What is far below the limit, if anything is.
+        return self._passed(rows, gain, np.argsort(excess, kind="stable"), most, excess)
+
+    def _passed(
+        self, rows: Floats, gain: Floats, order: Ints, most: int, excess: Floats | None = None
+    ) -> list[tuple[float, Floats]]:
+        """Those of the first rows in an order that are new and that the judge lets pass."""
+        sampler = self._sampler
         found: list[tuple[float, Floats]] = []
-        differences = []
-        asked, seen = 0, set()
-        for at in np.argsort(-score, kind="stable"):
-            if asked >= most and (found or asked >= 4 * most):
-                break
-            key = sampler._key(rows[at])
+        differences: list[float] = []
+        seen: set[bytes] = set()
+        for at in order:
+            key = sampler.key(rows[at])
             if key in self._tried or key in seen:
                 continue
+            if len(seen) >= most:
+                break
             seen.add(key)
             judged = sampler.judged(rows[at])
-            asked += 1
-            if limit.excess is not None and judged.log_excess is not None:
+            if excess is not None and judged.log_excess is not None:
                 differences.append(judged.log_excess - float(excess[at]))
             if judged.fit_probability >= LEAST_PROBABILITY:
                 found.append((float(gain[at]) + math.log(judged.fit_probability), rows[at]))
