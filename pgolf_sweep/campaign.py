@@ -342,7 +342,7 @@ def node_fitness(session: Session) -> Fitness | None:
     shards = None
     dataset = session.dataset
     if dataset is not None:
-        scored = [dataset.tokenizer, *dataset.shards("val")]
+        scored = [dataset.tokenizer, *dataset.shards("val"), *dataset.byte_counts()]
         files |= {str(path.resolve()): mark(path, whole=True) for path in scored}
         # Tens of gigabytes: of these, sizes and samples.
         files |= {str(path.resolve()): mark(path, whole=False) for path in dataset.shards("train")}

@@ -129,7 +129,7 @@ def tensors(config: Config) -> Iterator[TensorInfo]:
     """Every tensor of the state dict, in its order."""
     width, vocab, layers = config.model_dim, config.vocab_size, config.num_layers
     kv_width = config.num_kv_heads * config.head_dim
-    hidden = config.mlp_mult * width
+    hidden = int(config.mlp_mult * width)
     attn_bits = config.attn_bits or config.matrix_bits
     mlp_bits = config.mlp_bits or config.matrix_bits
 
