@@ -329,18 +329,27 @@ class Run:
             config: How to quantize and compress.
             weights: The trained ones.
             setting: What makes it smaller than the first; one that is over the cap is dropped.
+
+        Raises:
+            TrainerError: A weight or a step does not fit its storage; nothing is written then.
         """
         log, bits = self.log, least_bits(config)
         path = Path(f"final_model.int{bits}.ptz")
         label = f"int{bits}+{config.codec}"
         code_bytes = Path(__file__).stat().st_size
         size = torch.zeros((), dtype=torch.int64, device=self.device)
+        refusal = ""
         if config.rank == 0:
-            stored = quantize_all(config, weights)
-            blob = pack(config, stored)
-            size += code_bytes + len(blob)
+            try:
+                stored = quantize_all(config, weights)
+                blob = pack(config, stored)
+                size += code_bytes + len(blob)
+            except TrainerError as error:
+                refusal = str(error)
         if config.world_size > 1:
             dist.broadcast(size, 0)
+        if size == 0:  # on every rank, or the others would wait for rank 0
+            raise TrainerError(refusal)
         cap = config.artifact_cap_bytes
         excess = int(size.item()) - cap if cap > 0 else 0
         if setting and excess > 0:

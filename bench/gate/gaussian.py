@@ -21,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
+from pgolf_sweep.gate.gate import Gate
+from pgolf_sweep.gate.physics.inventory import read_config, tensors
 from pgolf_sweep.script.program import load_program
-from pgolf_sweep.size.gate import Gate
-from pgolf_sweep.size.inventory import read_config, tensors
 from trainer.artifact import pack
 from trainer.checks import CODEC_LEAST_LEVEL
 from trainer.config import CODEC_BEST_LEVEL

@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from pgolf_sweep.core.errors import DataError
 from pgolf_sweep.data.shards import inspect_shard
-from pgolf_sweep.errors import DataError
 
 DEFAULT_ROOT = Path("data")
 """Where commands look unless told otherwise: in the working folder."""
