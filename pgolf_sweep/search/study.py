@@ -57,6 +57,10 @@ _NO_SCORE_YET = 100.0
 """Told to the GP sampler for a discard while no trial has a score: worse than any bits per byte."""
 
 
+LEAST_FOR_IMPORTANCE = 10
+"""Completed trials below which the importance of a knob is noise."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
     """What the study asks to be tried next.
@@ -312,6 +316,31 @@ class Study:
         """A row for every trial, by number."""
         with self._reaching():
             return [_record_of(frozen) for frozen in self._study.get_trials(deepcopy=False)]
+
+    def curves(self) -> dict[int, list[float]]:
+        """Scores that trials reported before their end, by number, in the order of validations."""
+        with self._reaching():
+            trials = self._study.get_trials(deepcopy=False)
+        return {
+            frozen.number: [value for _, value in sorted(frozen.intermediate_values.items())]
+            for frozen in trials
+            if frozen.intermediate_values
+        }
+
+    def importances(self) -> dict[str, float]:
+        """Share of what tells good trials from the rest that each parameter explains.
+
+        PED-ANOVA (Watanabe et al., IJCAI 2023) as Optuna has it; largest first, sums to one.
+
+        Returns:
+            Empty while fewer than ten trials have completed: their order says little.
+        """
+        with self._reaching():
+            done = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if len(done) < LEAST_FOR_IMPORTANCE:
+            return {}
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+        return optuna.importance.get_param_importances(self._study, evaluator=evaluator)
 
     def ended_besides(self, known: Container[int]) -> list[TrialRecord]:
         """Rows of the trials that ended, without those that are known, by number."""
