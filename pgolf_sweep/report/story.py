@@ -85,7 +85,7 @@ def read_story(paths: StudyPaths) -> Story:
     importance: dict[str, float] = {}
     if found.records:
         with reading(paths.root) as study:
-            curves = study.curves()
+            curves = {n: [score for _, score in seen] for n, seen in study.curves().items()}
             importance = study.importances()
     origin = read_json(paths.origin) if paths.origin.is_file() else {}
     return Story(

@@ -317,12 +317,12 @@ class Study:
         with self._reaching():
             return [_record_of(frozen) for frozen in self._study.get_trials(deepcopy=False)]
 
-    def curves(self) -> dict[int, list[float]]:
-        """Scores that trials reported before their end, by number, in the order of validations."""
+    def curves(self) -> dict[int, list[tuple[int, float]]]:
+        """Validations of each trial that has any: their ordinal, from 1, and `val_bpb`."""
         with self._reaching():
             trials = self._study.get_trials(deepcopy=False)
         return {
-            frozen.number: [value for _, value in sorted(frozen.intermediate_values.items())]
+            frozen.number: sorted(frozen.intermediate_values.items())
             for frozen in trials
             if frozen.intermediate_values
         }
