@@ -11,7 +11,7 @@ from pgolf_sweep.cli.common import DEFAULT_RUNS, RunsOption, StudyArgument, app,
 
 @app.command()
 def dashboard(
-    study: StudyArgument = None,
+    study: StudyArgument,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8080,
     runs: RunsOption = DEFAULT_RUNS,
 ) -> None:
@@ -21,14 +21,13 @@ def dashboard(
 
     Example: pgolf-sweep dashboard demo
     """
-    from contextlib import closing, suppress
+    from contextlib import suppress
 
     from pgolf_sweep.cli.detached import look
     from pgolf_sweep.search.dashboard import study_server
 
     server, address = study_server(look(runs, study), port)
-    with closing(server), suppress(KeyboardInterrupt):
+    with server, suppress(KeyboardInterrupt):
         out.print(address, markup=False, soft_wrap=True)
         say("Ctrl-C ends it")
         server.serve_forever(poll_interval=0.2)
-    server.server_close()

@@ -1,4 +1,4 @@
-"""optuna-dashboard on a study: this machine only, and nothing that it offers can change the study."""
+"""optuna-dashboard on a study, for this machine's browsers, without what changes a study."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-import optuna
-
 from pgolf_sweep.core.errors import InfraError
 from pgolf_sweep.search.study import open_storage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
     from wsgiref.types import StartResponse, WSGIApplication
 
     from pgolf_sweep.core.paths import StudyPaths
@@ -53,7 +51,7 @@ def study_server(paths: StudyPaths, port: int) -> tuple[WSGIServer, str]:
     from optuna_dashboard import wsgi  # noqa: PLC0415
 
     storage = open_storage(paths)
-    names = {study.study_name: study._study_id for study in storage.get_all_studies()}
+    number = storage.get_study_id_from_name(paths.name)
     try:
         server = make_server(
             HOST, port, read_only(wsgi(storage)), server_class=_Server, handler_class=_Silent
@@ -65,8 +63,7 @@ def study_server(paths: StudyPaths, port: int) -> tuple[WSGIServer, str]:
             got=error.strerror or str(error),
             next_step="name a free port with --port, or 0 for any",
         ) from error
-    where = f"studies/{names[paths.name]}" if paths.name in names else ""
-    return server, f"http://{HOST}:{server.server_port}/dashboard/{where}"
+    return server, f"http://{HOST}:{server.server_port}/dashboard/studies/{number}"
 
 
 def read_only(application: WSGIApplication) -> WSGIApplication:

@@ -496,6 +496,17 @@ def open_study(
     return Study(study, spec, lock)
 
 
+def open_storage(paths: StudyPaths) -> Any:
+    """The storage that holds a folder's study, for one who only looks.
+
+    Raises:
+        InfraError: It cannot be reached.
+        InputError: There is no such study yet.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return _storage(paths, _url(paths, None), write=False)
+
+
 def _url(paths: StudyPaths, storage: str | None) -> str | None:
     """The storage's URL, or None where the study is a journal in its folder."""
     if storage is None and paths.storage_url.is_file():
