@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgolf_sweep.errors import InputError
+from pgolf_sweep.errors import InfraError, InputError
 from pgolf_sweep.rules import load_rules
 from pgolf_sweep.script.knobs import worded
 from pgolf_sweep.script.pack import packed_program
@@ -39,6 +39,11 @@ if TYPE_CHECKING:
     from pgolf_sweep.script.program import Program
     from pgolf_sweep.spec import SweepSpec
     from pgolf_sweep.trial import KnobValue
+
+
+class DamagedError(InputError):
+    """A file that a launch keeps in the study's folder is damaged or gone; a launch restores it."""
+
 
 START_SECONDS = 300.0
 """Allowed beyond training and evaluation: imports, compilation, the artifact's compression."""
@@ -286,13 +291,18 @@ def reopen_session(paths: StudyPaths, *, need_data: bool = True) -> Session:
         InputError: The study's files were changed or lost.
     """
     spec = dataclasses.replace(load_spec(paths.sweep), name=paths.name)
-    origin = read_json(paths.origin)
+    try:
+        origin = read_json(paths.origin)
+        base, data_root = Path(origin["base"]), Path(origin["data_root"])
+    except (InfraError, KeyError, TypeError) as error:
+        raise DamagedError(
+            f"study {paths.name!r} does not say any more where it was launched from",
+            where=str(paths.origin),
+            got=str(error).partition("\n")[0],
+            next_step="pgolf-sweep launch SWEEP.yaml writes the file anew",
+        ) from error
     return _session(
-        spec,
-        stored_program(paths),
-        base=Path(origin["base"]),
-        data_root=Path(origin["data_root"]),
-        need_data=need_data,
+        spec, stored_program(paths), base=base, data_root=data_root, need_data=need_data
     )
 
 
@@ -308,16 +318,23 @@ def stored_program(paths: StudyPaths) -> Program:
     """The program that `store_program` kept.
 
     Raises:
-        InputError: A stored file was changed or lost since.
+        DamagedError: A stored file is lost, or says nothing that can be read.
+        InputError: A stored file was changed.
     """
-    document = read_json(paths.program / "program.json")
+    listed = paths.program / "program.json"
     try:
+        document = read_json(listed)
         files = {name: (paths.program / name).read_bytes() for name in document["files"]}
-    except OSError as error:
-        raise InputError(
-            "a file of the study's program is gone", where=str(error.filename)
+        program = from_files(document["name"], files, builtin=document["builtin"])
+    except (InfraError, OSError, AttributeError, KeyError, TypeError) as error:
+        where = getattr(error, "filename", None) or getattr(error, "where", None) or listed
+        raise DamagedError(
+            "a file of the study's program is damaged or gone",
+            where=str(where),
+            got=str(error).partition("\n")[0],
+            next_step=f"pgolf-sweep launch SWEEP.yaml with the program that {paths.name!r} began "
+            "with: it restores the file",
         ) from error
-    program = from_files(document["name"], files, builtin=document["builtin"])
     if program.sha256 != document["sha256"]:
         raise InputError(
             "the study's program was changed after its launch",

@@ -14,6 +14,7 @@ from pgolf_sweep.cli import (  # noqa: F401
     leaderboard,
     promote,
     propose,
+    recover,
     report,
     study,
     verify,

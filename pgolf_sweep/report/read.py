@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.control import live_driver
+from pgolf_sweep.kept import lost_trials, settled
 from pgolf_sweep.launch.detached import UNREACHABLE, Place, read_place
 from pgolf_sweep.record import State, TrialRecord, counts, ranked
 from pgolf_sweep.report.noops import no_op_knobs
@@ -24,9 +25,27 @@ if TYPE_CHECKING:
 
 
 def study_records(folder: Path) -> list[TrialRecord]:
-    """A row for every trial of the study in a folder, by number."""
+    """A row for every trial of the study in a folder, by number.
+
+    Raises:
+        InputError: The study has lost trials that its folder holds.
+    """
     with reading(folder) as study:
-        return study.records()
+        return _rows(study, StudyPaths(folder))
+
+
+def _rows(study: Study, paths: StudyPaths) -> list[TrialRecord]:
+    """Rows as they stand: where no driver lives, nothing runs."""
+    copied = read_place(paths) is not None
+    # Before the rows: a driver adds to the study first.
+    folders = [] if copied else paths.trial_numbers()
+    records = study.records()
+    known = {record.number for record in records}
+    if lost := [number for number in folders if number not in known]:
+        raise lost_trials(paths, lost)
+    if copied or paths.storage_url.is_file() or live_driver(paths) is not None:
+        return records
+    return settled(records)
 
 
 @contextmanager
@@ -145,7 +164,7 @@ def study_status(paths: StudyPaths) -> Status:
     records, sharing = [], []
     if place is None or paths.journal.is_file() or paths.storage_url.is_file():
         with reading(paths.root) as study:
-            records, sharing = study.records(), drivers(study.attributes())
+            records, sharing = _rows(study, paths), drivers(study.attributes())
     return Status(
         name=paths.name,
         state=_state(last, place, alive=driver is not None),

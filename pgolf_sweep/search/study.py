@@ -17,6 +17,7 @@ How each end is told (measured: docs/adr/0001):
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 import os
 import secrets
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._storage import JournalStorageReplayResult
 from optuna.trial import TrialState
 
 from pgolf_sweep.errors import InfraError, InputError, StorageAwayError
@@ -36,9 +38,10 @@ from pgolf_sweep.search.mounts import network_file_system_of
 from pgolf_sweep.search.pruner import make_pruner
 from pgolf_sweep.search.sampler import make_sampler
 from pgolf_sweep.trial import configuration_hash
+from pgolf_sweep.trialdir import read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Mapping
+    from collections.abc import Container, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pgolf_sweep.search.lock import StudyLock
@@ -297,7 +300,7 @@ class Study:
                 return TrialState.COMPLETE, record.val_bpb
             case State.DISCARDED if self._method == "gp":
                 trials = self._study.get_trials(deepcopy=False)
-                rows = [trial.user_attrs.get(_RECORD, {}) for trial in trials]
+                rows = [t.user_attrs.get(_RECORD, {}) for t in trials if t.state.is_finished()]
                 scores = [row["val_bpb"] for row in rows if row.get("val_bpb") is not None]
                 return TrialState.COMPLETE, max(scores, default=_NO_SCORE_YET)
             case State.PRUNED | State.DISCARDED:
@@ -305,6 +308,47 @@ class Study:
             case State.FAILED:
                 return TrialState.FAIL, None
         raise ValueError(f"trial {record.number} is {record.outcome}, which is no end")
+
+    # -- rebuilding -----------------------------------------------------------------------------
+
+    def rebuild(
+        self,
+        record: TrialRecord,
+        point: Mapping[str, KnobValue],
+        *,
+        key: str | None = None,
+        scores: Sequence[float] = (),
+    ) -> None:
+        """Add a trial that a lost study held, still open; it must be the next one by number.
+
+        Args:
+            record: Its row; an end is for `tell`.
+            point: Parameters of the space; what they leave out the sampler fills in.
+            key: Under what it was enqueued, if it was.
+            scores: Validation scores in the order in which the trial reported them.
+        """
+        attributes = {_PROPOSER: record.proposer, _POINT: _point(point)}
+        if key is not None:
+            attributes[_KEY] = key
+        self._study.enqueue_trial(self._space.encode(point), user_attrs=attributes)
+        trial = self._study.ask()
+        if trial.number != record.number:
+            raise ValueError(f"trial {record.number} became {trial.number}")
+        self._space.suggest(trial)
+        for ordinal, score in enumerate(scores, start=1):
+            trial.report(score, ordinal)
+        trial.set_user_attr(_RECORD, record.to_json())
+
+    def enqueue_again(self, lost: OldTrial) -> None:
+        """Enqueue what waited in a lost journal for its turn; leaves others alone."""
+        if lost.waiting is not None:
+            fixed, attributes = lost.waiting
+            self._study.enqueue_trial(fixed, user_attrs=attributes)
+
+    def waiting_points(self) -> list[dict[str, Any]]:
+        """Parameters of the trials that wait for their turn, as they were enqueued."""
+        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        return [dict(trial.system_attrs.get("fixed_params", {})) for trial in waiting]
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -375,6 +419,7 @@ def _is_held(frozen: optuna.trial.FrozenTrial, driver: str) -> bool:
 
 
 def _record_of(frozen: optuna.trial.FrozenTrial) -> TrialRecord:
+    """The row that a trial carries; made up of its parameters where none was noted yet."""
     document = frozen.user_attrs.get(_RECORD)
     if document is not None:
         return TrialRecord.from_json(document)
@@ -429,12 +474,13 @@ def open_study(
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     url = _url(paths, storage)
-    backend = _storage(paths, url, write=write)
     try:
+        backend = _storage(paths, url, write=write)
+        name = _name_in(backend, spec.name) if url is None else _name_of(paths, spec.name)
         if write:
             study = optuna.create_study(
                 storage=backend,
-                study_name=spec.name,
+                study_name=name,
                 direction="minimize",
                 load_if_exists=True,
                 pruner=make_pruner(spec.early_terminate),
@@ -444,14 +490,14 @@ def open_study(
                 # Drivers that begin together must not draw the same.
                 asked += secrets.randbelow(2**31)
         else:
-            study = optuna.load_study(storage=backend, study_name=spec.name)
-    except KeyError as error:
-        raise InputError(
-            f"study {spec.name!r} has no trials yet",
-            where=str(paths.root),
-            next_step=f"pgolf-sweep launch {paths.sweep}",
-        ) from error
+            study = optuna.load_study(storage=backend, study_name=name)
+    except (InputError, InfraError):
+        raise
     except Exception as error:
+        if url is None and (damage := damaged_record(paths.journal)) is not None:
+            raise _damaged(paths, damage) from error
+        if isinstance(error, KeyError):
+            raise _no_trials(paths) from error
         # Every database driver has errors of its own; to the user they are one.
         raise _unreachable(paths, url, error) from error
     if write:
@@ -465,6 +511,110 @@ def open_study(
 
         lock = lock_of(study._storage._backend.engine, study._study_id)  # type: ignore[attr-defined]
     return Study(study, spec, lock)
+
+
+def _name_in(backend: Any, name: str) -> str:
+    """The study that a journal holds, whatever its folder is called by now."""
+    names = [study.study_name for study in backend.get_all_studies()]
+    return name if name in names or len(names) != 1 else str(names[0])
+
+
+def _name_of(paths: StudyPaths, name: str) -> str:
+    """The name under which a folder's study stands in a database, whatever the folder is called."""
+    if not paths.origin.is_file():
+        return name
+    with suppress(InfraError):
+        return str(read_json(paths.origin).get("study", name))
+    return name
+
+
+def _no_trials(paths: StudyPaths) -> InputError:
+    """There is no study: not yet, or not any more."""
+    kept = paths.trial_numbers()
+    if not kept:
+        return InputError(
+            f"study {paths.name!r} has no trials yet",
+            where=str(paths.root),
+            next_step=f"pgolf-sweep launch {paths.sweep}",
+        )
+    return InputError(
+        f"study {paths.name!r} has lost its record of {len(kept)} trials",
+        where=str(paths.journal),
+        got="no study in it",
+        expected="the journal that the launch wrote; the trials' folders are there",
+        next_step=f"pgolf-sweep recover {paths.name}",
+    )
+
+
+def _damaged(paths: StudyPaths, damage: tuple[int, str]) -> InputError:
+    line, why = damage
+    return InputError(
+        f"record {line} of the study's journal is damaged: {why}",
+        where=f"{paths.journal}:{line}",
+        expected="one record a line, as the driver wrote it",
+        next_step=f"pgolf-sweep recover {paths.name}",
+    )
+
+
+def damaged_record(journal: Path) -> tuple[int, str] | None:
+    """The first record of a journal that cannot be applied: its line, and why; None: all can.
+
+    An incomplete last line is no damage: what a killed driver was writing.
+    """
+    if not journal.is_file():
+        return None
+    state = JournalStorageReplayResult("")
+    with journal.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return None
+            try:
+                state.apply_logs([json.loads(line)])
+            except Exception as error:  # noqa: BLE001 - a damaged record raises anything
+                return number, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"[:200]
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OldTrial:
+    """What a journal tells of one trial.
+
+    Attributes:
+        record: Its row.
+        scores: What it reported to the pruner, in order.
+        waiting: Parameters that were enqueued and that nobody has asked for yet, with who wants
+            them; None of a trial that was asked.
+    """
+
+    record: TrialRecord
+    scores: tuple[float, ...] = ()
+    waiting: tuple[dict[str, Any], dict[str, Any]] | None = None
+
+
+def readable_trials(journal: Path) -> list[OldTrial]:
+    """The trials that a damaged journal still tells of, by number; of two studies the first's."""
+    state = JournalStorageReplayResult("")
+    if journal.is_file():
+        with journal.open("rb") as file:
+            for line in file:
+                with suppress(Exception):
+                    state.apply_logs([json.loads(line)])
+    studies = state.get_all_studies()
+    if not studies:
+        return []
+    trials = state.get_all_trials(studies[0]._study_id, None)
+    return [_old_trial(trial) for trial in sorted(trials, key=lambda trial: trial.number)]
+
+
+def _old_trial(frozen: optuna.trial.FrozenTrial) -> OldTrial:
+    waiting = None
+    if frozen.state is TrialState.WAITING and "fixed_params" in frozen.system_attrs:
+        waiting = (dict(frozen.system_attrs["fixed_params"]), dict(frozen.user_attrs))
+    return OldTrial(
+        record=_record_of(frozen),
+        scores=tuple(score for _, score in sorted(frozen.intermediate_values.items())),
+        waiting=waiting,
+    )
 
 
 def _url(paths: StudyPaths, storage: str | None) -> str | None:
@@ -498,11 +648,7 @@ def _storage(paths: StudyPaths, url: str | None, *, write: bool) -> Any:
         _refuse_network(paths.journal)
         repair_journal(paths.journal)
     elif not paths.journal.is_file():
-        raise InputError(
-            f"study {paths.name!r} has no trials yet",
-            where=str(paths.root),
-            next_step=f"pgolf-sweep launch {paths.sweep}",
-        )
+        raise _no_trials(paths)
     # Optuna exports no base class for locks; it calls `acquire` and `release`.
     lock: Any = _FlockLock(paths.journal.with_suffix(".lock"))
     return optuna.storages.JournalStorage(JournalFileBackend(str(paths.journal), lock_obj=lock))
