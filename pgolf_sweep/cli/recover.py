@@ -17,8 +17,8 @@ from pgolf_sweep.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from pgolf_sweep.recovery import Recovered
-    from pgolf_sweep.trialdir import StudyPaths
+    from pgolf_sweep.core.paths import StudyPaths
+    from pgolf_sweep.workflows.recover import Recovered
 
 
 @app.command()
@@ -32,12 +32,12 @@ def recover(
 
     Example: pgolf-sweep recover demo
     """
-    from pgolf_sweep.control import DriverLock
-    from pgolf_sweep.launch.detached import refuse_copies
-    from pgolf_sweep.recovery import needs_recovery
-    from pgolf_sweep.recovery import recover as rebuild
-    from pgolf_sweep.session import reopen_session
-    from pgolf_sweep.trialdir import StudyPaths, on_disk
+    from pgolf_sweep.core.paths import StudyPaths, on_disk
+    from pgolf_sweep.driver.control import DriverLock
+    from pgolf_sweep.driver.session import reopen_session
+    from pgolf_sweep.launch.remote.dashboard import refuse_copies
+    from pgolf_sweep.workflows.recover import needs_recovery
+    from pgolf_sweep.workflows.recover import recover as rebuild
 
     paths = StudyPaths.existing(runs, study)
     refuse_copies(paths, "recover")

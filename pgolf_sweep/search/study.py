@@ -16,8 +16,6 @@ How each end is told (measured: docs/adr/0001):
 
 from __future__ import annotations
 
-import fcntl
-import json
 import logging
 import os
 import secrets
@@ -28,32 +26,38 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._storage import JournalStorageReplayResult
 from optuna.trial import TrialState
 
-from pgolf_sweep.errors import InfraError, InputError, StorageAwayError
-from pgolf_sweep.outcome import OUT_OF_MEMORY
-from pgolf_sweep.record import State, TrialRecord
-from pgolf_sweep.search.mounts import network_file_system_of
+from pgolf_sweep.core.classify import OUT_OF_MEMORY
+from pgolf_sweep.core.errors import InfraError, InputError, StorageAwayError
+from pgolf_sweep.core.paths import read_json
+from pgolf_sweep.core.record import State, TrialRecord
+from pgolf_sweep.core.trial import configuration_hash
+from pgolf_sweep.search.journal import (
+    PROPOSER,
+    RECORD,
+    FlockLock,
+    damaged_record,
+    record_of,
+    repair_journal,
+)
+from pgolf_sweep.search.network_fs import network_file_system_of
 from pgolf_sweep.search.pruner import make_pruner
 from pgolf_sweep.search.sampler import make_sampler
-from pgolf_sweep.trial import configuration_hash
-from pgolf_sweep.trialdir import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from pgolf_sweep.search.lock import StudyLock
-    from pgolf_sweep.search.space import Space
-    from pgolf_sweep.spec import SweepSpec
-    from pgolf_sweep.trial import KnobValue
-    from pgolf_sweep.trialdir import StudyPaths
+    from pgolf_sweep.config.sweep_file import SweepSpec
+    from pgolf_sweep.core.paths import StudyPaths
+    from pgolf_sweep.core.trial import KnobValue
+    from pgolf_sweep.search.journal import OldTrial
+    from pgolf_sweep.search.storage_lock import StudyLock
+    from pgolf_sweep.space.space import Space
 
 logger = logging.getLogger(__name__)
 
-_RECORD = "record"
-_PROPOSER = "proposer"
 _POINT = "point"
 _KEY = "key"
 _NO_SCORE_YET = 100.0
@@ -136,7 +140,7 @@ class Study:
         try:
             yield
         except Exception as error:
-            from pgolf_sweep.search.lock import is_away  # noqa: PLC0415 - only for a database
+            from pgolf_sweep.search.storage_lock import is_away  # noqa: PLC0415 - only for a database
 
             if self._lock is None or isinstance(error, StorageAwayError) or not is_away(error):
                 raise
@@ -160,7 +164,7 @@ class Study:
 
     def enqueue(self, knobs: Mapping[str, KnobValue], *, by: str) -> None:
         """Have these knobs proposed before anything that the sampler draws."""
-        attributes = {_PROPOSER: by, _POINT: _point(knobs)}
+        attributes = {PROPOSER: by, _POINT: _point(knobs)}
         self._study.enqueue_trial(self._space.encode(knobs), user_attrs=attributes)
 
     def enqueue_once(self, knobs: Mapping[str, KnobValue], *, by: str, key: str) -> int:
@@ -171,7 +175,7 @@ class Study:
         """
         found = self._number_of(key)
         if found is None:
-            attributes = {_PROPOSER: by, _POINT: _point(knobs), _KEY: key}
+            attributes = {PROPOSER: by, _POINT: _point(knobs), _KEY: key}
             self._study.enqueue_trial(self._space.encode(knobs), user_attrs=attributes)
             found = self._number_of(key)
         assert found is not None  # noqa: S101 - it was just written
@@ -205,15 +209,15 @@ class Study:
         left = []
         for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             proposal = self._proposal(optuna.Trial(self._study, frozen._trial_id))
-            record = _record_of(frozen)
-            left.append((proposal, record if frozen.user_attrs.get(_RECORD) else None))
+            record = record_of(frozen)
+            left.append((proposal, record if frozen.user_attrs.get(RECORD) else None))
         return left
 
     def open_rows(self) -> list[TrialRecord]:
         """Rows of the trials that were asked and not told, oldest first; changes nothing."""
         with self._reaching():
             running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return [_record_of(frozen) for frozen in running]
+        return [record_of(frozen) for frozen in running]
 
     def proposal(self, number: int) -> Proposal:
         """What a trial that was asked is to try, for a driver that takes it over."""
@@ -221,7 +225,7 @@ class Study:
 
     def _proposal(self, trial: optuna.Trial) -> Proposal:
         knobs = self._space.suggest(trial)
-        proposer = trial.user_attrs.get(_PROPOSER, self._method)
+        proposer = trial.user_attrs.get(PROPOSER, self._method)
         return Proposal(number=trial.number, knobs=knobs, proposer=str(proposer))
 
     def _waiting(self) -> bool:
@@ -252,7 +256,7 @@ class Study:
                 holder = record.driver if of is None else of
                 if frozen.state.is_finished() or not _is_held(frozen, holder):
                     return False
-            trial.set_user_attr(_RECORD, record.to_json())
+            trial.set_user_attr(RECORD, record.to_json())
         return True
 
     def report(self, number: int, ordinal: int, val_bpb: float) -> bool:
@@ -289,7 +293,7 @@ class Study:
         # Optuna keeps the first value of a key; a driver that died here may have set it.
         if constraint is not None and constraint[0] not in frozen.constraints:
             trial.set_constraint(*constraint)
-        trial.set_user_attr(_RECORD, record.to_json())
+        trial.set_user_attr(RECORD, record.to_json())
         state, value = self._told_as(record)
         self._study.tell(record.number, value, state=state)
         return True
@@ -300,7 +304,7 @@ class Study:
                 return TrialState.COMPLETE, record.val_bpb
             case State.DISCARDED if self._method == "gp":
                 trials = self._study.get_trials(deepcopy=False)
-                rows = [t.user_attrs.get(_RECORD, {}) for t in trials if t.state.is_finished()]
+                rows = [t.user_attrs.get(RECORD, {}) for t in trials if t.state.is_finished()]
                 scores = [row["val_bpb"] for row in rows if row.get("val_bpb") is not None]
                 return TrialState.COMPLETE, max(scores, default=_NO_SCORE_YET)
             case State.PRUNED | State.DISCARDED:
@@ -327,7 +331,7 @@ class Study:
             key: Under what it was enqueued, if it was.
             scores: Validation scores in the order in which the trial reported them.
         """
-        attributes = {_PROPOSER: record.proposer, _POINT: _point(point)}
+        attributes = {PROPOSER: record.proposer, _POINT: _point(point)}
         if key is not None:
             attributes[_KEY] = key
         self._study.enqueue_trial(self._space.encode(point), user_attrs=attributes)
@@ -337,7 +341,7 @@ class Study:
         self._space.suggest(trial)
         for ordinal, score in enumerate(scores, start=1):
             trial.report(score, ordinal)
-        trial.set_user_attr(_RECORD, record.to_json())
+        trial.set_user_attr(RECORD, record.to_json())
 
     def enqueue_again(self, lost: OldTrial) -> None:
         """Enqueue what waited in a lost journal for its turn; leaves others alone."""
@@ -355,12 +359,22 @@ class Study:
     def records(self) -> list[TrialRecord]:
         """A row for every trial, by number."""
         with self._reaching():
-            return [_record_of(frozen) for frozen in self._study.get_trials(deepcopy=False)]
+            return [record_of(frozen) for frozen in self._study.get_trials(deepcopy=False)]
+
+    def curves(self) -> dict[int, list[tuple[int, float]]]:
+        """Validations of each trial that has any: their ordinal, from 1, and `val_bpb`."""
+        with self._reaching():
+            trials = self._study.get_trials(deepcopy=False)
+        return {
+            frozen.number: sorted(frozen.intermediate_values.items())
+            for frozen in trials
+            if frozen.intermediate_values
+        }
 
     def ended_besides(self, known: Container[int]) -> list[TrialRecord]:
         """Rows of the trials that ended, without those that are known, by number."""
         return [
-            _record_of(frozen)
+            record_of(frozen)
             for frozen in self._study.get_trials(deepcopy=False)
             if frozen.number not in known and frozen.state.is_finished()
         ]
@@ -415,46 +429,10 @@ def _constraint(record: TrialRecord) -> tuple[str, float] | None:
 
 def _is_held(frozen: optuna.trial.FrozenTrial, driver: str) -> bool:
     """Whether an open trial is a driver's; one that nobody has noted yet is anybody's."""
-    return bool(frozen.user_attrs.get(_RECORD, {}).get("driver", driver) == driver)
-
-
-def _record_of(frozen: optuna.trial.FrozenTrial) -> TrialRecord:
-    """The row that a trial carries; made up of its parameters where none was noted yet."""
-    document = frozen.user_attrs.get(_RECORD)
-    if document is not None:
-        return TrialRecord.from_json(document)
-    fixed = frozen.system_attrs.get("fixed_params", {})
-    return TrialRecord(
-        number=frozen.number,
-        outcome=State.QUEUED,
-        knobs={**fixed, **frozen.params},
-        proposer=str(frozen.user_attrs.get(_PROPOSER, "")),
-    )
+    return bool(frozen.user_attrs.get(RECORD, {}).get("driver", driver) == driver)
 
 
 # -- opening ------------------------------------------------------------------------------------
-
-
-class _FlockLock:
-    """The journal's lock by flock(2): a killed driver leaves no stale lock behind.
-
-    Optuna's own locks are files; after kill -9 the next writer waits out a grace period of 30 s.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._handle: int | None = None
-
-    def acquire(self) -> bool:
-        handle = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o644)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        self._handle = handle
-        return True
-
-    def release(self) -> None:
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
 
 
 def open_study(
@@ -507,7 +485,7 @@ def open_study(
             study.sampler = make_sampler(spec, asked)
     lock = None
     if write and url is not None:
-        from pgolf_sweep.search.lock import lock_of  # noqa: PLC0415 - only for a database
+        from pgolf_sweep.search.storage_lock import lock_of  # noqa: PLC0415 - only for a database
 
         lock = lock_of(study._storage._backend.engine, study._study_id)  # type: ignore[attr-defined]
     return Study(study, spec, lock)
@@ -556,67 +534,6 @@ def _damaged(paths: StudyPaths, damage: tuple[int, str]) -> InputError:
     )
 
 
-def damaged_record(journal: Path) -> tuple[int, str] | None:
-    """The first record of a journal that cannot be applied: its line, and why; None: all can.
-
-    An incomplete last line is no damage: what a killed driver was writing.
-    """
-    if not journal.is_file():
-        return None
-    state = JournalStorageReplayResult("")
-    with journal.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                return None
-            try:
-                state.apply_logs([json.loads(line)])
-            except Exception as error:  # noqa: BLE001 - a damaged record raises anything
-                return number, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"[:200]
-    return None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OldTrial:
-    """What a journal tells of one trial.
-
-    Attributes:
-        record: Its row.
-        scores: What it reported to the pruner, in order.
-        waiting: Parameters that were enqueued and that nobody has asked for yet, with who wants
-            them; None of a trial that was asked.
-    """
-
-    record: TrialRecord
-    scores: tuple[float, ...] = ()
-    waiting: tuple[dict[str, Any], dict[str, Any]] | None = None
-
-
-def readable_trials(journal: Path) -> list[OldTrial]:
-    """The trials that a damaged journal still tells of, by number; of two studies the first's."""
-    state = JournalStorageReplayResult("")
-    if journal.is_file():
-        with journal.open("rb") as file:
-            for line in file:
-                with suppress(Exception):
-                    state.apply_logs([json.loads(line)])
-    studies = state.get_all_studies()
-    if not studies:
-        return []
-    trials = state.get_all_trials(studies[0]._study_id, None)
-    return [_old_trial(trial) for trial in sorted(trials, key=lambda trial: trial.number)]
-
-
-def _old_trial(frozen: optuna.trial.FrozenTrial) -> OldTrial:
-    waiting = None
-    if frozen.state is TrialState.WAITING and "fixed_params" in frozen.system_attrs:
-        waiting = (dict(frozen.system_attrs["fixed_params"]), dict(frozen.user_attrs))
-    return OldTrial(
-        record=_record_of(frozen),
-        scores=tuple(score for _, score in sorted(frozen.intermediate_values.items())),
-        waiting=waiting,
-    )
-
-
 def _url(paths: StudyPaths, storage: str | None) -> str | None:
     """The storage's URL, or None where the study is a journal in its folder."""
     if storage is None and paths.storage_url.is_file():
@@ -626,7 +543,7 @@ def _url(paths: StudyPaths, storage: str | None) -> str | None:
 
 def _storage(paths: StudyPaths, url: str | None, *, write: bool) -> Any:
     if url is not None:
-        from pgolf_sweep.search.lock import (  # noqa: PLC0415 - only for a database
+        from pgolf_sweep.search.storage_lock import (  # noqa: PLC0415 - only for a database
             link_settings,
             making_tables,
             sqlite_file,
@@ -650,7 +567,7 @@ def _storage(paths: StudyPaths, url: str | None, *, write: bool) -> Any:
     elif not paths.journal.is_file():
         raise _no_trials(paths)
     # Optuna exports no base class for locks; it calls `acquire` and `release`.
-    lock: Any = _FlockLock(paths.journal.with_suffix(".lock"))
+    lock: Any = FlockLock(paths.journal.with_suffix(".lock"))
     return optuna.storages.JournalStorage(JournalFileBackend(str(paths.journal), lock_obj=lock))
 
 
@@ -670,31 +587,6 @@ def _refuse_network(file: Path) -> None:
             expected="a local disk, or a database",
             next_step="launch with --runs FOLDER on a local disk, or with --storage postgresql://…",
         )
-
-
-def repair_journal(journal: Path) -> int:
-    """Cut an incomplete last line, which a full disk or a power cut leaves; bytes cut.
-
-    The record that it held was never acknowledged, so nothing that anyone was told is lost.
-    """
-    if not journal.is_file():
-        journal.parent.mkdir(parents=True, exist_ok=True)
-        return 0
-    size = journal.stat().st_size
-    with journal.open("r+b") as file:
-        position = size
-        while position > 0:
-            start = max(0, position - 65_536)
-            file.seek(start)
-            newline = file.read(position - start).rfind(b"\n")
-            if newline >= 0:
-                position = start + newline + 1
-                break
-            position = start
-        if position < size:
-            file.truncate(position)
-            logger.warning("%s: cut %d bytes of an incomplete record", journal, size - position)
-    return size - position
 
 
 def _unreachable(paths: StudyPaths, url: str | None, error: Exception) -> InfraError:
