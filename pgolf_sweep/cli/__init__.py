@@ -15,6 +15,7 @@ from pgolf_sweep.cli import (  # noqa: F401
     leaderboard,
     promote,
     propose,
+    recover,
     report,
     study,
     verify,

@@ -50,8 +50,8 @@ def study_server(paths: StudyPaths, port: int) -> tuple[WSGIServer, str]:
     # 1 s of imports: for this command only.
     from optuna_dashboard import wsgi  # noqa: PLC0415
 
-    storage = open_storage(paths)
-    number = storage.get_study_id_from_name(paths.name)
+    storage, name = open_storage(paths)
+    number = storage.get_study_id_from_name(name)
     try:
         server = make_server(
             HOST, port, read_only(wsgi(storage)), server_class=_Server, handler_class=_Silent
