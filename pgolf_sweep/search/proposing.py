@@ -16,6 +16,7 @@ from optuna.distributions import (
 from pgolf_sweep.core.record import State
 from pgolf_sweep.core.trial import FailureKind, VerdictKind
 from pgolf_sweep.search.gp import Judged, Observation
+from pgolf_sweep.search.journal import RECORD
 from pgolf_sweep.space.domains import Constant
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 
     Verdicts: TypeAlias = Callable[[Mapping[str, KnobValue]], Verdict]
     """The gate's word on the knobs of a sweep."""
-
-RECORD = "record"
-"""User attribute of a trial with its row."""
 
 SEED_NOISE_BPB = 0.0007
 """Spread of `val_bpb` between seeds. Source: the contest's records, three seeds each."""

@@ -10,23 +10,20 @@ import dataclasses
 import math
 import tempfile
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.paths import StudyPaths
-from pgolf_sweep.core.record import TrialRecord, ranked
 from pgolf_sweep.core.trial import EndCause, LogSummary, StepReport
 from pgolf_sweep.driver.driver import Driver, Options
 from pgolf_sweep.driver.session import Session, open_session
 from pgolf_sweep.launch.inline import Finish, InlineLauncher, SimulatedClock
+from pgolf_sweep.report.read import StudyRead
 from pgolf_sweep.track.null import NullStudyTracker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-
-    import pandas as pd
 
     from pgolf_sweep.core.trial import KnobValue
     from pgolf_sweep.driver.snapshot import Snapshot
@@ -37,39 +34,13 @@ STEPS = 1_000_000
 """Steps of a simulated training: a fraction of the schedule is told as so many."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SimulatedStudy:
-    """A study that was simulated to its end.
-
-    Attributes:
-        name: The study's name.
-        records: A row for every trial, by number.
-        snapshot: The sweep at its end; its times are the simulated clock's.
-    """
-
-    name: str
-    records: tuple[TrialRecord, ...]
-    snapshot: Snapshot
-
-    @property
-    def best(self) -> TrialRecord | None:
-        """The best submittable trial."""
-        return next(iter(ranked(self.records)), None)
-
-    def trials(self) -> pd.DataFrame:
-        """One row a trial, the columns of ``trials --json``."""
-        import pandas as pd  # noqa: PLC0415 - half a second
-
-        return pd.DataFrame([record.to_json() for record in self.records])
-
-
 def simulate(
     sweep: str | Path | Session,
     run: Callable[[Mapping[str, KnobValue]], Mapping[str, Any]],
     *,
     slots: int = 8,
     seed: int = 0,
-) -> SimulatedStudy:
+) -> StudyRead:
     """Drive a sweep whose trials are a function of their knobs.
 
     The gate is the sweep's own and learns from the bytes that the function gives. Two calls with
@@ -120,8 +91,12 @@ def simulate(
                 ),
             )
             snapshot = driver.run()
-            return SimulatedStudy(
-                name=study.name, records=tuple(study.records()), snapshot=snapshot
+            return StudyRead(
+                name=study.name,
+                records=tuple(study.records()),
+                curves=study.curves(),
+                state=snapshot.state.value,
+                reason=snapshot.reason,
             )
 
 

@@ -357,6 +357,7 @@ class _Search:
         uniform = self._rng.random((UNIFORM, len(encoding)))
         rows = np.vstack([encoding.snapped(uniform), encoding.moved(around, self._rng)])
         found = self._verified(_hold(rows, self._held), effort.verified)
+        self.passed_over = self._sampler.judged(self._first).fit_probability == 0.0
         if not found:
             return None
         seeds = np.array([row for _, row in found[:REFINED]])
@@ -370,8 +371,7 @@ class _Search:
         x = sampler.encoding.inputs(rows)
         mean, sd = self._model.posterior(np.hstack([x, limit.derived(x)]))
         gain = log_expected_improvement(mean, sd, self._incumbent)
-        first = sampler.judged(rows[int(np.argmax(gain))])
-        self.passed_over = self.passed_over or first.fit_probability == 0.0
+        self._first = rows[int(np.argmax(gain))]
         if limit.excess is None:
             return self._passed(rows, gain, np.argsort(-gain, kind="stable"), most)
         excess, error = limit.excess(x), max(limit.excess.error, LEAST_ERROR)
