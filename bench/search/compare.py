@@ -124,27 +124,17 @@ def plain(kind: str, session: Session, surface: Any, seed: int, trials: int, slo
 
 def optimum(surface: Smooth, session: Session) -> float:
     """The best score that fits, by going through every shape with the best rates for it."""
-    cap = session.rules.artifact_cap_bytes
     values = {
         name: list(parameter.domain.values())
         for name, parameter in session.spec.space.parameters.items()
         if parameter.domain.count() is not None
     }
-    found = []
-    for shape in itertools.product(*values.values()):
-        knobs: dict[str, Any] = dict(zip(values, shape, strict=True))
-        for decay in (0.03, 0.05, 0.07, 0.08, 0.09, 0.1, 0.11, 0.12, 0.13, 0.14):
-            rate = surface.best_rate * (512 / knobs["MODEL_DIM"]) ** 0.5
-            knobs |= {
-                "WEIGHT_DECAY": decay,
-                "MATRIX_LR": rate * (1 + 3 * (decay - surface.best_decay)),
-                "TIED_EMBED_LR": surface.best_embed,
-                "MUON_MOMENTUM": surface.best_momentum,
-                "WARMDOWN_FRAC": surface.best_warmdown,
-            }
-            found.append((surface.score(knobs), dict(knobs)))
-    found.sort(key=lambda one: one[0])
-    return next(score for score, knobs in found if surface.size(session.resolve(knobs)) <= cap)
+    every = itertools.product(*values.values())
+    shapes = (dict(zip(values, shape, strict=True)) for shape in every)
+    found = [surface.tuned(shape) for shape in shapes]
+    found.sort(key=surface.score)
+    cap = session.rules.artifact_cap_bytes
+    return surface.score(next(k for k in found if surface.size(session.resolve(k)) <= cap))
 
 
 def line(name: str, runs: list[Run], optima: list[float], cap: float, trials: int) -> str:

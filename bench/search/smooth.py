@@ -73,6 +73,21 @@ class Smooth:
         score += BITS_COST[int(knobs["MATRIX_BITS"])] * (1 - 2 * min(decay, 0.1))
         return score + EMBED_COST[int(knobs["EMBED_BITS"])]
 
+    def tuned(self, shape: Mapping[str, Any]) -> dict[str, Any]:
+        """A shape with its best rates, decay, momentum and warmdown."""
+        decay = self.best_decay
+        if decay < 0.1:  # fewer bits want a little more of it, up to there
+            decay = min(0.1, decay + BITS_COST[int(shape["MATRIX_BITS"])] / 1.1)
+        rate = self.best_rate * (512 / float(shape["MODEL_DIM"])) ** 0.5
+        return {
+            **shape,
+            "WEIGHT_DECAY": decay,
+            "MATRIX_LR": rate * (1 + 3 * (decay - self.best_decay)),
+            "TIED_EMBED_LR": self.best_embed,
+            "MUON_MOMENTUM": self.best_momentum,
+            "WARMDOWN_FRAC": self.best_warmdown,
+        }
+
     def minutes(self, knobs: Mapping[str, Any]) -> float:
         """Minutes for which a trial holds its slot."""
         return 13.0 + 2.0 * float(knobs["NUM_LAYERS"]) / 14
