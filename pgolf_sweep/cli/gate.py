@@ -135,28 +135,28 @@ def plan(
     Example: pgolf-sweep plan sweeps/lr.yaml --slots 4
     """
     from pgolf_sweep.driver.session import open_session
-    from pgolf_sweep.gate import plan as planning
+    from pgolf_sweep.gate import plan
 
     session = open_session(sweep, data_root=data_root, need_data=False)
     if session.learnt:
         say(session.learnt)
     if calibration is not None:
         teach_from(calibration, session.gate, session)
-    sampled = planning.sample_space(session, session.spec.space, draws=draws, seed=seed)
-    share = planning.fit_share(sampled)
-    bins = planning.histogram(sampled)
-    deciding = planning.deciding_knobs(sampled)
-    largest = planning.largest_by_bits(sampled, session.gate)
-    cost = planning.expected_cost(
+    sampled = plan.sample_space(session, session.spec.space, draws=draws, seed=seed)
+    share = plan.fit_share(sampled)
+    bins = plan.histogram(sampled)
+    deciding = plan.deciding_knobs(sampled)
+    largest = plan.largest_by_bits(sampled, session.gate)
+    cost = plan.expected_cost(
         sampled,
         session.gate,
-        trials=planning.most_trials(session, session.spec.space, sampled, session.spec.run_cap),
+        trials=plan.most_trials(session, session.spec.space, sampled, session.spec.run_cap),
         gpus=session.resources.gpus,
         slots=slots,
         train_seconds=session.rules.train_seconds,
         budget=session.spec.pgolf.budget,
     )
-    needed = None if deadline_hours is None else planning.slots_needed(cost, 3600 * deadline_hours)
+    needed = None if deadline_hours is None else plan.slots_needed(cost, 3600 * deadline_hours)
     varied = {name for name in session.spec.space.parameters if _varies(sampled, name)}
     largest = [
         dataclasses.replace(one, knobs={k: v for k, v in one.knobs.items() if k in varied})
