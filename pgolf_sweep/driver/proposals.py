@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,15 @@ def pending(paths: StudyPaths) -> list[ProposalRequest]:
             logger.warning("%s is no proposal and is set aside: %s", path, error)
             path.replace(path.with_suffix(".unread"))
     return [request for request in found if request.number is None and not request.refused]
+
+
+def answered(paths: StudyPaths) -> list[ProposalRequest]:
+    """Requests that a driver has enqueued, oldest first; files that are none are left out."""
+    found = []
+    for path in sorted(paths.proposals.glob("*.json")):
+        with suppress(InfraError, KeyError, TypeError):
+            found.append(_read(path))
+    return [request for request in found if request.number is not None]
 
 
 def answer(

@@ -69,21 +69,21 @@ class Pace:
         Args:
             flops: The arithmetic that was timed.
             seconds: What it took.
-            units: The steps that it was; `seconds` is asked of one.
+            units: The steps or passes that it was.
         """
         if flops > 0 and seconds > 0:
             self._logs.append(math.log(seconds / flops))
             self._sizes.append(math.log(flops / units))
 
-    def seconds(self, flops: float) -> tuple[float, float] | None:
-        """Expected time and the standard deviation of its logarithm."""
+    def seconds(self, flops: float, *, units: float = 1) -> tuple[float, float] | None:
+        """Expected time of some arithmetic in that many units, and the SD of its logarithm."""
         count = len(self._logs)
         if not count:
             return None if self._guess is None else (math.exp(self._guess) * flops, GUESSED_SD)
         mean = math.fsum(self._logs) / count
         squares = math.fsum((value - mean) ** 2 for value in self._logs)
         variance = (4 * LEAST_SD**2 + squares) / (4 + count - 1)
-        away = min(abs(math.log(max(flops, 1.0)) - size) for size in self._sizes)
+        away = min(abs(math.log(max(flops / units, 1.0)) - size) for size in self._sizes)
         spread = math.hypot(math.sqrt(variance * (1 + 1 / count)), EXTRAPOLATED_SD * away)
         return math.exp(mean) * flops, spread
 
@@ -91,6 +91,11 @@ class Pace:
 def step_flops(config: Any, model_params: int) -> float:
     """Arithmetic of one training step: forward and backward, attention's products left out."""
     return 6.0 * model_params * float(config.train_batch_tokens)
+
+
+def evaluation_passes(config: Any) -> float:
+    """The final evaluation's work, in plain passes over the validation split."""
+    return 1.0 + (config.train_seq_len / config.eval_stride if config.eval_stride else 0.0)
 
 
 def peak_bytes(config: Any, model_params: int, gpus: int) -> float:

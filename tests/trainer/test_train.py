@@ -285,3 +285,15 @@ def test_starting_a_cpu_run_does_not_import_the_compiler(process_env, tmp_path):
         check=False,
     )
     assert done.stderr.strip() == "[]"
+
+
+def test_the_sliding_score_is_the_last_line_beside_the_plain_one(tiny_config, capsys):
+    finish(tiny_config(EVAL_STRIDE=4, VAL_LOSS_EVERY=0))
+    lines = capsys.readouterr().out.splitlines()
+    finals = [line.split()[0] for line in lines if line.startswith("final")]
+    plain = "final_int6_zlib_roundtrip"
+    wanted = [plain, f"{plain}_exact", f"{plain}_sliding", f"{plain}_sliding_exact"]
+    assert finals == wanted
+    assert lines[-1].startswith(finals[-1])
+    scores = [float(line.split("val_bpb:")[1]) for line in lines if "_exact" in line]
+    assert scores[1] != scores[0]

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pgolf_sweep.core.trial import KnobValue, knob_text
+from trainer.checks import ALIASES
 from trainer.config import Config, TrainerError
 
 if TYPE_CHECKING:
@@ -95,6 +96,22 @@ _FIELDS = tuple(
 )
 
 
+def by_our_names(
+    knobs: Mapping[str, KnobValue], defaults: Mapping[str, KnobValue]
+) -> dict[str, KnobValue]:
+    """Knobs with those that records call otherwise under the trainer's own names as well.
+
+    Args:
+        knobs: Values by name.
+        defaults: Values of what is not set; a stored configuration may hold them too.
+    """
+    values = dict(knobs)
+    for alias, name in ALIASES.items():
+        if alias in knobs and knobs[alias] != defaults.get(alias):
+            values[name] = knobs[alias]
+    return values
+
+
 def read_config(knobs: Mapping[str, KnobValue]) -> Config:
     """The trainer's configuration from knobs, by the trainer's own checks.
 
@@ -138,7 +155,7 @@ def tensors(config: Config) -> Iterator[TensorInfo]:
     """Every tensor of the state dict, in its order."""
     width, vocab, layers = config.model_dim, config.vocab_size, config.num_layers
     kv_width = config.num_kv_heads * config.head_dim
-    hidden = config.mlp_mult * width
+    hidden = int(config.mlp_mult * width)
     attn_bits = config.attn_bits or config.matrix_bits
     mlp_bits = config.mlp_bits or config.matrix_bits
 

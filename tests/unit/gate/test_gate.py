@@ -442,3 +442,22 @@ def test_groups_add_up_whatever_the_training(
     assert total == pytest.approx(verdict.model_bytes.mid)
     assert all(size.model_bytes >= 0 for size in gate.groups(knobs))
     assert 0 < verdict.model_bytes.low <= verdict.model_bytes.mid <= verdict.model_bytes.high
+
+
+def test_a_sliding_window_takes_the_evaluations_time_many_times_over(program):
+    gate = Gate(program, CAP, machine=Machine(gpus=0, eval_seconds=600))
+    gate.learn_time(SMALL, steps=None, train_seconds=None, eval_seconds=30.0)
+    wide, narrow = (gate.verdict({**SMALL, "EVAL_STRIDE": stride}) for stride in (512, 8))
+    assert wide.kind is not VerdictKind.INVALID
+    assert (narrow.kind, narrow.regime) == (VerdictKind.INVALID, "time")
+    assert "s of evaluation, the rules allow 600" in narrow.reason
+
+
+def test_a_records_name_of_a_knob_is_the_same_configuration(program):
+    knobs = dict(program.knobs)
+    for alias, name in (("MUON_WD", "WEIGHT_DECAY"), ("MATRIX_CLIP_SIGMAS", "CLIP_SIGMAS")):
+        knobs[alias] = knobs[name]  # as the bundle's source is read
+    gate = Gate(SimpleNamespace(**{**vars(program), "knobs": knobs}), CAP)
+    theirs = gate.verdict({"MUON_WD": 0.09, "MATRIX_CLIP_SIGMAS": 9, "QUANT_SCALE": "sdclip"})
+    ours = gate.verdict({"WEIGHT_DECAY": 0.09, "CLIP_SIGMAS": 9, "QUANT_SCALE": "sdclip"})
+    assert theirs.model_bytes == ours.model_bytes != gate.verdict({}).model_bytes
