@@ -119,6 +119,10 @@ def launch(  # noqa: PLR0915 - the order of its steps is what it is about
 
     # Here, too, where the trials run elsewhere: validation data and tokenizer identify a study.
     session = open_session(sweep, data_root=data_root, name=name)
+    if storage is not None:
+        from pgolf_sweep.search.study import check_storage
+
+        check_storage(storage)
     mode = resolve_mode(wandb, os.environ)
     paths = StudyPaths(runs.resolve() / session.spec.name)
     with ExitStack() as stack:
@@ -127,13 +131,14 @@ def launch(  # noqa: PLR0915 - the order of its steps is what it is about
         lock = stack.enter_context(DriverLock(paths, driver=me))
         resumed = prepare_folder(session, paths, sweep=sweep, data_root=data_root)
         log_to_file(paths)
-        from pgolf_sweep.search.study import open_study, without_password
+        from pgolf_sweep.core.secrets import masked_url
+        from pgolf_sweep.search.study import open_study
 
         study = open_study(session.spec, paths, storage=storage, write=True)
         if storage is not None:
             claim_storage(session, study, paths)
             # Not before it has proved to be one: later commands take it from here.
-            write_text(paths.storage_url, without_password(storage) + "\n")
+            write_text(paths.storage_url, masked_url(storage) + "\n", private=True)
         if not is_whole(study, paths):
             study = recovered(session, study, paths, storage)
         begin_study(session, study, paths.root.parent)
@@ -321,6 +326,8 @@ def leases(given: str | None) -> float:
 
 def log_to_file(paths: StudyPaths) -> None:
     """The driver's log, tracebacks included, beside the study."""
+    # Errors may quote what they were given, as a database does of its URL.
+    paths.driver_log.touch(0o600)
     handler = logging.FileHandler(paths.driver_log)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     package = logging.getLogger("pgolf_sweep")
