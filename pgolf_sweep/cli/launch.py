@@ -103,7 +103,7 @@ def launch(  # noqa: PLR0915 - the order of its steps is what it is about
     from pgolf_sweep.core.paths import StudyPaths, on_disk, write_text
     from pgolf_sweep.driver.control import DriverLock, Requests
     from pgolf_sweep.driver.session import open_session
-    from pgolf_sweep.driver.sharing.leases import Crew, new_driver
+    from pgolf_sweep.driver.sharing.leases import DriverLease, new_driver
     from pgolf_sweep.launch.inline import without_slots
     from pgolf_sweep.report.read import study_status
     from pgolf_sweep.track.make import shutdown
@@ -163,7 +163,7 @@ def launch(  # noqa: PLR0915 - the order of its steps is what it is about
             clock=SystemClock(),
             observer=display,
             request=requests,
-            crew=Crew(study, me, SystemClock(), lock.before) if study.shared else None,
+            lease=DriverLease(study, me, SystemClock(), lock.before) if study.shared else None,
         )
         stack.callback(shutdown)
         final = driver.run()
@@ -225,14 +225,14 @@ def conclude(final: Snapshot, paths: StudyPaths, again: str, *, interrupted: boo
             f"study {paths.name!r} was interrupted; nothing that finished is lost",
             next_step=resume,
         )
-    if final.state is SweepState.STRANDED:
+    if final.state is SweepState.NO_HEALTHY_NODES:
         raise InfraError(
             final.reason,
             where=str(paths.root),
             expected="a node that runs trials; what finished is kept",
             next_step=f"mend or replace the nodes, then {again}",
         )
-    if final.state is SweepState.HOPELESS:
+    if final.state is SweepState.ABORTED_SAME_ERROR:
         raise AnswerNoError(
             final.reason,
             where=str(paths.root),
@@ -290,17 +290,17 @@ def ray_launcher(session: Session, *, address: str | None, slots: int | None) ->
         InputError: PGOLF_LEASE_SECONDS is no time.
     """
     from pgolf_sweep.launch.ray.launcher import RayLauncher
-    from pgolf_sweep.workflows.launch import node_fitness
+    from pgolf_sweep.workflows.launch import node_comparison
 
     lease_seconds = leases(os.environ.get(LEASE))
-    fitness = node_fitness(session)
+    comparison = node_comparison(session)
     say(f"Ray: {'connecting to ' + address if address else 'starting on this machine'} ...")
     return closing(
         RayLauncher(
             address=address,
             resources=session.resources,
             slots=slots,
-            fitness=fitness,
+            comparison=comparison,
             lease_seconds=lease_seconds,
             driver_lease_seconds=WORKER_LEASES * lease_seconds,
         )

@@ -22,12 +22,12 @@ from pgolf_sweep.core.paths import StudyPaths, put_aside, read_json, write_json,
 from pgolf_sweep.core.record import ranked
 from pgolf_sweep.core.secrets import redacted
 from pgolf_sweep.driver.driver import Driver, Options
-from pgolf_sweep.driver.ledger import Ledger
 from pgolf_sweep.driver.session import DamagedError, store_program, stored_program
 from pgolf_sweep.driver.sharing.leases import short
+from pgolf_sweep.driver.table import TrialTable
 from pgolf_sweep.launch.remote.dashboard import refuse_copies
 from pgolf_sweep.nodes.check import CheckOrder, FileMark, mark
-from pgolf_sweep.nodes.compare import Fitness
+from pgolf_sweep.nodes.compare import NodeComparison
 from pgolf_sweep.report.read import study_records
 from pgolf_sweep.track.base import RunTracking
 from pgolf_sweep.track.make import make_study_tracker
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.core.trial import KnobValue
     from pgolf_sweep.driver.control import Request
     from pgolf_sweep.driver.session import Session
-    from pgolf_sweep.driver.sharing.leases import Crew
+    from pgolf_sweep.driver.sharing.leases import DriverLease
     from pgolf_sweep.driver.snapshot import Observer
     from pgolf_sweep.launch.base import Launcher
     from pgolf_sweep.search.study import Study
@@ -164,7 +164,7 @@ def begin_study(session: Session, study: Study, runs: Path) -> None:
     Raises:
         InputError: See `enqueue_warm_start` and `check_identity`.
     """
-    with study.together():
+    with study.exclusive():
         # Not by the folder's age: a launch that fails early leaves a folder, too.
         if study.attribute("identity") is None:
             enqueue_warm_start(session, study, runs)
@@ -226,11 +226,11 @@ def has_run_its_course(session: Session, study: Study) -> bool:
 
 def cap_reached(session: Session, records: Iterable[TrialRecord]) -> bool:
     """Whether the trials that ended are as many as may take a slot."""
-    ledger = Ledger()
+    table = TrialTable()
     for record in records:
         if record.outcome.final:
-            ledger.close(record)
-    return session.spec.run_cap is not None and len(ledger.took_slot) >= session.spec.run_cap
+            table.close(record)
+    return session.spec.run_cap is not None and len(table.took_slot) >= session.spec.run_cap
 
 
 def check_identity(session: Session, study: Study) -> None:
@@ -274,7 +274,7 @@ def claim_storage(session: Session, study: Study, paths: StudyPaths) -> None:
     if not study.shared:
         _claim_alone(study, paths)
         return
-    with study.together():
+    with study.exclusive():
         before = study.attribute("sweep")
         if before is None:
             study.set_attribute("sweep", session.spec.text)
@@ -401,7 +401,7 @@ class Tracking:
         return self.session.spec.project or os.environ.get("WANDB_PROJECT") or PROJECT
 
 
-def node_fitness(session: Session) -> Fitness | None:
+def node_comparison(session: Session) -> NodeComparison | None:
     """What a session's trials need of a node; None where the sweep file wants no check."""
     rules, resources = session.spec.pgolf.nodes, session.resources
     if not rules.check:
@@ -423,7 +423,7 @@ def node_fitness(session: Session) -> Fitness | None:
         shards=shards,
         speed=(rules.speed or ("refuse" if resources.gpus else "none")) != "none",
     )
-    return Fitness(order, rules)
+    return NodeComparison(order, rules)
 
 
 def make_tracking(session: Session, paths: StudyPaths, mode: ResolvedMode) -> Tracking:
@@ -441,13 +441,13 @@ def make_driver(
     clock: Clock,
     observer: Observer,
     request: Callable[[], Request],
-    crew: Crew | None = None,
+    lease: DriverLease | None = None,
 ) -> Driver:
     """A driver with the session's settings."""
     spec = session.spec
     tracking = make_tracking(session, paths, mode)
     # Each driver of a shared study has a summary run of its own.
-    salt = tracking.salt if crew is None else f"{tracking.salt} {short(crew.me)}"
+    salt = tracking.salt if lease is None else f"{tracking.salt} {short(lease.me)}"
     tracker = make_study_tracker(
         mode=mode.mode,
         project=tracking.project,
@@ -465,7 +465,7 @@ def make_driver(
         paths=paths,
         clock=clock,
         observer=observer,
-        crew=crew,
+        lease=lease,
         options=Options(
             run_cap=spec.run_cap,
             gpu_hours=spec.pgolf.budget.gpu_hours,

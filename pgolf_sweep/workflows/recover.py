@@ -199,7 +199,7 @@ def _fill(
     rows: Mapping[int, TrialRecord],
     old: Mapping[int, OldTrial],
 ) -> None:
-    wishes = {wish.number: wish for wish in answered(paths)}
+    wishes = {request.number: request for request in answered(paths)}
     for number, row in rows.items():
         key = wishes[number].id if number in wishes else None
         if row.proposer.startswith(("export of ", "repair of ")):
@@ -218,11 +218,11 @@ def _fill(
     for trial in old.values():
         study.enqueue_again(trial)
     _enqueue_warm_starts(study, session, paths, rows)
-    for wish in wishes.values():
-        if wish.number not in rows:
+    for request in wishes.values():
+        if request.number not in rows:
             with suppress(InputError):
-                number = study.enqueue_once(wish.knobs, by=wish.proposer, key=wish.id)
-                answer(paths, wish, number=number)
+                number = study.enqueue_once(request.knobs, by=request.proposer, key=request.id)
+                answer(paths, request, number=number)
     study.set_attribute("identity", _identity(session, paths))
 
 
