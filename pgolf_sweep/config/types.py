@@ -146,7 +146,8 @@ class PgolfBlock:
         limits: Wallclock limits.
         budget: Money and time.
         warm_start: What is tried first.
-        pack: Whether trials run the program minified and compressed, as it would be submitted.
+        pack: Whether trials run the program minified and compressed, as it would be submitted; None
+            packs our own trainer, whose packed form is tested to be the same program.
         max_retries: How often a trial that infrastructure lost is run again.
         nodes: What is asked of the nodes.
         seed: The sampler's seed.
@@ -170,7 +171,7 @@ class PgolfBlock:
     limits: LimitsBlock = field(default_factory=LimitsBlock)
     budget: Budget = field(default_factory=Budget)
     warm_start: tuple[WarmStart, ...] = ()
-    pack: bool = False
+    pack: bool | None = None
     max_retries: int = 2
     nodes: NodesBlock = field(default_factory=NodesBlock)
     seed: int = 0

@@ -208,6 +208,11 @@ class StudyPaths:
         return self.root / "sweep.yaml"
 
     @property
+    def readable(self) -> Path:
+        """The program before it was packed, for reading; trials run the packed one."""
+        return self.root / "readable" / "train_gpt.py"
+
+    @property
     def journal(self) -> Path:
         """Optuna's journal, where no ``--storage`` was given."""
         return self.root / "study.journal"
