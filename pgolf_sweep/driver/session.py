@@ -245,15 +245,15 @@ def read_sweep(sweep: Path, *, name: str | None = None) -> tuple[SweepSpec, Prog
             )
         spec = dataclasses.replace(spec, name=name)
     base = sweep.resolve().parent
-    with said_at(spec, "program"):
+    with located_at(spec, "program"):
         program = load_program(spec.program, base=base)
-    with said_at(spec, "pgolf", "files"):
+    with located_at(spec, "pgolf", "files"):
         program = load_program(spec.program, base=base, extra_files=spec.pgolf.files)
     return spec, program
 
 
 @contextmanager
-def said_at(spec: SweepSpec, *path: str) -> Iterator[None]:
+def located_at(spec: SweepSpec, *path: str) -> Iterator[None]:
     """Adds to an error about what a sweep file names the line that names it."""
     try:
         yield
@@ -272,7 +272,7 @@ def calibration_store(spec: SweepSpec, *, base: Path) -> Path | None:
     name = spec.pgolf.gate_calibration
     store = None if name is None else store_path(name, base=base)
     if store is not None and name != USER and not store.is_file():
-        with said_at(spec, "pgolf", "gate", "calibration"):
+        with located_at(spec, "pgolf", "gate", "calibration"):
             raise InputError(
                 "there is no such calibration store",
                 where=str(store),
@@ -348,9 +348,9 @@ def _session(
     spec: SweepSpec, program: Program, *, base: Path, data_root: Path, need_data: bool
 ) -> Session:
     check_against_knobs(spec, program.knobs, program.unnamed)
-    with said_at(spec, "pgolf", "rules"):
+    with located_at(spec, "pgolf", "rules"):
         rules = load_rules(spec.pgolf.rules, base=base)
-    with said_at(spec, "pgolf", "data"):
+    with located_at(spec, "pgolf", "data"):
         dataset = _dataset(spec, data_root, base)
     implied: dict[str, KnobValue] = {}
     if "MAX_WALLCLOCK_SECONDS" in program.knobs:

@@ -122,7 +122,7 @@ class Study:
         return self._held
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         """Alone among the drivers of a shared study; may be nested.
 
         Raises:
@@ -253,7 +253,7 @@ class Study:
         Returns:
             False if another driver holds the trial or has told it; nothing was changed then.
         """
-        with self.together():
+        with self.exclusive():
             trial = self._trial(record.number)
             if self._lock is not None:
                 frozen = self._frozen(trial)
@@ -284,7 +284,7 @@ class Study:
             False if the trial had ended before, or if another driver holds it; nothing was
             changed then.
         """
-        with self.together():
+        with self.exclusive():
             return self._tell(record)
 
     def _tell(self, record: TrialRecord) -> bool:

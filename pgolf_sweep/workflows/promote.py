@@ -15,7 +15,8 @@ from pgolf_sweep.launch.base import Job
 from pgolf_sweep.promote.promote import plan, with_seeds
 from pgolf_sweep.script.program import files_sha256
 from pgolf_sweep.submission.evidence import SCRIPT_NAME, SEED_KNOB, Candidate, Provenance
-from pgolf_sweep.workflows.launch import make_tracking, versions
+from pgolf_sweep.workflows.study_folder import versions
+from pgolf_sweep.workflows.tracking import make_tracking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -49,7 +50,7 @@ def candidates(session: Session, records: Sequence[TrialRecord]) -> list[Candida
 def promotion_rules(
     session: Session, name: str | None, record: Path | None, *, contenders: int = 1
 ) -> Rules:
-    """The rules that a promotion is held against.
+    """The rules that a promotion is checked by.
 
     Args:
         session: The study's own rules are used where no others are named.

@@ -109,5 +109,5 @@ def test_run_is_refused_where_a_package_is_missing(tmp_path: Path) -> None:
             cursor, end = progress.cursor, progress.end
     finally:
         worker.close()
-    assert end.cause is EndCause.UNMET
+    assert end.cause is EndCause.MISSING_DEPENDENCY
     assert "requirements.txt asks for no-such-package; it is not installed" in end.detail
