@@ -59,7 +59,7 @@ def launch(  # noqa: PLR0915 - the order of its steps is what it is about
         str | None, typer.Option(help="Name of the study; else the sweep file's.")
     ] = None,
     slots: Annotated[
-        int | None, typer.Option(min=1, help="At most so many trials at a time.")
+        int | None, typer.Option(min=1, help="At most that many trials at a time.")
     ] = None,
     detach: Annotated[
         bool,
@@ -225,14 +225,14 @@ def conclude(final: Snapshot, paths: StudyPaths, again: str, *, interrupted: boo
             final.reason,
             where=str(paths.root),
             expected="a node that runs trials; what finished is kept",
-            next_step=f"mend or replace the nodes, then {again}",
+            next_step=f"fix or replace the nodes, then {again}",
         )
     if final.state is SweepState.ABORTED_SAME_ERROR:
         raise AnswerNoError(
             final.reason,
             where=str(paths.root),
             expected="a program that trains; the other trials have not been started",
-            next_step=f"pgolf-sweep logs {paths.name} shows the newest; mend it, then {again}",
+            next_step=f"pgolf-sweep logs {paths.name} shows the newest; fix it, then {again}",
         )
     if final.state in {SweepState.STOPPED, SweepState.CANCELLED}:
         say(resume)
