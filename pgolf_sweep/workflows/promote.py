@@ -15,7 +15,8 @@ from pgolf_sweep.launch.base import Job
 from pgolf_sweep.promote.promote import plan, with_seeds
 from pgolf_sweep.script.program import files_sha256
 from pgolf_sweep.submission.evidence import SCRIPT_NAME, SEED_KNOB, Candidate, Provenance
-from pgolf_sweep.workflows.launch import make_tracking, versions
+from pgolf_sweep.workflows.study_folder import versions
+from pgolf_sweep.workflows.tracking import make_tracking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

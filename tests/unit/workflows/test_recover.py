@@ -19,8 +19,8 @@ from pgolf_sweep.driver.proposals import look, submit
 from pgolf_sweep.report.read import study_records
 from pgolf_sweep.search.journal import damaged_record
 from pgolf_sweep.search.study import open_study
-from pgolf_sweep.workflows.launch import begin_study, prepare_folder
 from pgolf_sweep.workflows.recover import check_whole, recover
+from pgolf_sweep.workflows.study_folder import begin_study, prepare_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

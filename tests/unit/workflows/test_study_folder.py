@@ -16,13 +16,13 @@ from pgolf_sweep.driver.session import stored_program
 from pgolf_sweep.nodes.check import look
 from pgolf_sweep.script.program import from_files
 from pgolf_sweep.search.study import open_study
-from pgolf_sweep.workflows.launch import (
+from pgolf_sweep.workflows.launch_support import node_comparison
+from pgolf_sweep.workflows.study_folder import (
     changes,
     check_identity,
     claim_storage,
     enqueue_warm_start,
     has_run_its_course,
-    node_comparison,
     prepare_folder,
 )
 
