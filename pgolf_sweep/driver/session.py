@@ -305,7 +305,7 @@ def reopen_session(paths: StudyPaths, *, need_data: bool = True) -> Session:
 
 
 def store_program(paths: StudyPaths, program: Program) -> None:
-    """Keep the program's files with the study: a trial runs these, whatever happens outside."""
+    """Keep the program's files with the study: a trial runs these, not those outside."""
     for name, content in program.files.items():
         write_bytes(paths.program / name, content)
     document = {"name": program.name, "builtin": program.builtin, "sha256": program.sha256}

@@ -1,4 +1,4 @@
-"""What a launch continues, and what it refuses to mix."""
+"""A launch continues its study and refuses to mix two."""
 
 from __future__ import annotations
 
