@@ -214,7 +214,7 @@ def read_pgolf(
             usd_per_gpu_hour=budget.number("usd_per_gpu_hour", least=0),
         ),
         warm_start=_read_warm_start(block, space),
-        pack=block.flag("pack", default=False),
+        pack=None if block.raw("pack") is None else block.flag("pack", default=False),
         max_retries=2 if max_retries is None else max_retries,
         nodes=_read_nodes(block.section("nodes")),
         seed=block.integer("seed", least=0) or 0,

@@ -1,7 +1,7 @@
 """Every file name below ``runs/<study>/``, and writing without half-written files.
 
-A trial's folder holds what ran and what came of it, whatever happens to the study's storage. Each
-file lands under a temporary name in the same folder and is renamed.
+A trial's folder holds what ran and what came of it, no matter what happens to the study's storage.
+Each file lands under a temporary name in the same folder and is renamed.
 """
 
 from __future__ import annotations
@@ -211,6 +211,11 @@ class StudyPaths:
     def sweep(self) -> Path:
         """The sweep file as launched."""
         return self.root / "sweep.yaml"
+
+    @property
+    def readable(self) -> Path:
+        """The program before it was packed, for reading; trials run the packed one."""
+        return self.root / "readable" / "train_gpt.py"
 
     @property
     def journal(self) -> Path:

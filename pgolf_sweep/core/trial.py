@@ -1,4 +1,4 @@
-"""What a trial is, what a run of it measured, and how it can end.
+"""A trial, what a run of it measured, and how it can end.
 
 The vocabulary that every other module shares; nothing here does input or output.
 """

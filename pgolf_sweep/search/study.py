@@ -530,13 +530,13 @@ def open_storage(paths: StudyPaths) -> tuple[Any, str]:
 
 
 def _name_in(backend: Any, name: str) -> str:
-    """The study that a journal holds, whatever its folder is called by now."""
+    """The study that a journal holds, regardless of its folder's name."""
     names = [study.study_name for study in backend.get_all_studies()]
     return name if name in names or len(names) != 1 else str(names[0])
 
 
 def _name_of(paths: StudyPaths, name: str) -> str:
-    """The name under which a folder's study stands in a database, whatever the folder is called."""
+    """The name under which a folder's study stands in a database, regardless of its name."""
     if not paths.origin.is_file():
         return name
     with suppress(InfraError):

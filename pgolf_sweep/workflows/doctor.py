@@ -1,4 +1,4 @@
-"""What is missing on this machine or cluster, as checks with a verdict and a next step.
+"""Checks of this machine or cluster for what is missing, each with a verdict and a next step.
 
 Nothing here prints. Facts are gathered in `examine`; what they mean is judged by pure functions.
 """
@@ -52,7 +52,7 @@ class Check:
         verdict: How it came out.
         observed: What is there.
         expected: What would be right.
-        next_step: A command or a change that mends it; None where nothing is to be done.
+        next_step: A command or a change that fixes it; None where nothing is to be done.
     """
 
     name: str

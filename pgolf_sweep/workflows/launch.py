@@ -90,7 +90,7 @@ def launch(
         address: An existing Ray cluster; else a local one is started.
         storage: Optuna storage URL that shares the study; else a file of its own.
         wandb: ``online``, ``offline`` or ``disabled``; else what the key allows.
-        slots: At most so many trials at a time.
+        slots: At most that many trials at a time.
         report: Takes each line for people; the log of the program by default.
         view: Makes the observer of the driver's turns; by default its messages are reported.
         rebuild: Asked with the reason where the study has lost its record; True rebuilds it from
@@ -188,14 +188,14 @@ def conclude(final: Snapshot, paths: StudyPaths, again: str, *, interrupted: boo
             final.reason,
             where=str(paths.root),
             expected="a node that runs trials; what finished is kept",
-            next_step=f"mend or replace the nodes, then {again}",
+            next_step=f"fix or replace the nodes, then {again}",
         )
     if final.state is SweepState.ABORTED_SAME_ERROR:
         raise AnswerNoError(
             final.reason,
             where=str(paths.root),
             expected="a program that trains; the other trials have not been started",
-            next_step=f"pgolf-sweep logs {paths.name} shows the newest; mend it, then {again}",
+            next_step=f"pgolf-sweep logs {paths.name} shows the newest; fix it, then {again}",
         )
     if final.best is None:
         raise AnswerNoError(

@@ -159,7 +159,7 @@ def ray_launcher(
     Args:
         session: The sweep.
         address: An existing cluster; None starts a local one.
-        slots: At most so many trials at a time.
+        slots: At most that many trials at a time.
         report: Takes a line for people.
 
     Raises:

@@ -16,7 +16,14 @@ import yaml
 from pgolf_sweep import __version__
 from pgolf_sweep.core.errors import InfraError, InputError
 from pgolf_sweep.core.kept import read_spec
-from pgolf_sweep.core.paths import StudyPaths, put_aside, read_json, write_json, write_text
+from pgolf_sweep.core.paths import (
+    StudyPaths,
+    put_aside,
+    read_json,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from pgolf_sweep.core.record import ranked
 from pgolf_sweep.core.secrets import redacted
 from pgolf_sweep.driver.session import DamagedError, store_program, stored_program
@@ -91,6 +98,8 @@ def prepare_folder(session: Session, paths: StudyPaths, *, sweep: Path, data_roo
     origin = {"created_at": created_at, **study, **_origin(sweep, data_root)}
     write_json(paths.origin, origin, private=True)
     write_text(paths.sweep, session.spec.text)
+    if session.program.plain is not None:
+        write_bytes(paths.readable, session.program.plain)
     return resumed
 
 

@@ -148,7 +148,7 @@ class Terminal:
         return self
 
     def __exit__(self, *details: object) -> None:
-        """End whatever this terminal began."""
+        """End what this terminal began."""
         deadline = time.monotonic() + 20.0
         while (left := self.processes()) and time.monotonic() < deadline:
             for pid in left:

@@ -46,7 +46,7 @@ REPORTS_KEPT = 10_000
 LAST_WORDS_SECONDS = 2.0
 """For what is in the pipe after the last process is gone."""
 OOM_SECONDS = 10.0
-"""Between the kernel's killing one rank for want of memory and the end of the others."""
+"""Between the kernel's killing one rank for lack of memory and the end of the others."""
 RAW_CHECKPOINTS = frozenset({".pt", ".safetensors"})
 CHECKPOINT_BYTES = 1_000_000
 """Raw checkpoints larger than this stay behind."""
@@ -208,7 +208,7 @@ class Run:
     # ---- the run's own thread ----------------------------------------------------------------
 
     def go(self, scratch: Path, prepare_next: Callable[[], None]) -> None:
-        """Run the script to its end, whatever that is.
+        """Run the script to its end, of any kind.
 
         Args:
             scratch: Folder on the node below which the run makes its own.
@@ -369,7 +369,7 @@ class Run:
             detail=self._safe(detail),
             summary=LogSummary(),
             node=self.order.node,
-            # Their difference is what the trial costs, whatever the clock was set to meanwhile.
+            # Their difference is what the trial costs, even if the clock was set meanwhile.
             started_at=ended_at - (time.monotonic() - self._held_from),
             ended_at=ended_at,
             log_tail=tuple(self._safe(line) for line in last_lines(self._tail)),
@@ -409,7 +409,7 @@ class Run:
 
 
 def oom_kills() -> int:
-    """How many processes the node's kernel has killed so far for want of memory."""
+    """How many processes the node's kernel has killed so far for lack of memory."""
     try:
         words = Path("/proc/vmstat").read_text().split()
         return int(words[words.index("oom_kill") + 1])

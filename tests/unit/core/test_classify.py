@@ -1,4 +1,4 @@
-"""What each way to end means for a trial."""
+"""The outcome of each way to end."""
 
 from __future__ import annotations
 

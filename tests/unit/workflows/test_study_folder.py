@@ -1,4 +1,4 @@
-"""What a launch continues, and what it refuses to mix."""
+"""A launch continues its study and refuses to mix two."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pgolf_sweep.core.record import ranked
 from pgolf_sweep.data import DataSet
 from pgolf_sweep.driver.session import stored_program
 from pgolf_sweep.nodes.check import look
+from pgolf_sweep.script.pack import packed_program
 from pgolf_sweep.script.program import from_files
 from pgolf_sweep.search.study import open_study
 from pgolf_sweep.workflows.launch_support import node_comparison
@@ -51,6 +52,15 @@ def test_first_launch_makes_the_folder_and_the_second_continues(make_bench):
     assert read_json(bench.paths.origin)["created_at"] == created_at
     assert bench.paths.sweep.read_text() == bench.session.spec.text
     assert stored_program(bench.paths).sha256 == bench.session.program.sha256
+
+
+def test_a_packed_programs_plain_form_lies_beside_it(make_bench):
+    bench = make_bench()
+    long = bench.session.program.files["train_gpt.py"] + b"# a comment that packing drops\n" * 99
+    packed = packed_program(from_files("train_gpt.py", {"train_gpt.py": long}, builtin=False))
+    prepare(bench, dataclasses.replace(bench.session, program=packed))
+    assert bench.paths.readable.read_bytes() == long
+    assert stored_program(bench.paths).sha256 == packed.sha256
 
 
 def test_larger_run_cap_continues_the_study(make_bench):
