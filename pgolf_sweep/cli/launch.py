@@ -47,7 +47,7 @@ def launch(
         str | None, typer.Option(help="Name of the study; else the sweep file's.")
     ] = None,
     slots: Annotated[
-        int | None, typer.Option(min=1, help="At most so many trials at a time.")
+        int | None, typer.Option(min=1, help="At most that many trials at a time.")
     ] = None,
     detach: Annotated[
         bool,

@@ -69,7 +69,9 @@ def promote(
     address: Annotated[
         str | None, typer.Option(help="An existing Ray cluster; else a local one.")
     ] = None,
-    slots: Annotated[int | None, typer.Option(min=1, help="At most so many seeds at once.")] = None,
+    slots: Annotated[
+        int | None, typer.Option(min=1, help="At most that many seeds at once.")
+    ] = None,
     wandb: Annotated[str | None, typer.Option(help="online, offline or disabled.")] = None,
     hardware: Annotated[
         str | None, typer.Option(help="What the seeds run on, for the README; else as observed.")

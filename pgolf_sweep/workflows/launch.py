@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pgolf_sweep.core.clock import SystemClock
 from pgolf_sweep.core.errors import AnswerNoError, InfraError, InputError, InterruptedSweepError
 from pgolf_sweep.core.paths import StudyPaths, on_disk, write_text
+from pgolf_sweep.core.secrets import masked_url
 from pgolf_sweep.driver.control import DriverLock, Requests
 from pgolf_sweep.driver.session import open_session
 from pgolf_sweep.driver.sharing.leases import DriverLease, new_driver
@@ -89,7 +90,7 @@ def launch(
         address: An existing Ray cluster; else a local one is started.
         storage: Optuna storage URL that shares the study; else a file of its own.
         wandb: ``online``, ``offline`` or ``disabled``; else what the key allows.
-        slots: At most so many trials at a time.
+        slots: At most that many trials at a time.
         report: Takes each line for people; the log of the program by default.
         view: Makes the observer of the driver's turns; by default its messages are reported.
         rebuild: Asked with the reason where the study has lost its record; True rebuilds it from
@@ -106,6 +107,10 @@ def launch(
     sweep, data_root = Path(sweep), Path(data_root)
     # Here, too, where the trials run elsewhere: validation data and tokenizer identify a study.
     session = open_session(sweep, data_root=data_root, name=name)
+    if storage is not None:
+        from pgolf_sweep.search.study import check_storage  # noqa: PLC0415 - optuna loads late
+
+        check_storage(storage)
     mode = resolve_mode(wandb, os.environ)
     paths = StudyPaths(Path(runs).resolve() / session.spec.name)
     with ExitStack() as stack:
@@ -183,14 +188,14 @@ def conclude(final: Snapshot, paths: StudyPaths, again: str, *, interrupted: boo
             final.reason,
             where=str(paths.root),
             expected="a node that runs trials; what finished is kept",
-            next_step=f"mend or replace the nodes, then {again}",
+            next_step=f"fix or replace the nodes, then {again}",
         )
     if final.state is SweepState.ABORTED_SAME_ERROR:
         raise AnswerNoError(
             final.reason,
             where=str(paths.root),
             expected="a program that trains; the other trials have not been started",
-            next_step=f"pgolf-sweep logs {paths.name} shows the newest; mend it, then {again}",
+            next_step=f"pgolf-sweep logs {paths.name} shows the newest; fix it, then {again}",
         )
     if final.best is None:
         raise AnswerNoError(
@@ -267,14 +272,13 @@ def _opened(
     """
     from pgolf_sweep.search.study import (  # noqa: PLC0415 - optuna loads late
         open_study,
-        without_password,
     )
 
     study = open_study(session.spec, paths, storage=storage, write=True)
     if storage is not None:
         claim_storage(session, study, paths)
         # Not before it has proved to be one: later commands take it from here.
-        write_text(paths.storage_url, without_password(storage) + "\n")
+        write_text(paths.storage_url, masked_url(storage) + "\n", private=True)
     if is_whole(study, paths):
         return study
     try:

@@ -308,7 +308,7 @@ def promotion_rules(
         name: A preset or a rules file, or None.
         record: A file with the record to beat, or None for the rules' own.
         contenders: Trials that the promoted one is chosen from by its promotion's own seeds. p
-            must then be so many times lower (Bonferroni), since the best of several looks better
+            must then be that many times lower (Bonferroni), since the best of several looks better
             than it is.
     """
     rules = load_rules(name, base=Path.cwd()) if name is not None else session.rules
@@ -325,7 +325,7 @@ def plan_maker(
     *,
     pack: bool,
 ) -> Callable[[Candidate, int | None], PromotionPlan]:
-    """Plans a candidate's promotion on so many seeds; a script is packed once, not once a round."""
+    """Plans a candidate's promotion on a number of seeds; a script is packed once."""
     used = used_seeds(records)
     made: dict[int, PromotionPlan] = {}
 

@@ -1,4 +1,4 @@
-"""What people read of nodes in trouble, and the exit code that an end for their sake has."""
+"""The view of nodes in trouble, and the exit code of a sweep that they end."""
 
 from __future__ import annotations
 
