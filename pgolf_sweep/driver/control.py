@@ -52,7 +52,7 @@ class DriverLock:
 
     Args:
         paths: The study's folder.
-        job: The command that holds it: ``launch`` heeds requests, ``promote`` does not.
+        job: The command that holds it: ``launch`` acts on requests, ``promote`` does not.
         driver: The holder's name among the drivers of a shared study.
 
     Attributes:

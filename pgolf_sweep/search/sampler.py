@@ -46,7 +46,7 @@ STARTUP_TRIALS = 8
 """Random ones, before a sampler that learns begins to."""
 
 TPE_BEST = 25
-"""TPE's good set, from 241 trials on: these are all kept, whatever their share."""
+"""TPE's good set, from 241 trials on: these are all kept, regardless of their share."""
 
 TPE_LIMIT = 500
 """Finished trials that TPE looks at besides; below this number it is Optuna's, proposal for

@@ -59,7 +59,7 @@ def simulate(
         SpecError: The sweep file has mistakes.
     """
     from pgolf_sweep.search.study import open_study  # noqa: PLC0415 - optuna loads late
-    from pgolf_sweep.workflows.launch import begin_trials  # noqa: PLC0415 - loads trackers
+    from pgolf_sweep.workflows.study_folder import begin_trials  # noqa: PLC0415 - loads trackers
 
     session = sweep if isinstance(sweep, Session) else _opened(Path(sweep))
     block = dataclasses.replace(session.spec.pgolf, seed=seed)

@@ -77,7 +77,7 @@ def test_the_lock_says_for_which_command_it_is_held(tmp_path):
         assert str(live_driver(paths)).endswith("(promote)")
         with pytest.raises(InputError) as refusal, DriverLock(paths):
             pass
-    assert "stop" not in (refusal.value.next_step or ""), "a promotion heeds no request"
+    assert "stop" not in (refusal.value.next_step or ""), "a promotion acts on no request"
 
 
 def test_first_interrupt_drains_second_cancels(tmp_path):
