@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 NOT_SIZE_KNOBS = frozenset({
     "SEED", "RUN_ID", "DATA_PATH", "DATA_DIR", "TOKENIZER_PATH", "VAL_BATCH_SIZE",
     "VAL_LOSS_EVERY", "VAL_INTERIM_TOKENS", "TRAIN_LOG_EVERY", "COMPILE", "WARMUP_STEPS",
-    "EVAL_STRIDE", "BYTES_PER_TOKEN",
+    "EVAL_STRIDE", "BYTES_PER_TOKEN", "CHECKPOINT", "START_AT",
 })  # fmt: skip
 """Knobs that leave the configuration the same in the eyes of calibration."""
 
