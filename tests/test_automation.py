@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from pgolf_sweep.proposals import pending
+from pgolf_sweep.core.paths import StudyPaths
+from pgolf_sweep.driver.proposals import pending
 from pgolf_sweep.report.read import study_records
-from pgolf_sweep.ship.verify import verify
-from pgolf_sweep.trialdir import StudyPaths
+from pgolf_sweep.verify.verify import verify
 
 ROOT = Path(__file__).parent.parent
 SWEEP = """

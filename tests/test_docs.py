@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -108,20 +107,7 @@ def test_targets_of_make_in_the_readme_exist() -> None:
         assert target in targets
 
 
-def user_seconds(words: list[str]) -> float:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    subprocess.run(
-        [sys.executable, "-m", "pgolf_sweep", *words, "--help"], check=True, capture_output=True
-    )
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
-
-
-def test_help_answers_in_half_a_second_of_processor_time() -> None:
-    """Best of three, since other tests may share the machine."""
-    assert min(user_seconds([]) for _ in range(3)) < 0.5
-
-
-@pytest.mark.parametrize("words", COMMANDS)
+@pytest.mark.parametrize("words", ["", *COMMANDS])
 def test_help_of_a_command_loads_nothing_heavy(words: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", LOADED, *words.split(), "--help"],

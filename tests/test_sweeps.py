@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pgolf_sweep.rules import load_rules
+from pgolf_sweep.config.rules import load_rules
+from pgolf_sweep.config.sweep_file import check_against_knobs, load_spec
 from pgolf_sweep.script.bundle import bundle
-from pgolf_sweep.script.knobs import read_knobs
-from pgolf_sweep.spec import check_against_knobs, load_spec
+from pgolf_sweep.script.knobs.knobs import read_knobs
 
 FOLDER = Path(__file__).parent.parent / "sweeps"
 FILES = sorted(FOLDER.glob("*.yaml"))

@@ -80,9 +80,8 @@ class MLP(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        hidden = config.mlp_mult * config.model_dim
-        self.up = Linear(config.model_dim, hidden)
-        self.down = Linear(hidden, config.model_dim, zero=True)
+        self.up = Linear(config.model_dim, config.hidden_dim)
+        self.down = Linear(config.hidden_dim, config.model_dim, zero=True)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Each position by itself."""

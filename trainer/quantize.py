@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from trainer.config import TrainerError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -91,10 +93,29 @@ def round_to(weights: Floats, steps: Floats, levels: int) -> Floats:
     return np.clip(np.rint(ratio), -levels, levels)
 
 
-def quantize(config: Config, weights: Floats, bits: int) -> Quantized:
-    """A matrix as codes and steps by the configured rule."""
+def as_float16(values: Floats, name: str) -> NDArray[np.float16]:
+    """The values rounded to float16.
+
+    Raises:
+        TrainerError: A value is not finite, or above the largest float16, 65,504.
+    """
+    with np.errstate(over="ignore"):
+        stored = values.astype(np.float16)
+    if not np.isfinite(stored).all():
+        raise TrainerError(f"{name} does not fit float16: largest {np.abs(values).max():.3g}")
+    return stored
+
+
+def quantize(config: Config, weights: Floats, bits: int, name: str = "a matrix") -> Quantized:
+    """A matrix as codes and steps by the configured rule.
+
+    Raises:
+        TrainerError: A weight is not finite, or a step does not fit float16.
+    """
     levels = 2 ** (bits - 1) - 1
-    steps = (row_clips(config, weights, levels) / levels).astype(np.float16)
+    # The largest steps of any rule but sdclip's; bounded first, squares of weights stay finite.
+    as_float16(np.abs(weights).max(axis=1) / levels, f"a step of {name}")
+    steps = as_float16(row_clips(config, weights, levels) / levels, f"a step of {name}")
     codes = round_to(weights, steps.astype(np.float32)[:, None], levels)
     return Quantized(bits=bits, codes=codes.astype(np.int8), steps=steps)
 
@@ -107,9 +128,15 @@ def dequantize(stored: Stored) -> Floats:
 
 
 def quantize_all(config: Config, weights: Mapping[str, Floats]) -> dict[str, Stored]:
-    """Every tensor of a model in the form in which the artifact holds it, by name."""
+    """Every tensor of a model in the form in which the artifact holds it, by name.
+
+    Raises:
+        TrainerError: A weight or a step does not fit its storage.
+    """
     stored: dict[str, Stored] = {}
     for name, tensor in weights.items():
         bits = tensor_bits(config, name, tensor.ndim)
-        stored[name] = tensor.astype(np.float16) if bits == 16 else quantize(config, tensor, bits)
+        stored[name] = (
+            as_float16(tensor, name) if bits == 16 else quantize(config, tensor, bits, name)
+        )
     return stored

@@ -47,7 +47,7 @@ def lr_scale(config: Config, step: int, elapsed_seconds: float) -> float:
     if step < config.lr_warmup_steps:
         return (step + 1) / config.lr_warmup_steps
     left = decay_shape(config.lr_schedule, warmdown_progress(config, step, elapsed_seconds))
-    return config.min_lr_frac + (1.0 - config.min_lr_frac) * left
+    return max(config.min_lr_frac + (1.0 - config.min_lr_frac) * left, config.min_lr)
 
 
 def muon_momentum(config: Config, step: int) -> float:

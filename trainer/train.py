@@ -18,8 +18,8 @@ import torch.distributed as dist
 
 from trainer.artifact import compress, pack, pack_body, unpack
 from trainer.config import Config, TrainerError, read_config
-from trainer.data import TokenStream, find_shards, validation_sequences
-from trainer.evaluate import byte_tables, evaluate
+from trainer.data import TokenStream, find_shards
+from trainer.evaluate import Validation, byte_tables, evaluate, validation_set
 from trainer.export import smaller_exports
 from trainer.model import GPT
 from trainer.muon import Adam, Muon, all_gather, clip_gradients, orthogonalize
@@ -29,7 +29,6 @@ from trainer.schedule import lr_scale, muon_momentum, should_stop
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from trainer.quantize import Floats
@@ -148,11 +147,9 @@ class Run:
         self.log = log
         on_gpu = device.type == "cuda"
         self.shares = config.accumulation(on_gpu=on_gpu)
-        self.tables = byte_tables(config)
+        self.validation = validation_set(config, byte_tables(config))
         self.train_shards = find_shards(config.data_path, "train")
         self.stream = TokenStream(self.train_shards, config.vocab_size)
-        val_shards = find_shards(config.data_path, "val")
-        self.validation = validation_sequences(val_shards, config.train_seq_len, config.vocab_size)
         torch.manual_seed(config.seed)
         half = on_gpu if config.dtype == "auto" else config.dtype == "bf16"
         self.model = GPT(config, torch.bfloat16 if half else torch.float32).to(device)
@@ -243,15 +240,15 @@ class Run:
         self.adam.reset()
         self.stream = TokenStream(self.train_shards, self.config.vocab_size)
 
-    def score(self, sequences: NDArray[np.int64]) -> tuple[float, float]:
+    def score(self, validation: Validation, stride: int = 0) -> tuple[float, float]:
         """Validation loss in nats and bits per byte, the same on every rank."""
         return evaluate(
             self.config,
             self.forward,
-            sequences,
-            self.tables,
+            validation,
             shares=self.shares * self.config.world_size,
             device=self.device,
+            stride=stride,
         )
 
     def train(self) -> None:
@@ -263,8 +260,9 @@ class Run:
         config, log = self.config, self.log
         stopwatch = Stopwatch(self.device)
         average = Average(list(self.model.parameters()), config.ema_decay)
-        interim_rows = math.ceil(config.val_interim_tokens / config.train_seq_len)
-        interim = self.validation[:interim_rows] if interim_rows else self.validation
+        length = config.train_seq_len
+        interim_tokens = math.ceil(config.val_interim_tokens / length) * length
+        interim = self.validation.first(interim_tokens) if interim_tokens else self.validation
         step, elapsed, stopping = 0, 0.0, False
         stopwatch.resume()
         while True:
@@ -331,18 +329,27 @@ class Run:
             config: How to quantize and compress.
             weights: The trained ones.
             setting: What makes it smaller than the first; one that is over the cap is dropped.
+
+        Raises:
+            TrainerError: A weight or a step does not fit its storage; nothing is written then.
         """
         log, bits = self.log, least_bits(config)
         path = Path(f"final_model.int{bits}.ptz")
         label = f"int{bits}+{config.codec}"
         code_bytes = Path(__file__).stat().st_size
         size = torch.zeros((), dtype=torch.int64, device=self.device)
+        refusal = ""
         if config.rank == 0:
-            stored = quantize_all(config, weights)
-            blob = pack(config, stored)
-            size += code_bytes + len(blob)
+            try:
+                stored = quantize_all(config, weights)
+                blob = pack(config, stored)
+                size += code_bytes + len(blob)
+            except TrainerError as error:
+                refusal = str(error)
         if config.world_size > 1:
             dist.broadcast(size, 0)
+        if size == 0:  # on every rank, or the others would wait for rank 0
+            raise TrainerError(refusal)
         cap = config.artifact_cap_bytes
         excess = int(size.item()) - cap if cap > 0 else 0
         if setting and excess > 0:
@@ -365,12 +372,18 @@ class Run:
             dist.barrier()
         started = time.perf_counter()
         self.load(path.read_bytes())
-        val_loss, val_bpb = self.score(self.validation)
-        eval_ms = 1000 * (time.perf_counter() - started)
         final = f"final_int{bits}_{config.codec}_roundtrip"
-        log(f"{final} val_loss:{val_loss:.4f} val_bpb:{val_bpb:.4f} eval_time:{eval_ms:.0f}ms")
-        log(f"{final}_exact val_loss:{val_loss:.8f} val_bpb:{val_bpb:.8f}")
+        self.final_score(final, started)
+        if config.eval_stride:
+            self.final_score(f"{final}_sliding", started, config.eval_stride)
         return excess
+
+    def final_score(self, label: str, started: float, stride: int = 0) -> None:
+        """Score what was loaded, and log it with the time since the evaluation started."""
+        val_loss, val_bpb = self.score(self.validation, stride)
+        eval_ms = 1000 * (time.perf_counter() - started)
+        self.log(f"{label} val_loss:{val_loss:.4f} val_bpb:{val_bpb:.4f} eval_time:{eval_ms:.0f}ms")
+        self.log(f"{label}_exact val_loss:{val_loss:.8f} val_bpb:{val_bpb:.8f}")
 
     @torch.no_grad()
     def load(self, blob: bytes) -> None:
@@ -438,7 +451,7 @@ def describe(run: Run) -> None:
     log(f"val_bpb:enabled tokenizer_kind=sentencepiece tokenizer_path={config.tokenizer_path}")
     log(
         f"train_loader:dataset:{Path(config.data_path).name} train_shards:{len(run.train_shards)} "
-        f"val_tokens:{len(run.validation) * config.train_seq_len}"
+        f"val_tokens:{len(run.validation.target_bytes)}"
     )
     log(f"model_params:{parameters}")
     log(

@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
-from pgolf_sweep.size.entropy import ScaleRule, top_level, weight_bits
-from pgolf_sweep.size.excess import PAIRED, SIGMAS, SINGLE, WEIGHTS, bits_of
+from pgolf_sweep.gate.physics.codec_overhead import PAIRED, SIGMAS, SINGLE, WEIGHTS, bits_of
+from pgolf_sweep.gate.physics.entropy import ScaleRule, top_level, weight_bits
 from trainer.artifact import code_bytes, compress
 from trainer.config import CODECS
 from trainer.quantize import quantize

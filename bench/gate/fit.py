@@ -1,4 +1,4 @@
-"""Fit the first guesses of `pgolf_sweep/size/traits.py` on trainings with an even index.
+"""Fit the first guesses of `pgolf_sweep/gate/priors.py` on trainings with an even index.
 
     python bench/gate/fit.py bench/gate/trainings.csv
 
@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 
 from bench.gate.table import FIT, Row, read_rows
-from pgolf_sweep.size import physics
-from pgolf_sweep.size.layouts import Layouts
-from pgolf_sweep.size.traits import prior_spread
+from pgolf_sweep.gate.physics import predict as physics
+from pgolf_sweep.gate.physics.layouts import Layouts
+from pgolf_sweep.gate.priors import prior_spread
 
 
 def predictions(rows: list[Row]) -> list[tuple[Row, physics.Prediction]]:

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
-from pgolf_sweep.size.resources import MEMORY_SURE, peak_bytes
+from pgolf_sweep.gate.resources import MEMORY_SURE, peak_bytes
 
 NEEDED = (
     "peak_mem_mib",

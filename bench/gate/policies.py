@@ -25,18 +25,18 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bench.gate.table import HELD, read_rows
-from pgolf_sweep.campaign import make_driver
-from pgolf_sweep.control import Request
+from pgolf_sweep.core.paths import StudyPaths, write_json
+from pgolf_sweep.core.record import State
+from pgolf_sweep.core.trial import LogSummary
+from pgolf_sweep.driver.control import Request
+from pgolf_sweep.driver.session import open_session
+from pgolf_sweep.gate.gate import Gate
+from pgolf_sweep.gate.physics.inventory import read_config
+from pgolf_sweep.gate.resources import step_flops
 from pgolf_sweep.launch.inline import Finish, InlineLauncher, SimulatedClock
-from pgolf_sweep.record import State
 from pgolf_sweep.search.study import open_study
-from pgolf_sweep.session import open_session
-from pgolf_sweep.size.gate import Gate
-from pgolf_sweep.size.inventory import read_config
-from pgolf_sweep.size.resources import step_flops
 from pgolf_sweep.track.mode import ResolvedMode
-from pgolf_sweep.trial import LogSummary
-from pgolf_sweep.trialdir import StudyPaths, write_json
+from pgolf_sweep.workflows.launch import make_driver
 from trainer.export import EXPORT_KNOBS
 
 if TYPE_CHECKING:

@@ -24,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 
 from bench.gate.table import HELD, Row, read_rows
+from pgolf_sweep.core.trial import VerdictKind
+from pgolf_sweep.gate.gate import Gate
 from pgolf_sweep.script.program import load_program
-from pgolf_sweep.size.gate import Gate
-from pgolf_sweep.trial import VerdictKind
 
 CAP_BYTES = 120_000
 STUDY = 60

@@ -32,9 +32,9 @@ import brotli
 import numpy as np
 import zstandard
 
-from pgolf_sweep.size.calibration import Calibration
-from pgolf_sweep.size.published import predict_run
-from pgolf_sweep.size.published_rows import PublishedRun, complete, read_run
+from bench.gate.published import predict_run
+from bench.gate.published_rows import PublishedRun, complete, read_run
+from pgolf_sweep.gate.calibration import Calibration
 
 BARS = {
     ("R1 brotli", "other families"): (0.10, 0.20),

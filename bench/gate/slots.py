@@ -21,10 +21,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bench.gate.table import HELD, Row, read_rows
+from pgolf_sweep.core.trial import VerdictKind
+from pgolf_sweep.gate.gate import Gate
+from pgolf_sweep.gate.resources import step_flops
 from pgolf_sweep.script.program import load_program
-from pgolf_sweep.size.gate import Gate
-from pgolf_sweep.size.resources import step_flops
-from pgolf_sweep.trial import VerdictKind
 
 ORDERS = 60
 

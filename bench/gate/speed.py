@@ -32,8 +32,8 @@ def draw(rng: random.Random) -> dict[str, int | float | str]:
 
 def main() -> None:
     """Measure and print."""
+    from pgolf_sweep.gate.gate import Gate
     from pgolf_sweep.script.program import load_program
-    from pgolf_sweep.size.gate import Gate
 
     program = load_program("trainer", base=Path(), extra_files=())
     gate = Gate(program, cap_bytes=16_000_000)

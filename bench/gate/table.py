@@ -11,8 +11,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from pgolf_sweep.gate.physics.inventory import read_config
 from pgolf_sweep.script.program import load_program
-from pgolf_sweep.size.inventory import read_config
 
 FIT, HELD = "fit", "held"
 

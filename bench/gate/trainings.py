@@ -25,7 +25,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from trainer.config import CODEC_BEST_LEVEL, CODEC_LEAST_LEVEL
+from trainer.checks import CODEC_LEAST_LEVEL
+from trainer.config import CODEC_BEST_LEVEL
 
 MODEL_BYTES = (36_000, 360_000)  # 0.3 to 3 times `replay.CAP_BYTES`
 MOST_FLOPS = 2.5e11

@@ -44,7 +44,7 @@ from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
 from rig import Listener, gaps_ms, make_driver, make_session
 
-from pgolf_sweep.launch.ray import RayLauncher
+from pgolf_sweep.launch.ray.launcher import RayLauncher
 
 WORK = {"noop": (0.0, False), "sleep": (2.0, False), "torch": (0.0, True)}
 

@@ -8,13 +8,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from pgolf_sweep.clock import SystemClock
-from pgolf_sweep.driver import Driver, Options
+from pgolf_sweep.core.clock import SystemClock
+from pgolf_sweep.core.paths import StudyPaths
+from pgolf_sweep.driver.driver import Driver, Options
+from pgolf_sweep.driver.session import Session, open_session
 from pgolf_sweep.launch.base import Ended, Started
 from pgolf_sweep.search.study import Study, open_study
-from pgolf_sweep.session import Session, open_session
 from pgolf_sweep.track.null import NullStudyTracker
-from pgolf_sweep.trialdir import StudyPaths
 
 SCRIPT = """
 import os, time

@@ -30,16 +30,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "search"))
 from ask import fill
 from rig import Silent
 
-from pgolf_sweep.control import Request
-from pgolf_sweep.driver import Driver, Options
+from pgolf_sweep.core.paths import StudyPaths
+from pgolf_sweep.core.trial import LogSummary, StepReport
+from pgolf_sweep.driver.control import Request
+from pgolf_sweep.driver.driver import Driver, Options
+from pgolf_sweep.driver.session import open_session
 from pgolf_sweep.launch.base import Ended
 from pgolf_sweep.launch.inline import Finish, InlineLauncher, SimulatedClock
 from pgolf_sweep.search.sampler import lot
 from pgolf_sweep.search.study import open_study
-from pgolf_sweep.session import open_session
 from pgolf_sweep.track.null import NullStudyTracker
-from pgolf_sweep.trial import LogSummary, StepReport
-from pgolf_sweep.trialdir import StudyPaths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from rig import Listener, gaps_ms, make_driver, make_session
 
-from pgolf_sweep.launch.ray import RayLauncher
+from pgolf_sweep.launch.ray.launcher import RayLauncher
 
 
 def main() -> None:

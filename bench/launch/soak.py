@@ -32,10 +32,10 @@ from ray._private.internal_api import memory_summary
 from ray.cluster_utils import Cluster
 from rig import Listener, make_driver, make_session
 
-from pgolf_sweep.control import Request
-from pgolf_sweep.launch.ray import RayLauncher
-from pgolf_sweep.record import State
-from pgolf_sweep.trial import Resources
+from pgolf_sweep.core.record import State
+from pgolf_sweep.core.trial import Resources
+from pgolf_sweep.driver.control import Request
+from pgolf_sweep.launch.ray.launcher import RayLauncher
 
 MB = 1e6
 STORE_BYTES = 100_000_000

@@ -15,7 +15,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from pgolf_sweep.script.knobs import LAUNCHER_VARIABLES, survey
+from pgolf_sweep.script.knobs.knobs import LAUNCHER_VARIABLES, survey
 from pgolf_sweep.script.source import decoded
 from pgolf_sweep.script.unpack import unpack
 

@@ -16,7 +16,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from pgolf_sweep.script.logstream import parse_log
+from pgolf_sweep.script.logs.stream import parse_log
 
 BAR = 0.97
 # field of LogSummary: (column of the table, factor to the table's unit, tolerance, has the bar)

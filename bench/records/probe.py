@@ -19,12 +19,12 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgolf_sweep.errors import InputError
-from pgolf_sweep.script.logstream import parse_log
-from pgolf_sweep.script.olderpython import readable
-from pgolf_sweep.script.probe import Probed, Prober, Unprobed, stop_helper
+from pgolf_sweep.core.errors import InputError
+from pgolf_sweep.script.fstrings import readable
+from pgolf_sweep.script.logs.stream import parse_log
+from pgolf_sweep.script.probe.prober import Probed, Prober, Unprobed, stop_helper
+from pgolf_sweep.script.probe.slicing import class_attributes
 from pgolf_sweep.script.program import Program, from_files
-from pgolf_sweep.script.slicing import class_attributes
 from pgolf_sweep.script.unpack import unpack
 
 if TYPE_CHECKING:

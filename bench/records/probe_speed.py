@@ -13,14 +13,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgolf_sweep.script.probe import Prober, stop_helper
+from pgolf_sweep.gate.physics.predict import Prediction
+from pgolf_sweep.gate.probed import Foreign
+from pgolf_sweep.script.probe.prober import Prober, stop_helper
 from pgolf_sweep.script.program import from_files
-from pgolf_sweep.size.foreign import Foreign
-from pgolf_sweep.size.physics import Prediction
 
 if TYPE_CHECKING:
+    from pgolf_sweep.core.trial import KnobValue
     from pgolf_sweep.script.program import Program
-    from pgolf_sweep.trial import KnobValue
 
 
 def main() -> None:

@@ -21,14 +21,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgolf_sweep.errors import InputError
-from pgolf_sweep.script.probe import Probed, Prober, stop_helper
+from pgolf_sweep.core.errors import InputError
+from pgolf_sweep.script.probe.prober import Probed, Prober, stop_helper
 from pgolf_sweep.script.program import from_files
 
 if TYPE_CHECKING:
-    from pgolf_sweep.script.probe import Unprobed
+    from pgolf_sweep.core.trial import KnobValue
+    from pgolf_sweep.script.probe.prober import Unprobed
     from pgolf_sweep.script.program import Program
-    from pgolf_sweep.trial import KnobValue
 
 
 def main() -> int:

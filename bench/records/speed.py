@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgolf_sweep.launch.boundedlog import BoundedLog
-from pgolf_sweep.launch.run import Run, RunOrder
-from pgolf_sweep.script.logstream import parse_log
+from pgolf_sweep.launch.node.bounded_log import BoundedLog
+from pgolf_sweep.launch.node.run import Run, RunOrder
+from pgolf_sweep.script.logs.stream import parse_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,9 +20,9 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pgolf_sweep.ship.check import CheckVerdict
-from pgolf_sweep.ship.folder import Folder, read_folder
-from pgolf_sweep.ship.verify import Verification, check_folder, rules_for
+from pgolf_sweep.submission.folder import Folder, read_folder
+from pgolf_sweep.verify.check import CheckVerdict
+from pgolf_sweep.verify.verify import Verification, check_folder, rules_for
 
 BAR = 0.95
 # column of runs.csv: (field of LogSummary, tolerance); bpb to the digits that both have

@@ -24,10 +24,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import optuna
 from optuna.trial import TrialState, create_trial
 
-from pgolf_sweep.record import State, TrialRecord
+from pgolf_sweep.config.sweep_file import load_spec
+from pgolf_sweep.core.paths import StudyPaths
+from pgolf_sweep.core.record import State, TrialRecord
 from pgolf_sweep.search.study import Study, open_study
-from pgolf_sweep.spec import load_spec
-from pgolf_sweep.trialdir import StudyPaths
 
 SWEEP = """
 program: train_gpt.py

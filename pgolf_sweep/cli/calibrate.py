@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pgolf_sweep.cli.common import DEFAULT_RUNS, JsonOption, RunsOption, app, emit, out, say
-from pgolf_sweep.errors import InputError
+from pgolf_sweep.core.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
+    from pgolf_sweep.core.trial import KnobValue
+    from pgolf_sweep.gate.store import Measured
     from pgolf_sweep.script.program import Program
-    from pgolf_sweep.size.store import Measured
-    from pgolf_sweep.trial import KnobValue
 
 
 @app.command()
@@ -48,17 +48,15 @@ def calibrate(
 
     A study learns from its own trials anyway. A sweep file asks for a store with
     `pgolf: {gate: {calibration: user}}`, `gate` and `plan` with `--calibration user`. Importing
-    twice changes nothing. A table of the contest's logs is recognised by its columns; it says how
-    well the physics predicts such scripts, and is not mixed with our trainer's sizes.
+    twice changes nothing.
 
     Example: pgolf-sweep calibrate demo
     """
-    from pgolf_sweep.size.store import append, read_store, user_store
+    from pgolf_sweep.gate.store import append, read_store, user_store
 
     path = store or user_store()
     found: list[Measured] = []
     skipped = 0
-    published = None
     if study is not None:
         found += _of_study(study, runs)
     if log or table is not None:
@@ -67,27 +65,23 @@ def calibrate(
             found += _of_log(one, settings or [], loaded)
         if table is not None:
             rows, skipped = _rows(table)
-            published = _published(list(rows.values()))
-            if published is None:
-                read = [_of_row(row, loaded, f"{table.name}:{n}") for n, row in rows.items()]
-                found += [run for run in read if run is not None]
-                skipped += sum(run is None for run in read)
+            _refuse_contest_logs(table, rows.values())
+            read = [_of_row(row, loaded, f"{table.name}:{n}") for n, row in rows.items()]
+            found += [run for run in read if run is not None]
+            skipped += sum(run is None for run in read)
     added = append(path, found)
     held = read_store(path)
     known = _known(held.runs)
     if json_output:
         emit({
             "store": path, "added": added, "known_before": len(found) - added, "skipped": skipped,
-            "runs": len(held.runs), "unread_lines": held.unread, "published": published,
-            "trainer": known,
+            "runs": len(held.runs), "unread_lines": held.unread, "trainer": known,
         })  # fmt: skip
         return
     if found or skipped:
         already = len(found) - added
         left = f", {skipped} rows left: damaged, or without size or readable knobs"
         say(f"{added} runs added, {already} known before" + left * bool(skipped))
-    if published is not None:
-        _show_published(published)
     unread = f", {held.unread} lines that do not read" if held.unread else ""
     out.print(f"{path}: {len(held.runs)} runs{unread}", markup=False)
     if known:
@@ -105,11 +99,11 @@ def _program(name: str | None) -> Program:
 
 
 def _of_study(study: str, runs: Path) -> list[Measured]:
-    from pgolf_sweep.launch.detached import refuse_copies
+    from pgolf_sweep.core.paths import StudyPaths
+    from pgolf_sweep.driver.session import stored_program
+    from pgolf_sweep.gate.store import measured
+    from pgolf_sweep.launch.remote.dashboard import refuse_copies
     from pgolf_sweep.report.read import study_records
-    from pgolf_sweep.session import stored_program
-    from pgolf_sweep.size.store import measured
-    from pgolf_sweep.trialdir import StudyPaths
 
     paths = StudyPaths.existing(runs, study)
     refuse_copies(paths, "calibrate")
@@ -131,8 +125,8 @@ def _of_study(study: str, runs: Path) -> list[Measured]:
 def _of_log(path: Path, settings: list[str], program: Program) -> list[Measured]:
     """The sizes that a log tells: of the artifact as configured, and of a smaller export of it."""
     from pgolf_sweep.cli.gate import parsed_settings, value_of
-    from pgolf_sweep.script.logstream import parse_log
-    from pgolf_sweep.size.store import measured
+    from pgolf_sweep.gate.store import measured
+    from pgolf_sweep.script.logs.stream import parse_log
 
     summary = parse_log(path)
     knobs = parsed_settings(settings, program)
@@ -171,8 +165,8 @@ def _check_params(
 
     Other scripts count parameters in ways of their own.
     """
-    from pgolf_sweep.size.gate import Gate
-    from pgolf_sweep.trial import VerdictKind
+    from pgolf_sweep.core.trial import VerdictKind
+    from pgolf_sweep.gate.gate import Gate
 
     if not program.builtin:
         return
@@ -217,8 +211,8 @@ def _rows(path: Path) -> tuple[dict[int, dict[str, str]], int]:
 
 def _of_row(row: Mapping[str, str], program: Program, source: str) -> Measured | None:
     """A row whose columns are knobs, in upper or lower case; None where it does not read."""
-    from pgolf_sweep.proposals import parsed_value
-    from pgolf_sweep.size.store import measured
+    from pgolf_sweep.driver.proposals import parsed_value
+    from pgolf_sweep.gate.store import measured
 
     knobs = {
         name.upper(): parsed_value(text)
@@ -235,56 +229,30 @@ def _of_row(row: Mapping[str, str], program: Program, source: str) -> Measured |
     return measured(program, knobs, model_bytes, source)
 
 
-def _published(rows: list[dict[str, str]]) -> dict[str, Any] | None:
-    """What a table of the contest's logs says of the physics; None for any other table."""
-    from statistics import median
+def _refuse_contest_logs(table: Path, rows: Iterable[dict[str, str]]) -> None:
+    """Keep the sizes of other people's scripts out of a store of one program's.
 
-    from pgolf_sweep.size.calibration import Calibration
-    from pgolf_sweep.size.published import predict_run
-    from pgolf_sweep.size.published_rows import complete, read_run
-
-    if not rows or not {"quant_scheme", "record", "codec"} <= rows[0].keys():
-        return None
-    runs = [run for row in complete(rows) if (run := read_run(row)) is not None]
-    errors: dict[str, list[float]] = {}
-    for record in sorted({run.record for run in runs}):
-        calibration = Calibration()
-        for run in runs:
-            if run.record != record:
-                size = predict_run(run)
-                error = run.model_bytes - size.model_bytes
-                calibration.learn(size.traits, size.noise_bytes, run.configuration, error)
-        for run in runs:
-            if run.record == record:
-                size = predict_run(run)
-                shift = calibration.shift(size.traits, size.noise_bytes, run.configuration)
-                off = abs((size.model_bytes + shift.mean) / run.model_bytes - 1)
-                errors.setdefault(size.regime, []).append(100 * off)
-    return {
-        "rows": len(rows),
-        "read": len(runs),
-        "regimes": {
-            name: {"runs": len(found), "median_error_percent": median(found)}
-            for name, found in sorted(errors.items())
-        },
-    }
-
-
-def _show_published(published: Mapping[str, Any]) -> None:
-    read, rows = published["read"], published["rows"]
-    out.print(f"contest logs: {read} of {rows} rows read, cross-validated by record:")
-    for name, found in published["regimes"].items():
-        error = found["median_error_percent"]
-        out.print(f"  {name}: {found['runs']} runs, median error {error:.3f} %", markup=False)
+    Raises:
+        InputError: The columns are those of a table of the contest's logs.
+    """
+    columns = next((row.keys() for row in rows), ())
+    if {"quant_scheme", "record", "codec"} <= set(columns):
+        raise InputError(
+            "a table of many programs' logs teaches one program's gate nothing",
+            where=str(table),
+            got="columns quant_scheme, record, codec",
+            expected="rows of one program: its knobs by name, and model_bytes",
+            next_step="python bench/gate/runs_csv.py TABLE says how well the physics predicts it",
+        )
 
 
 def _known(held: list[Measured]) -> dict[str, Any] | None:
     """How far off the prediction alone is on what a store holds of our trainer."""
     from statistics import median
 
+    from pgolf_sweep.gate.gate import Gate
+    from pgolf_sweep.gate.store import OUR_TRAINER
     from pgolf_sweep.script.program import BUILTIN, load_program
-    from pgolf_sweep.size.gate import Gate
-    from pgolf_sweep.size.store import OUR_TRAINER
 
     ours = [run for run in held if run.program == OUR_TRAINER]
     if not ours:

@@ -22,7 +22,7 @@ import typer
 from rich.console import Console
 
 from pgolf_sweep import __version__
-from pgolf_sweep.errors import InfraError, InterruptedSweepError, PgolfError
+from pgolf_sweep.core.errors import InfraError, InterruptedSweepError, PgolfError
 
 app = typer.Typer(
     name="pgolf-sweep",

@@ -97,13 +97,13 @@ def define(
     Example: pgolf-sweep define sweeps/mine.yaml --width 384:640:64 --depth 7:13
     --lr 0.015:0.08:log --schedule linear,cosine,wsd --bits 4,5,6,8
     """
-    from pgolf_sweep.define import AXES, Draft, draft_text, parse_knobs
-    from pgolf_sweep.errors import InputError
+    from pgolf_sweep.config.generate import AXES, Draft, draft_text, parse_knobs
+    from pgolf_sweep.config.sweep_file import check_against_knobs, load_spec, parse_spec
+    from pgolf_sweep.core.errors import InputError
+    from pgolf_sweep.core.paths import write_text
+    from pgolf_sweep.driver.session import open_session
+    from pgolf_sweep.gate.plan import fit_share, sample_space
     from pgolf_sweep.script.program import BUILTIN, load_program
-    from pgolf_sweep.session import open_session
-    from pgolf_sweep.size.plan import fit_share, sample_space
-    from pgolf_sweep.spec import check_against_knobs, load_spec, parse_spec
-    from pgolf_sweep.trialdir import write_text
 
     if path.exists() and not force:
         raise InputError(

@@ -15,9 +15,9 @@ import typer
 from pgolf_sweep.cli.common import emit, out, say
 
 if TYPE_CHECKING:
-    from pgolf_sweep.errors import PgolfError
-    from pgolf_sweep.launch.detached import Dashboard, Place
-    from pgolf_sweep.trialdir import StudyPaths
+    from pgolf_sweep.core.errors import PgolfError
+    from pgolf_sweep.core.paths import StudyPaths
+    from pgolf_sweep.launch.remote.dashboard import Dashboard, Place
 
 DEFAULT_HOME = "~/pgolf-sweep"
 STORAGE = "PGOLF_STORAGE"
@@ -57,10 +57,9 @@ def launch_detached(
         InputError: The sweep file or an option is wrong, or the study is driven already.
         InfraError: No cluster answers, the driver does not start there, or no node of it is fit.
     """
-    from pgolf_sweep.departure import prepare_departure
-    from pgolf_sweep.errors import InputError
-    from pgolf_sweep.launch.arrival import Luggage
-    from pgolf_sweep.launch.detached import (
+    from pgolf_sweep.core.errors import InputError
+    from pgolf_sweep.core.paths import StudyPaths, read_json, write_text
+    from pgolf_sweep.launch.remote.dashboard import (
         Dashboard,
         Place,
         read_place,
@@ -68,9 +67,10 @@ def launch_detached(
         uninterrupted,
         write_place,
     )
+    from pgolf_sweep.launch.remote.entrypoint import Luggage
     from pgolf_sweep.report.read import study_status
     from pgolf_sweep.track.mode import resolve_mode, travelling_environment
-    from pgolf_sweep.trialdir import StudyPaths, read_json, write_text
+    from pgolf_sweep.workflows.detach import prepare_departure
 
     departure = prepare_departure(sweep, name=name)
     resolve_mode(sending.wandb, {"WANDB_API_KEY": "the cluster may have one"} | dict(os.environ))
@@ -126,7 +126,7 @@ def launch_detached(
 
 def _check_there(sending: Sending) -> None:
     """Refuse a path that means nothing on the cluster."""
-    from pgolf_sweep.errors import InputError
+    from pgolf_sweep.core.errors import InputError
 
     for option, path in (("--home", sending.home), ("--data-root", sending.data_root)):
         if path is not None and not str(path).startswith(("/", "~/")):
@@ -143,7 +143,7 @@ def _see_it_begin(paths: StudyPaths, place: Place, board: Dashboard) -> None:
     Raises:
         PgolfError: It ended before that; its own error is in the message.
     """
-    from pgolf_sweep.launch.detached import refresh
+    from pgolf_sweep.launch.remote.dashboard import refresh
     from pgolf_sweep.report.read import study_status
 
     deadline = time.monotonic() + START_SECONDS
@@ -159,7 +159,7 @@ def _see_it_begin(paths: StudyPaths, place: Place, board: Dashboard) -> None:
 
 
 def _failed(place: Place) -> PgolfError:
-    from pgolf_sweep.errors import InfraError, InputError
+    from pgolf_sweep.core.errors import InfraError, InputError
 
     wrong_input = f"exit code {InputError.exit_code}" in place.reason
     return (InputError if wrong_input else InfraError)(
@@ -178,9 +178,9 @@ def look(runs: Path, study: str, *, quiet: bool = False) -> StudyPaths:
         study: Name or path.
         quiet: Whether the caller says by itself that a cluster does not answer.
     """
-    from pgolf_sweep.errors import InfraError
-    from pgolf_sweep.launch.detached import read_place, refresh
-    from pgolf_sweep.trialdir import StudyPaths
+    from pgolf_sweep.core.errors import InfraError
+    from pgolf_sweep.core.paths import StudyPaths
+    from pgolf_sweep.launch.remote.dashboard import read_place, refresh
 
     paths = StudyPaths.existing(runs, study)
     place = read_place(paths)
@@ -205,7 +205,7 @@ def check_reached(found: Any) -> None:
     Raises:
         InfraError: Its cluster does not answer.
     """
-    from pgolf_sweep.errors import InfraError
+    from pgolf_sweep.core.errors import InfraError
 
     if found.state == "unreachable":
         raise InfraError(
@@ -233,8 +233,8 @@ def passed_on(
     Raises:
         InfraError: The cluster does not answer.
     """
-    from pgolf_sweep.launch.arrival import Luggage
-    from pgolf_sweep.launch.detached import Dashboard, read_place, refresh, run_errand
+    from pgolf_sweep.launch.remote.dashboard import Dashboard, read_place, refresh, run_errand
+    from pgolf_sweep.launch.remote.entrypoint import Luggage
 
     place = read_place(paths)
     if place is None:
@@ -257,8 +257,8 @@ def passed_on(
 
 def print_driver_log(paths: StudyPaths, *, follow: bool) -> None:
     """What a study's driver said: its log here, or of its job all that it printed."""
-    from pgolf_sweep.control import live_driver
-    from pgolf_sweep.launch.detached import GONE, Dashboard, read_place, refresh
+    from pgolf_sweep.driver.control import live_driver
+    from pgolf_sweep.launch.remote.dashboard import GONE, Dashboard, read_place, refresh
 
     place = read_place(paths)
     board = Dashboard(place.address) if place is not None else None

@@ -44,11 +44,11 @@ def doctor(
 
     Example: pgolf-sweep doctor sweeps/demo.yaml
     """
-    from pgolf_sweep.doctor import Grade, Needs, examine
+    from pgolf_sweep.workflows.doctor import Grade, Needs, examine
 
     needs = None
     if sweep is not None:
-        from pgolf_sweep.session import open_session
+        from pgolf_sweep.driver.session import open_session
 
         session = open_session(sweep, data_root=data_root, need_data=False)
         needs = Needs(gpus=session.spec.pgolf.gpus, dataset=session.dataset)

@@ -18,15 +18,15 @@ from pgolf_sweep.cli.common import (
     out,
     say,
 )
-from pgolf_sweep.errors import InputError
+from pgolf_sweep.core.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pgolf_sweep.session import Session
-    from pgolf_sweep.size.gate import Gate, ProgramLike
-    from pgolf_sweep.size.plan import Bin, Cost, Draw
-    from pgolf_sweep.trial import Interval, KnobValue, Verdict
+    from pgolf_sweep.core.trial import Interval, KnobValue, Verdict
+    from pgolf_sweep.driver.session import Session
+    from pgolf_sweep.gate.gate import Gate, ProgramLike
+    from pgolf_sweep.gate.plan import Bin, Cost, Draw
 
 DEFAULT_CONFIDENCE = 0.99
 BAR_WIDTH = 40
@@ -68,7 +68,7 @@ def gate(
 
     Example: pgolf-sweep gate --set MODEL_DIM=576 --set MATRIX_BITS=6
     """
-    from pgolf_sweep.size.inventory import SIZE_KNOBS
+    from pgolf_sweep.gate.physics.inventory import SIZE_KNOBS
 
     session = None if sweep is None else _session(sweep, confidence, data_root)
     whole = session if program is None and rules is None else None
@@ -134,8 +134,8 @@ def plan(
 
     Example: pgolf-sweep plan sweeps/lr.yaml --slots 4
     """
-    from pgolf_sweep.session import open_session
-    from pgolf_sweep.size import plan as planning
+    from pgolf_sweep.driver.session import open_session
+    from pgolf_sweep.gate import plan as planning
 
     session = open_session(sweep, data_root=data_root, need_data=False)
     if session.learnt:
@@ -199,7 +199,7 @@ def plan(
 
 def _session(sweep: Path, confidence: float | None, data_root: Path) -> Session:
     """A sweep file's session, with another confidence where one is asked for."""
-    from pgolf_sweep.session import open_session
+    from pgolf_sweep.driver.session import open_session
 
     session = open_session(sweep, data_root=data_root, need_data=False)
     if session.learnt:
@@ -213,8 +213,8 @@ def _session(sweep: Path, confidence: float | None, data_root: Path) -> Session:
 
 def _constants(session: Session, knobs: Mapping[str, KnobValue]) -> dict[str, KnobValue]:
     """What a sweep file fixes, where its condition holds beside the knobs that are set."""
-    from pgolf_sweep.proposals import adapted
-    from pgolf_sweep.search.parameters import Constant
+    from pgolf_sweep.driver.proposals import adapted
+    from pgolf_sweep.space.domains import Constant
 
     parameters = session.spec.space.parameters
     fixed = {n: p.domain.value for n, p in parameters.items() if isinstance(p.domain, Constant)}
@@ -225,10 +225,10 @@ def _gate_of(
     program: str | None, rules: str | None, session: Session | None, confidence: float | None
 ) -> Gate:
     """A gate on the size alone, of what the options name, else the sweep file, else our trainer."""
-    from pgolf_sweep.rules import load_rules
+    from pgolf_sweep.config.rules import load_rules
+    from pgolf_sweep.gate.gate import Gate
+    from pgolf_sweep.gate.probed import foreign_of
     from pgolf_sweep.script.program import BUILTIN, load_program
-    from pgolf_sweep.size.foreign import foreign_of
-    from pgolf_sweep.size.gate import Gate
 
     loaded, scheme = None, None
     if session is not None and program is None:
@@ -252,8 +252,8 @@ def _gate_of(
 
 def teach_from(name: str, judge: Gate, session: Session | None) -> None:
     """Let a gate learn from a store, unless the session's gate has learnt from that one."""
-    from pgolf_sweep.session import calibration_store
-    from pgolf_sweep.size.store import USER, store_path, teach_store
+    from pgolf_sweep.driver.session import calibration_store
+    from pgolf_sweep.gate.store import USER, store_path, teach_store
 
     path = store_path(name, base=Path.cwd())
     if session is not None:
@@ -272,8 +272,8 @@ def teach_from(name: str, judge: Gate, session: Session | None) -> None:
 
 def parsed_settings(settings: list[str], program: ProgramLike) -> dict[str, KnobValue]:
     """``K=V`` texts as knobs, numbers where they are numbers."""
-    from pgolf_sweep.script.knobs import nearest_knob
-    from pgolf_sweep.spec import unnamed_hint
+    from pgolf_sweep.config.sweep_file import unnamed_hint
+    from pgolf_sweep.script.knobs.knobs import nearest_knob
 
     values: dict[str, KnobValue] = {}
     for setting in settings:
@@ -313,7 +313,7 @@ def value_of(text: str) -> KnobValue:
 
 def _probe(judge: Gate, knobs: Mapping[str, KnobValue]) -> dict[str, Any] | None:
     """What the size probe found in a script that is not ours, as plain data."""
-    from pgolf_sweep.script.probe import Unprobed
+    from pgolf_sweep.script.probe.prober import Unprobed
 
     if judge.foreign is None:
         return None

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pgolf_sweep.cli.common import JsonOption, app, emit, out, say
-from pgolf_sweep.errors import InputError
+from pgolf_sweep.core.errors import InputError
 
 if TYPE_CHECKING:
-    from pgolf_sweep.script.knobs import Knob
+    from pgolf_sweep.script.knobs.knobs import Knob
 
 
 @app.command()
@@ -29,7 +29,7 @@ def knobs(
 
     Example: pgolf-sweep knobs records/mine/train_gpt.py
     """
-    from pgolf_sweep.script.knobs import survey
+    from pgolf_sweep.script.knobs.knobs import survey
     from pgolf_sweep.script.source import decoded
     from pgolf_sweep.script.unpack import unpack
 

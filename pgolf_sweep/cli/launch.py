@@ -26,9 +26,9 @@ from pgolf_sweep.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from pgolf_sweep.session import Session
-    from pgolf_sweep.snapshot import Snapshot
-    from pgolf_sweep.trialdir import StudyPaths
+    from pgolf_sweep.core.paths import StudyPaths
+    from pgolf_sweep.driver.session import Session
+    from pgolf_sweep.driver.snapshot import Snapshot
 
 STATUS_SECONDS = 2.0
 LEASE = "PGOLF_LEASE_SECONDS"
@@ -98,23 +98,23 @@ def launch(  # noqa: PLR0915 - the order of its steps is what it is about
         )
         launch_detached(sweep, sending, name=name, runs=runs, json_output=json_output)
         return
-    from pgolf_sweep.campaign import (
+    from pgolf_sweep.cli.live import Display
+    from pgolf_sweep.core.clock import SystemClock
+    from pgolf_sweep.core.paths import StudyPaths, on_disk, write_text
+    from pgolf_sweep.driver.control import DriverLock, Requests
+    from pgolf_sweep.driver.session import open_session
+    from pgolf_sweep.driver.sharing.leases import Crew, new_driver
+    from pgolf_sweep.launch.inline import without_slots
+    from pgolf_sweep.report.read import study_status
+    from pgolf_sweep.track.make import shutdown
+    from pgolf_sweep.track.mode import resolve_mode
+    from pgolf_sweep.workflows.launch import (
         begin_study,
         claim_storage,
         has_run_its_course,
         make_driver,
         prepare_folder,
     )
-    from pgolf_sweep.cli.live import Display
-    from pgolf_sweep.clock import SystemClock
-    from pgolf_sweep.control import DriverLock, Requests
-    from pgolf_sweep.launch.inline import without_slots
-    from pgolf_sweep.report.read import study_status
-    from pgolf_sweep.session import open_session
-    from pgolf_sweep.sharing import Crew, new_driver
-    from pgolf_sweep.track.make import shutdown
-    from pgolf_sweep.track.mode import resolve_mode
-    from pgolf_sweep.trialdir import StudyPaths, on_disk, write_text
 
     # Here, too, where the trials run elsewhere: validation data and tokenizer identify a study.
     session = open_session(sweep, data_root=data_root, name=name)
@@ -184,8 +184,8 @@ def conclude(final: Snapshot, paths: StudyPaths, again: str, *, interrupted: boo
         InfraError: No node was fit to run the rest.
         AnswerNoError: No trial can be submitted, or none of this launch ran.
     """
-    from pgolf_sweep.errors import AnswerNoError, InfraError, InterruptedSweepError
-    from pgolf_sweep.snapshot import SweepState
+    from pgolf_sweep.core.errors import AnswerNoError, InfraError, InterruptedSweepError
+    from pgolf_sweep.driver.snapshot import SweepState
 
     resume = f"resume with: {again}"
     if interrupted:
@@ -222,7 +222,7 @@ class StatusFile:
     """Keeps ``status.json`` fresh, not more often than anyone reads it."""
 
     def __init__(self, paths: StudyPaths) -> None:
-        from pgolf_sweep.launch.arrival import JOB_VARIABLE
+        from pgolf_sweep.launch.remote.entrypoint import JOB_VARIABLE
 
         job = os.environ.get(JOB_VARIABLE)
         self._path = paths.status
@@ -231,8 +231,8 @@ class StatusFile:
 
     def reopen(self) -> None:
         """Let the last driver's end not be taken for this one's, should this one die early."""
-        from pgolf_sweep.snapshot import JOINING, SweepState
-        from pgolf_sweep.trialdir import read_json, write_json
+        from pgolf_sweep.core.paths import read_json, write_json
+        from pgolf_sweep.driver.snapshot import JOINING, SweepState
 
         last = read_json(self._path) if self._path.is_file() else {}
         if last or self._job:
@@ -241,8 +241,8 @@ class StatusFile:
 
     def write(self, snapshot: Snapshot) -> None:
         """Write the snapshot if the state changed or the file is old."""
-        from pgolf_sweep.snapshot import status_document
-        from pgolf_sweep.trialdir import write_json
+        from pgolf_sweep.core.paths import write_json
+        from pgolf_sweep.driver.snapshot import status_document
 
         now = time.monotonic()  # the snapshot's time may jump, and the file would grow old
         at, state = self._written
@@ -257,8 +257,8 @@ def ray_launcher(session: Session, *, address: str | None, slots: int | None) ->
     Raises:
         InputError: PGOLF_LEASE_SECONDS is no time.
     """
-    from pgolf_sweep.campaign import node_fitness
-    from pgolf_sweep.launch.ray import RayLauncher
+    from pgolf_sweep.launch.ray.launcher import RayLauncher
+    from pgolf_sweep.workflows.launch import node_fitness
 
     lease_seconds = leases(os.environ.get(LEASE))
     fitness = node_fitness(session)
@@ -281,7 +281,7 @@ def leases(given: str | None) -> float:
     Raises:
         InputError: It is no number, or too small for a network.
     """
-    from pgolf_sweep.errors import InputError
+    from pgolf_sweep.core.errors import InputError
 
     with suppress(ValueError):
         seconds = 30.0 if given is None else float(given)
@@ -332,7 +332,7 @@ def shown(path: Path) -> str:
 def show_result(session: Session, final: Snapshot, paths: StudyPaths) -> None:
     """The best trials, what the gate saved, and what to type next."""
     from pgolf_sweep.cli.render import bytes_text, duration, trials_table
-    from pgolf_sweep.record import ranked
+    from pgolf_sweep.core.record import ranked
     from pgolf_sweep.report.read import study_records
 
     best = ranked(study_records(paths.root))[:5]

@@ -10,8 +10,8 @@ import typer
 from pgolf_sweep.cli.common import DEFAULT_RUNS, JsonOption, RunsOption, app, emit, out, say
 
 if TYPE_CHECKING:
-    from pgolf_sweep.rules import Rules
-    from pgolf_sweep.ship.leaderboard import Row
+    from pgolf_sweep.config.rules import Rules
+    from pgolf_sweep.verify.leaderboard import Row
 
 
 @app.command()
@@ -35,9 +35,9 @@ def leaderboard(
 
     Example: pgolf-sweep leaderboard --rules parameter-golf-2026
     """
-    from pgolf_sweep.errors import AnswerNoError
-    from pgolf_sweep.rules import load_rules
-    from pgolf_sweep.ship.leaderboard import in_order, submission_row
+    from pgolf_sweep.config.rules import load_rules
+    from pgolf_sweep.core.errors import AnswerNoError
+    from pgolf_sweep.verify.leaderboard import in_order, submission_row
 
     held = load_rules(rules, base=Path.cwd()) if rules is not None else None
     rows = [submission_row(folder, held) for folder in folders or []]
@@ -58,11 +58,11 @@ def leaderboard(
 
 def _of_study(folder: Path, held: Rules | None) -> list[Row]:
     """The rows of a study: its best trial, and each submission that came out of it."""
-    from pgolf_sweep.errors import PgolfError
+    from pgolf_sweep.core.errors import PgolfError
+    from pgolf_sweep.core.paths import StudyPaths
+    from pgolf_sweep.driver.session import reopen_session
     from pgolf_sweep.report.read import study_records
-    from pgolf_sweep.session import reopen_session
-    from pgolf_sweep.ship.leaderboard import study_row, submission_row
-    from pgolf_sweep.trialdir import StudyPaths
+    from pgolf_sweep.verify.leaderboard import study_row, submission_row
 
     paths = StudyPaths(folder)
     rows = [

@@ -18,7 +18,7 @@ from pgolf_sweep.cli.render import bytes_text, duration, knobs_text, score, trou
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pgolf_sweep.snapshot import Live, Snapshot
+    from pgolf_sweep.driver.snapshot import Live, Snapshot
 
 LINE_SECONDS = 15.0
 """Between two lines of progress where the output is no terminal."""

@@ -22,12 +22,12 @@ from pgolf_sweep.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from pgolf_sweep.record import TrialRecord
-    from pgolf_sweep.session import Session
-    from pgolf_sweep.ship.evidence import Candidate
-    from pgolf_sweep.ship.promote import Promotion
-    from pgolf_sweep.ship.race import RacePlan
-    from pgolf_sweep.ship.seeds import PromotionPlan
+    from pgolf_sweep.core.record import TrialRecord
+    from pgolf_sweep.driver.session import Session
+    from pgolf_sweep.promote.promote import Promotion
+    from pgolf_sweep.promote.race import RacePlan
+    from pgolf_sweep.promote.seeds import PromotionPlan
+    from pgolf_sweep.submission.evidence import Candidate
 
 
 @app.command()
@@ -95,11 +95,18 @@ def promote(
     Example: pgolf-sweep promote lr --top 3 --pack --record records/latest.yaml
     """
     from pgolf_sweep.cli.launch import ray_launcher
-    from pgolf_sweep.clock import SystemClock
-    from pgolf_sweep.control import DriverLock
-    from pgolf_sweep.errors import InputError
-    from pgolf_sweep.launch.detached import refuse_copies
-    from pgolf_sweep.promotion import (
+    from pgolf_sweep.core.clock import SystemClock
+    from pgolf_sweep.core.errors import InputError
+    from pgolf_sweep.core.paths import StudyPaths, on_disk
+    from pgolf_sweep.driver.control import DriverLock
+    from pgolf_sweep.driver.session import reopen_session
+    from pgolf_sweep.launch.remote.dashboard import refuse_copies
+    from pgolf_sweep.promote.promote import About, best, choose
+    from pgolf_sweep.promote.promote import promote as run_promotion
+    from pgolf_sweep.promote.race import plan_race, race
+    from pgolf_sweep.report.read import study_records
+    from pgolf_sweep.track.mode import resolve_mode
+    from pgolf_sweep.workflows.promote import (
         candidates,
         plan_maker,
         promotion_rules,
@@ -108,13 +115,6 @@ def promote(
         seed_jobs,
         slot_hardware,
     )
-    from pgolf_sweep.report.read import study_records
-    from pgolf_sweep.session import reopen_session
-    from pgolf_sweep.ship.promote import About, best, choose
-    from pgolf_sweep.ship.promote import promote as run_promotion
-    from pgolf_sweep.ship.race import plan_race, race
-    from pgolf_sweep.track.mode import resolve_mode
-    from pgolf_sweep.trialdir import StudyPaths, on_disk
 
     if top is not None and trial is not None:
         raise InputError("--top races trials, --trial names one: give only one of them")
@@ -200,7 +200,7 @@ def spending(
 ) -> str:
     """What a promotion of one trial will run, in a line."""
     from pgolf_sweep.cli.render import duration
-    from pgolf_sweep.promotion import run_seconds
+    from pgolf_sweep.workflows.promote import run_seconds
 
     count, gpus = len(planned.seeds), session.resources.gpus
     seconds = count * run_seconds(records, planned.rules)
@@ -234,7 +234,7 @@ def planned_document(racing: RacePlan | None, planned: PromotionPlan) -> dict[st
 @contextmanager
 def resumable(study: str) -> Iterator[None]:
     """Turns Ctrl-C into an error that says how to go on."""
-    from pgolf_sweep.errors import InterruptedSweepError
+    from pgolf_sweep.core.errors import InterruptedSweepError
 
     try:
         yield

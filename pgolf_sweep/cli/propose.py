@@ -23,11 +23,11 @@ from pgolf_sweep.cli.common import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pgolf_sweep.proposals import Wish
-    from pgolf_sweep.record import TrialRecord
-    from pgolf_sweep.session import Session
-    from pgolf_sweep.trial import KnobValue, Verdict
-    from pgolf_sweep.trialdir import StudyPaths
+    from pgolf_sweep.core.paths import StudyPaths
+    from pgolf_sweep.core.record import TrialRecord
+    from pgolf_sweep.core.trial import KnobValue, Verdict
+    from pgolf_sweep.driver.proposals import Wish
+    from pgolf_sweep.driver.session import Session
 
 LOOK_SECONDS = 0.5
 WITHOUT_DRIVER_SECONDS = 60.0
@@ -67,11 +67,11 @@ def propose(
     Example: pgolf-sweep propose demo --set MATRIX_LR=0.02 --from best --by ada --wait --json
     """
     from pgolf_sweep.cli.detached import passed_on
-    from pgolf_sweep.errors import AnswerNoError
-    from pgolf_sweep.proposals import adapted, completed, submit
-    from pgolf_sweep.session import reopen_session
-    from pgolf_sweep.telling import calibrate
-    from pgolf_sweep.trialdir import StudyPaths
+    from pgolf_sweep.core.errors import AnswerNoError
+    from pgolf_sweep.core.paths import StudyPaths
+    from pgolf_sweep.driver.proposals import adapted, completed, submit
+    from pgolf_sweep.driver.session import reopen_session
+    from pgolf_sweep.driver.writer import calibrate
 
     paths = StudyPaths.existing(runs, study)
     by, settings = by or getpass.getuser(), settings or []
@@ -117,7 +117,7 @@ def propose(
 
 def _launched(paths: StudyPaths) -> Path:
     """The sweep file that was launched, which other files may lie beside."""
-    from pgolf_sweep.trialdir import read_json
+    from pgolf_sweep.core.paths import read_json
 
     origin = read_json(paths.origin)
     return Path(origin["base"], Path(origin["sweep"]).name)
@@ -153,8 +153,8 @@ def _say_what_follows(
 
 def _when(wish: Wish, paths: StudyPaths, session: Session, records: Sequence[TrialRecord]) -> str:
     """When a proposal will run, for people."""
-    from pgolf_sweep.campaign import cap_reached
-    from pgolf_sweep.control import live_driver
+    from pgolf_sweep.driver.control import live_driver
+    from pgolf_sweep.workflows.launch import cap_reached
 
     if cap_reached(session, records):
         return (
@@ -168,9 +168,9 @@ def _when(wish: Wish, paths: StudyPaths, session: Session, records: Sequence[Tri
 
 def _asked(settings: Sequence[str], session: Session) -> dict[str, KnobValue]:
     """``K=V`` texts as values of the space's parameters."""
-    from pgolf_sweep.errors import InputError
-    from pgolf_sweep.proposals import parsed_value
-    from pgolf_sweep.script.knobs import nearest_knob
+    from pgolf_sweep.core.errors import InputError
+    from pgolf_sweep.driver.proposals import parsed_value
+    from pgolf_sweep.script.knobs.knobs import nearest_knob
 
     parameters = session.spec.space.parameters
     values: dict[str, KnobValue] = {}
@@ -194,7 +194,7 @@ def _asked(settings: Sequence[str], session: Session) -> dict[str, KnobValue]:
 
 
 def _records(paths: StudyPaths) -> list[TrialRecord]:
-    from pgolf_sweep.errors import InputError
+    from pgolf_sweep.core.errors import InputError
     from pgolf_sweep.report.read import study_records
 
     try:
@@ -205,8 +205,8 @@ def _records(paths: StudyPaths) -> list[TrialRecord]:
 
 def _base(base: str, records: Sequence[TrialRecord], paths: StudyPaths) -> Mapping[str, KnobValue]:
     """The knobs that ``--from`` names."""
-    from pgolf_sweep.errors import InputError
-    from pgolf_sweep.record import ranked
+    from pgolf_sweep.core.errors import InputError
+    from pgolf_sweep.core.record import ranked
 
     if base == "best":
         first = next(iter(ranked(records)), None)
@@ -226,9 +226,9 @@ def _base(base: str, records: Sequence[TrialRecord], paths: StudyPaths) -> Mappi
 
 def _wait(paths: StudyPaths, wish: Wish, timeout: float | None) -> tuple[Wish, TrialRecord]:
     """Look until the proposal's trial has ended."""
-    from pgolf_sweep.control import live_driver
-    from pgolf_sweep.errors import AnswerNoError, InputError
-    from pgolf_sweep.proposals import look
+    from pgolf_sweep.core.errors import AnswerNoError, InputError
+    from pgolf_sweep.driver.control import live_driver
+    from pgolf_sweep.driver.proposals import look
 
     began = time.monotonic()
     driven_at = began

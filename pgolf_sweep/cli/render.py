@@ -21,7 +21,7 @@ from pgolf_sweep.report.text import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from pgolf_sweep.record import TrialRecord
+    from pgolf_sweep.core.record import TrialRecord
 
 __all__ = [
     "artifact_text",

@@ -35,10 +35,10 @@ def report(
     Example: pgolf-sweep report demo --out demo.html
     """
     from pgolf_sweep.cli.detached import look
+    from pgolf_sweep.core.paths import write_text
     from pgolf_sweep.report.noops import no_op_knobs
     from pgolf_sweep.report.page import page
     from pgolf_sweep.report.read import study_status
-    from pgolf_sweep.trialdir import write_text
 
     paths = look(runs, study)
     found = study_status(paths)

@@ -23,9 +23,9 @@ from pgolf_sweep.cli.common import (
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from pgolf_sweep.control import DriverInfo, Request
+    from pgolf_sweep.core.paths import StudyPaths
+    from pgolf_sweep.driver.control import DriverInfo, Request
     from pgolf_sweep.report.read import Status
-    from pgolf_sweep.trialdir import StudyPaths
 
 
 @app.command()
@@ -87,8 +87,8 @@ def trials(
     """
     from pgolf_sweep.cli.detached import look
     from pgolf_sweep.cli.render import trials_table, varied_knobs
-    from pgolf_sweep.errors import InputError
-    from pgolf_sweep.record import State
+    from pgolf_sweep.core.errors import InputError
+    from pgolf_sweep.core.record import State
     from pgolf_sweep.report.noops import no_op_knobs
     from pgolf_sweep.report.read import study_records
 
@@ -122,8 +122,8 @@ def best(
     """
     from pgolf_sweep.cli.detached import look
     from pgolf_sweep.cli.render import trials_table, varied_knobs
-    from pgolf_sweep.errors import AnswerNoError
-    from pgolf_sweep.record import ranked
+    from pgolf_sweep.core.errors import AnswerNoError
+    from pgolf_sweep.core.record import ranked
     from pgolf_sweep.report.read import study_records
 
     paths = look(runs, study)
@@ -165,7 +165,7 @@ def logs(
     Example: pgolf-sweep logs --parse train.log --json
     """
     from pgolf_sweep.cli.detached import look, print_driver_log
-    from pgolf_sweep.errors import InputError
+    from pgolf_sweep.core.errors import InputError
 
     if parse is not None:
         _parse_log(parse, json_output=json_output)
@@ -197,8 +197,8 @@ def stop(
     Example: pgolf-sweep stop demo
     """
     from pgolf_sweep.cli.detached import passed_on
-    from pgolf_sweep.control import Request, send_request
-    from pgolf_sweep.trialdir import StudyPaths
+    from pgolf_sweep.core.paths import StudyPaths
+    from pgolf_sweep.driver.control import Request, send_request
 
     paths = StudyPaths.existing(runs, study)
     more = ("--all",) if all_drivers else ()
@@ -226,9 +226,9 @@ def cancel(
     Example: pgolf-sweep cancel demo
     """
     from pgolf_sweep.cli.detached import passed_on
-    from pgolf_sweep.control import Request, send_request, wait_for_driver
-    from pgolf_sweep.errors import InfraError
-    from pgolf_sweep.trialdir import StudyPaths
+    from pgolf_sweep.core.errors import InfraError
+    from pgolf_sweep.core.paths import StudyPaths
+    from pgolf_sweep.driver.control import Request, send_request, wait_for_driver
 
     paths = StudyPaths.existing(runs, study)
     more = ("--timeout", str(timeout), *(("--all",) if all_drivers else ()))
@@ -253,8 +253,8 @@ def cancel(
 
 def _ask_all(paths: StudyPaths, request: Request) -> None:
     """Leave a request for every driver of a shared study, where they look every few seconds."""
+    from pgolf_sweep.driver.sharing.leases import ask_all, short
     from pgolf_sweep.report.read import reading
-    from pgolf_sweep.sharing import ask_all, short
 
     with reading(paths.root) as study:
         asked = ask_all(study, request)
@@ -270,8 +270,8 @@ def _sweeping(paths: StudyPaths) -> DriverInfo | None:
     Raises:
         InputError: A promotion holds the study; it heeds none.
     """
-    from pgolf_sweep.control import live_driver
-    from pgolf_sweep.errors import InputError
+    from pgolf_sweep.core.errors import InputError
+    from pgolf_sweep.driver.control import live_driver
 
     driver = live_driver(paths)
     if driver is not None and driver.job != "launch":
@@ -339,8 +339,8 @@ def _parse_log(path: Path, *, json_output: bool) -> None:
     import dataclasses
 
     from pgolf_sweep.cli.render import value_text
-    from pgolf_sweep.errors import AnswerNoError, InputError
-    from pgolf_sweep.script.logstream import parse_log
+    from pgolf_sweep.core.errors import AnswerNoError, InputError
+    from pgolf_sweep.script.logs.stream import parse_log
 
     if not path.is_file():
         raise InputError("no such log", where=str(path))
@@ -357,8 +357,8 @@ def _parse_log(path: Path, *, json_output: bool) -> None:
 
 def _fetched(paths: StudyPaths, trial: int | None) -> int:
     """A trial's number, else the newest's; of a detached study its log is here from now on."""
-    from pgolf_sweep.errors import InputError
-    from pgolf_sweep.launch.detached import fetch_log, read_place
+    from pgolf_sweep.core.errors import InputError
+    from pgolf_sweep.launch.remote.dashboard import fetch_log, read_place
 
     place = read_place(paths)
     numbers = [int(folder.name) for folder in paths.trials.glob("*") if folder.name.isdigit()]
@@ -374,7 +374,7 @@ def _fetched(paths: StudyPaths, trial: int | None) -> int:
 
 def _log_file(paths: StudyPaths, number: int) -> Path:
     """A trial's log: the final one, or the part that has come so far."""
-    from pgolf_sweep.errors import InputError
+    from pgolf_sweep.core.errors import InputError
 
     files = paths.trial(number)
     for candidate in (files.log, files.live_log):

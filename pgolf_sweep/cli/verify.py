@@ -19,10 +19,10 @@ from pgolf_sweep.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from pgolf_sweep.rules import Rules
-    from pgolf_sweep.ship.check import Check
-    from pgolf_sweep.ship.folder import Folder
-    from pgolf_sweep.ship.verify import Verification
+    from pgolf_sweep.config.rules import Rules
+    from pgolf_sweep.submission.folder import Folder
+    from pgolf_sweep.verify.check import Check
+    from pgolf_sweep.verify.verify import Verification
 
 _STYLES = {"pass": "green", "warn": "yellow", "unknown": "dim", "fail": "bold red"}
 
@@ -69,9 +69,9 @@ def verify(
 
     Example: pgolf-sweep verify runs/demo/submission/* --rerun
     """
-    from pgolf_sweep.rules import load_record, load_rules
-    from pgolf_sweep.ship.folder import read_folder
-    from pgolf_sweep.ship.verify import check_folder, rules_for
+    from pgolf_sweep.config.rules import load_record, load_rules
+    from pgolf_sweep.submission.folder import read_folder
+    from pgolf_sweep.verify.verify import check_folder, rules_for
 
     named = load_rules(rules, base=Path()) if rules is not None else None
     beaten = load_record(record) if record is not None else None
@@ -108,11 +108,11 @@ def _rerun(
     """Train the folder's script again, on a Ray slot like that of its runs."""
     from contextlib import closing
 
-    from pgolf_sweep.clock import SystemClock
+    from pgolf_sweep.core.clock import SystemClock
     from pgolf_sweep.data import locate
-    from pgolf_sweep.launch.ray import RayLauncher
-    from pgolf_sweep.ship.rerun import dataset_name, resources_for
-    from pgolf_sweep.ship.rerun import rerun as run_again
+    from pgolf_sweep.launch.ray.launcher import RayLauncher
+    from pgolf_sweep.verify.rerun import dataset_name, resources_for
+    from pgolf_sweep.verify.rerun import rerun as run_again
 
     name = data or dataset_name(folder)
     env = locate(name, data_root).env() if name is not None else {}

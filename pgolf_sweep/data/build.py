@@ -21,6 +21,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pgolf_sweep.core.errors import InfraError, InputError
+from pgolf_sweep.core.paths import read_json, write_json
 from pgolf_sweep.data.corpus import file_documents, stdlib_documents
 from pgolf_sweep.data.dataset import (
     CONTEST,
@@ -34,8 +36,6 @@ from pgolf_sweep.data.dataset import (
     survey,
 )
 from pgolf_sweep.data.shards import write_shards
-from pgolf_sweep.errors import InfraError, InputError
-from pgolf_sweep.trialdir import read_json, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

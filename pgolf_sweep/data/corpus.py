@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgolf_sweep.errors import DataError, InfraError
+from pgolf_sweep.core.errors import DataError, InfraError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from pgolf_sweep.core.errors import DataError, InfraError, InputError
+from pgolf_sweep.core.paths import read_json, write_json
 from pgolf_sweep.data.build import locked
 from pgolf_sweep.data.dataset import (
     CONTEST,
@@ -27,8 +29,6 @@ from pgolf_sweep.data.dataset import (
     survey,
 )
 from pgolf_sweep.data.shards import HEADER_BYTES, TOKEN_BYTES, inspect_shard
-from pgolf_sweep.errors import DataError, InfraError, InputError
-from pgolf_sweep.trialdir import read_json, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -11,7 +11,7 @@ import sys
 from array import array
 from typing import TYPE_CHECKING
 
-from pgolf_sweep.errors import DataError
+from pgolf_sweep.core.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -11,9 +11,10 @@ import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from pgolf_sweep.launch.base import Ended, NodeInfo, Reported, SlotInfo, Started, refuse_start
-from pgolf_sweep.trial import EndCause, LogSummary, RunEnd, StepReport
-from pgolf_sweep.trialdir import write_bytes
+from pgolf_sweep.core.paths import write_bytes
+from pgolf_sweep.core.trial import EndCause, LogSummary, RunEnd, StepReport
+from pgolf_sweep.launch.base import Ended, Reported, SlotInfo, Started, refuse_start
+from pgolf_sweep.nodes.info import NodeInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping

@@ -12,7 +12,7 @@ from pgolf_sweep.report.read import study_records
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pgolf_sweep.record import TrialRecord
+    from pgolf_sweep.core.record import TrialRecord
 
 
 def trials(study_folder: str | Path) -> pd.DataFrame:

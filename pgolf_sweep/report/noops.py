@@ -11,12 +11,12 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pgolf_sweep.record import State
+from pgolf_sweep.core.record import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pgolf_sweep.record import TrialRecord
+    from pgolf_sweep.core.record import TrialRecord
 
 LEAST_DECIMALS = 6
 """A score with fewer may be equal by accident, unless the model's bytes are equal as well."""

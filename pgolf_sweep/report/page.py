@@ -7,7 +7,7 @@ import statistics
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from pgolf_sweep.record import State, ranked
+from pgolf_sweep.core.record import State, ranked
 from pgolf_sweep.report.charts import Axis, Dot, chart
 from pgolf_sweep.report.noops import no_op_knobs
 from pgolf_sweep.report.text import (
@@ -24,7 +24,7 @@ from pgolf_sweep.report.text import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from pgolf_sweep.record import TrialRecord
+    from pgolf_sweep.core.record import TrialRecord
     from pgolf_sweep.report.read import Status
 
 BEST = 10

@@ -7,14 +7,14 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pgolf_sweep.control import live_driver
-from pgolf_sweep.launch.detached import UNREACHABLE, Place, read_place
-from pgolf_sweep.record import State, TrialRecord, counts, ranked
+from pgolf_sweep.config.sweep_file import load_spec
+from pgolf_sweep.core.paths import StudyPaths, read_json
+from pgolf_sweep.core.record import State, TrialRecord, counts, ranked
+from pgolf_sweep.driver.control import live_driver
+from pgolf_sweep.driver.sharing.leases import drivers, short
+from pgolf_sweep.driver.snapshot import JOINING
+from pgolf_sweep.launch.remote.dashboard import UNREACHABLE, Place, read_place
 from pgolf_sweep.report.noops import no_op_knobs
-from pgolf_sweep.sharing import drivers, short
-from pgolf_sweep.snapshot import JOINING
-from pgolf_sweep.spec import load_spec
-from pgolf_sweep.trialdir import StudyPaths, read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pgolf_sweep.record import TrialRecord
+    from pgolf_sweep.core.record import TrialRecord
 
 
 def score(val_bpb: float | None) -> str:

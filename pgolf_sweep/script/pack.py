@@ -3,8 +3,8 @@
 The contest counts the code's bytes, so what packing frees goes to weights. The packed script is
 ASCII (many scripts read their own source as UTF-8 to count it), uses nothing but the standard
 library, and runs in the very module that Python started, so ``__name__``, ``__file__`` and the
-environment are as before. That it computes the same is not claimed here: `pgolf_sweep.ship.packed`
-shows it in a run.
+environment are as before. That it computes the same is not claimed here: a run shows it
+(`pgolf_sweep.promote.pack_check`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import zlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pgolf_sweep.errors import AnswerNoError, InputError
+from pgolf_sweep.core.errors import AnswerNoError, InputError
 from pgolf_sweep.script.unpack import unpack
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgolf_sweep.errors import InputError
-from pgolf_sweep.script.knobs import Knob, survey
+from pgolf_sweep.core.errors import InputError
+from pgolf_sweep.script.knobs.knobs import Knob, survey
 from pgolf_sweep.script.requirements import FILE as REQUIREMENTS
 from pgolf_sweep.script.source import decoded
 from pgolf_sweep.script.unpack import unpack

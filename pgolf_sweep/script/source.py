@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import warnings
 
-from pgolf_sweep.script.olderpython import readable
+from pgolf_sweep.script.fstrings import readable
 
 
 def decoded(data: bytes) -> str:

@@ -14,7 +14,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 if TYPE_CHECKING:
-    from pgolf_sweep.spectypes import EarlyTerminate
+    from pgolf_sweep.config.types import EarlyTerminate
 
 
 def make_pruner(early: EarlyTerminate | None) -> optuna.pruners.BasePruner:

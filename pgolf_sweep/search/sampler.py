@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from optuna.distributions import BaseDistribution
 
-    from pgolf_sweep.spec import SweepSpec
+    from pgolf_sweep.config.sweep_file import SweepSpec
 
 STARTUP_TRIALS = 8
 """Random ones, before a sampler that learns begins to."""

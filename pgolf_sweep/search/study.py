@@ -29,23 +29,23 @@ import optuna
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from pgolf_sweep.errors import InfraError, InputError, StorageAwayError
-from pgolf_sweep.outcome import OUT_OF_MEMORY
-from pgolf_sweep.record import State, TrialRecord
-from pgolf_sweep.search.mounts import network_file_system_of
+from pgolf_sweep.core.classify import OUT_OF_MEMORY
+from pgolf_sweep.core.errors import InfraError, InputError, StorageAwayError
+from pgolf_sweep.core.record import State, TrialRecord
+from pgolf_sweep.core.trial import configuration_hash
+from pgolf_sweep.search.network_fs import network_file_system_of
 from pgolf_sweep.search.pruner import make_pruner
 from pgolf_sweep.search.sampler import make_sampler
-from pgolf_sweep.trial import configuration_hash
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping
     from pathlib import Path
 
-    from pgolf_sweep.search.lock import StudyLock
-    from pgolf_sweep.search.space import Space
-    from pgolf_sweep.spec import SweepSpec
-    from pgolf_sweep.trial import KnobValue
-    from pgolf_sweep.trialdir import StudyPaths
+    from pgolf_sweep.config.sweep_file import SweepSpec
+    from pgolf_sweep.core.paths import StudyPaths
+    from pgolf_sweep.core.trial import KnobValue
+    from pgolf_sweep.search.storage_lock import StudyLock
+    from pgolf_sweep.space.space import Space
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ class Study:
         try:
             yield
         except Exception as error:
-            from pgolf_sweep.search.lock import is_away  # noqa: PLC0415 - only for a database
+            from pgolf_sweep.search.storage_lock import is_away  # noqa: PLC0415 - only for a database
 
             if self._lock is None or isinstance(error, StorageAwayError) or not is_away(error):
                 raise
@@ -461,7 +461,7 @@ def open_study(
             study.sampler = make_sampler(spec, asked)
     lock = None
     if write and url is not None:
-        from pgolf_sweep.search.lock import lock_of  # noqa: PLC0415 - only for a database
+        from pgolf_sweep.search.storage_lock import lock_of  # noqa: PLC0415 - only for a database
 
         lock = lock_of(study._storage._backend.engine, study._study_id)  # type: ignore[attr-defined]
     return Study(study, spec, lock)
@@ -476,7 +476,7 @@ def _url(paths: StudyPaths, storage: str | None) -> str | None:
 
 def _storage(paths: StudyPaths, url: str | None, *, write: bool) -> Any:
     if url is not None:
-        from pgolf_sweep.search.lock import (  # noqa: PLC0415 - only for a database
+        from pgolf_sweep.search.storage_lock import (  # noqa: PLC0415 - only for a database
             link_settings,
             making_tables,
             sqlite_file,

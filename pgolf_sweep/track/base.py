@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pgolf_sweep.trial import KnobValue, RunEnd, StepReport, Verdict
+    from pgolf_sweep.core.trial import KnobValue, RunEnd, StepReport, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from pgolf_sweep.errors import InputError
+from pgolf_sweep.core.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

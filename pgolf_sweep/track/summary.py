@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pgolf_sweep.outcome import artifact_bytes, classify
-from pgolf_sweep.trial import Completed, EndCause, Pruned
+from pgolf_sweep.core.classify import artifact_bytes, classify
+from pgolf_sweep.core.trial import Completed, EndCause, Pruned
 
 if TYPE_CHECKING:
-    from pgolf_sweep.trial import KnobValue, RunEnd
+    from pgolf_sweep.core.trial import KnobValue, RunEnd
 
 
 def final_summary(

@@ -32,8 +32,8 @@ from pgolf_sweep.track.summary import final_summary
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from pgolf_sweep.core.trial import KnobValue, RunEnd, StepReport, Verdict
     from pgolf_sweep.track.base import RunTracking
-    from pgolf_sweep.trial import KnobValue, RunEnd, StepReport, Verdict
 
     Action: TypeAlias = Callable[[Any], None]
     """Something to do with a W&B run, in its thread."""

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pgolf_sweep.errors import InfraError
+from pgolf_sweep.core.errors import InfraError
+from pgolf_sweep.core.trial import EndCause, Limits, LogSummary, Resources, StepReport, TrialSpec
 from pgolf_sweep.launch.base import Ended, Event, Job, Launcher, Reported, Started
 from pgolf_sweep.launch.inline import Finish, InlineLauncher, SimulatedClock
-from pgolf_sweep.trial import EndCause, Limits, LogSummary, Resources, StepReport, TrialSpec
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -48,7 +48,7 @@ def launcher(request: pytest.FixtureRequest) -> Iterator[Launcher]:
     elif request.param == "nodes":
         made = InlineLauncher(SLOTS, simulate, SimulatedClock(), slots_per_node=1)
     else:
-        from pgolf_sweep.launch.ray import RayLauncher
+        from pgolf_sweep.launch.ray.launcher import RayLauncher
 
         made = RayLauncher(None, Resources(gpus=0, cpus=1.0), SLOTS)
     yield made

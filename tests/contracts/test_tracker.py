@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pgolf_sweep.core.trial import EndCause, LogSummary, RunEnd, StepReport, Verdict, VerdictKind
 from pgolf_sweep.track import make_run_tracker, make_study_tracker, shutdown
 from pgolf_sweep.track.base import RunTracking
 from pgolf_sweep.track.wandb import DEFAULT_BOUNDS
-from pgolf_sweep.trial import EndCause, LogSummary, RunEnd, StepReport, Verdict, VerdictKind
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.storages.journal import JournalFileBackend
 
-from pgolf_sweep import driver, trialdir
 from pgolf_sweep.cli import main
-from pgolf_sweep.launch.ray import RayLauncher
+from pgolf_sweep.core import paths as trialdir
+from pgolf_sweep.driver import driver
+from pgolf_sweep.launch.ray.launcher import RayLauncher
 from pgolf_sweep.search.study import Study
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pgolf_sweep.record import TrialRecord
+    from pgolf_sweep.core.record import TrialRecord
 
 STEPS = {
     "asked": (Study, "ask"),

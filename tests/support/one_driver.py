@@ -15,9 +15,9 @@ from pathlib import Path
 
 from support.sweeps import build_bench, train
 
+from pgolf_sweep.driver.sharing.leases import Crew, new_driver
 from pgolf_sweep.launch.inline import SimulatedClock
 from pgolf_sweep.search.study import open_study
-from pgolf_sweep.sharing import Crew, new_driver
 
 
 class RealClock(SimulatedClock):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgolf_sweep.script.probe import Probed, Prober, Unprobed
+from pgolf_sweep.script.probe.prober import Probed, Prober, Unprobed
 from pgolf_sweep.script.program import Program, from_files
 
 MODEL = """

@@ -6,23 +6,23 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
-from pgolf_sweep.driver import Driver, Options
+from pgolf_sweep.config.rules import load_rules
+from pgolf_sweep.config.sweep_file import load_spec
+from pgolf_sweep.core.paths import StudyPaths
+from pgolf_sweep.core.trial import Interval, LogSummary, StepReport, Verdict, VerdictKind
+from pgolf_sweep.driver.driver import Driver, Options
+from pgolf_sweep.driver.session import Session
 from pgolf_sweep.launch.inline import Finish, InlineLauncher, SimulatedClock
-from pgolf_sweep.rules import load_rules
 from pgolf_sweep.script.program import from_files
 from pgolf_sweep.search.study import Study, open_study
-from pgolf_sweep.session import Session
-from pgolf_sweep.spec import load_spec
 from pgolf_sweep.track.null import NullStudyTracker
-from pgolf_sweep.trial import Interval, LogSummary, StepReport, Verdict, VerdictKind
-from pgolf_sweep.trialdir import StudyPaths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from pgolf_sweep.sharing import Crew
-    from pgolf_sweep.snapshot import Snapshot
+    from pgolf_sweep.driver.sharing.leases import Crew
+    from pgolf_sweep.driver.snapshot import Snapshot
 
 SCRIPT = b"""
 import os

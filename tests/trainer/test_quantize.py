@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from trainer.config import TrainerError
 from trainer.quantize import Quantized, dequantize, quantize, quantize_all, tensor_bits
 
 RULES = ("rowmax", "percentile", "sdclip", "mse")
@@ -48,6 +49,21 @@ def test_mse_is_the_best_rule_at_few_bits(tiny_config, weights):
 def test_more_bits_are_closer(tiny_config, weights):
     errors = [squared_error(tiny_config(), weights, bits) for bits in BITS]
     assert errors == sorted(errors, reverse=True)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("value", [1e30, 1e7, np.inf, np.nan])
+def test_steps_that_do_not_fit_float16_are_refused(tiny_config, rule, value):
+    weights = np.full((3, 8), value, np.float32)
+    with pytest.raises(TrainerError, match="a step of a matrix does not fit float16"):
+        quantize(tiny_config(QUANT_SCALE=rule), weights, 6)
+
+
+def test_step_of_sdclip_may_be_too_large_where_the_weights_fit(tiny_config):
+    weights = np.full((3, 8), 31 * 60_000, np.float32)
+    quantize(tiny_config(QUANT_SCALE="rowmax"), weights, 6)
+    with pytest.raises(TrainerError, match="does not fit float16"):
+        quantize(tiny_config(QUANT_SCALE="sdclip", CLIP_SIGMAS=2.0), weights, 6)
 
 
 @pytest.mark.parametrize("rule", RULES)

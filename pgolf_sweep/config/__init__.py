@@ -1,0 +1,1 @@
+"""The sweep file, its checks, and the contest's rules as presets."""

@@ -1,0 +1,211 @@
+"""What a sweep file says, as frozen values; `pgolf_sweep.config.sweep_file` reads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pgolf_sweep.core.trial import KnobValue
+    from pgolf_sweep.space.space import Space
+
+Method: TypeAlias = Literal["grid", "random", "bayes", "tpe", "gp", "cmaes", "qmc"]
+METHODS = ("grid", "random", "bayes", "tpe", "gp", "cmaes", "qmc")
+METRIC = "val_bpb"
+DEFAULT_RULES = "parameter-golf-2026"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlyTerminate:
+    """How trials that lag behind are stopped.
+
+    An iteration is one reported `val_bpb`, as in W&B: the n-th validation of a trial. W&B's flag
+    ``strict`` changes nothing here: both of its rules keep the best ``1 / eta``.
+
+    Attributes:
+        kind: ``hyperband`` keeps the best ``1 / eta`` at iterations ``min_iter * eta ** k``;
+            ``median`` stops a trial that is worse than the median of the others.
+        min_iter: First iteration at which a trial may be stopped.
+        max_iter: Last iteration of a whole trial, or None if the file does not say.
+        eta: Factor between rungs (hyperband).
+        startup_trials: Trials that always run to their end (median).
+    """
+
+    kind: Literal["hyperband", "median"]
+    min_iter: int = 1
+    max_iter: int | None = None
+    eta: int = 3
+    startup_trials: int = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataBlock:
+    """The data set that trials train on: a name to be located, or paths of one's own."""
+
+    name: str | None = None
+    path: str | None = None
+    tokenizer: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchemeBlock:
+    """How a script quantizes, declared where the size probe cannot see it.
+
+    Attributes:
+        bits: Width of matrices.
+        embed_bits: Width of embeddings and heads.
+        scale: How the step of a row is set: rowmax, percentile, sdclip or mse.
+        parameter: k of ``sdclip``, the percentile of ``percentile``.
+        codec: What compresses the container, or an empty string.
+        keep_below: Tensors of at most so many numbers stay 16-bit floating point.
+    """
+
+    bits: int = 8
+    embed_bits: int = 8
+    scale: str = "rowmax"
+    parameter: float = 0.0
+    codec: str = ""
+    keep_below: int = 65_536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsBlock:
+    """Limits on a run, in seconds; None means that the rules preset decides."""
+
+    total_seconds: float | None = None
+    silent_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What the sweep may spend; `gpu_hours` None means no limit, the price is for reports."""
+
+    gpu_hours: float | None = None
+    usd_per_gpu_hour: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodesBlock:
+    """What is asked of the machines that trials run on; docs/nodes.md has the reasons.
+
+    Attributes:
+        failures: So many trials in a row quarantine the node that they failed on; 0: never.
+        retry_seconds: Until a quarantined node is tried again; doubles each time, up to 8 times.
+        give_up_seconds: The sweep ends when no node could take a trial for so long.
+        check: Whether a node is looked at before its first trial.
+        speed: What a node gets that is slower than `min_speed`: ``refuse``, ``mark`` (its trials
+            are marked) or ``none`` (nothing is measured); None: refuse with GPUs, none without.
+        min_speed: Least tokens per second, as a share of the other nodes' median.
+    """
+
+    failures: int = 3
+    retry_seconds: float = 300.0
+    give_up_seconds: float = 3600.0
+    check: bool = True
+    speed: str | None = None
+    min_speed: float = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmStart:
+    """A configuration, or a part of one, that is tried first; or another study's best trials.
+
+    Attributes:
+        knobs: The configuration; empty where a study is named.
+        study: A study below the same runs folder, or None.
+        top: How many of its best trials.
+    """
+
+    knobs: Mapping[str, KnobValue] = field(default_factory=dict)
+    study: str | None = None
+    top: int = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PgolfBlock:
+    """The ``pgolf:`` block of a sweep file, defaults filled in.
+
+    Attributes:
+        rules: Name of a preset, or the path of a rules file.
+        require: Expressions over knobs that a configuration must make true.
+        gpus: GPUs of one node for each trial; 0 trains on the CPU.
+        cpus: CPU cores for each trial, or None for the launcher's choice.
+        gate_enabled: Whether configurations are judged before they take a slot.
+        gate_confidence: Probability that a discard is right.
+        gate_scheme: How a script that is not ours quantizes, or None to have it probed.
+        gate_repair: Parameters that may give where a configuration does not surely fit.
+        gate_export: Knobs that may give when a trained artifact is over the cap; None is all.
+        gate_calibration: A store of measured sizes to learn from: ``user``, or a path.
+        gate_memory_gib: Memory of one card; None switches the memory gate off.
+        gate_min_steps: Fewest training steps within the wallclock that are worth a slot.
+        data: The data set, or None for the rules preset's.
+        files: Paths or globs beside the program that trials need.
+        limits: Wallclock limits.
+        budget: Money and time.
+        warm_start: What is tried first.
+        pack: Whether trials run the program minified and compressed, as it would be submitted.
+        max_retries: How often a trial that infrastructure lost is run again.
+        nodes: What is asked of the nodes.
+        seed: The sampler's seed.
+        promote_seeds: Fresh seeds of a promotion, or None for the rules preset's number.
+    """
+
+    rules: str = DEFAULT_RULES
+    require: tuple[str, ...] = ()
+    gpus: int = 8
+    cpus: float | None = None
+    gate_enabled: bool = True
+    gate_confidence: float = 0.99
+    gate_scheme: SchemeBlock | None = None
+    gate_repair: tuple[str, ...] = ()
+    gate_export: tuple[str, ...] | None = None
+    gate_calibration: str | None = None
+    gate_memory_gib: float | None = None
+    gate_min_steps: int | None = None
+    data: DataBlock | None = None
+    files: tuple[str, ...] = ()
+    limits: LimitsBlock = field(default_factory=LimitsBlock)
+    budget: Budget = field(default_factory=Budget)
+    warm_start: tuple[WarmStart, ...] = ()
+    pack: bool = False
+    max_retries: int = 2
+    nodes: NodesBlock = field(default_factory=NodesBlock)
+    seed: int = 0
+    promote_seeds: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepSpec:
+    """A sweep file.
+
+    Attributes:
+        source: Where it was read.
+        text: Its content as launched.
+        name: Its ``name``, or the file's stem.
+        program: ``trainer`` for ours, or the path of a script.
+        method: Who proposes.
+        metric_name: What is minimised.
+        run_cap: Trials that may take a slot, or None.
+        space: What is searched.
+        early_terminate: The pruner, or None.
+        project: W&B project, or None for the tracker's default.
+        entity: W&B entity, or None for the user's default.
+        description: Free text, or None.
+    """
+
+    source: Path
+    text: str
+    name: str
+    program: str
+    method: Method
+    metric_name: str
+    run_cap: int | None
+    space: Space
+    early_terminate: EarlyTerminate | None
+    project: str | None
+    entity: str | None
+    description: str | None
+    pgolf: PgolfBlock

@@ -1,0 +1,280 @@
+"""YAML as plain values that remember their lines, and strict reading of mappings.
+
+W&B reads sweep files as YAML 1.1; so does this module, with two repairs: ``1e-8`` is a number,
+and a key written twice is a mistake instead of the silent loss of the first.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import yaml
+
+from pgolf_sweep.core.errors import Problem, SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+KeyPath: TypeAlias = tuple[str | int, ...]
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, by which ``1e-8`` is a float as in YAML 1.2."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The known name that a misspelt one most likely means, or None."""
+    by_upper = {known.upper(): known for known in names}
+    found = difflib.get_close_matches(name.upper(), by_upper, n=1, cutoff=0.6)
+    return by_upper[found[0]] if found else None
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """``; did you mean 'x'?``, or nothing where no name is near."""
+    near = nearest(name, names)
+    return f"; did you mean {near!r}?" if near else ""
+
+
+def read_scalar(text: str) -> Any:
+    """One word as YAML would read it: ``8`` an int, ``1e-8`` a float, ``wsd`` a str."""
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+
+
+class Document:
+    """A YAML file as plain values.
+
+    Attributes:
+        value: Mappings, lists and scalars.
+        lines: One-based line of every key and item, by key path.
+        problems: Mistakes found so far; readers add theirs.
+    """
+
+    def __init__(self, text: str, source: str) -> None:
+        """Read a document.
+
+        Raises:
+            SpecError: It is not YAML; the problem carries line and column.
+        """
+        self.source = source
+        self.lines: dict[KeyPath, int] = {}
+        self.problems: list[Problem] = []
+        self._loader = _Loader("")
+        try:
+            root = yaml.compose(text, Loader=_Loader)
+            self.value = None if root is None else self._plain(root, (), ())
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            where = f" (column {mark.column + 1})" if mark else ""
+            line = mark.line + 1 if mark else None
+            message = f"not valid YAML: {error.problem or error.context}{where}"
+            raise SpecError(source, [Problem(path="file", line=line, message=message)]) from error
+        except yaml.YAMLError as error:
+            message = f"not valid YAML: {str(error).splitlines()[0]}"
+            raise SpecError(source, [Problem(path="file", line=None, message=message)]) from error
+
+    def problem(self, path: KeyPath, message: str) -> None:
+        """Note a mistake at a key, or at the nearest parent that the file has."""
+        known = next((path[:n] for n in range(len(path), 0, -1) if path[:n] in self.lines), ())
+        dotted = ".".join(str(part) for part in path) or "file"
+        self.problems.append(Problem(path=dotted, line=self.lines.get(known), message=message))
+
+    def raise_problems(self) -> None:
+        """Raise every mistake noted so far, in the file's order.
+
+        Raises:
+            SpecError: There is at least one.
+        """
+        if self.problems:
+            ordered = sorted(self.problems, key=lambda p: math.inf if p.line is None else p.line)
+            raise SpecError(self.source, ordered)
+
+    def _plain(self, node: yaml.Node, path: KeyPath, parents: tuple[yaml.Node, ...]) -> Any:
+        if any(node is parent for parent in parents):
+            self.problem(path, "an alias that contains itself")
+            return None
+        parents = (*parents, node)
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path, parents)
+        if isinstance(node, yaml.SequenceNode):
+            for index, item in enumerate(node.value):
+                self.lines[*path, index] = item.start_mark.line + 1
+            return [
+                self._plain(item, (*path, index), parents) for index, item in enumerate(node.value)
+            ]
+        return self._scalar(node, path)
+
+    def _mapping(
+        self, node: yaml.MappingNode, path: KeyPath, parents: tuple[yaml.Node, ...]
+    ) -> dict[str, Any]:
+        first_lines: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            name = key.value if isinstance(key, yaml.ScalarNode) else "?"
+            self.lines[*path, name] = line
+            if not isinstance(key, yaml.ScalarNode):
+                self.problem((*path, name), "a key must be a name")
+            elif name in first_lines and name != "<<":
+                self.problem((*path, name), f"written twice, first on line {first_lines[name]}")
+            first_lines.setdefault(name, line)
+        self._loader.flatten_mapping(node)  # merge keys; a key of one's own comes last and wins
+        result: dict[str, Any] = {}
+        for key, item in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                self.lines[*path, key.value] = key.start_mark.line + 1
+                result[key.value] = self._plain(item, (*path, key.value), parents)
+        return result
+
+    def _scalar(self, node: yaml.Node, path: KeyPath) -> Any:
+        try:
+            return self._loader.construct_object(node)
+        except (yaml.YAMLError, ValueError) as error:
+            reason = getattr(error, "problem", None) or error
+            self.problem(path, f"cannot be read as a value: {reason}")
+            return None
+
+
+class Section:
+    """One mapping of a document, read key by key; each mistake is noted, none stops the reading.
+
+    Every getter returns a value of the right type, the default where the key is absent or wrong.
+    `close` notes the keys that nobody asked for.
+    """
+
+    def __init__(self, document: Document, path: KeyPath, value: object) -> None:
+        self.document = document
+        self.path = path
+        self._values: dict[str, Any] = {}
+        self._known: dict[str, None] = {}
+        if isinstance(value, dict):
+            self._values = value
+        elif value is not None:
+            self.problem("", f"must be a mapping of keys, not {_show(value)}")
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
+
+    def __iter__(self) -> Any:
+        return iter(self._values)
+
+    def problem(self, key: str, message: str) -> None:
+        """Note a mistake at a key of this mapping (or at the mapping itself: ``""``)."""
+        self.document.problem((*self.path, key) if key else self.path, message)
+
+    def raw(self, key: str) -> Any:
+        """A key's plain value, None where it is absent."""
+        self._known[key] = None
+        return self._values.get(key)
+
+    def section(self, key: str) -> Section:
+        """A mapping inside this one; an absent one reads as empty."""
+        return Section(self.document, (*self.path, key), self.raw(key))
+
+    def text(self, key: str, default: str | None = None) -> str | None:
+        """A non-empty string."""
+        value = self.raw(key)
+        if value is None or (isinstance(value, str) and value.strip()):
+            return default if value is None else value
+        self.problem(key, f"must be text, not {_show(value)}")
+        return default
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A list of strings; a single string is a list of one."""
+        value = self.raw(key)
+        items = [value] if isinstance(value, str) else [] if value is None else value
+        if isinstance(items, list) and all(isinstance(item, str) for item in items):
+            return tuple(items)
+        self.problem(key, f"must be a list of text, not {_show(value)}")
+        return ()
+
+    def choice(self, key: str, options: Sequence[str], default: str | None = None) -> str | None:
+        """One of a few words."""
+        value = self.raw(key)
+        if value is None or value in options:
+            return default if value is None else str(value)
+        hint = did_you_mean(str(value), options)
+        self.problem(key, f"{_show(value)} is none of: {', '.join(options)}{hint}")
+        return default
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        """True or false."""
+        value = self.raw(key)
+        if value is None or isinstance(value, bool):
+            return default if value is None else value
+        self.problem(key, f"must be true or false, not {_show(value)}")
+        return default
+
+    def number(
+        self,
+        key: str,
+        *,
+        above: float = -math.inf,
+        below: float = math.inf,
+        least: float = -math.inf,
+    ) -> float | int | None:
+        """A finite number, ``above < number < below`` and ``number >= least``; None if absent."""
+        value = self.raw(key)
+        if value is None:
+            return None
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not math.isfinite(value)
+        ):
+            self.problem(key, f"must be a number, not {_show(value)}")
+            return None
+        if not (above < value < below and value >= least):
+            bounds = [
+                *([f"above {above:g}"] if above > -math.inf else []),
+                *([f"below {below:g}"] if below < math.inf else []),
+                *([f"at least {least:g}"] if least > -math.inf else []),
+            ]
+            self.problem(key, f"must be {' and '.join(bounds)}, not {value:g}")
+            return None
+        return value
+
+    def integer(self, key: str, *, least: int) -> int | None:
+        """A whole number, at least `least`; None if absent."""
+        value = self.raw(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int):
+            self.problem(key, f"must be a whole number, not {_show(value)}")
+            return None
+        if value < least:
+            self.problem(key, f"must be at least {least}, not {value}")
+            return None
+        return value
+
+    def refuse(self, reasons: Mapping[str, str]) -> None:
+        """Note keys that are understood and not offered, each with its reason."""
+        for key, reason in reasons.items():
+            if key in self._values:
+                self.problem(key, reason)
+                self._values = {k: v for k, v in self._values.items() if k != key}
+
+    def close(self) -> None:
+        """Note every key that was not asked for."""
+        for key in self._values:
+            if key not in self._known:
+                known = ", ".join(self._known)
+                hint = did_you_mean(key, self._known)
+                self.problem(key, f"unknown key{hint or f'; known keys: {known}'}")
+
+
+def _show(value: object) -> str:
+    """A value as the user would recognise it, shortened."""
+    if value is None:
+        return "nothing"
+    kind = "a mapping" if isinstance(value, dict) else "a list" if isinstance(value, list) else None
+    text = kind or repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,1 @@
+"""Trials, records, outcomes, file names, errors and the clock."""

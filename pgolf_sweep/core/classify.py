@@ -1,0 +1,138 @@
+"""From how a run ended to what that means for its trial: a pure function, one case a cause."""
+
+from __future__ import annotations
+
+import math
+import re
+import signal
+from typing import TYPE_CHECKING
+
+from pgolf_sweep.core.trial import Completed, EndCause, Failed, FailureKind, Pruned
+
+if TYPE_CHECKING:
+    from pgolf_sweep.core.trial import Outcome, RunEnd
+
+PRUNE_REASON = "pruned"
+"""Reason with which the driver cancels a run that the pruner gave up."""
+
+OUT_OF_MEMORY = "out of memory"
+"""Reason of a failure that becomes a constraint of the search."""
+
+_OUT_OF_MEMORY = re.compile(r"out of memory|OutOfMemoryError|MemoryError|Cannot allocate memory")
+_DISK_REFUSED = re.compile(r"No space left on device|Disk quota exceeded")
+_EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)\b")
+
+# What torchrun says last of all: how the rank that was the first to fail ended.
+_RANK_ENDED = re.compile(r"^\s*exitcode\s*:\s*(-?\d+) \(pid")
+
+# Signals that someone else's machinery sends: the kernel's out-of-memory killer, a scheduler that
+# preempts, an operator. Any other signal (SIGSEGV, SIGABRT) is the script's own doing.
+_OUTSIDE_SIGNALS = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+
+
+def classify(end: RunEnd, *, last_val_bpb: float | None, last_step: int | None) -> Outcome:
+    """What the end of a run means.
+
+    Args:
+        end: How the run ended.
+        last_val_bpb: Last intermediate score that was reported.
+        last_step: Its training step.
+
+    Returns:
+        Completed, Pruned, or Failed with the party to blame.
+    """
+    match end.cause:
+        case EndCause.EXITED:
+            return _exited(end)
+        case EndCause.CANCELLED if end.detail.startswith(PRUNE_REASON):
+            return Pruned(val_bpb=last_val_bpb, step=last_step, reason=end.detail)
+        case EndCause.SIGNALED:
+            number = -end.exit_code if end.exit_code is not None and end.exit_code < 0 else 0
+            return _signaled(end, number)
+        case EndCause.TIMEOUT | EndCause.SILENT | EndCause.UNMET:
+            return _failed(FailureKind.DETERMINISTIC, end.detail, end)
+        case (
+            EndCause.CANCELLED
+            | EndCause.SETUP
+            | EndCause.LOST
+            | EndCause.UNKEPT
+            | EndCause.PREEMPTED
+        ):
+            return _failed(FailureKind.INFRASTRUCTURE, end.detail or end.cause.value, end)
+
+
+def artifact_bytes(end: RunEnd) -> int | None:
+    """Bytes of code plus model: what the log claims, else the model file plus the code.
+
+    The larger of two answers counts: a log that claims less than the file on disk is wrong.
+    """
+    summary = end.summary
+    answers = []
+    if summary.total_bytes is not None:
+        answers.append(summary.total_bytes)
+    if summary.code_bytes is not None:
+        answers += [
+            model + summary.code_bytes
+            for model in (summary.model_bytes, end.model_file_bytes)
+            if model is not None
+        ]
+    return max(answers, default=None)
+
+
+def _exited(end: RunEnd) -> Outcome:
+    score = end.summary.val_bpb
+    if end.exit_code != 0:
+        if any(_OUT_OF_MEMORY.search(line) for line in end.log_tail):
+            return _failed(FailureKind.DETERMINISTIC, OUT_OF_MEMORY, end)
+        if end.summary.non_finite:
+            return _failed(FailureKind.DETERMINISTIC, "a loss was not finite (NaN or inf)", end)
+        refusals = [line.strip() for line in end.log_tail if _DISK_REFUSED.search(line)]
+        if refusals:
+            reason = f"the node's disk refused: {refusals[-1][:300]}"
+            return _failed(FailureKind.INFRASTRUCTURE, reason, end)
+        rank_exit = _first_failed_rank(end)
+        if rank_exit < 0:
+            return _signaled(end, -rank_exit, who="a rank was killed")
+        return _failed(
+            FailureKind.DETERMINISTIC, f"exit code {end.exit_code}: {_last_word(end)}", end
+        )
+    if score is not None and math.isfinite(score):
+        return Completed(val_bpb=score, artifact_bytes=artifact_bytes(end))
+    if end.summary.non_finite or score is not None:
+        return _failed(FailureKind.DETERMINISTIC, "a loss was not finite (NaN or inf)", end)
+    if end.summary.unread_finals:
+        line = end.summary.unread_finals[-1]
+        reason = f"its final score is on a line that no dialect reads: {line!r}"
+        return _failed(FailureKind.DETERMINISTIC, reason, end)
+    return _failed(FailureKind.DETERMINISTIC, "exited without printing a final score", end)
+
+
+def _first_failed_rank(end: RunEnd) -> int:
+    """Exit code of the rank that torchrun names as the cause; zero if it names none."""
+    found = [match for line in end.log_tail if (match := _RANK_ENDED.match(line))]
+    return int(found[-1].group(1)) if found else 0
+
+
+def _signaled(end: RunEnd, number: int, *, who: str = "killed") -> Failed:
+    if _OUT_OF_MEMORY.search(end.detail):
+        return _failed(FailureKind.DETERMINISTIC, OUT_OF_MEMORY, end)
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = "an unknown signal"
+    outside = number in _OUTSIDE_SIGNALS
+    kind = FailureKind.INFRASTRUCTURE if outside else FailureKind.DETERMINISTIC
+    return _failed(kind, f"{who} by {name}", end)
+
+
+def _last_word(end: RunEnd) -> str:
+    """The line that says most about a crash: the exception's, else the log's last."""
+    lines = [line.strip() for line in end.log_tail if line.strip()]
+    for line in reversed(lines):
+        if _EXCEPTION.match(line):
+            return line[:300]
+    return lines[-1][:300] if lines else "no output"
+
+
+def _failed(kind: FailureKind, reason: str, end: RunEnd) -> Failed:
+    return Failed(kind=kind, reason=reason, log_tail=end.log_tail)

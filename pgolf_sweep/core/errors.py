@@ -1,0 +1,135 @@
+"""What can go wrong, as types that tell the caller what to do next.
+
+    PgolfError               base; carries an exit code
+    ├── InputError      (2)  the user's input is wrong: fix it and type the command again
+    │   ├── SpecError        a sweep file; carries every problem found, each with key path and line
+    │   └── DataError        shards or a tokenizer that are missing or broken
+    ├── AnswerNoError   (1)  it ran and the answer is no
+    │   └── PromotionError   unmet rules of a preset, or too little evidence
+    ├── InfraError      (3)  a node, a cluster, a disk or a network failed: retry
+    │   └── StorageAwayError a shared study's database does not answer: what runs goes on
+    └── InterruptedSweepError (130)  the user stopped it; everything that finished is kept
+
+A gate's verdict and a trial's outcome are values, not exceptions (`pgolf_sweep.core.trial`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class PgolfError(Exception):
+    """Base of every error that the command line turns into a message and an exit code.
+
+    Args:
+        what: What went wrong, one sentence.
+        where: File, key path and line, trial number or host.
+        got: The offending value as the user would recognise it.
+        expected: What would have been accepted.
+        next_step: A command or an edit that gets the user further.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        got: str | None = None,
+        expected: str | None = None,
+        next_step: str | None = None,
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.got = got
+        self.expected = expected
+        self.next_step = next_step
+
+    def lines(self) -> list[str]:
+        """The message as lines, most important first; absent parts are left out."""
+        parts = (
+            ("where", self.where),
+            ("got", self.got),
+            ("expected", self.expected),
+            ("next", self.next_step),
+        )
+        return [self.what, *(f"  {name}: {text}" for name, text in parts if text)]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+
+class InputError(PgolfError):
+    """The user's input is wrong."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One mistake in a sweep file.
+
+    Attributes:
+        path: Dotted key path, for example ``parameters.MATRIX_LR.min``.
+        line: One-based line in the file, or None when the key is absent from it.
+        message: What is wrong, with the value got and the values expected.
+    """
+
+    path: str
+    line: int | None
+    message: str
+
+
+class SpecError(InputError):
+    """A sweep file with at least one mistake; all of them are reported at once."""
+
+    def __init__(self, source: str, problems: Sequence[Problem]) -> None:
+        count = len(problems)
+        super().__init__(
+            f"{source}: {count} problem{'s' if count != 1 else ''} in the sweep file",
+            next_step=f"correct {source} and run `pgolf-sweep plan {source}`",
+        )
+        self.source = source
+        self.problems = tuple(problems)
+
+    def lines(self) -> list[str]:
+        """The headline, one line a problem, the next step."""
+        listed = [
+            f"  {self.source}:{p.line if p.line is not None else '-'}: {p.path}: {p.message}"
+            for p in self.problems
+        ]
+        return [self.what, *listed, f"  next: {self.next_step}"]
+
+
+class DataError(InputError):
+    """Shards or a tokenizer that are missing, truncated or not of the contest's format."""
+
+
+class AnswerNoError(PgolfError):
+    """The program ran and the answer is no: does not fit, does not verify, no trial succeeded."""
+
+
+class PromotionError(AnswerNoError):
+    """A candidate that does not meet a preset's rules."""
+
+
+class InfraError(PgolfError):
+    """Infrastructure failed: a node, a cluster, a disk, a network."""
+
+    exit_code = 3
+
+
+class StorageAwayError(InfraError):
+    """The database of a shared study does not answer now; it may a moment later."""
+
+
+class InterruptedSweepError(PgolfError):
+    """The user interrupted the sweep; it can be resumed."""
+
+    exit_code = 130

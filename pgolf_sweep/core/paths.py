@@ -1,0 +1,276 @@
+"""Every file name below ``runs/<study>/``, and writing without half-written files.
+
+A trial's folder holds what ran and what came of it, whatever happens to the study's storage. Each
+file lands under a temporary name in the same folder and is renamed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pgolf_sweep.core.errors import InfraError, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SCHEMA_VERSION = 1
+"""Written into every JSON file; a reader refuses a newer one."""
+
+
+_REFUSALS = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EIO,
+        errno.ESTALE,
+        errno.ENOTDIR,
+    }
+)
+
+
+@contextlib.contextmanager
+def on_disk(folder: Path) -> Iterator[None]:
+    """Around everything that keeps files in a folder, whoever writes them.
+
+    Raises:
+        InfraError: In place of an error by which the disk refuses (full, read-only, quota).
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+        raise InfraError(
+            f"the disk refused: {error.strerror or error}",
+            where=str(error.filename or folder),
+            next_step="free space or fix permissions there, then run the same command again",
+        ) from error
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file so that readers see the old content or the new, never a part.
+
+    Raises:
+        InfraError: The disk refused (full, read-only); nothing was changed.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink()
+            raise
+    except OSError as error:
+        raise InfraError(
+            f"could not write {path.name}: {error.strerror or error}",
+            where=str(path),
+            next_step="free space or fix permissions there, then run the same command again",
+        ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_bytes` for UTF-8 text."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """Write a JSON document with its schema version, readable by people."""
+    content = {"schema_version": SCHEMA_VERSION, **document}
+    write_text(path, json.dumps(content, indent=1, sort_keys=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read what `write_json` wrote.
+
+    Raises:
+        InfraError: The file is not JSON, or was written by a newer version of the program.
+    """
+    try:
+        document = json.loads(path.read_text())
+    except (ValueError, OSError) as error:
+        raise InfraError(f"cannot read {path.name}: {error}", where=str(path)) from error
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if not isinstance(version, int) or version > SCHEMA_VERSION:
+        raise InfraError(
+            f"{path.name} was written by another version of pgolf-sweep",
+            where=str(path),
+            got=f"schema_version {version}",
+            expected=f"at most {SCHEMA_VERSION}",
+        )
+    return dict(document)
+
+
+@dataclass(frozen=True, slots=True)
+class TrialPaths:
+    """Files of one run: a trial, or one seed of a promotion."""
+
+    root: Path
+
+    @property
+    def spec(self) -> Path:
+        """What was to run (`TrialSpec` as JSON); written before the run starts."""
+        return self.root / "spec.json"
+
+    @property
+    def log(self) -> Path:
+        """Everything that the script printed."""
+        return self.root / "train.log"
+
+    @property
+    def live_log(self) -> Path:
+        """The log of a run that is going on; renamed to `log` when it ends."""
+        return self.root / ".train.log.part"
+
+    @property
+    def result(self) -> Path:
+        """How it ended; its presence means that the run is over."""
+        return self.root / "result.json"
+
+    def artifact(self) -> Path | None:
+        """The compressed model, the newest of ``final_model.*`` that is not a raw checkpoint."""
+        candidates = [
+            path
+            for path in self.root.glob("final_model*")
+            if path.suffix not in {".pt", ".safetensors"} and not path.name.startswith(".")
+        ]
+        return max(candidates, key=lambda path: path.stat().st_mtime, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class StudyPaths:
+    """Files of one study."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, runs: Path, study: str) -> StudyPaths:
+        """The folder of a study by its name, or by its path."""
+        direct = Path(study)
+        if len(direct.parts) > 1 and direct.is_dir():
+            return cls(direct)
+        return cls(runs / study)
+
+    @classmethod
+    def existing(cls, runs: Path, study: str) -> StudyPaths:
+        """`of`, for a study that must be there.
+
+        Raises:
+            InputError: There is no such study; the message lists those that exist.
+        """
+        paths = cls.of(runs, study)
+        if not paths.sweep.is_file():
+            names = sorted(p.parent.name for p in runs.glob("*/sweep.yaml"))
+            raise InputError(
+                f"no study named {study!r}",
+                where=str(paths.root),
+                expected=f"one of: {', '.join(names)}" if names else "a study that was launched",
+                next_step="pgolf-sweep launch SWEEP.yaml",
+            )
+        return paths
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.root.name
+
+    @property
+    def sweep(self) -> Path:
+        """The sweep file as launched."""
+        return self.root / "sweep.yaml"
+
+    @property
+    def journal(self) -> Path:
+        """Optuna's journal, where no ``--storage`` was given."""
+        return self.root / "study.journal"
+
+    @property
+    def storage_url(self) -> Path:
+        """The Optuna storage, where ``--storage`` was given (without its password)."""
+        return self.root / "storage.url"
+
+    @property
+    def program(self) -> Path:
+        """The program's files as launched; trials run copies of them."""
+        return self.root / "program"
+
+    @property
+    def origin(self) -> Path:
+        """Where the sweep was launched from: the base of its relative paths, versions, host."""
+        return self.root / "origin.json"
+
+    @property
+    def driver_lock(self) -> Path:
+        """Held by the live driver; contains its process id and host."""
+        return self.root / "driver.lock"
+
+    @property
+    def driver_log(self) -> Path:
+        """The driver's log, tracebacks included."""
+        return self.root / "driver.log"
+
+    @property
+    def request(self) -> Path:
+        """What ``stop`` and ``cancel`` ask of the driver: one word."""
+        return self.root / "request"
+
+    @property
+    def status(self) -> Path:
+        """The driver's last word about itself, for ``status`` and ``watch``."""
+        return self.root / "status.json"
+
+    @property
+    def detached(self) -> Path:
+        """Where the study is driven, after ``launch --detach``; this folder holds copies then."""
+        return self.root / "detached.json"
+
+    @property
+    def report(self) -> Path:
+        """The study as one HTML page, where ``report`` wrote it."""
+        return self.root / "report.html"
+
+    @property
+    def proposals(self) -> Path:
+        """Trials that somebody asked for, a file each; the driver answers in the file."""
+        return self.root / "proposals"
+
+    @property
+    def promotion(self) -> Path:
+        """Runs on fresh seeds, one folder a candidate and seed."""
+        return self.root / "promotion"
+
+    @property
+    def submissions(self) -> Path:
+        """Where promoted submissions land, a folder each."""
+        return self.root / "submission"
+
+    @property
+    def wandb(self) -> Path:
+        """W&B's offline runs."""
+        return self.root / "wandb"
+
+    @property
+    def trials(self) -> Path:
+        """Folder of the trials' folders."""
+        return self.root / "trials"
+
+    def trial(self, number: int) -> TrialPaths:
+        """The folder of one trial."""
+        return TrialPaths(self.trials / str(number))

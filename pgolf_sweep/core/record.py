@@ -1,0 +1,182 @@
+"""One trial as everyone reads it: the row of ``trials --json``, of the tables and of the frames."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from pgolf_sweep.core.trial import (
+    Completed,
+    Discarded,
+    Failed,
+    Interval,
+    KnobValue,
+    Outcome,
+    Pruned,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pgolf_sweep.core.trial import RunEnd
+
+
+class State(StrEnum):
+    """Where a trial is in its life; the last four are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    PRUNED = "pruned"
+    DISCARDED = "discarded"
+    FAILED = "failed"
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing will change any more."""
+        return self not in {State.QUEUED, State.RUNNING}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRecord:
+    """A trial's row. Absent measurements are None; keys of `to_json` stay stable.
+
+    Attributes:
+        outcome: State, or final outcome.
+        reason: Why it ended so; empty for a plain success.
+        failure: ``deterministic`` or ``infrastructure`` for a failed trial.
+        predicted_bytes: What the gate expected of the whole artifact.
+        artifact_bytes: Measured bytes of code plus model.
+        headroom_bytes: Cap minus the artifact: measured, or predicted for a discarded trial.
+        excused: Attempts that ended for their node's sake (drained, quarantined, in doubt) or by
+            the user's cancel: they are in `attempts` and do not count against `max_retries`.
+        node_speed: Tokens per second of its node as a share of the other nodes' median, where
+            that was measured.
+        duplicate_of: The trial whose result this one shares; such a trial took no slot.
+        export_of: The trial over the cap whose trained weights this one stores smaller; such a
+            trial took no slot.
+        slot_seconds: Time for which it held a slot, all attempts together.
+        finals: Every final score that the script printed, by label.
+        driver: In a study that several drivers share, the one that holds the trial or told it;
+            empty while a trial waits for any of them.
+    """
+
+    number: int
+    outcome: State
+    knobs: Mapping[str, KnobValue]
+    reason: str = ""
+    failure: str | None = None
+    val_bpb: float | None = None
+    val_loss_nats: float | None = None
+    val_bpb_prequant: float | None = None
+    predicted_bytes: Interval | None = None
+    artifact_bytes: int | None = None
+    model_bytes: int | None = None
+    code_bytes: int | None = None
+    model_params: int | None = None
+    headroom_bytes: int | None = None
+    train_seconds: float | None = None
+    eval_seconds: float | None = None
+    slot_seconds: float = 0.0
+    steps: int | None = None
+    step_avg_ms: float | None = None
+    node: str | None = None
+    proposer: str = ""
+    attempts: int = 0
+    excused: int = 0
+    node_speed: float | None = None
+    duplicate_of: int | None = None
+    export_of: int | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    finals: Mapping[str, float] = field(default_factory=dict)
+    identity: str = ""
+    driver: str = ""
+
+    @property
+    def submittable(self) -> bool:
+        """Completed, and its measured artifact is known not to be over the cap."""
+        return (
+            self.outcome is State.COMPLETED
+            and self.val_bpb is not None
+            and (self.headroom_bytes is None or self.headroom_bytes >= 0)
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, the form in which the study stores it."""
+        return dataclasses.asdict(self) | {"outcome": self.outcome.value}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> TrialRecord:
+        """Inverse of `to_json`; keys of other versions are left aside."""
+        names = {item.name for item in dataclasses.fields(cls)}
+        values = {key: value for key, value in document.items() if key in names}
+        predicted = values.get("predicted_bytes")
+        values["predicted_bytes"] = None if predicted is None else Interval(**predicted)
+        return cls(**values | {"outcome": State(values["outcome"])})
+
+    def ended(self, outcome: Outcome, end: RunEnd | None, *, cap_bytes: int) -> TrialRecord:
+        """The record with an outcome, and with what the run's log and files say."""
+        changes: dict[str, Any] = {"reason": outcome.reason}
+        if end is not None:
+            summary = end.summary
+            changes |= {
+                "val_loss_nats": summary.val_loss_nats,
+                "val_bpb_prequant": summary.val_bpb_prequant,
+                "model_bytes": summary.model_bytes or end.model_file_bytes,
+                "code_bytes": summary.code_bytes,
+                "model_params": summary.model_params,
+                "train_seconds": summary.train_seconds,
+                "eval_seconds": summary.eval_seconds,
+                "steps": summary.steps,
+                "step_avg_ms": summary.step_avg_ms,
+                "finals": dict(summary.finals),
+                "node": end.node,
+                "started_at": end.started_at,
+                "ended_at": end.ended_at,
+                "slot_seconds": self.slot_seconds + end.slot_seconds,
+            }
+        match outcome:
+            case Completed(val_bpb=val_bpb, artifact_bytes=artifact_bytes):
+                headroom = None if artifact_bytes is None else cap_bytes - artifact_bytes
+                changes |= {
+                    "outcome": State.COMPLETED,
+                    "val_bpb": val_bpb,
+                    "artifact_bytes": artifact_bytes,
+                    "headroom_bytes": headroom,
+                }
+            case Pruned(val_bpb=val_bpb):
+                changes |= {"outcome": State.PRUNED, "val_bpb": val_bpb}
+            case Discarded(verdict=verdict):
+                predicted = verdict.headroom_bytes
+                changes |= {
+                    "outcome": State.DISCARDED,
+                    "headroom_bytes": None if predicted is None else round(predicted),
+                }
+            case Failed(kind=kind):
+                changes |= {"outcome": State.FAILED, "failure": kind.value}
+        return dataclasses.replace(self, **changes)
+
+
+def ranked(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Completed trials whose artifact is not over the cap, best `val_bpb` first; ties to the older.
+
+    Duplicates are left out: they are not evidence of their own.
+    """
+    good = [record for record in records if record.submittable and record.duplicate_of is None]
+    return sorted(good, key=lambda record: (record.val_bpb or 0.0, record.number))
+
+
+def counts(records: Iterable[TrialRecord]) -> dict[str, int]:
+    """How many trials are in each state, in the order of the states; duplicates on their own."""
+    result = dict.fromkeys((state.value for state in State), 0) | {"duplicates": 0}
+    for record in records:
+        result[tally_key(record)] += 1
+    return result
+
+
+def tally_key(record: TrialRecord) -> str:
+    """Under what a trial is counted."""
+    return "duplicates" if record.duplicate_of is not None else record.outcome.value

@@ -1,0 +1,329 @@
+"""What a trial is, what a run of it measured, and how it can end.
+
+The vocabulary that every other module shares; nothing here does input or output.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+KnobValue: TypeAlias = bool | int | float | str
+"""A resolved knob: what the sweep file's space produces and what a script reads."""
+
+
+def knob_text(value: KnobValue) -> str:
+    """The text that a script finds in its environment for a knob's value.
+
+    Booleans become ``1`` and ``0``, since the contest's scripts read ``bool(int(...))``.
+    """
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A prediction with its bounds, ``low <= mid <= high``, all in the same unit."""
+
+    low: float
+    mid: float
+    high: float
+
+    def plus(self, constant: float) -> Interval:
+        """The interval moved by something known exactly, such as the code's bytes."""
+        return Interval(low=self.low + constant, mid=self.mid + constant, high=self.high + constant)
+
+
+class VerdictKind(StrEnum):
+    """What the gate says of one configuration."""
+
+    FITS = "fits"
+    """The whole interval is within the cap."""
+    NEAR = "near"
+    """The interval holds the cap: launched, after those that fit."""
+    TOO_BIG = "too_big"
+    """Even the interval's lower bound is over the cap: discarded."""
+    INVALID = "invalid"
+    """No artifact can exist: the model cannot be built, or a `require` is not met. Discarded."""
+    UNKNOWN = "unknown"
+    """Nothing is known of this program's artifact yet: launched, and learnt from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The gate's answer for one configuration; see `pgolf_sweep.gate.gate`.
+
+    Attributes:
+        kind: The answer.
+        reason: One sentence for people.
+        artifact_bytes: Predicted bytes of code plus compressed model, or None if unknown.
+        model_bytes: The same without the code.
+        code_bytes: Exact bytes of the counted code.
+        cap_bytes: The preset's limit.
+        model_params: Number of parameters, or None if unknown.
+        confidence: Probability that the interval claims to hold the truth.
+        regime: Which physics made the prediction, for example ``entropy`` or ``measured``.
+        fit_probability: That the artifact is within the cap, or None if unknown.
+    """
+
+    kind: VerdictKind
+    reason: str
+    code_bytes: int
+    cap_bytes: int
+    confidence: float
+    regime: str
+    model_params: int | None = None
+    model_bytes: Interval | None = None
+    artifact_bytes: Interval | None = None
+    fit_probability: float | None = None
+
+    @property
+    def discards(self) -> bool:
+        """Whether the configuration must not take a slot."""
+        return self.kind in {VerdictKind.TOO_BIG, VerdictKind.INVALID}
+
+    @property
+    def headroom_bytes(self) -> float | None:
+        """Cap minus the predicted artifact (middle of the interval); negative when over."""
+        return None if self.artifact_bytes is None else self.cap_bytes - self.artifact_bytes.mid
+
+    @property
+    def excess_bytes(self) -> float | None:
+        """Predicted bytes over the cap, positive when over: the sampler's constraint."""
+        return None if self.artifact_bytes is None else self.artifact_bytes.mid - self.cap_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What one trial occupies, all of it on one node."""
+
+    gpus: int
+    cpus: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long a run may take before it is ended, in seconds of the node's clock."""
+
+    total_seconds: float
+    """From the script's start to its exit: training, evaluation, compilation, everything."""
+    silent_seconds: float
+    """Longest time without a line of output."""
+    log_bytes: int = 64_000_000
+    """Most bytes of log that are kept; the middle of a longer log is dropped, its ends stay."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialSpec:
+    """One configuration, resolved: everything that decides what a run computes.
+
+    Attributes:
+        study: Name of the study.
+        number: The study's number of the trial.
+        knobs: Resolved values of the sweep file's parameters, by knob name.
+        env: Every environment variable that the script gets beyond those of the node.
+        program_name: File name that runs, normally ``train_gpt.py``.
+        program_sha256: Hash of the program's files.
+        proposer: Who proposed it, for example ``tpe`` or ``propose:alice``.
+    """
+
+    study: str
+    number: int
+    knobs: Mapping[str, KnobValue]
+    env: Mapping[str, str]
+    program_name: str
+    program_sha256: str
+    resources: Resources
+    limits: Limits
+    proposer: str
+
+    @property
+    def identity(self) -> str:
+        """Hash of what decides the result: two trials that share it are the same run."""
+        return configuration_hash(self.knobs, self.program_sha256)
+
+
+def configuration_hash(knobs: Mapping[str, KnobValue], program_sha256: str) -> str:
+    """Sixteen hex digits for a configuration of a program (the seed is one of the knobs)."""
+    canonical = json.dumps(
+        [program_sha256, sorted((name, knob_text(value)) for name, value in knobs.items())],
+        separators=(",", ":"),
+    )
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSummary:
+    """What a script's log says, as `pgolf-sweep logs --parse FILE --json` prints it.
+
+    None stands for what the log does not say. `val_bpb` and `val_loss_nats` are the last legal
+    final score after the round trip; `finals` holds every final score by its label.
+    """
+
+    val_bpb: float | None = None
+    val_loss_nats: float | None = None
+    val_bpb_prequant: float | None = None
+    val_loss_nats_prequant: float | None = None
+    finals: Mapping[str, float] = field(default_factory=dict)
+    model_bytes: int | None = None
+    code_bytes: int | None = None
+    total_bytes: int | None = None
+    model_params: int | None = None
+    steps: int | None = None
+    step_avg_ms: float | None = None
+    train_seconds: float | None = None
+    eval_seconds: float | None = None
+    peak_memory_mib: float | None = None
+    seed: int | None = None
+    stopped_early: bool = False
+    non_finite: bool = False
+    """A train or validation loss was NaN or infinite."""
+    unread_finals: tuple[str, ...] = ()
+    """Lines that look like a final score but that no dialect reads."""
+    over_cap: LogSummary | None = None
+    """Of the artifact as configured, where it was over the cap and a smaller one followed."""
+    exported: Mapping[str, str] = field(default_factory=dict)
+    """Knobs that the smaller one was made with instead, as the script prints them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepReport:
+    """One progress line of a running script.
+
+    Attributes:
+        step: Training step.
+        total_steps: Steps planned, or None if the line does not say.
+        train_seconds: Training time so far.
+        val_bpb: Validation bits per byte; None on a training line.
+        val_loss_nats: Validation loss in nats per token; None on a training line.
+        train_loss_nats: Training loss in nats per token; None on a validation line.
+        step_avg_ms: Mean milliseconds a step so far.
+    """
+
+    step: int
+    total_steps: int | None = None
+    train_seconds: float | None = None
+    val_bpb: float | None = None
+    val_loss_nats: float | None = None
+    train_loss_nats: float | None = None
+    step_avg_ms: float | None = None
+
+
+class EndCause(StrEnum):
+    """Why a run's process is no longer there."""
+
+    EXITED = "exited"
+    """The script ended by itself, with any exit code."""
+    SIGNALED = "signaled"
+    """A signal that we did not send ended it."""
+    TIMEOUT = "timeout"
+    """It passed `Limits.total_seconds`."""
+    SILENT = "silent"
+    """It printed nothing for `Limits.silent_seconds`."""
+    CANCELLED = "cancelled"
+    """We ended it: pruned, or the user asked."""
+    SETUP = "setup"
+    """The node could not start it: data missing, disk full."""
+    UNMET = "unmet"
+    """The node lacks a package that the program asks for: another attempt would find the same."""
+    LOST = "lost"
+    """The worker or its node is gone."""
+    UNKEPT = "unkept"
+    """The driver's own disk refused what came of it: no fault of the node."""
+    PREEMPTED = "preempted"
+    """Its node was drained: taken away with notice."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnd:
+    """How one run of a script ended, as its launcher saw it. Times are epoch seconds.
+
+    Attributes:
+        cause: Why it ended.
+        exit_code: The script's exit code; negative is a signal; None if unknown.
+        detail: One sentence where the cause needs one.
+        summary: What its log said.
+        node: Host it ran on.
+        started_at: When the script started.
+        ended_at: When it was gone.
+        log_tail: Last lines of its log.
+        model_file_bytes: Size of the compressed model file that it left, or None.
+    """
+
+    cause: EndCause
+    exit_code: int | None
+    detail: str
+    summary: LogSummary
+    node: str
+    started_at: float
+    ended_at: float
+    log_tail: tuple[str, ...] = ()
+    model_file_bytes: int | None = None
+
+    @property
+    def slot_seconds(self) -> float:
+        """Seconds for which the run held its slot."""
+        return max(0.0, self.ended_at - self.started_at)
+
+
+class FailureKind(StrEnum):
+    """Who is to blame for a failed trial, which decides whether it is tried again."""
+
+    DETERMINISTIC = "deterministic"
+    """The configuration's own fault: never retried."""
+    INFRASTRUCTURE = "infrastructure"
+    """A node, a worker, a disk: retried up to the study's limit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """The script ran to its end and printed a final score.
+
+    Attributes:
+        val_bpb: Score after the round trip; lower is better.
+        artifact_bytes: Counted code plus compressed model, measured.
+    """
+
+    val_bpb: float
+    artifact_bytes: int | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """Stopped by the pruner because its curve was worse than the others'."""
+
+    val_bpb: float | None
+    step: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discarded:
+    """Refused by the gate; no slot was taken."""
+
+    verdict: Verdict
+
+    @property
+    def reason(self) -> str:
+        """The gate's reason."""
+        return self.verdict.reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """The run gave no score."""
+
+    kind: FailureKind
+    reason: str
+    log_tail: tuple[str, ...] = ()
+
+
+Outcome: TypeAlias = Completed | Pruned | Discarded | Failed

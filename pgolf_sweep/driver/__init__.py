@@ -1,0 +1,1 @@
+"""The loop of a sweep: ask, gate, launch, poll, report, tell."""

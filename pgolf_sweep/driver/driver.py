@@ -1,0 +1,510 @@
+"""The loop: ask, gate, launch, poll, report, tell.
+
+One thread, and the only writer of its trials. Everything that it does to a trial is in this order,
+so that a driver killed between any two steps can be resumed:
+
+1. ask (the study knows the number), write ``spec.json`` and the program into the trial's folder,
+   note the row: the trial is queued;
+2. note the attempt, start;
+3. on the end, write ``result.json``, then tell.
+
+A resumed driver tells what has a ``result.json`` and starts anew what has none.
+
+Where several drivers share the study, each does this to the trials that it holds, and takes turns
+with the others to propose, to take over and to tell (docs/adr/0006).
+
+The loop asks others for the rest: `quota` how much more there is room for, `admission` what becomes
+of a proposal, `roster` which trial is next, `telling` to write the rows, `handover` what the other
+drivers did.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pgolf_sweep.config.types import NodesBlock
+from pgolf_sweep.core.classify import PRUNE_REASON, classify
+from pgolf_sweep.core.errors import InfraError, InterruptedSweepError, StorageAwayError
+from pgolf_sweep.core.paths import read_json, write_json
+from pgolf_sweep.core.record import State
+from pgolf_sweep.core.trial import EndCause, Failed, FailureKind
+from pgolf_sweep.driver.admission import Admission
+from pgolf_sweep.driver.budget import Quota
+from pgolf_sweep.driver.control import Request
+from pgolf_sweep.driver.exports import exported, parted
+from pgolf_sweep.driver.ledger import Ledger
+from pgolf_sweep.driver.proposals import enqueue_pending
+from pgolf_sweep.driver.queue import Roster
+from pgolf_sweep.driver.sharing.leases import strongest
+from pgolf_sweep.driver.sharing.storage_retry import Patience
+from pgolf_sweep.driver.sharing.takeover import Handover, say_resumed
+from pgolf_sweep.driver.snapshot import SweepState, metrics
+from pgolf_sweep.driver.writer import Teller
+from pgolf_sweep.launch.base import Ended, Job, Reported, Started
+from pgolf_sweep.nodes.quarantine import NodeBook
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from pgolf_sweep.core.clock import Clock
+    from pgolf_sweep.core.paths import StudyPaths
+    from pgolf_sweep.core.record import TrialRecord
+    from pgolf_sweep.core.trial import RunEnd
+    from pgolf_sweep.driver.session import Session
+    from pgolf_sweep.driver.sharing.leases import Crew
+    from pgolf_sweep.driver.snapshot import Live, Observer, Snapshot
+    from pgolf_sweep.launch.base import Launcher
+    from pgolf_sweep.search.study import Proposal, Study
+    from pgolf_sweep.track.base import RunTracking, StudyTracker
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.5
+"""Longest wait for an event: how late a request to stop or a resized cluster is noticed."""
+
+SHOW_SECONDS = 0.5
+"""Shortest time between two snapshots for people and W&B, who read no faster."""
+
+MAX_IDLE_PROPOSALS = 2000
+"""Proposals running that took no slot (discards, duplicates) before the sweep gives up."""
+
+CANCELLED = "cancelled by the user"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a driver behaves.
+
+    Attributes:
+        run_cap: Trials that may take a slot, over the whole life of the study; None: no limit.
+        gpu_hours: Budget over the whole life of the study, or None.
+        max_retries: Further attempts for a trial whose infrastructure failed.
+        nodes: When a node is not trusted any more.
+        request: Asked once a turn for what the user wants.
+        tracking: W&B settings of a trial's run, or None for no W&B.
+        provenance: Written into each ``spec.json``: the sampler's settings, hashes, versions.
+    """
+
+    run_cap: int | None
+    gpu_hours: float | None = None
+    max_retries: int = 2
+    nodes: NodesBlock = field(default_factory=NodesBlock)
+    request: Callable[[], Request] = lambda: Request.CONTINUE
+    tracking: Callable[[TrialRecord], RunTracking | None] = lambda _record: None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Driver:
+    """Runs one study to its end; see the module's docstring for what survives a kill.
+
+    Attributes:
+        crew: This driver's place among those that share the study; None where it is alone.
+    """
+
+    session: Session
+    study: Study
+    launcher: Launcher
+    tracker: StudyTracker
+    paths: StudyPaths
+    clock: Clock
+    observer: Observer
+    options: Options
+    crew: Crew | None = None
+
+    _ledger: Ledger = field(default_factory=Ledger)
+    _roster: Roster = field(default_factory=Roster)
+    _state: SweepState = SweepState.RUNNING
+    _end_reason: str = ""
+    _idle_proposals: int = 0
+    _shown_at: float = -math.inf
+    _nodes: NodeBook = field(init=False)
+    _nodes_seen_at: float = -math.inf
+    _patience: Patience = field(init=False)
+    _quota: Quota = field(init=False)
+    _teller: Teller = field(init=False)
+    _admission: Admission = field(init=False)
+    _handover: Handover | None = None
+
+    def __post_init__(self) -> None:
+        self._patience = Patience(
+            study=self.study,
+            launcher=self.launcher,
+            clock=self.clock,
+            request=self.options.request,
+            message=self.observer.message,
+            crew=self.crew,
+        )
+        self._nodes = NodeBook(self.options.nodes, self.clock, self._say_of_nodes)
+        self._quota = Quota(
+            run_cap=self.options.run_cap,
+            gpu_hours=self.options.gpu_hours,
+            gpus=self.session.resources.gpus,
+            learns=self.session.spec.method not in {"grid", "random", "qmc"},
+            ledger=self._ledger,
+            roster=self._roster,
+            launcher=self.launcher,
+            nodes=self._nodes,
+            clock=self.clock,
+            crew=self.crew,
+        )
+        self._teller = Teller(
+            session=self.session,
+            study=self.study,
+            paths=self.paths,
+            patience=self._patience,
+            ledger=self._ledger,
+            roster=self._roster,
+            message=self.observer.message,
+            me="" if self.crew is None else self.crew.me,
+        )
+        self._admission = Admission(
+            teller=self._teller, tracker=self.tracker, provenance=self.options.provenance
+        )
+        if self.crew is not None:
+            self._handover = Handover(
+                crew=self.crew,
+                teller=self._teller,
+                launcher=self.launcher,
+                max_retries=self.options.max_retries,
+                resume=self._resume,
+                has_room=lambda: self._starting() and self._quota.wanted() > 0,
+            )
+
+    def run(self) -> Snapshot:
+        """Run until the cap, the budget, the space's end or the user's word.
+
+        Raises:
+            InfraError: Disk or storage failed; what runs was ended, the study can be resumed.
+            InterruptedSweepError: The user cancelled while the storage did not answer.
+        """
+        try:
+            for _ in self.turns():
+                pass
+        finally:
+            final = self.snapshot()
+            self.tracker.finish({**metrics(final), "state": final.state.value})
+        self.observer.turn(final)
+        return final
+
+    def turns(self) -> Iterator[None]:
+        """`run`, one turn of the loop at a time."""
+        self._patience.insist(self._adopt)
+        try:
+            while not self._over():
+                try:
+                    self._turn()
+                except StorageAwayError as error:
+                    self._patience.sit_out(error)
+                yield
+            if self._handover is not None:
+                self._handover.leave()
+        except (InfraError, InterruptedSweepError):
+            if self._patience.abandoned:
+                # What ended meanwhile keeps its result, which the next launch tells.
+                while self._patience.events:
+                    self._handle(self._patience.events.popleft())
+            raise
+
+    def _turn(self) -> None:
+        turn_began = self.clock.monotonic()
+        self._keep_in_touch()
+        self._heed_request()
+        self._heed_nodes()
+        self._start_queued()
+        self._propose()
+        self._start_queued()
+        self._patience.events.extend(self.launcher.poll(POLL_SECONDS))
+        self._keep_in_touch()  # a driver that was frozen has missed things
+        while self._patience.events:
+            self._handle(self._patience.events.popleft())
+        seconds = self.clock.monotonic() - turn_began
+        self._ledger.idle_seconds += self.launcher.free() * seconds
+        self._show()
+
+    def _keep_in_touch(self) -> None:
+        if self._handover is not None:
+            self._handover.keep_in_touch()
+
+    # -- resuming -------------------------------------------------------------------------------
+
+    def _adopt(self) -> None:
+        """Take over what an earlier driver left: tell what ended, queue what did not."""
+        half_told = {row.number for row in self.study.open_rows() if row.outcome.final}
+        for record in self.study.records():
+            self._ledger.note(record)
+            if record.outcome.final and self.crew is None and record.number not in half_told:
+                self._teller.learn(record)
+            if record.outcome is State.DISCARDED:
+                verdict = self.session.verdict(record.knobs)
+                self.tracker.discarded(record.number, record.knobs, verdict)
+        if self._handover is not None:
+            self._handover.keep_in_touch()
+            return
+        for proposal, noted in self.study.unfinished():
+            self._resume(proposal, noted)
+        say_resumed(self.observer.message, self._roster.queue)
+
+    def _resume(self, proposal: Proposal, noted: TrialRecord | None) -> None:
+        """Tell a trial that has a result here; queue one that has none."""
+        result = self.paths.trial(proposal.number).result
+        if result.is_file():
+            document = read_json(result)
+            if noted is None or document["record"]["identity"] == noted.identity:
+                self._teller.tell_result(document)
+                return
+        if noted is not None and noted.outcome.final:  # its driver died in the middle of telling
+            self._teller.tell(noted)
+            return
+        live = self._admission.admit(proposal, noted=noted)
+        if live is not None:
+            self._roster.queue.append(live)
+
+    # -- proposing ------------------------------------------------------------------------------
+
+    def _propose(self) -> None:
+        """Keep one gated proposal ahead of the free slots, so that no slot waits for a discard."""
+        if self._state is not SweepState.RUNNING:
+            return
+        enqueue_pending(self.paths, self.study, self.observer.message)
+        if self._quota.room() <= 0:
+            is_open = self._roster.live or self._roster.queue or self._ledger.elsewhere
+            if self._quota.left() <= 0 and not is_open:
+                self._finish(f"run_cap of {self.options.run_cap} trials reached")
+            return
+        if self._quota.over_budget():
+            self._finish(f"budget of {self.options.gpu_hours} GPU-hours reached")
+            return
+        with self.study.together():
+            if self._handover is not None:
+                self._handover.meet()
+            self._ask_for(self._quota.room())
+
+    def _ask_for(self, room: float) -> None:
+        """Propose and admit as many trials as there is room for, or for as long as a turn takes."""
+        deadline = self.clock.monotonic() + POLL_SECONDS
+        while room > 0 and self.clock.monotonic() < deadline:
+            proposal = self.study.ask()
+            if proposal is None:
+                self._finish("every point of the grid was proposed")
+                return
+            live = self._admission.admit(proposal)
+            if live is not None:
+                self._idle_proposals = 0
+                self._roster.enqueue(live)
+                room -= 1
+                continue
+            self._idle_proposals += 1
+            if self._idle_proposals >= MAX_IDLE_PROPOSALS:
+                self._finish(
+                    f"the last {MAX_IDLE_PROPOSALS} proposals were discarded or had run already: "
+                    "the space holds nothing new that fits"
+                )
+                return
+
+    # -- running --------------------------------------------------------------------------------
+
+    def _start_queued(self) -> None:
+        starting = self._starting() and not self._patience.abandoned
+        while starting and (live := self._next_to_start()) is not None:
+            if live.near_cap and self._admission.no_longer_fits(live):
+                continue
+            live.ordinal, live.val_bpb, live.step, live.cancelling = 0, None, None, False
+            live.started_at, live.held_from = self.clock.now(), self.clock.monotonic()
+            record = dataclasses.replace(
+                live.record,
+                outcome=State.RUNNING,
+                attempts=live.record.attempts + 1,
+                started_at=live.started_at,
+            )
+            if not self._teller.note(live, record):
+                continue
+            job = Job(
+                key=str(record.number),
+                attempt=record.attempts,
+                spec=live.spec,
+                files=self.session.program.files,
+                folder=self.paths.trial(record.number).root,
+                tracking=self.options.tracking(record),
+                wandb_folder=self.paths.wandb,
+                avoid=self._nodes.closed(record.number),
+            )
+            try:
+                node = self.launcher.start(job)
+            except InfraError as error:
+                # The free slot's node went away in between; another turn finds another slot.
+                logger.warning("trial %d did not start: %s", record.number, error)
+                refused = dataclasses.replace(
+                    record, outcome=State.QUEUED, attempts=record.attempts - 1
+                )
+                self._teller.note(live, refused)
+                self._roster.queue.appendleft(live)
+                return
+            self._roster.live[record.number] = live
+            self._nodes.started(record.number, node)
+            self._ledger.took_slot.add(record.number)
+
+    def _next_to_start(self) -> Live | None:
+        """Take the first queued trial that a free slot of a node open to it can hold."""
+        if not self._roster.queue or not self.launcher.free(self._nodes.closed()):
+            return None
+        return self._roster.take(lambda number: self.launcher.free(self._nodes.closed(number)))
+
+    def _handle(self, event: Started | Reported | Ended) -> None:
+        live = self._roster.live.get(int(event.key))
+        if live is None or live.record.attempts != event.attempt:
+            return  # A late word of an attempt that was given up.
+        if live.given_up:
+            if isinstance(event, Ended):
+                del self._roster.live[live.record.number]
+                self._nodes.forget(live.record.number)
+            return
+        match event:
+            case Started(node=node, at=at):
+                live.record = dataclasses.replace(live.record, node=node, started_at=at)
+                live.started_at = at
+            case Reported(report=report):
+                live.step = report.step
+                if report.step:
+                    self._nodes.progressed(live.record.number)
+                live.total_steps = report.total_steps or live.total_steps
+                if report.val_bpb is not None:
+                    self._validated(live, report.val_bpb)
+            case Ended(end=end):
+                del self._roster.live[live.record.number]
+                if end.cause is EndCause.EXITED:
+                    # What waits goes first: the slot need not stand empty while the end is written.
+                    # What infrastructure ended may be tried again, and then before all others.
+                    self._start_queued()
+                self._ended(live, end)
+                self._start_queued()
+
+    def _validated(self, live: Live, val_bpb: float) -> None:
+        if not live.step:
+            return  # Before the first step every model scores alike: no ground to prune on.
+        live.ordinal += 1
+        live.val_bpb = val_bpb
+        number = live.record.number
+        stop = self._patience.insist(lambda: self.study.report(number, live.ordinal, val_bpb))
+        if stop and not live.cancelling:
+            live.cancelling = True
+            reason = f"{PRUNE_REASON} at validation {live.ordinal} with val_bpb {val_bpb:.4f}"
+            self.launcher.cancel(str(number), reason)
+
+    def _ended(self, live: Live, end: RunEnd) -> None:
+        number = live.record.number
+        end, smaller = parted(end)
+        outcome = classify(end, last_val_bpb=live.val_bpb, last_step=live.step)
+        cap_bytes = self.session.rules.artifact_cap_bytes
+        record = live.record.ended(outcome, end, cap_bytes=cap_bytes)
+        marks = "; ".join(filter(None, (record.reason, self._nodes.slowness(end.node))))
+        speed = self._nodes.speed(end.node)
+        record = dataclasses.replace(record, reason=marks, node_speed=speed)
+        excuse = self._nodes.ended(number, outcome=outcome, end=end, step=live.step)
+        infrastructure = isinstance(outcome, Failed) and outcome.kind is FailureKind.INFRASTRUCTURE
+        if infrastructure and self._state is SweepState.CANCELLED:
+            self._teller.put_back(live, record)
+            return
+        if excuse is not None:
+            record = dataclasses.replace(record, excused=record.excused + 1)
+            self._teller.retry(live, record, why=excuse)
+            return
+        if infrastructure:
+            if record.attempts - record.excused <= self.options.max_retries:
+                self._teller.retry(live, record)
+                return
+            reason = f"{record.reason} (infrastructure; {record.attempts} attempts)"
+            record = dataclasses.replace(record, reason=reason)
+        result: dict[str, Any] = {"record": record.to_json(), "end": dataclasses.asdict(end)}
+        if smaller is not None:
+            row = exported(record, smaller, self.session.defaults, cap_bytes=cap_bytes)
+            result["export"] = None if row is None else row.to_json()
+        write_json(self.paths.trial(number).result, result)
+        self._teller.tell_result(result)
+
+    # -- stopping -------------------------------------------------------------------------------
+
+    def _heed_request(self) -> None:
+        everybody = Request.CONTINUE if self.crew is None else self.crew.request
+        request = strongest(self.options.request(), everybody)
+        if request is Request.DRAIN and self._starting():
+            self._state, self._end_reason = SweepState.DRAINING, "stopped by the user"
+            self.observer.message(
+                f"draining: {len(self._roster.live)} running trials may finish, nothing more "
+                f"starts; Ctrl-C again, or `pgolf-sweep cancel {self.study.name}`, ends them now"
+            )
+        if request is Request.CANCEL and self._state is not SweepState.CANCELLED:
+            self._state, self._end_reason = SweepState.CANCELLED, CANCELLED
+            self.observer.message(f"ending {len(self._roster.live)} running trials")
+            for number in self._roster.live:
+                self.launcher.cancel(str(number), CANCELLED)
+
+    def _heed_nodes(self) -> None:
+        """See what became of the nodes; end where none of them, or no trial, can do anything."""
+        now = self.clock.monotonic()
+        if now - self._nodes_seen_at < POLL_SECONDS:
+            return
+        self._nodes_seen_at = now
+        self._nodes.see(self.launcher.nodes())
+        if not self._starting():
+            return
+        hopeless, stranded = self._nodes.hopeless(), self._nodes.stranded()
+        # What a living driver of a shared study holds is waited for all the same.
+        unheld = any(not row.driver for row in self._ledger.elsewhere.values())
+        waits = self._state is SweepState.RUNNING or self._roster.queue or unheld
+        if hopeless is not None:
+            self._state, self._end_reason = SweepState.HOPELESS, hopeless
+        elif stranded is not None and waits:
+            self._state, self._end_reason = SweepState.STRANDED, stranded
+        else:
+            return
+        self._say_of_nodes(f"nothing more starts: {self._end_reason}")
+
+    def _say_of_nodes(self, text: str) -> None:
+        logger.warning("%s", text)
+        self.observer.message(text)
+
+    def _finish(self, reason: str) -> None:
+        """Nothing more will be proposed; what is queued and running still ends."""
+        self._state, self._end_reason = SweepState.FINISHED, reason
+
+    def _starting(self) -> bool:
+        """Whether what is queued may start."""
+        return self._state in {SweepState.RUNNING, SweepState.FINISHED}
+
+    def _over(self) -> bool:
+        if self._state is SweepState.RUNNING or self._roster.live:
+            return False
+        if self._state is SweepState.FINISHED:
+            return not self._roster.queue and not self._ledger.elsewhere
+        if self._state is SweepState.DRAINING:
+            self._state = SweepState.STOPPED
+        return True
+
+    # -- accounts -------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """The sweep as it stands."""
+        snapshot = self._ledger.snapshot(
+            state=self._state,
+            reason=self._end_reason,
+            live=list(self._roster.live.values()),
+            slots=len(self.launcher.slots()),
+            run_cap=self.options.run_cap,
+            now=self.clock.now(),
+        )
+        return dataclasses.replace(snapshot, nodes=self._nodes.rows())
+
+    def _show(self) -> None:
+        """Let people see, not more often than they can read."""
+        now = self.clock.monotonic()
+        if now - self._shown_at < SHOW_SECONDS:
+            return
+        self._shown_at = now
+        snapshot = self.snapshot()
+        self.observer.turn(snapshot)
+        self.tracker.progress(metrics(snapshot))

@@ -1,0 +1,232 @@
+"""Trials that people and programs ask for: a request file each, which the driver picks up.
+
+The driver is the only writer of the study. Whoever wants a trial leaves
+``runs/<study>/proposals/<id>.json``; the driver enqueues it ahead of what the sampler draws and
+writes the trial's number, or why it refuses, into the file.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pgolf_sweep.core.errors import InfraError, InputError
+from pgolf_sweep.core.paths import read_json, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from pgolf_sweep.core.paths import StudyPaths
+    from pgolf_sweep.core.trial import KnobValue
+    from pgolf_sweep.search.study import Study
+    from pgolf_sweep.space.space import Space
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """A trial that somebody asked for.
+
+    Attributes:
+        id: Names the file; unique.
+        by: Who asks.
+        knobs: Values of the sweep file's parameters; what is left out the sampler chooses.
+        at: When, in seconds of the epoch.
+        number: The trial's number, once the driver has enqueued it.
+        refused: Why the driver did not; empty otherwise.
+    """
+
+    id: str
+    by: str
+    knobs: Mapping[str, KnobValue]
+    at: float
+    number: int | None = None
+    refused: str = ""
+
+    @property
+    def proposer(self) -> str:
+        """How the trial names it."""
+        return f"propose:{self.by}"
+
+
+def submit(paths: StudyPaths, knobs: Mapping[str, KnobValue], *, by: str, at: float) -> Wish:
+    """Leave a request for the study's driver, the present one or the next."""
+    # Sorted by time, so that the driver takes them in order.
+    wish = Wish(id=f"{at:015.3f}-{secrets.token_hex(4)}", by=by, knobs=dict(knobs), at=at)
+    _write(paths, wish)
+    return wish
+
+
+def pending(paths: StudyPaths) -> list[Wish]:
+    """Requests that no driver has answered, oldest first."""
+    if not paths.proposals.is_dir():
+        return []
+    found = []
+    for path in sorted(paths.proposals.glob("*.json")):
+        try:
+            found.append(_read(path))
+        except (InfraError, KeyError, TypeError) as error:
+            # Somebody else's file must not end a sweep.
+            logger.warning("%s is no proposal and is set aside: %s", path, error)
+            path.replace(path.with_suffix(".unread"))
+    return [wish for wish in found if wish.number is None and not wish.refused]
+
+
+def answer(paths: StudyPaths, wish: Wish, *, number: int | None = None, refused: str = "") -> None:
+    """Write down what became of a request; the driver's word."""
+    _write(
+        paths,
+        Wish(id=wish.id, by=wish.by, knobs=wish.knobs, at=wish.at, number=number, refused=refused),
+    )
+
+
+def enqueue_pending(paths: StudyPaths, study: Study, message: Callable[[str], None]) -> None:
+    """Enqueue what was asked for; the asker finds the trial's number in the file."""
+    for wish in pending(paths):
+        try:
+            with study.together():
+                number = study.enqueue_once(wish.knobs, by=wish.proposer, key=wish.id)
+        except InputError as error:
+            answer(paths, wish, refused=error.what)
+            continue
+        answer(paths, wish, number=number)
+        message(f"trial {number} is proposed by {wish.by}")
+
+
+def look(paths: StudyPaths, wish_id: str) -> Wish:
+    """A request as it stands.
+
+    Raises:
+        InputError: There is no such request.
+    """
+    path = _file(paths, wish_id)
+    if not path.is_file():
+        raise InputError(f"study {paths.name!r} has no proposal {wish_id}", where=str(path))
+    return _read(path)
+
+
+def _file(paths: StudyPaths, wish_id: str) -> Path:
+    return paths.proposals / f"{wish_id}.json"
+
+
+def _write(paths: StudyPaths, wish: Wish) -> None:
+    write_json(
+        _file(paths, wish.id),
+        {
+            "id": wish.id,
+            "by": wish.by,
+            "knobs": dict(wish.knobs),
+            "at": wish.at,
+            "number": wish.number,
+            "refused": wish.refused,
+        },
+    )
+
+
+def _read(path: Path) -> Wish:
+    """The request in a file.
+
+    Raises:
+        InfraError: It is not JSON.
+        KeyError: It lacks something.
+        TypeError: It is not what `submit` writes.
+    """
+    document = read_json(path)
+    wish = Wish(**{name: document[name] for name in Wish.__dataclass_fields__})
+    if wish.id != path.stem:
+        raise TypeError(f"id {wish.id!r} is not the file's name")  # its answer would go elsewhere
+    if not isinstance(wish.knobs, dict):
+        raise TypeError("knobs are no mapping")
+    odd = [k for k, v in wish.knobs.items() if not isinstance(v, bool | int | float | str)]
+    if odd:
+        raise TypeError(f"{', '.join(odd)}: neither a number, a truth value nor a text")
+    return wish
+
+
+# -- completing a request ------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Fixed:
+    """Answers a space with values that are given; remembers what it had to make up."""
+
+    values: Mapping[str, Any]
+    missing: list[str] = field(default_factory=list)
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        """The given value, or the lowest."""
+        del high, step, log
+        return float(self._given(name, low))
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        """The given value, or the lowest."""
+        del high, step, log
+        return int(self._given(name, low))
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """The given value, or the first."""
+        return self._given(name, choices[0])
+
+    def _given(self, name: str, otherwise: Any) -> Any:
+        if name not in self.values:
+            self.missing.append(name)
+        return self.values.get(name, otherwise)
+
+
+def completed(
+    space: Space, knobs: Mapping[str, KnobValue]
+) -> tuple[dict[str, KnobValue], list[str]]:
+    """A configuration from the values that are given.
+
+    Returns:
+        The resolved knobs, constants included, and the names that the sampler will choose; where
+        there are any, the knobs are not what will run.
+
+    Raises:
+        InputError: A value is outside the space.
+    """
+    fixed = _Fixed(space.encode(knobs))
+    resolved = space.suggest(fixed)
+    return resolved, fixed.missing
+
+
+def adapted(
+    space: Space, base: Mapping[str, KnobValue], knobs: Mapping[str, KnobValue]
+) -> dict[str, KnobValue]:
+    """A trial's knobs with some changed; those whose condition no longer holds are left out.
+
+    Args:
+        space: Of the sweep.
+        base: Another trial's knobs.
+        knobs: What is asked for; kept even where it does not belong, so that it is complained of.
+    """
+    mixed = {name: value for name, value in base.items() if name in space.parameters} | dict(knobs)
+    return {
+        name: value
+        for name, value in mixed.items()
+        if name in knobs or name not in space.parameters or space.parameters[name].active(mixed)
+    }
+
+
+def parsed_value(text: str) -> KnobValue:
+    """The text of ``K=V`` as a number or a truth value where it is one."""
+    if text in {"true", "True", "false", "False"}:
+        return text.lower() == "true"
+    for reader in (int, float):
+        try:
+            value = reader(text)
+        except ValueError:
+            continue
+        if math.isfinite(value):
+            return value
+    return text

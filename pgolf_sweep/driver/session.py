@@ -1,0 +1,394 @@
+"""Everything that a sweep stands on, loaded and checked before anything is spent.
+
+`open_session` is the one way from a sweep file to a driver, a plan or a promotion: the file, the
+program that it names, the rules, the data, the gate.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pgolf_sweep.config.blocks import EXPORT_ONLY_KNOBS, STUDY_NAME_RULE, is_study_name
+from pgolf_sweep.config.rules import load_rules
+from pgolf_sweep.config.sweep_file import check_against_knobs, load_spec, place_of
+from pgolf_sweep.core.errors import InputError
+from pgolf_sweep.core.paths import StudyPaths, read_json, write_bytes, write_json
+from pgolf_sweep.core.trial import Limits, Resources, TrialSpec, Verdict, VerdictKind, knob_text
+from pgolf_sweep.gate.exports import SPARE, smaller_exports
+from pgolf_sweep.gate.gate import Gate
+from pgolf_sweep.gate.probed import foreign_of
+from pgolf_sweep.gate.repair import nearest_values, repair
+from pgolf_sweep.gate.resources import Machine
+from pgolf_sweep.gate.store import USER, store_path, teach_store
+from pgolf_sweep.script.knobs.knobs import worded
+from pgolf_sweep.script.pack import packed_program
+from pgolf_sweep.script.program import from_files, load_program
+from pgolf_sweep.space.domains import Constant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pgolf_sweep.config.rules import Rules
+    from pgolf_sweep.config.sweep_file import SweepSpec
+    from pgolf_sweep.core.trial import KnobValue
+    from pgolf_sweep.data import DataSet
+    from pgolf_sweep.script.program import Program
+
+START_SECONDS = 300.0
+"""Allowed beyond training and evaluation: imports, compilation, the artifact's compression."""
+
+CAP_KNOB = "ARTIFACT_CAP_BYTES"
+"""Our trainer's knob beyond which it exports again."""
+
+SILENT_SECONDS = 600.0
+"""Longest silence of a run by default: a full validation or lzma prints nothing for minutes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """A sweep, loaded and checked.
+
+    Attributes:
+        implied: Knobs that follow from the rules and the data set, not from the sweep file.
+        learnt: What the gate learnt from the sweep file's store, for people; empty without one.
+    """
+
+    spec: SweepSpec
+    program: Program
+    rules: Rules
+    dataset: DataSet | None
+    gate: Gate
+    implied: Mapping[str, KnobValue]
+    learnt: str = ""
+
+    def resolve(self, knobs: Mapping[str, KnobValue]) -> dict[str, KnobValue]:
+        """The sweep's knobs with the implied ones, which the sweep file may override."""
+        return {**self.implied, **knobs}
+
+    @cached_property
+    def defaults(self) -> dict[str, KnobValue]:
+        """The program's own values of its knobs."""
+        return {k.name: k.default for k in self.program.knobs.values() if k.default is not None}
+
+    def verdict(self, knobs: Mapping[str, KnobValue]) -> Verdict:
+        """The gate's word on resolved knobs, after the sweep file's own `require` expressions."""
+        broken = self.spec.space.violations(knobs, self.defaults)
+        if broken:
+            return self._verdict(VerdictKind.INVALID, f"require: {broken[0]} is false")
+        if not self.spec.pgolf.gate_enabled:
+            return self._verdict(VerdictKind.UNKNOWN, "the sweep file switched the gate off")
+        return self.gate.verdict(knobs)
+
+    def repaired(self, knobs: Mapping[str, KnobValue]) -> dict[str, KnobValue] | None:
+        """The nearest configuration that surely fits, by the parameters that the file lets give.
+
+        Args:
+            knobs: The sweep's knobs of a configuration that is near the cap or over it.
+
+        Returns:
+            The sweep's knobs, changed; None where nothing helps or nothing may give.
+        """
+        may_give = {}
+        for name in self.spec.pgolf.gate_repair:
+            if name in knobs:
+                may_give[name] = nearest_values(
+                    self.spec.space.parameters[name].domain, knobs[name]
+                )
+        return repair(lambda changed: self.verdict(self.resolve(changed)), knobs, may_give)
+
+    def export_env(self, knobs: Mapping[str, KnobValue], verdict: Verdict) -> dict[str, str]:
+        """What has our trainer export smaller what turns out over the cap; empty where it cannot.
+
+        Args:
+            knobs: Resolved values.
+            verdict: The gate's word on them; one that is far from the cap needs no export.
+        """
+        interval, cap_bytes = verdict.artifact_bytes, self.rules.artifact_cap_bytes
+        far = interval is None or interval.high < (1 - SPARE) * cap_bytes
+        if far or not self.program.builtin or CAP_KNOB in knobs:
+            return {}
+        settings = smaller_exports(self.verdict, knobs, self._may_export(knobs))
+        if not settings:
+            return {}
+        texts = [
+            ",".join(f"{name}={knob_text(value)}" for name, value in setting.items())
+            for setting in settings
+        ]
+        return {CAP_KNOB: str(cap_bytes), "SMALLER_EXPORTS": ";".join(texts)}
+
+    def _may_export(self, knobs: Mapping[str, KnobValue]) -> dict[str, list[KnobValue]]:
+        """Other values of the knobs that may change after the training.
+
+        The space's own where it has a choice, else those that make the artifact smaller. A knob
+        on which the space's other parameters depend stays.
+        """
+        allowed = self.spec.pgolf.gate_export
+        parents = {name for other in self.spec.space.parameters.values() for name in other.when}
+        found = {}
+        smaller = self.gate.smaller_values(knobs)
+        for name in EXPORT_ONLY_KNOBS if allowed is None else allowed:
+            if name in parents:
+                continue
+            parameter = self.spec.space.parameters.get(name)
+            if parameter is None or isinstance(parameter.domain, Constant):
+                found[name] = smaller.get(name, [])
+            elif name in knobs:
+                found[name] = nearest_values(parameter.domain, knobs[name])
+        return found
+
+    def _verdict(self, kind: VerdictKind, reason: str) -> Verdict:
+        return Verdict(
+            kind=kind,
+            reason=reason,
+            code_bytes=self.program.code_bytes,
+            cap_bytes=self.rules.artifact_cap_bytes,
+            confidence=self.spec.pgolf.gate_confidence,
+            regime="none",
+        )
+
+    def trial_spec(
+        self, number: int, knobs: Mapping[str, KnobValue], proposer: str, *, run_id: str
+    ) -> TrialSpec:
+        """What a trial runs, from its resolved knobs."""
+        texts = worded(knobs, self.program.knobs)
+        env = {name: knob_text(value) for name, value in texts.items()}
+        env |= self.dataset.env() if self.dataset is not None else {}
+        return TrialSpec(
+            study=self.spec.name,
+            number=number,
+            knobs=knobs,
+            env=env | {"RUN_ID": run_id},
+            program_name=self.program.name,
+            program_sha256=self.program.sha256,
+            resources=self.resources,
+            limits=self.limits,
+            proposer=proposer,
+        )
+
+    @property
+    def data_identity(self) -> str | None:
+        """Hash of validation set and tokenizer, without which no two scores compare."""
+        if self.dataset is None:
+            return None
+        from pgolf_sweep.data import identity  # noqa: PLC0415 - numpy
+
+        return identity(self.dataset)
+
+    @property
+    def resources(self) -> Resources:
+        """What one trial occupies."""
+        block = self.spec.pgolf
+        cpus = block.cpus if block.cpus is not None else float(max(1, block.gpus))
+        return Resources(gpus=block.gpus, cpus=cpus)
+
+    @property
+    def limits(self) -> Limits:
+        """The sweep file's limits, else the rules' times with an allowance for the start."""
+        given = self.spec.pgolf.limits
+        total = given.total_seconds
+        if total is None:
+            total = self.rules.train_seconds + self.rules.eval_seconds + START_SECONDS
+        silent = given.silent_seconds
+        return Limits(
+            total_seconds=total,
+            silent_seconds=silent if silent is not None else min(SILENT_SECONDS, total),
+        )
+
+
+def open_session(
+    sweep: Path, *, data_root: Path, name: str | None = None, need_data: bool = True
+) -> Session:
+    """Load a sweep file and all that it names.
+
+    Args:
+        sweep: The sweep file.
+        data_root: Folder of datasets and tokenizers.
+        name: Name of the study instead of the sweep file's.
+        need_data: Whether shards must be here now; planning does without.
+
+    Raises:
+        SpecError: The sweep file has problems, all of them listed.
+        InputError: The program, the rules or the data are missing or broken.
+    """
+    spec, program = read_sweep(sweep, name=name)
+    base = sweep.resolve().parent
+    if spec.pgolf.pack:
+        program = packed_program(program)
+    calibration_store(spec, base=base)
+    return _session(spec, program, base=base, data_root=data_root, need_data=need_data)
+
+
+def read_sweep(sweep: Path, *, name: str | None = None) -> tuple[SweepSpec, Program]:
+    """A sweep file and the program that it names, as they lie there.
+
+    Raises:
+        SpecError: The sweep file has problems, all of them listed.
+        InputError: The program is missing or broken, or the name cannot be a study's.
+    """
+    spec = load_spec(sweep)
+    if name is not None:
+        if not is_study_name(name):
+            raise InputError(
+                "this name cannot be a study's: it names its folder",
+                where="--name",
+                got=name,
+                expected=STUDY_NAME_RULE,
+            )
+        spec = dataclasses.replace(spec, name=name)
+    base = sweep.resolve().parent
+    with said_at(spec, "program"):
+        program = load_program(spec.program, base=base)
+    with said_at(spec, "pgolf", "files"):
+        program = load_program(spec.program, base=base, extra_files=spec.pgolf.files)
+    return spec, program
+
+
+@contextmanager
+def said_at(spec: SweepSpec, *path: str) -> Iterator[None]:
+    """Adds to an error about what a sweep file names the line that names it."""
+    try:
+        yield
+    except InputError as error:
+        place = place_of(spec, *path)
+        error.where = f"{place} ({error.where})" if error.where else place
+        raise
+
+
+def calibration_store(spec: SweepSpec, *, base: Path) -> Path | None:
+    """The store that a sweep file names, if it does; the user's own need not exist yet.
+
+    Raises:
+        InputError: There is no such file.
+    """
+    name = spec.pgolf.gate_calibration
+    store = None if name is None else store_path(name, base=base)
+    if store is not None and name != USER and not store.is_file():
+        with said_at(spec, "pgolf", "gate", "calibration"):
+            raise InputError(
+                "there is no such calibration store",
+                where=str(store),
+                expected=f"a file that `pgolf-sweep calibrate --store` wrote, or {USER}",
+                next_step=f"pgolf-sweep calibrate STUDY --store {store}, or correct the path",
+            )
+    return store
+
+
+def reopen_session(paths: StudyPaths, *, need_data: bool = True) -> Session:
+    """The session of a study that was launched: its own sweep file and program, as they were.
+
+    Raises:
+        InputError: The study's files were changed or lost.
+    """
+    spec = dataclasses.replace(load_spec(paths.sweep), name=paths.name)
+    origin = read_json(paths.origin)
+    return _session(
+        spec,
+        stored_program(paths),
+        base=Path(origin["base"]),
+        data_root=Path(origin["data_root"]),
+        need_data=need_data,
+    )
+
+
+def store_program(paths: StudyPaths, program: Program) -> None:
+    """Keep the program's files with the study: a trial runs these, whatever happens outside."""
+    for name, content in program.files.items():
+        write_bytes(paths.program / name, content)
+    document = {"name": program.name, "builtin": program.builtin, "sha256": program.sha256}
+    write_json(paths.program / "program.json", document | {"files": sorted(program.files)})
+
+
+def stored_program(paths: StudyPaths) -> Program:
+    """The program that `store_program` kept.
+
+    Raises:
+        InputError: A stored file was changed or lost since.
+    """
+    document = read_json(paths.program / "program.json")
+    try:
+        files = {name: (paths.program / name).read_bytes() for name in document["files"]}
+    except OSError as error:
+        raise InputError(
+            "a file of the study's program is gone", where=str(error.filename)
+        ) from error
+    program = from_files(document["name"], files, builtin=document["builtin"])
+    if program.sha256 != document["sha256"]:
+        raise InputError(
+            "the study's program was changed after its launch",
+            where=str(paths.program),
+            got=program.sha256[:16],
+            expected=document["sha256"][:16],
+            next_step="restore the file, or launch the changed program as a new study",
+        )
+    return program
+
+
+def _session(
+    spec: SweepSpec, program: Program, *, base: Path, data_root: Path, need_data: bool
+) -> Session:
+    check_against_knobs(spec, program.knobs, program.unnamed)
+    with said_at(spec, "pgolf", "rules"):
+        rules = load_rules(spec.pgolf.rules, base=base)
+    with said_at(spec, "pgolf", "data"):
+        dataset = _dataset(spec, data_root, base)
+    implied: dict[str, KnobValue] = {}
+    if "MAX_WALLCLOCK_SECONDS" in program.knobs:
+        implied["MAX_WALLCLOCK_SECONDS"] = rules.train_seconds
+    if dataset is not None and "VOCAB_SIZE" in program.knobs:
+        implied["VOCAB_SIZE"] = dataset.vocab_size
+    if dataset is not None and need_data:
+        from pgolf_sweep.data import check  # noqa: PLC0415 - numpy and sentencepiece
+
+        parameter = spec.space.parameters.get("VOCAB_SIZE")
+        # A data set has one vocabulary: a script refuses any other, after it took a slot.
+        for size in (dataset.vocab_size,) if parameter is None else parameter.domain.examples():
+            check(dataset, int(size))
+    gate = Gate(
+        program,
+        cap_bytes=rules.artifact_cap_bytes,
+        confidence=spec.pgolf.gate_confidence,
+        foreign=foreign_of(
+            program, spec.pgolf.gate_scheme, None if dataset is None else dataset.env()
+        ),
+        machine=_machine(spec, rules),
+    )
+    learnt = ""
+    if spec.pgolf.gate_calibration is not None:
+        # Of a study that was launched the store may be gone; it can be looked at all the same.
+        learnt = teach_store(gate, spec.pgolf.gate_calibration, base=base)
+    return Session(
+        spec=spec,
+        program=program,
+        rules=rules,
+        dataset=dataset,
+        gate=gate,
+        implied=implied,
+        learnt=learnt,
+    )
+
+
+def _machine(spec: SweepSpec, rules: Rules) -> Machine:
+    """What a trial runs on, as far as the sweep file and the rules say."""
+    gib = spec.pgolf.gate_memory_gib
+    return Machine(
+        gpus=spec.pgolf.gpus,
+        memory_bytes=None if gib is None else gib * 2**30,
+        eval_seconds=rules.eval_seconds,
+        min_steps=spec.pgolf.gate_min_steps,
+    )
+
+
+def _dataset(spec: SweepSpec, data_root: Path, base: Path) -> DataSet | None:
+    from pgolf_sweep.data import from_paths, locate  # noqa: PLC0415 - next to its use
+
+    block = spec.pgolf.data
+    if block is None:
+        return None
+    if block.name is not None:
+        return locate(block.name, data_root)
+    return from_paths(base / (block.path or ""), base / (block.tokenizer or ""))

@@ -1,0 +1,1 @@
+"""Several drivers of one study: leases, takeover, and a storage that is away."""

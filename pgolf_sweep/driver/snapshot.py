@@ -1,0 +1,142 @@
+"""A sweep at one moment, for whoever watches: the terminal, W&B, ``status.json``."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pgolf_sweep.core.record import State
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pgolf_sweep.core.record import TrialRecord
+    from pgolf_sweep.core.trial import TrialSpec
+    from pgolf_sweep.nodes.quarantine import NodeRow
+
+JOINING = "joining"
+"""Key of ``status.json`` until its driver has taken a turn: it waits for the first node."""
+
+
+class SweepState(StrEnum):
+    """Where a sweep is; all but the first two are ends."""
+
+    RUNNING = "running"
+    DRAINING = "draining"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    CANCELLED = "cancelled"
+    STRANDED = "stranded"
+    """No node was fit to run a trial for too long."""
+    HOPELESS = "hopeless"
+    """No trial has trained, and the last ones all failed at once with the same error."""
+
+
+@dataclass(slots=True)
+class Live:
+    """A trial between its proposal and its end."""
+
+    record: TrialRecord
+    spec: TrialSpec
+    near_cap: bool = False
+    fit_probability: float = 1.0
+    """That a trial near the cap is within it."""
+    ordinal: int = 0
+    """Validations reported in this attempt."""
+    step: int | None = None
+    total_steps: int | None = None
+    val_bpb: float | None = None
+    started_at: float | None = None
+    held_from: float | None = None
+    """When its slot was taken, by the driver's clock that never jumps."""
+    cancelling: bool = False
+    given_up: bool = False
+    """Another driver took it over: its run here ends and is never told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What an observer sees after each turn of the loop."""
+
+    state: SweepState
+    counts: Mapping[str, int]
+    run_cap: int | None
+    slots: int
+    running: Sequence[Live]
+    best: TrialRecord | None
+    trained_seconds: float
+    idle_seconds: float
+    saved_by_gate_seconds: float
+    seconds_left: float | None
+    now: float
+    reason: str = ""
+    nodes: Sequence[NodeRow] = ()
+
+
+class Observer(Protocol):
+    """Shows a sweep to people."""
+
+    def turn(self, snapshot: Snapshot) -> None:
+        """After each turn of the loop; must be quick."""
+        ...
+
+    def message(self, text: str) -> None:
+        """Something worth a line: a trial ended, a retry, a drain."""
+        ...
+
+
+def metrics(snapshot: Snapshot) -> dict[str, float]:
+    """What the study's summary run in W&B shows."""
+    figures = {f"trials/{name}": float(count) for name, count in snapshot.counts.items()}
+    figures["slot_hours/trained"] = snapshot.trained_seconds / 3600
+    figures["slot_hours/saved_by_gate"] = snapshot.saved_by_gate_seconds / 3600
+    if snapshot.best is not None and snapshot.best.val_bpb is not None:
+        figures["best/val_bpb"] = snapshot.best.val_bpb
+    return figures
+
+
+def status_document(snapshot: Snapshot) -> dict[str, Any]:
+    """A driver's snapshot as the plain data of ``status.json``."""
+    return {
+        "state": snapshot.state.value,
+        "reason": snapshot.reason,
+        "run_cap": snapshot.run_cap,
+        "slots": snapshot.slots,
+        "idle_seconds": snapshot.idle_seconds,
+        "trained_seconds": snapshot.trained_seconds,
+        "saved_by_gate_seconds": snapshot.saved_by_gate_seconds,
+        "seconds_left": snapshot.seconds_left,
+        "written_at": snapshot.now,
+        "running": [
+            {
+                "number": live.record.number,
+                "step": live.step,
+                "total_steps": live.total_steps,
+                "val_bpb": live.val_bpb,
+                "node": live.record.node,
+                "started_at": live.started_at,
+                "knobs": dict(live.record.knobs),
+            }
+            for live in snapshot.running
+        ],
+        "nodes": [dataclasses.asdict(row) for row in snapshot.nodes],
+        "counts": dict(snapshot.counts),
+        "best": dataclasses.asdict(snapshot.best) if snapshot.best is not None else None,
+    }
+
+
+def line(record: TrialRecord) -> str:
+    """One line about a trial that ended."""
+    match record.outcome:
+        case State.COMPLETED:
+            headroom = record.headroom_bytes
+            room = "" if headroom is None else f", headroom {headroom:,} B"
+            if headroom is not None and headroom < 0:
+                room = f", {-headroom:,} B over the cap: cannot be submitted"
+            return f"trial {record.number}: val_bpb {record.val_bpb:.4f}{room}"
+        case State.PRUNED:
+            return f"trial {record.number}: {record.reason}"
+        case _:
+            return f"trial {record.number}: {record.outcome.value}: {record.reason}"

@@ -1,0 +1,69 @@
+"""Sums over a study's rows, kept up row by row: a pass over all of them grows with the study."""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pgolf_sweep.core.record import State, counts, ranked, tally_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pgolf_sweep.core.record import TrialRecord
+
+
+@dataclass(slots=True)
+class Totals:
+    """What is shown of all rows together.
+
+    Attributes:
+        counts: As `record.counts` gives them.
+        slot_seconds: Time for which slots were held.
+        best: The first of `record.ranked`.
+    """
+
+    counts: dict[str, int] = field(default_factory=lambda: counts(()))
+    slot_seconds: float = 0.0
+    best: TrialRecord | None = None
+    _times: list[float] = field(default_factory=list)
+    """Slot-seconds of completed trials, ascending."""
+
+    def add(self, record: TrialRecord) -> None:
+        """Take a row in."""
+        self.counts[tally_key(record)] += 1
+        self.slot_seconds += record.slot_seconds
+        if _timed(record):
+            bisect.insort(self._times, record.slot_seconds)
+        self.best = _best(filter(None, (self.best, record)))
+
+    def remove(self, record: TrialRecord, rest: Iterable[TrialRecord]) -> None:
+        """Take a row out that another has replaced.
+
+        Args:
+            record: The row as it was taken in.
+            rest: All rows but this one; looked at only if it was the best.
+        """
+        self.counts[tally_key(record)] -= 1
+        self.slot_seconds -= record.slot_seconds
+        if _timed(record):
+            del self._times[bisect.bisect_left(self._times, record.slot_seconds)]
+        if self.best is not None and self.best.number == record.number:
+            self.best = _best(rest)
+
+    @property
+    def typical_seconds(self) -> float | None:
+        """Median of the slot-seconds of completed trials."""
+        if not self._times:
+            return None
+        middle = len(self._times) // 2
+        return (self._times[middle] + self._times[-1 - middle]) / 2
+
+
+def _timed(record: TrialRecord) -> bool:
+    return record.outcome is State.COMPLETED and bool(record.slot_seconds)
+
+
+def _best(records: Iterable[TrialRecord]) -> TrialRecord | None:
+    return next(iter(ranked(records)), None)

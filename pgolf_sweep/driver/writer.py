@@ -1,0 +1,183 @@
+"""The one door through which a driver's trials change and end in the study.
+
+Whatever the loop, the gate or the other drivers make of a trial, its row is written here: to the
+study, into the ledger, and for those that wait for its result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pgolf_sweep.core.record import State, TrialRecord
+from pgolf_sweep.driver.exports import keep
+from pgolf_sweep.driver.snapshot import line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pgolf_sweep.core.paths import StudyPaths
+    from pgolf_sweep.driver.ledger import Ledger
+    from pgolf_sweep.driver.queue import Roster
+    from pgolf_sweep.driver.session import Session
+    from pgolf_sweep.driver.sharing.storage_retry import Patience
+    from pgolf_sweep.driver.snapshot import Live
+    from pgolf_sweep.gate.gate import Gate
+    from pgolf_sweep.search.study import Study
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Teller:
+    """Writes the rows of the trials that one driver holds.
+
+    Attributes:
+        session: Its gate learns from what is told.
+        study: Where the rows are.
+        paths: The study's folder.
+        patience: Sits out a storage that does not answer.
+        ledger: What is known of all trials.
+        roster: The trials that this driver holds.
+        message: Where people hear of it.
+        me: This driver's name; empty where it is alone.
+    """
+
+    session: Session
+    study: Study
+    paths: StudyPaths
+    patience: Patience
+    ledger: Ledger
+    roster: Roster
+    message: Callable[[str], None]
+    me: str
+
+    def note(self, live: Live, record: TrialRecord) -> bool:
+        """A trial that has not ended changed; False if another driver has it by now."""
+        live.record = record
+        self.ledger.note(record)
+        return self.patience.insist(lambda: self.study.note(record, of=self.me))
+
+    def tell(self, record: TrialRecord) -> None:
+        """End a trial in the study, and with it those that waited for its result."""
+        if not self.patience.insist(lambda: self.study.tell(record)):
+            return  # another driver took the trial over, or the storage does not answer
+        self.learn(record)
+        if record.outcome is not State.DISCARDED and record.duplicate_of is None:
+            self.message(line(record))
+        self.end_twins(record)
+
+    def learn(self, record: TrialRecord) -> None:
+        """What a finished trial teaches: its configuration is known, its bytes calibrate."""
+        if self.ledger.close(record):
+            calibrate(self.session.gate, record)
+
+    # -- equal trials ---------------------------------------------------------------------------
+
+    def follow(self, twin: Live, original: TrialRecord) -> None:
+        """Give a proposal the result of the trial that ran the same; wait for it if it must."""
+        if original.outcome.final:
+            self.tell(_as_duplicate(twin.record, original))
+            return
+        self.note(twin, dataclasses.replace(twin.record, duplicate_of=original.number))
+        self.roster.twins.setdefault(original.number, []).append(twin)
+
+    def end_twins(self, record: TrialRecord) -> None:
+        """End those that waited for a trial's result."""
+        for twin in self.roster.twins.pop(record.number, []):
+            self.tell(_as_duplicate(twin.record, record))
+
+    # -- results --------------------------------------------------------------------------------
+
+    def tell_result(self, result: Mapping[str, Any]) -> None:
+        """End a trial as its ``result.json`` says, and what was exported of it besides."""
+        record = dataclasses.replace(TrialRecord.from_json(result["record"]), driver=self.me)
+        if record.number not in self.ledger.ended:  # else an export, told with its trial
+            self.patience.insist(lambda: self._tell_with_export(record, result.get("export")))
+
+    def _tell_with_export(self, record: TrialRecord, export: Mapping[str, Any] | None) -> None:
+        """In turn: until it is told, the export's trial is one that anybody might take."""
+        with self.study.together():
+            rows = [record]
+            if export is not None:
+                row = dataclasses.replace(TrialRecord.from_json(export), driver=self.me)
+                rows.append(keep(row, record, self.study, self.session, self.paths))
+            for row in rows:
+                self.tell(self._counted_once(row))
+
+    def _counted_once(self, row: TrialRecord) -> TrialRecord:
+        """An export whose configuration was trained before is no evidence of its own."""
+        if row.export_of is None:
+            return row
+        original = self.ledger.original(row.identity, row.number)
+        if original is None or not original.outcome.final:
+            return row
+        return dataclasses.replace(row, duplicate_of=original.number)
+
+    # -- attempts without a result --------------------------------------------------------------
+
+    def put_back(self, live: Live, record: TrialRecord) -> None:
+        """A trial that the user cancelled has no result: it waits for the next launch."""
+        reason = f"{record.reason}: runs again when the study is resumed"
+        free = dataclasses.replace(
+            record,
+            outcome=State.QUEUED,
+            failure=None,
+            reason=reason,
+            excused=record.excused + 1,
+            driver="",
+        )
+        self.note(live, free)
+        self.ledger.took_slot.discard(record.number)
+
+    def retry(self, live: Live, record: TrialRecord, *, why: str = "") -> None:
+        """Try again what was not the trial's fault; the log of the failed attempt stays.
+
+        Args:
+            live: The trial.
+            record: Its row with how the attempt ended.
+            why: The attempt does not count, for this reason; the trial then waits behind others,
+                so that one that brings down its node is not the next one's probe, too.
+        """
+        number = record.number
+        follows = why or f"attempt {record.attempts + 1} follows"
+        self.message(f"trial {number}: {record.reason}; {follows}")
+        log = self.paths.trial(number).log
+        if log.is_file():
+            log.replace(log.with_name(f"train.attempt{record.attempts}.log"))
+        if not self.note(live, dataclasses.replace(record, outcome=State.QUEUED, failure=None)):
+            return
+        self.ledger.took_slot.discard(number)
+        if why:
+            self.roster.enqueue(live)
+        else:
+            self.roster.queue.appendleft(live)
+
+
+def calibrate(gate: Gate, *records: TrialRecord) -> None:
+    """Teach a gate the bytes and times of finished trials, as far as they are their own."""
+    for record in records:
+        own = record.outcome is State.COMPLETED and record.duplicate_of is None
+        if not own or record.model_bytes is None:
+            continue
+        gate.learn(record.knobs, record.model_bytes, steps=record.steps)
+        trained = record.export_of is None  # else its training was taken in before
+        gate.learn_time(
+            record.knobs,
+            steps=record.steps if trained else None,
+            train_seconds=record.train_seconds if trained else None,
+            eval_seconds=record.eval_seconds,
+        )
+
+
+def _as_duplicate(record: TrialRecord, original: TrialRecord) -> TrialRecord:
+    """The row of a proposal whose configuration ran as another trial."""
+    return dataclasses.replace(
+        original,
+        number=record.number,
+        proposer=record.proposer,
+        duplicate_of=original.number,
+        reason=f"same configuration as trial {original.number}",
+        slot_seconds=0.0,
+        attempts=0,
+        driver=record.driver,
+    )

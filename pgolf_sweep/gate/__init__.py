@@ -1,0 +1,1 @@
+"""The artifact's bytes before training: predict, decide, repair, learn."""

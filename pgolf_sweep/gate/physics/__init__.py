@@ -1,0 +1,1 @@
+"""Bytes from first principles: shapes, weight spread, entropy, codec."""

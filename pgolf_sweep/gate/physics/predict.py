@@ -1,0 +1,347 @@
+"""The bytes of one configuration's compressed model, from first principles and a few measurements.
+
+What is counted: each matrix by the entropy of its quantized distribution (`entropy`), times what
+the codec adds (`codecs`); steps, gains and mixes by measured bits; the container's header as it
+will be. What is not known beforehand is named: a configuration has *traits*, directions in which
+the prediction may be wrong, each with its weight in bytes for a unit of error. Calibration learns
+how large the errors are. Their first guesses (`traits`) were fitted on one half of the trainings of
+`bench/gate/trainings.py`; `docs/gate.md` reports the other half.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from pgolf_sweep.gate.physics import codec_overhead as excess
+from pgolf_sweep.gate.physics import container as codecs
+from pgolf_sweep.gate.physics.dynamics import Motion, motion, youth
+from pgolf_sweep.gate.physics.entropy import ScaleRule, entropy_bits, level_shares, widest_bits
+from pgolf_sweep.gate.physics.inventory import GROUPS, Group, census
+from pgolf_sweep.gate.physics.unused_rows import found_share, rarity, unused_share
+from trainer.config import CODEC_BEST_LEVEL
+from trainer.schedule import lr_scale, muon_momentum
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    Floats: TypeAlias = NDArray[np.float64]
+
+UNIFORM_GRID = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.98)
+"""Shares of a uniform start at which a layout is computed; in between it is interpolated."""
+
+UNIFORM_START = frozenset({"q", "k", "v", "up"})
+"""Matrices that begin uniform; the others begin at zero, the embedding Gaussian."""
+
+NOISE = 1.15
+"""What is left to chance came out larger than the parts by which it is reckoned."""
+
+SURE_BYTES = 150.0
+"""What tables and blocks cost more or less, whatever the size."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupSize:
+    """One part of the artifact.
+
+    Attributes:
+        group: ``embed``, ``attn``, ``mlp``, ``control``, ``head`` or ``container``.
+        params: Parameters in it.
+        bits: Bits of a weight before compression, 16 for what is kept, 0 for the container.
+        model_bytes: Predicted bytes after compression; the groups add up to the prediction.
+    """
+
+    group: str
+    params: int
+    bits: int
+    model_bytes: float
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What the physics says of all configurations that share a layout of the container."""
+
+    groups: tuple[GroupSize, ...]  # their bytes are for `at` to say
+    by_uniform: Mapping[str, tuple[float, ...]]  # a group's bytes along `UNIFORM_GRID`
+    model_params: int
+    ceiling: float
+    weights: Mapping[str, float]  # a kind of matrix -> its weights
+    vocabulary: Mapping[str, float]  # bytes of the codes of embedding and head
+    kept: float  # bytes of gains, mixes and steps
+    mixing: float
+    switches: float  # bytes lost where unlike matrices follow each other
+    family: str
+
+    def at(self, uniform: float) -> dict[str, float]:
+        """Bytes by group where a share of the weights' variance is still uniform."""
+        place = bisect_right(UNIFORM_GRID, uniform, hi=len(UNIFORM_GRID) - 1) - 1
+        low, high = UNIFORM_GRID[place], UNIFORM_GRID[place + 1]
+        share = min(1.0, (uniform - low) / (high - low))
+        return {
+            name: values[place] + share * (values[place + 1] - values[place])
+            for name, values in self.by_uniform.items()
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One configuration's model before anything of its kind was measured.
+
+    Attributes:
+        groups: The parts; they add up to `model_bytes`.
+        traits: Bytes that one unit of each trait's error is worth.
+        noise_bytes: What is left to chance: one unit of calibration's noise.
+        steps: Training steps that were assumed.
+    """
+
+    groups: tuple[GroupSize, ...]
+    model_bytes: float
+    model_params: int
+    ceiling: float
+    traits: Mapping[str, float]
+    noise_bytes: float
+    steps: float
+
+
+def layout(config: Any, parameter: float) -> Layout:
+    """The physics of one layout.
+
+    Args:
+        config: A `trainer.config.Config`.
+        parameter: Of its scale rule, as of `entropy.weight_bits`.
+    """
+    rule = ScaleRule(config.quant_scale)
+    step_bytes = codecs.STEP_BITS[config.byte_shuffle] / 8
+    float_bytes = codecs.FLOAT_BITS[config.byte_shuffle] / 8
+    found = census(config)
+    quantized = sum(count * tensor.params for _, tensor, count in found.kinds if tensor.quantized)
+    scale = excess.size_share(max(1, quantized))
+    params = dict.fromkeys(GROUPS, 0)
+    sizes = {name: np.zeros(len(UNIFORM_GRID)) for name in GROUPS}
+    bits_of: dict[Group, int] = {}
+    weights: dict[str, float] = dict.fromkeys(("start", "out", "down", "embed", "head"), 0.0)
+    vocabulary: dict[str, float] = {}
+    tables: list[Floats] = []  # what the bytes of each kind are
+    lengths: list[float] = []  # bytes of one matrix of each kind, before compression
+    ceiling, kept = 0.0, 0.0
+    for kind, tensor, tensors in found.kinds:
+        count = tensors * tensor.params
+        params[tensor.group] += count
+        bits_of[tensor.group] = tensor.bits
+        if not tensor.quantized:
+            sizes[tensor.group] += count * float_bytes
+            kept += count * float_bytes
+            ceiling += 2.1 * count
+            tables.append(codecs.EVEN)
+            lengths.append(0.0)
+            continue
+        rows, columns = tensors * tensor.shape[0], tensor.shape[1]
+        starts = kind in UNIFORM_START
+        weights["start" if starts else kind] += count
+        few, many, table = _matrix(
+            rule, tensor.bits, columns, parameter, config.codec, starts=starts
+        )
+        coded = count / 8 * (few + scale * (many - few))
+        if kind in {"embed", "head"}:
+            vocabulary[kind] = float(coded[0])
+        sizes[tensor.group] += coded + rows * step_bytes
+        kept += rows * step_bytes
+        ceiling += count / 8 * _most_bits(config.codec, tensor.bits) + 2.1 * rows
+        tables.append(table)
+        lengths.append(tensor.params / 2 if tensor.bits == 4 else tensor.params)
+    by_bits = groupby(found.matrices, lambda place: found.kinds[place][1].bits)
+    runs = [[(lengths[place], place) for place in run] for _, run in by_bits]
+    mixing = codecs.mixing_bytes(config.codec, runs, tables, kept)
+    widths = [(lengths[place], found.kinds[place][1].bits) for place in found.matrices]
+    switches = codecs.switch_bytes(config.codec, widths)
+    container = found.container_bytes + codecs.CONSTANT_BYTES
+    spare = container + mixing + switches
+    by_uniform: dict[str, tuple[float, ...]] = {
+        name: tuple(sizes[name].tolist()) for name in GROUPS if params[name]
+    }
+    groups = [
+        GroupSize(
+            group=name, params=params[name], bits=bits_of[name], model_bytes=by_uniform[name][0]
+        )
+        for name in GROUPS
+        if params[name]
+    ]
+    groups.append(GroupSize(group="container", params=0, bits=0, model_bytes=spare))
+    by_uniform["container"] = (spare,) * len(UNIFORM_GRID)
+    return Layout(
+        groups=tuple(groups),
+        by_uniform=by_uniform,
+        model_params=sum(params.values()),
+        ceiling=1.02 * ceiling + 2 * container + 2 * mixing + 10 * switches + 800.0,
+        weights=weights,
+        vocabulary=vocabulary,
+        kept=kept,
+        mixing=mixing,
+        switches=switches,
+        family="/".join(
+            str(part) for part in (config.codec, rule, bits_of["attn"], bits_of["mlp"])
+        ),
+    )
+
+
+def between(low: Layout, high: Layout, share: float) -> Layout:
+    """What lies a share of the way from one layout to another that differs in the scale alone."""
+
+    def mixed(start: float, end: float) -> float:
+        return start + share * (end - start)
+
+    by_uniform = {
+        name: tuple(map(mixed, values, high.by_uniform[name]))
+        for name, values in low.by_uniform.items()
+    }
+    return replace(
+        low,
+        by_uniform=by_uniform,
+        ceiling=mixed(low.ceiling, high.ceiling),
+        vocabulary={name: mixed(at, high.vocabulary[name]) for name, at in low.vocabulary.items()},
+        mixing=mixed(low.mixing, high.mixing),
+    )
+
+
+@lru_cache(maxsize=4096)
+def _matrix(
+    rule: ScaleRule, bits: int, columns: int, parameter: float, codec: str, *, starts: bool
+) -> tuple[Floats, Floats, Floats]:
+    """Bits of a weight after compression along `UNIFORM_GRID`, in a small and in a large model.
+
+    `starts` says whether the matrix begins uniform. The third answer is what its bytes are.
+    """
+    grid = UNIFORM_GRID if starts else UNIFORM_GRID[:1]
+    shares = [level_shares(rule, bits, columns, parameter, uniform) for uniform in grid]
+    few, many = excess.coded_bits(codec, bits, np.array([entropy_bits(each) for each in shares]))
+    return few, many, codecs.byte_shares(shares[0], bits)
+
+
+@cache
+def _most_bits(codec: str, bits: int) -> float:
+    """Bits of a weight after compression where all levels are equally likely, and then some."""
+    entropy = widest_bits(bits)
+    coded = max(float(each[0]) for each in excess.coded_bits(codec, bits, np.array([entropy])))
+    return 1.01 * coded + (coded - entropy)
+
+
+def moved(config: Any, steps: float) -> Motion:
+    """What so many steps of Muon do to the blocks' matrices, by the trainer's own schedule."""
+    pace = config.max_wallclock_seconds / steps if config.max_wallclock_seconds > 0 else 0.0
+    return motion(
+        steps=steps,
+        decay=config.weight_decay,
+        rate=lambda step: config.matrix_lr * lr_scale(config, int(step), pace * step),
+        momentum=lambda step: muon_momentum(config, int(step)),
+    )
+
+
+def group_bytes(config: Any, known: Layout, steps: float) -> dict[str, float]:
+    """Bytes by group of a configuration of a layout, trained for so many steps."""
+    sizes = known.at(moved(config, steps).uniform)
+    unused = unused_share(config)
+    if "head" in sizes:  # untied: the embedding starts wide, the head at zero
+        sizes["head"] -= unused * known.vocabulary["head"]
+    else:
+        sizes["embed"] -= unused * found_share(config, steps) * known.vocabulary["embed"]
+    return sizes
+
+
+def predict(config: Any, known: Layout, steps: float) -> Prediction:
+    """A configuration of a layout, trained for so many steps."""
+    sizes = group_bytes(config, known, steps)
+    groups = tuple(
+        GroupSize(group=g.group, params=g.params, bits=g.bits, model_bytes=sizes[g.group])
+        for g in known.groups
+    )
+    model_bytes = math.fsum(sizes.values())
+    traits, noise_bytes = _traits(config, known, steps, model_bytes)
+    return Prediction(
+        groups=groups,
+        model_bytes=model_bytes,
+        model_params=known.model_params,
+        ceiling=max(known.ceiling, model_bytes),
+        traits=traits,
+        noise_bytes=noise_bytes,
+        steps=steps,
+    )
+
+
+def _traits(
+    config: Any, known: Layout, steps: float, model_bytes: float
+) -> tuple[dict[str, float], float]:
+    weights = known.weights
+    codec, rule = config.codec, str(config.quant_scale)
+    young, rare = youth(steps), rarity(config)
+    blocks = (weights["start"] + weights["out"] + weights["down"]) / 8
+    attn_bits = config.attn_bits or config.matrix_bits
+    mlp_bits = config.mlp_bits or config.matrix_bits
+    bits = (attn_bits + mlp_bits) / 2 - 6
+    down, embed, head = weights["down"] / 8, weights["embed"] / 8, weights["head"] / 8
+    alike = embed * rare * config.tie_embeddings
+    rate = math.log(max(config.matrix_lr, 1e-6) / 0.02)
+    worn = 1 - math.exp(-max(0.0, config.matrix_lr * config.weight_decay * steps))
+    duration = math.log(max(steps, 1.0) / 200)
+    traits = {
+        "blocks": blocks,
+        f"blocks {rule}": blocks,
+        f"blocks {codec}": blocks,
+        f"blocks {known.family}": blocks,
+        "blocks bits": blocks * bits,
+        "blocks young rate": blocks * young * rate,
+        "blocks young decay": blocks * young * worn,
+        "start young": weights["start"] / 8 * young,
+        "out young": weights["out"] / 8 * young,
+        "down young": down * young,
+        f"down young {rule}": down * young,
+        "down young rate": down * young * rate,
+        "down young decay": down * young * worn,
+        "down young momentum": down * young * (config.muon_momentum > 0.97),
+        "embed": embed * config.tie_embeddings,
+        "embed untied": embed * (not config.tie_embeddings),
+        "alike": alike,
+        f"alike {codec}": alike,
+        f"alike {rule}": alike,
+        "alike bits": alike * (config.embed_bits - 6),
+        "alike duration": alike * duration,
+        "alike batch": alike * math.log(config.train_batch_tokens / config.vocab_size / 2),
+        "alike rate": alike * math.log(max(config.tied_embed_lr, 1e-6) / 0.05),
+        "alike depth": alike * math.log(config.num_layers / 3),
+        "alike width": alike * math.log(config.model_dim / 64),
+        "alike averaged": alike * (config.ema_decay > 0),
+        "head": head,
+        f"head {codec}": head * rare,
+        f"head {rule}": head * rare,
+        "kept": known.kept / 12,
+        f"kept {codec}": known.kept / 12,
+        f"mixing {codec}": known.mixing,
+        "container": 1.0,
+        f"container {codec}": 1.0,
+    }  # fmt: skip
+    if rule == ScaleRule.SDCLIP:
+        traits["blocks clip"] = blocks * math.log(config.clip_sigmas / 6)
+        traits["down young clip"] = down * young * math.log(config.clip_sigmas / 6)
+    if 0 < config.codec_level < CODEC_BEST_LEVEL[codec]:
+        traits[f"level {codec}"] = model_bytes / 100
+        traits[f"level {codec} bits"] = model_bytes / 100 * bits
+        traits[f"alike level {codec}"] = alike
+    noise = [
+        SURE_BYTES,
+        0.02 * blocks,
+        0.06 * blocks * young,
+        0.12 * down * young,
+        0.02 * embed + 0.05 * head,
+        0.4 * known.mixing,
+        codecs.SWITCH_SPREAD.get(codec, 0.0) * known.switches,
+        0.15 * embed * rare,
+    ]
+    unit = NOISE * math.sqrt(math.fsum(part * part for part in noise))
+    return {name: worth for name, worth in traits.items() if worth}, unit

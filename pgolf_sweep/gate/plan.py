@@ -1,0 +1,330 @@
+"""What a sweep would propose and cost, by sampling its space through the gate: no GPU, no data."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from pgolf_sweep.core.trial import KnobValue, Verdict, VerdictKind
+from pgolf_sweep.gate.resources import CPU_FLOPS, GPU_FLOPS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from pgolf_sweep.config.types import Budget
+    from pgolf_sweep.gate.gate import Gate
+
+SECONDS_TO_START = 45.0
+"""From a free slot to the first line: process, torch, ranks, data."""
+SECONDS_TO_COMPILE = 75.0
+"""torch.compile and warm-up steps on a GPU; not counted as training by the rules."""
+SECONDS_TO_EVALUATE = 60.0
+"""Final evaluation of the round trip, validations on the way, quantization and the codec."""
+CPU_SECONDS_BESIDE = 4.0
+"""All of that for a tiny model on a CPU."""
+MOST_BINS = 8
+LEAST_SHARE = 0.03
+"""A knob that explains less is noise: chance gives 0.01 at a few hundred draws."""
+
+
+class SpaceLike(Protocol):
+    """What a plan needs of `pgolf_sweep.space.space.Space`."""
+
+    def sample(self, rng: random.Random) -> dict[str, KnobValue]:
+        """A draw from the prior."""
+
+    def grid(self) -> Iterator[dict[str, KnobValue]]:
+        """Every configuration, each once."""
+
+    def size(self) -> int | None:
+        """Number of configurations, None where there is no end."""
+
+
+class Judge(Protocol):
+    """What a plan needs of `pgolf_sweep.driver.session.Session`."""
+
+    def resolve(self, knobs: Mapping[str, KnobValue]) -> dict[str, KnobValue]:
+        """Knobs with those that rules and data imply."""
+
+    def verdict(self, knobs: Mapping[str, KnobValue]) -> Verdict:
+        """The gate's answer after the sweep file's own requirements."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draw:
+    """One sampled configuration with the gate's answer."""
+
+    knobs: Mapping[str, KnobValue]
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitShare:
+    """Shares of the space by verdict; they add up to one.
+
+    Attributes:
+        draws: Configurations sampled.
+    """
+
+    draws: int
+    fits: float
+    near: float
+    too_big: float
+    invalid: float
+    unknown: float
+
+    @property
+    def launched(self) -> float:
+        """Share that would reach a slot."""
+        return self.fits + self.near + self.unknown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bin:
+    """One bar of the histogram of predicted artifact bytes."""
+
+    low_bytes: float
+    high_bytes: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Influence:
+    """Share of the variance of log bytes that a knob explains by itself."""
+
+    knob: str
+    variance_share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Largest:
+    """The largest model, by parameters, that surely fits at one width of the blocks' weights."""
+
+    bits: int
+    model_params: int
+    artifact_bytes: float
+    knobs: Mapping[str, KnobValue]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What the sweep is expected to take; pruning, which only saves, is not counted.
+
+    Attributes:
+        trials: Trials that take a slot, or None where the sweep has no end.
+        trial_seconds: One trial, from a free slot to its score.
+        gpu_hours: All trials; None where there is no end, or nothing but CPUs.
+        usd: The same in dollars, where a price is known.
+        wall_seconds: All trials over the slots.
+        slots: Trials at a time.
+        ended_by_budget: Whether the sweep file's GPU-hours end it before anything else does.
+    """
+
+    trials: int | None
+    trial_seconds: float
+    slots: int
+    gpu_hours: float | None
+    usd: float | None
+    wall_seconds: float | None
+    ended_by_budget: bool = False
+
+
+def sample_space(judge: Judge, space: SpaceLike, *, draws: int, seed: int) -> list[Draw]:
+    """Draws from the prior with the verdicts that a launch would give them."""
+    rng = random.Random(seed)
+    found = []
+    for _ in range(draws):
+        knobs = judge.resolve(space.sample(rng))
+        found.append(Draw(knobs=knobs, verdict=judge.verdict(knobs)))
+    return found
+
+
+def fit_share(draws: Sequence[Draw]) -> FitShare:
+    """What share of a sampled space would fit."""
+    counts = Counter(draw.verdict.kind for draw in draws)
+    total = max(1, len(draws))
+    return FitShare(
+        draws=len(draws),
+        fits=counts[VerdictKind.FITS] / total,
+        near=counts[VerdictKind.NEAR] / total,
+        too_big=counts[VerdictKind.TOO_BIG] / total,
+        invalid=counts[VerdictKind.INVALID] / total,
+        unknown=counts[VerdictKind.UNKNOWN] / total,
+    )
+
+
+def histogram(draws: Sequence[Draw], *, bins: int = 16) -> list[Bin]:
+    """Predicted artifact bytes in bins of equal width; empty where nothing is predicted."""
+    values = [draw.verdict.artifact_bytes.mid for draw in draws if draw.verdict.artifact_bytes]
+    if not values:
+        return []
+    low, high = min(values), max(values)
+    width = (high - low) / bins or 1.0
+    counts = Counter(min(bins - 1, int((value - low) / width)) for value in values)
+    return [
+        Bin(low_bytes=low + i * width, high_bytes=low + (i + 1) * width, count=counts[i])
+        for i in range(bins if high > low else 1)
+    ]
+
+
+def deciding_knobs(draws: Sequence[Draw]) -> list[Influence]:
+    """How much of the spread of log bytes each knob explains alone, most first.
+
+    The variance between groups of draws that share the knob's value (or a range of it) over the
+    whole, less what chance would give; knobs that explain nothing are left out.
+    """
+    known = [
+        (draw.knobs, math.log(draw.verdict.artifact_bytes.mid))
+        for draw in draws
+        if draw.verdict.artifact_bytes
+    ]
+    if len(known) < 3:
+        return []
+    mean = math.fsum(y for _, y in known) / len(known)
+    whole = math.fsum((y - mean) ** 2 for _, y in known)
+    found = []
+    for knob in sorted({name for knobs, _ in known for name in knobs}):
+        groups: dict[object, list[float]] = {}
+        label = _labels([knobs.get(knob) for knobs, _ in known])
+        for (_, y), value in zip(known, label, strict=True):
+            groups.setdefault(value, []).append(y)
+        within = math.fsum(
+            math.fsum((y - math.fsum(ys) / len(ys)) ** 2 for y in ys) for ys in groups.values()
+        )
+        free = len(known) - len(groups)
+        if len(groups) < 2 or free < 1 or whole <= 0:
+            continue
+        share = 1 - (within / free) / (whole / (len(known) - 1))
+        if share > LEAST_SHARE:
+            found.append(Influence(knob=knob, variance_share=share))
+    return sorted(found, key=lambda influence: -influence.variance_share)
+
+
+def _labels(values: list[KnobValue | None]) -> list[object]:
+    """The values themselves where they are few, else the eighth of the range by rank."""
+    distinct = sorted({v for v in values if isinstance(v, int | float)})
+    if len(distinct) <= MOST_BINS or any(isinstance(v, str) for v in values):
+        return list(values)
+    rank = {value: i * MOST_BINS // len(distinct) for i, value in enumerate(distinct)}
+    return [None if v is None or isinstance(v, str) else rank[v] for v in values]
+
+
+def largest_by_bits(draws: Sequence[Draw], gate: Gate) -> list[Largest]:
+    """The largest model that surely fits, for each width of the blocks' matrices."""
+    best: dict[int, Draw] = {}
+    for draw in draws:
+        if draw.verdict.kind is not VerdictKind.FITS or draw.verdict.model_params is None:
+            continue
+        bits = next((g.bits for g in gate.groups(draw.knobs) if g.group == "mlp"), 0)
+        if bits not in best or _params(draw) > _params(best[bits]):
+            best[bits] = draw
+    return [
+        Largest(
+            bits=bits,
+            model_params=_params(draw),
+            artifact_bytes=draw.verdict.artifact_bytes.mid if draw.verdict.artifact_bytes else 0.0,
+            knobs=draw.knobs,
+        )
+        for bits, draw in sorted(best.items())
+    ]
+
+
+def _params(draw: Draw) -> int:
+    return draw.verdict.model_params or 0
+
+
+def most_trials(
+    judge: Judge, space: SpaceLike, draws: Sequence[Draw], run_cap: int | None
+) -> int | None:
+    """Most trials that can take a slot, or None where there is no end.
+
+    No configuration runs twice and none that the gate discards runs at all, whoever proposes. Of
+    a space of more configurations than were drawn, the draws' share is taken.
+    """
+    size = space.size()
+    if size is None:
+        return run_cap
+    if size <= len(draws):
+        kinds = (judge.verdict(judge.resolve(knobs)) for knobs in space.grid())
+        found = sum(not verdict.discards for verdict in kinds)
+    else:
+        found = math.ceil(size * fit_share(draws).launched)
+    return found if run_cap is None else min(run_cap, found)
+
+
+def expected_cost(
+    draws: Sequence[Draw],
+    gate: Gate,
+    *,
+    trials: int | None,
+    gpus: int,
+    slots: int,
+    train_seconds: float,
+    budget: Budget,
+) -> Cost:
+    """Time and money, with start, compilation and evaluation of each trial counted.
+
+    Args:
+        draws: Sampled configurations; those that the gate discards cost nothing.
+        gate: For the program's defaults.
+        trials: Trials that take a slot, or None where the sweep has no end.
+        gpus: GPUs of a trial; 0 is a CPU.
+        slots: Trials at a time.
+        train_seconds: The rules' limit on training.
+        budget: What the sweep may spend, and the price of a GPU; a CPU's hours count as a GPU's.
+    """
+    launched = [draw for draw in draws if not draw.verdict.discards]
+    seconds = [_trial_seconds(draw, gate, gpus, train_seconds) for draw in launched]
+    trial_seconds = math.fsum(seconds) / len(seconds) if seconds else 0.0
+    if not seconds:
+        trials = 0
+    each_hours = trial_seconds * max(1, gpus) / 3600
+    affordable = math.ceil(budget.gpu_hours / each_hours) if budget.gpu_hours and seconds else None
+    by_budget = affordable is not None and (trials is None or affordable < trials)
+    if by_budget:
+        trials = affordable
+    usd_per_gpu_hour = budget.usd_per_gpu_hour
+    gpu_hours = None if trials is None or not gpus else trials * trial_seconds * gpus / 3600
+    priced = gpu_hours is not None and usd_per_gpu_hour is not None
+    return Cost(
+        trials=trials,
+        trial_seconds=trial_seconds,
+        slots=slots,
+        gpu_hours=gpu_hours,
+        usd=gpu_hours * usd_per_gpu_hour if priced and gpu_hours and usd_per_gpu_hour else None,
+        wall_seconds=None if trials is None else math.ceil(trials / slots) * trial_seconds,
+        ended_by_budget=by_budget,
+    )
+
+
+def slots_needed(cost: Cost, deadline_seconds: float) -> int | None:
+    """Fewest trials at a time with which all end by a deadline; None where none would do.
+
+    Args:
+        cost: What the sweep takes.
+        deadline_seconds: From its start.
+    """
+    if cost.trials is None or cost.trial_seconds > deadline_seconds:
+        return None
+    if not cost.trials:
+        return 0
+    rounds = int(deadline_seconds / cost.trial_seconds) if cost.trial_seconds else cost.trials
+    return math.ceil(cost.trials / max(1, rounds))
+
+
+def _trial_seconds(draw: Draw, gate: Gate, gpus: int, train_seconds: float) -> float:
+    values = {**gate.defaults, **draw.knobs}
+
+    def number(name: str) -> float:
+        value = values.get(name, 0)
+        return float(value) if isinstance(value, int | float) else 0.0
+
+    limit = number("MAX_WALLCLOCK_SECONDS") or train_seconds
+    flops = 6 * _params(draw) * number("TRAIN_BATCH_TOKENS") * number("ITERATIONS")
+    rate = GPU_FLOPS * gpus if gpus else CPU_FLOPS
+    training = min(limit, flops / rate) if flops else limit
+    beside = SECONDS_TO_START + SECONDS_TO_COMPILE + SECONDS_TO_EVALUATE
+    return training + (beside if gpus else CPU_SECONDS_BESIDE)

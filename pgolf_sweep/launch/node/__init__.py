@@ -1,0 +1,1 @@
+"""The part of a launcher that runs on the node, beside the trial."""

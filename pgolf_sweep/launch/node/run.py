@@ -1,0 +1,458 @@
+"""One run of a script on a node, from its order to its end; the worker's inner half."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import selectors
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pgolf_sweep.core.paths import TrialPaths
+from pgolf_sweep.core.trial import EndCause, LogSummary, RunEnd
+from pgolf_sweep.launch.node.bounded_log import BoundedLog
+from pgolf_sweep.launch.node.environment import environment, stray_knobs
+from pgolf_sweep.launch.node.process import exit_code
+from pgolf_sweep.launch.node.tracker_thread import TrackerFeed
+from pgolf_sweep.script.logs.stream import LogStream
+from pgolf_sweep.script.requirements import lacking
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pgolf_sweep.core.trial import StepReport, TrialSpec
+    from pgolf_sweep.launch.node.process import GuardedProcess
+    from pgolf_sweep.track.base import RunTracking
+
+LOG_CHUNK_BYTES = 4 << 20
+TAIL_LINES = 100
+"""Eight ranks that fail together take torchrun sixty lines to report."""
+TAIL_CHARS = 1000
+"""Of each of them."""
+TAIL_BYTES = 1 << 16
+REPORTS_KEPT = 10_000
+"""Unfetched reports of a script gone wild; the oldest go first."""
+LAST_WORDS_SECONDS = 2.0
+"""For what is in the pipe after the last process is gone."""
+OOM_SECONDS = 10.0
+"""Between the kernel's killing one rank for want of memory and the end of the others."""
+RAW_CHECKPOINTS = frozenset({".pt", ".safetensors"})
+CHECKPOINT_BYTES = 1_000_000
+"""Raw checkpoints larger than this stay behind."""
+
+STRAY = "set on the node but not by the trial, so the script gets its defaults of"
+INSTALL_FIRST = "install it where the trials run, then launch again"
+
+Cursor = tuple[int, int]
+"""What a driver has seen of a run: (1 + reports, once it has started), (log bytes)."""
+BEGINNING: Cursor = (0, 0)
+
+
+def _folder_prefix() -> str:
+    namespace = 0
+    with contextlib.suppress(OSError):
+        namespace = Path("/proc/self/ns/pid").stat().st_ino
+    return f"run-{namespace}-{socket.gethostname()}-"
+
+
+FOLDER_PREFIX = _folder_prefix()
+"""Of a run's folder; then the worker's process id, which says nothing on another host, nor in
+another container of this one that shares the disk."""
+
+
+class _UnmetError(Exception):
+    """The node lacks a package; the text says which, for people."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOrder:
+    """One run, as sent to a worker.
+
+    Attributes:
+        run: Unique for the worker.
+        node: The node's name as the driver tells it to people.
+    """
+
+    run: str
+    node: str
+    spec: TrialSpec
+    files: Mapping[str, bytes]
+    tracking: RunTracking | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What a poll brings: everything new since the cursor that was given.
+
+    Attributes:
+        cursor: To give to the next poll.
+        started_at: Epoch seconds, once the script's process exists.
+        log: The next bytes of the log.
+        end: Set in the last answer, when all of the log has been fetched.
+        files: With the end: what the run left, by path relative to its folder.
+        undying: With the end: what of the run could not be ended, in a sentence; or nothing.
+    """
+
+    cursor: Cursor
+    started_at: float | None = None
+    reports: tuple[StepReport, ...] = ()
+    log: bytes = b""
+    end: RunEnd | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    undying: str = ""
+
+
+class Run:
+    """One run. `go` is its thread; the worker calls the rest.
+
+    Args:
+        order: What to run.
+        changed: Notified at each start, report and end; its lock guards the run.
+        guard: Waits for the script.
+    """
+
+    def __init__(
+        self, order: RunOrder, changed: threading.Condition, guard: GuardedProcess
+    ) -> None:
+        self.order = order
+        self.done = threading.Event()
+        self.feed: TrackerFeed | None = None
+        self._changed = changed
+        self._guard = guard
+        self._stopped: tuple[EndCause, str] | None = None
+        self._fault = ""  # of node or worker; what came of the run cannot be believed
+        self._stream = LogStream()
+        self._tail = b""
+        self._reports: deque[StepReport] = deque()
+        self._forgotten = 0  # reports that are no longer in the deque
+        self._held_from = time.monotonic()
+        self._oom_kills = oom_kills()
+        self._oom_at = float("-inf")
+        self._started_at: float | None = None
+        self._folder: Path | None = None
+        self._log: BoundedLog | None = None
+        self._end: RunEnd | None = None
+        self._files: dict[str, bytes] = {}
+        self._undying = ""
+
+    # ---- for the worker; the caller holds the lock ------------------------------------------
+
+    def news(self, cursor: Cursor) -> tuple[bool, bool]:
+        """Whether there is something to say at once, and whether there is anything at all."""
+        urgent = self._end is not None or (self._started_at is not None and cursor[0] == 0)
+        reports = self._forgotten + len(self._reports) > max(0, cursor[0] - 1)
+        return urgent, reports or (self._log is not None and self._log.size > cursor[1])
+
+    def progress(self, cursor: Cursor) -> Progress:
+        """The answer to a poll; what lies before the cursor is forgotten."""
+        while self._reports and self._forgotten < cursor[0] - 1:
+            self._reports.popleft()
+            self._forgotten += 1
+        log = self._log.read(cursor[1], LOG_CHUNK_BYTES) if self._log else b""
+        offset = cursor[1] + len(log)
+        complete = self._end is not None and (self._log is None or offset >= self._log.size)
+        started = self._started_at is not None
+        return Progress(
+            cursor=(1 + self._forgotten + len(self._reports) if started else 0, offset),
+            started_at=self._started_at,
+            reports=tuple(self._reports),
+            log=log,
+            end=self._end if complete else None,
+            files=self._files if complete else {},
+            undying=self._undying if complete else "",
+        )
+
+    # ---- for the worker; the caller does not hold the lock ----------------------------------
+
+    def stop(self, cause: EndCause, reason: str) -> None:
+        """End the run; the first reason given stays."""
+        with self._changed:
+            self._stopped = self._stopped or (cause, reason)
+        self._guard.kill()
+
+    def beat(self) -> None:
+        """Tell the guard that the worker lives."""
+        self._guard.beat()
+
+    def remove_files(self) -> None:
+        """Free the node's disk and memory; the tracker's files stay until they are harvested."""
+        with self._changed:
+            log, self._log, self._files = self._log, None, {}
+        if log is not None:
+            log.close()
+        if self._folder is not None:
+            doomed = self._folder if self.feed is None else self._folder / "work"
+            threading.Thread(target=shutil.rmtree, args=(doomed, True), daemon=True).start()
+
+    def harvest(self, timeout_seconds: float) -> dict[str, bytes]:
+        """The tracker's offline files once it has finished; then nothing of the run is left."""
+        if self.feed is None or self._folder is None:
+            return {}
+        files = self.feed.offline_files(timeout_seconds)
+        if self.feed.finished:  # else W&B writes there still
+            shutil.rmtree(self._folder, ignore_errors=True)
+        return files
+
+    # ---- the run's own thread ----------------------------------------------------------------
+
+    def go(self, scratch: Path, prepare_next: Callable[[], None]) -> None:
+        """Run the script to its end, whatever that is.
+
+        Args:
+            scratch: Folder on the node below which the run makes its own.
+            prepare_next: Called while the script runs.
+        """
+        try:
+            work = self._set_up(scratch)
+            prepare_next()
+            self._follow()
+            self._files = collect(work)
+        except _UnmetError as error:
+            self.stop(EndCause.UNMET, str(error))
+        except OSError as error:
+            self._fail(f"the node refused: {error}")
+        except Exception as error:
+            self._fail(f"the worker failed: {error!r}")
+            raise
+        finally:
+            # After a fault of ours, too: a run always has an end, and nothing of it is left.
+            if self._guard.ended is None:
+                self._guard.close()
+            try:
+                self._finish()
+            finally:
+                self._guard.close()
+
+    def _set_up(self, scratch: Path) -> Path:
+        spec = self.order.spec
+        scratch.mkdir(parents=True, exist_ok=True)
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=scratch))
+        work = self._folder / "work"
+        work.mkdir()
+        for name, content in self.order.files.items():
+            path = work / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        self._log = BoundedLog(self._folder / "log", spec.limits.log_bytes)
+        self._check_requirements()
+        stray = stray_knobs(spec, self.order.files, os.environ)
+        if stray:
+            self._take(f"pgolf-sweep: {STRAY}: {', '.join(stray)}\n".encode())
+        argv, env = command(spec), environment(spec, os.environ, stray)
+        self._guard.start(argv, cwd=work, env=env, seconds=spec.limits.total_seconds)
+        if self._stopped is not None:
+            self._guard.kill()  # stopped before there was anything to kill
+        tracking = self.order.tracking
+        if tracking is not None and tracking.mode != "disabled":
+            self.feed = TrackerFeed(tracking, self._folder / "track")
+        return work
+
+    def _check_requirements(self) -> None:
+        """Refuse the run where a package is missing; say it where only its version differs."""
+        lacks = lacking(self.order.files, self.order.spec.program_name)
+        missing = [lack.sentence for lack in lacks if lack.installed is None]
+        for lack in lacks:
+            self._take(f"pgolf-sweep: {lack.sentence}\n".encode())
+        if missing:
+            raise _UnmetError(f"{'; '.join(missing)}; {INSTALL_FIRST}")
+
+    def _follow(self) -> None:
+        """Read until nothing of the script is left."""
+        guard = self._guard
+        silent_seconds = self.order.spec.limits.silent_seconds
+        heard_at = time.monotonic()
+        over_at = float("inf")
+        with selectors.DefaultSelector() as selector:
+            selector.register(guard.output, selectors.EVENT_READ)
+            selector.register(guard.status, selectors.EVENT_READ)
+            while selector.get_map() and time.monotonic() < over_at:
+                for key, _ in selector.select(timeout=0.25):
+                    if key.fd == guard.output:
+                        data = os.read(guard.output, 1 << 20)
+                        if data:
+                            heard_at = time.monotonic()
+                            self._take(data)
+                            continue
+                    elif guard.note_status():
+                        self._note_started()
+                        continue
+                    else:
+                        over_at = time.monotonic() + LAST_WORDS_SECONDS
+                    selector.unregister(key.fd)
+                self._watch_memory()
+                if time.monotonic() - heard_at > silent_seconds:
+                    self.stop(EndCause.SILENT, f"no output for {silent_seconds:g} s")
+
+    def _fail(self, why: str) -> None:
+        self._fault = why
+        self.stop(EndCause.SETUP, why)
+
+    def _watch_memory(self) -> None:
+        kills = oom_kills()
+        if kills > self._oom_kills:
+            self._oom_kills = kills
+            self._oom_at = time.monotonic()
+
+    def _note_started(self) -> None:
+        with self._changed:
+            if self._started_at is None:
+                self._started_at = time.time()
+                self._held_from = time.monotonic()
+                self._changed.notify_all()
+
+    def _take(self, data: bytes) -> None:
+        with self._changed:
+            if self._log is not None:
+                self._log.write(data)
+            self._tail = (self._tail + data)[-TAIL_BYTES:]
+            reports = self._stream.feed(data)
+            for report in reports:
+                self._report(report)
+            if reports:
+                self._changed.notify_all()
+
+    def _report(self, report: StepReport) -> None:
+        self._reports.append(report)
+        if len(self._reports) > REPORTS_KEPT:
+            self._reports.popleft()
+            self._forgotten += 1
+        if self.feed is not None:
+            self.feed.report(report)
+
+    def _finish(self) -> None:
+        end = self._end_of(EndCause.SETUP, None, "the worker failed to say how the run ended")
+        try:
+            end = self._conclude()
+        finally:
+            if self.feed is not None:
+                self.feed.finish(end)
+            with self._changed:
+                self._end = end
+                self.done.set()
+                self._changed.notify_all()
+
+    def _conclude(self) -> RunEnd:
+        if report := self._stream.end(complete=True):
+            self._report(report)
+        if self._log is not None:
+            # A disk that is full now has already been told as the run's end.
+            with contextlib.suppress(OSError):
+                self._log.seal()
+        self._undying = undying(self._guard.undying)
+        end = self._end_of(*self._verdict(self._guard.ended))
+        model_file_bytes = None
+        with contextlib.suppress(OSError):  # likewise: this folder was read for the files already
+            artifact = TrialPaths(self._folder / "work").artifact() if self._folder else None
+            model_file_bytes = None if artifact is None else artifact.stat().st_size
+        summary = self._stream.summary()
+        return dataclasses.replace(end, summary=summary, model_file_bytes=model_file_bytes)
+
+    def _end_of(self, cause: EndCause, code: int | None, detail: str) -> RunEnd:
+        ended_at = time.time()
+        return RunEnd(
+            cause=cause,
+            exit_code=code,
+            detail=detail,
+            summary=LogSummary(),
+            node=self.order.node,
+            # Their difference is what the trial costs, whatever the clock was set to meanwhile.
+            started_at=ended_at - (time.monotonic() - self._held_from),
+            ended_at=ended_at,
+            log_tail=last_lines(self._tail),
+        )
+
+    def _verdict(self, ended: tuple[str, int] | None) -> tuple[EndCause, int | None, str]:
+        why, status = ended or ("lost", -1)
+        code = exit_code(status)
+        stopped = self._stopped if why != "exit" else None
+        cancelled = stopped is not None and stopped[0] is EndCause.CANCELLED
+        if self._undying and not cancelled and (why, code) != ("exit", 0):
+            # What hangs in the kernel has no time limit to blame but its machine.
+            return EndCause.LOST, code, self._undying
+        if why == "exit" and self._fault:
+            # A score without its artifact cannot be submitted, nor can an exit code be believed.
+            return EndCause.SETUP, code, self._fault
+        if stopped is not None:
+            return stopped[0], code, stopped[1]
+        if why == "timeout":
+            seconds = self.order.spec.limits.total_seconds
+            return EndCause.TIMEOUT, code, f"still running after {seconds:g} s"
+        if why != "exit":
+            return EndCause.LOST, code, f"the process that guards the script is gone ({why})"
+        # The kernel tells a killed script nothing, nor us whom it killed: the time must do.
+        self._watch_memory()
+        recent = time.monotonic() - self._oom_at < OOM_SECONDS
+        memory = "the node ran out of memory" if recent else ""
+        if code is not None and code < 0:
+            name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
+            killed = f"killed by {name}"
+            return EndCause.SIGNALED, code, f"{killed}: {memory}" if memory else killed
+        return EndCause.EXITED, code, memory if code else ""
+
+
+def oom_kills() -> int:
+    """How many processes the node's kernel has killed so far for want of memory."""
+    try:
+        words = Path("/proc/vmstat").read_text().split()
+        return int(words[words.index("oom_kill") + 1])
+    except (OSError, ValueError):
+        return 0
+
+
+def undying(pids: Sequence[int]) -> str:
+    """What is said of processes that SIGKILL does not end; nothing if there are none."""
+    names = []
+    for pid in pids:
+        name = "?"
+        with contextlib.suppress(OSError):
+            name = Path("/proc", str(pid), "comm").read_text().strip()
+        names.append(f"{pid} ({name})")
+    return f"SIGKILL does not end process {', '.join(names)}" if names else ""
+
+
+def last_lines(data: bytes) -> tuple[str, ...]:
+    """The last lines of what a script printed, without empty ones, each cut where it is long."""
+    lines = data.replace(b"\r", b"\n").split(b"\n")
+    if len(data) == TAIL_BYTES and len(lines) > 1:
+        lines = lines[1:]  # the end of a line of which the beginning is gone
+    kept = [line for line in lines if line][-TAIL_LINES:]
+    return tuple(line.decode(errors="replace")[:TAIL_CHARS] for line in kept)
+
+
+def command(spec: TrialSpec) -> list[str]:
+    """What runs: the script, by torchrun where a trial has more than one GPU."""
+    if spec.resources.gpus <= 1:
+        return [sys.executable, "-u", spec.program_name]
+    ranks = f"--nproc_per_node={spec.resources.gpus}"
+    torchrun = ["-m", "torch.distributed.run", "--standalone", ranks]
+    return [sys.executable, *torchrun, spec.program_name]
+
+
+def collect(work: Path) -> dict[str, bytes]:
+    """What a script left that is worth keeping: its model files and its own logs.
+
+    Raises:
+        OSError: It cannot be read, or the folder has gone from under the script.
+    """
+    work.stat()
+    models = [
+        path
+        for path in work.glob("final_model*")
+        if path.suffix not in RAW_CHECKPOINTS or path.stat().st_size <= CHECKPOINT_BYTES
+    ]
+    logs = (work / "logs").rglob("*")
+    return {
+        str(path.relative_to(work)): path.read_bytes()
+        for path in sorted([*models, *logs])
+        if path.is_file() and not path.is_symlink()
+    }

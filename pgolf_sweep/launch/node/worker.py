@@ -1,0 +1,196 @@
+"""Runs trials on a node: one at a time, kept for as long as its slot exists.
+
+A plain class that knows nothing of Ray, so that it is tested without; `pgolf_sweep.launch.ray`
+makes an actor of it. The driver starts a run and then keeps polling it: a worker that is not
+spoken to for `lease_seconds` takes the driver for gone and ends the run, and itself with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from pgolf_sweep.core.trial import EndCause
+from pgolf_sweep.launch.node.process import GuardedProcess
+from pgolf_sweep.launch.node.run import FOLDER_PREFIX, Cursor, Progress, Run, RunOrder
+from pgolf_sweep.nodes.check import CheckOrder, NodeReport, look
+
+GATHER_SECONDS = 0.2
+"""How long a poll gathers reports and log before it answers; starts and ends answer at once."""
+CLOSE_SECONDS = 5.0
+
+
+class Worker:
+    """One slot's hands. Its methods may be called from several threads.
+
+    Args:
+        scratch: Folder on the node below which runs get folders of their own; None for one in
+            the system's temporary folder.
+        lease_seconds: Longest time without a call before the driver is taken for gone.
+        heartbeat_seconds: This process, should it freeze, and its run are killed after so long.
+        exit_when_alone: End this process when its parent (Ray's daemon on the node) or the driver
+            is gone.
+    """
+
+    def __init__(
+        self,
+        scratch: Path | None = None,
+        lease_seconds: float = 120.0,
+        heartbeat_seconds: float = 30.0,
+        exit_when_alone: bool = False,
+    ) -> None:
+        self._scratch = scratch or Path(tempfile.gettempdir()) / f"pgolf-sweep-{os.getuid()}"
+        self._lease_seconds = lease_seconds
+        self._heartbeat_seconds = heartbeat_seconds
+        self._exit_when_alone = exit_when_alone
+        self._parent = os.getppid()
+        self._heard_at = time.monotonic()
+        self._changed = threading.Condition()
+        self._run: Run | None = None
+        self._cancelled: dict[str, str] = {}
+        self._unharvested: dict[str, Run] = {}
+        self._closed = threading.Event()
+        self._spare: GuardedProcess | None = GuardedProcess(heartbeat_seconds)
+        remove_leftovers(self._scratch)
+        threading.Thread(target=self._keep_watch, name="watch", daemon=True).start()
+
+    def ready(self) -> int:
+        """The worker's process id; an answer says that it is up."""
+        return os.getpid()
+
+    def check(self, order: CheckOrder) -> NodeReport:
+        """What the node is like; takes seconds, and longer where something hangs."""
+        return look(order, self._scratch)
+
+    def hold(self, seconds: float) -> None:
+        """Wait so long, or until the worker is closed.
+
+        Asked again and again, it tells both sides that the other is there, also between two runs;
+        a call that breaks off tells of a dead worker at once.
+        """
+        self._heard_at = time.monotonic()
+        self._closed.wait(seconds)
+
+    def start(self, order: RunOrder) -> None:
+        """Start a run and return at once; whatever goes wrong is told by its end."""
+        with self._changed:
+            self._heard_at = time.monotonic()
+            spare, self._spare = self._spare, None
+            guard = spare or GuardedProcess(self._heartbeat_seconds)
+            run = self._run = Run(order, self._changed, guard)
+            if order.tracking is not None:
+                self._unharvested[order.run] = run
+            reason = self._cancelled.pop(order.run, None)
+            self._changed.notify_all()
+        if reason is not None:
+            run.stop(EndCause.CANCELLED, reason)
+        arguments = (self._scratch, self._prepare_guard)
+        threading.Thread(target=run.go, args=arguments, name="run", daemon=True).start()
+
+    def _prepare_guard(self) -> None:
+        # Without one the next start makes its own, or says why it cannot.
+        with self._changed, contextlib.suppress(OSError):
+            if self._spare is None and not self._closed.is_set():
+                self._spare = GuardedProcess(self._heartbeat_seconds)
+
+    def poll(self, run: str, cursor: Cursor, timeout_seconds: float) -> Progress:
+        """What is new of a run since a cursor; waits at most so long for something.
+
+        Args:
+            run: `RunOrder.run`; its order may still be on its way to the worker.
+            cursor: `BEGINNING`, then that of the last answer: what lies before is forgotten.
+            timeout_seconds: Longest wait.
+        """
+        begun = self._heard_at = time.monotonic()
+        with self._changed:
+            while True:
+                waited = time.monotonic() - begun
+                current = self._run
+                if current is None or current.order.run != run:
+                    current = None
+                    urgent = some = False
+                else:
+                    urgent, some = current.news(cursor)
+                if urgent or waited >= (GATHER_SECONDS if some else timeout_seconds):
+                    break
+                self._changed.wait(GATHER_SECONDS)
+            progress = Progress(cursor=cursor) if current is None else current.progress(cursor)
+        if current is not None and progress.end is not None:
+            current.remove_files()
+        return progress
+
+    def cancel(self, run: str, reason: str) -> None:
+        """End a run, even one whose order has not arrived yet."""
+        with self._changed:
+            current = self._run
+            if current is None or current.order.run != run:
+                self._cancelled[run] = reason
+                return
+        current.stop(EndCause.CANCELLED, reason)
+
+    def harvest(self, run: str, timeout_seconds: float) -> dict[str, bytes]:
+        """Wait for a run's tracker to finish and take its offline files, by relative path.
+
+        Apart from the run's end, so that a slot does not wait for W&B.
+        """
+        tracked = self._unharvested.pop(run, None)
+        return {} if tracked is None else tracked.harvest(timeout_seconds)
+
+    def close(self) -> None:
+        """End what runs, and this process where it is the worker's own."""
+        with self._changed:
+            self._closed.set()
+            current = self._run
+            spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.close()
+        if current is not None:
+            current.stop(EndCause.CANCELLED, "the launcher was closed")
+            current.done.wait(CLOSE_SECONDS)
+        if self._exit_when_alone:
+            # Ray's own kill comes first unless its daemon is frozen. An end that is not Ray's doing
+            # is a fault to Ray, and said so.
+            last = threading.Timer(CLOSE_SECONDS, os._exit, (0,))
+            last.daemon = True
+            last.start()
+
+    def _keep_watch(self) -> None:
+        while not self._closed.wait(min(1.0, self._heartbeat_seconds / 4)):
+            spare, current = self._spare, self._run
+            if spare is not None:
+                spare.beat()
+            if current is not None and current.done.is_set():
+                current = None
+            if current is not None:
+                current.beat()
+            alone = self._alone()
+            if alone is None:
+                continue
+            if current is not None:
+                current.stop(EndCause.LOST, alone)
+            if self._exit_when_alone:
+                if current is not None:
+                    current.done.wait(CLOSE_SECONDS)
+                os._exit(1)  # Ray would leave this process running for ever
+
+    def _alone(self) -> str | None:
+        """Why nobody will want what this worker does any more, or None."""
+        if self._exit_when_alone and os.getppid() != self._parent:
+            return "the node's Ray daemon is gone"
+        silence = time.monotonic() - self._heard_at
+        if silence > self._lease_seconds:
+            return f"the driver was silent for {silence:.0f} s"
+        return None
+
+
+def remove_leftovers(scratch: Path) -> None:
+    """Remove the folders of workers that were killed and whose process ids mean something here."""
+    for folder in scratch.glob(f"{FOLDER_PREFIX}*"):
+        pid = folder.name.removeprefix(FOLDER_PREFIX).partition("-")[0]
+        if not Path("/proc", pid).exists():
+            shutil.rmtree(folder, ignore_errors=True)

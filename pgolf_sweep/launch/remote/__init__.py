@@ -1,0 +1,1 @@
+"""A driver that runs on the cluster as a Ray job."""

@@ -1,0 +1,1 @@
+"""Nodes: checked, compared, quarantined."""

@@ -1,0 +1,1 @@
+"""From the best trials to a submission: seeds, race, pack, folder."""

@@ -1,0 +1,1 @@
+"""The environment variables that a script reads, with types and defaults."""

@@ -1,0 +1,1 @@
+"""Scores, sizes and times from the lines that a script prints."""

@@ -1,0 +1,351 @@
+"""The size of somebody else's model without running their script.
+
+A `Prober` keeps one helper process with torch loaded (`server`). Each probe
+is a fork of it: the script is imported there, its model built on the meta device, and random
+weights pushed through its quantizer. What was found is kept by script and by the knobs that it
+depends on, so that a configuration that differs only in others costs microseconds.
+
+This keeps accidents in, not attacks: a script that a sweep runs anyway is trusted to that extent.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+import time
+import weakref
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pgolf_sweep.core.trial import knob_text
+from pgolf_sweep.script.probe.client import helper, stop_helper
+from pgolf_sweep.script.unpack import unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pgolf_sweep.core.trial import KnobValue
+    from pgolf_sweep.script.program import Program
+
+__all__ = ["Probed", "ProbedTensor", "Prober", "QuantizedClass", "Unprobed", "stop_helper"]
+
+FAILURES_UNTIL_GIVEN_UP = 3
+"""Configurations that could not be probed, and none that could, until a script is left alone."""
+
+PROBE_SECONDS = 60.0
+MOST_KNOWN = 16
+"""Probes whose measured classes are offered to the next."""
+KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbedTensor:
+    """One parameter of the model.
+
+    Attributes:
+        dtype: As torch names it, for example ``float32``.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def params(self) -> int:
+        """Numbers in it."""
+        count = 1
+        for side in self.shape:
+            count *= side
+        return count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizedClass:
+    """What the script's quantizer makes of tensors of one shape and role.
+
+    Attributes:
+        name: A member's name, digits of layers as ``*``.
+        shape: Shape of each member.
+        count: Members.
+        kept: Stored as floating-point numbers.
+        levels: Distinct integers seen at the widest sigma; 0 when kept.
+        bytes_by_sigma: What the quantizer stores for one member, in bytes, by the standard
+            deviation of its weights: after zlib, zstd or lzma, else as entropy.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    count: int
+    kept: bool
+    levels: int
+    bytes_by_sigma: Mapping[float, float]
+
+    @property
+    def params(self) -> int:
+        """Numbers in all members."""
+        count = self.count
+        for side in self.shape:
+            count *= side
+        return count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probed:
+    """What a probe found.
+
+    Attributes:
+        model_params: Parameters of the model.
+        tensors: The same, by tensor.
+        classes: What the quantizer does; empty when it was not recognised.
+        quantizer: Its name in the script, or an empty string.
+        codec: ``zlib``, ``lzma``, ``zstd``, ``brotli``, or an empty string.
+        how: The constructor's call that was repeated.
+        notes: What did not go as in the script; empty for a clean probe.
+        incomplete: The count may be wrong, as `notes` say: parts of the model come from packages
+            that are not here, an argument is a guess, or the script did without what was refused.
+        stand_ins: Packages that are not here, or siblings that are not the program's.
+        relevant: Knobs that the result depends on.
+        seconds: What the probe took.
+        cpu_seconds: What it took of a processor, but for what this process did.
+    """
+
+    model_params: int
+    tensors: tuple[ProbedTensor, ...]
+    classes: tuple[QuantizedClass, ...] = ()
+    quantizer: str = ""
+    codec: str = ""
+    how: str = ""
+    notes: tuple[str, ...] = ()
+    stand_ins: tuple[str, ...] = ()
+    incomplete: bool = False
+    relevant: frozenset[str] = frozenset()
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unprobed:
+    """Why a script could not be probed, in one sentence.
+
+    Attributes:
+        refused_by_script: The script's own constructor raised ValueError or an assertion, of
+            values that it would get in a run, too.
+        stand_ins: Packages that are not here, or siblings that are not the program's.
+        relevant: Knobs that the failure depends on; None where that is not known.
+    """
+
+    reason: str
+    refused_by_script: bool = False
+    stand_ins: tuple[str, ...] = ()
+    relevant: frozenset[str] | None = None
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class _Memory:
+    """Results of one script, by the values of the knobs that they depend on."""
+
+    results: dict[frozenset[str], dict[tuple[str, ...], Probed | Unprobed]] = field(
+        default_factory=dict
+    )
+
+    def get(self, values: Mapping[str, str], strange: frozenset[str]) -> Probed | Unprobed | None:
+        """What is known of a configuration.
+
+        Args:
+            values: Its knobs.
+            strange: Those that the script does not name: a sibling may read them.
+        """
+        for names, by_value in self.results.items():
+            found = by_value.get(tuple(values.get(name, "") for name in sorted(names)))
+            if found is not None and strange <= names:
+                return found
+        return None
+
+    def put(
+        self, names: frozenset[str], values: Mapping[str, str], result: Probed | Unprobed
+    ) -> None:
+        key = tuple(values.get(name, "") for name in sorted(names))
+        self.results.setdefault(names, {})[key] = result
+
+
+class Prober:
+    """Probes one program; starts its helper process with the first probe.
+
+    Args:
+        program: The program; its files are laid out for the helper.
+        seconds: Time limit of one probe.
+        env: Environment beside the knobs, for example the data set's paths.
+        quantizer: Whether to measure the quantizer, or only to count parameters.
+        fresh: Whether each probe gets a process of its own; for comparisons, it is far slower.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        *,
+        seconds: float = PROBE_SECONDS,
+        env: Mapping[str, str] | None = None,
+        quantizer: bool = True,
+        fresh: bool = False,
+    ) -> None:
+        self._program = program
+        self._seconds = seconds
+        self._env = dict(env or {})
+        self._quantizer = quantizer
+        self._fresh = fresh
+        self._memory = _Memory()
+        self._known: list[dict[str, Any]] = []  # measured classes, with the knobs that decided
+        self._folder: Path | None = None
+        self._failures = 0.0
+        self._given_up: Unprobed | None = None
+
+    def probe(self, knobs: Mapping[str, KnobValue]) -> Probed | Unprobed:
+        """What a configuration's model and quantizer are; never raises for what the script does.
+
+        Args:
+            knobs: Values by name; absent ones have the script's defaults.
+        """
+        values = {name: knob_text(value) for name, value in knobs.items()}
+        known = self._memory.get(values, self._strange(values)) or self._given_up
+        if known is not None:
+            return known
+        result = self._ask(values)
+        self._count_failure(result)
+        return result
+
+    def _strange(self, values: Mapping[str, str]) -> frozenset[str]:
+        return frozenset(values.keys() - self._program.knobs.keys())
+
+    def _ask(self, values: Mapping[str, str]) -> Probed | Unprobed:
+        started = time.perf_counter()
+        answer = helper().ask(lambda root: self._request(values, root))
+        result = _result(answer, time.perf_counter() - started)
+        if answer.get("classes"):
+            # Matrices follow from the curves; what else was measured is told to the next probe.
+            others = [one for one in answer["classes"] if one["kept"] or len(one["shape"]) != 2]
+            self._known = [
+                *self._known[-MOST_KNOWN:],
+                {
+                    "knobs": {k: values.get(k, "") for k in answer["quantizer_knobs"]},
+                    "classes": others,
+                    "curves": answer["curves"],
+                },
+            ]
+        relevant = result.relevant
+        names = frozenset(self._program.knobs) if relevant is None else relevant
+        self._memory.put(names | self._strange(values), values, result)
+        return result
+
+    def _count_failure(self, result: Probed | Unprobed) -> None:
+        """Stop asking a script that cannot be probed: each try may run all of it, for nothing."""
+        if isinstance(result, Probed) or result.refused_by_script:
+            self._failures = -math.inf  # it can be probed
+            return
+        self._failures += 1
+        if self._failures < FAILURES_UNTIL_GIVEN_UP:
+            return
+        default = self._memory.get({}, frozenset()) or self._ask({})
+        if isinstance(default, Probed):
+            self._failures = -math.inf
+            return
+        reason = f"given up after {FAILURES_UNTIL_GIVEN_UP} failures, the last: {result.reason}"
+        self._given_up = replace(result, reason=reason, relevant=frozenset())
+
+    def _known_under(self, values: Mapping[str, str]) -> list[dict[str, Any]]:
+        """What was measured under the same knobs of the quantizer, each class once."""
+        found: dict[tuple[tuple[str, str], ...], dict[str, Any]] = {}
+        for group in self._known:
+            knobs = group["knobs"]
+            if all(values.get(name, "") == value for name, value in knobs.items()):
+                classes = {(c["name"], *c["shape"]): c for c in group["classes"]}
+                before = found.get(key := tuple(knobs.items()))
+                found[key] = {
+                    "knobs": knobs,
+                    "classes": classes if before is None else before["classes"] | classes,
+                    "curves": group["curves"],
+                }
+        return [group | {"classes": [*group["classes"].values()]} for group in found.values()]
+
+    def _request(self, values: Mapping[str, str], root: Path) -> dict[str, Any]:
+        if self._folder is None or self._folder.parent != root:
+            self._folder = Path(tempfile.mkdtemp(dir=root))
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+            program = self._folder / "program"
+            for name, content in self._program.files.items():
+                path = program / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            source = unpack(self._program.source, path=program / self._program.name)
+            (self._folder / "source").write_text(source)
+        kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+        return {
+            "folder": str(self._folder / "program"),
+            "name": self._program.name,
+            "source": str(self._folder / "source"),
+            "knobs": sorted(self._program.knobs.keys() | values.keys()),
+            "env": kept | self._env | dict(values) | {"CUDA_VISIBLE_DEVICES": ""},
+            "seconds": self._seconds,
+            "quantizer": self._quantizer,
+            "known": self._known_under(values),
+            "fresh": self._fresh,
+        }
+
+
+def _result(answer: Mapping[str, Any], seconds: float) -> Probed | Unprobed:
+    if "model_params" not in answer:
+        reason = str(answer.get("error", "the helper gave no reason"))
+        stand_ins = tuple(answer.get("stand_ins", ()))
+        if stand_ins:
+            reason += f" ({_hint(stand_ins)})"
+        relevant = frozenset(answer["relevant"]) if "relevant" in answer else None
+        return Unprobed(
+            reason=reason,
+            refused_by_script=answer.get("refused", False),
+            stand_ins=stand_ins,
+            relevant=relevant,
+            seconds=seconds,
+            cpu_seconds=answer.get("cpu_seconds", 0.0),
+        )
+    notes = list(answer["notes"])
+    if answer["lacks"]:
+        notes.append(_hint(answer["stand_ins"]))
+    if answer.get("late"):
+        notes.append("measuring its quantizer took too long and was given up")
+    return Probed(
+        model_params=answer["model_params"],
+        tensors=tuple(
+            ProbedTensor(name=name, shape=tuple(shape), dtype=dtype)
+            for name, shape, dtype in answer["tensors"]
+        ),
+        classes=tuple(
+            QuantizedClass(
+                name=one["name"],
+                shape=tuple(one["shape"]),
+                count=one["count"],
+                kept=one["kept"],
+                levels=one["levels"],
+                bytes_by_sigma={float(sigma): size for sigma, size in one["bytes"]},
+            )
+            for one in answer.get("classes", ())
+        ),
+        quantizer=answer.get("quantizer", ""),
+        codec=answer.get("codec", ""),
+        how=answer["how"],
+        notes=tuple(notes),
+        stand_ins=tuple(answer["stand_ins"]),
+        incomplete=answer["incomplete"],
+        relevant=frozenset(answer["relevant"]),
+        seconds=seconds,
+        cpu_seconds=answer["cpu_seconds"],
+    )
+
+
+def _hint(stand_ins: Iterable[str]) -> str:
+    return (
+        f"stood in for: {', '.join(stand_ins)}; a NAME.py beside the script must be in pgolf.files"
+    )

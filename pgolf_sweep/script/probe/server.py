@@ -1,0 +1,292 @@
+"""The probe's helper process: torch is loaded once; each script has a fork of it.
+
+Started by `prober` as ``python -m pgolf_sweep.script.probe.server``. Reads one
+JSON request a line on its standard input and answers each with one JSON line; ends with its input.
+A request names a folder with the script in it and an environment. It goes to the child that probes
+this script (`pgolf_sweep.script.probe.child`), which is made with the first request and kept for
+the next. A child is killed with all its threads when the time for an answer is over.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import ctypes
+import importlib
+import json
+import os
+import select
+import signal
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from pgolf_sweep.script.fstrings import readable
+from pgolf_sweep.script.probe import child as probechild
+from pgolf_sweep.script.probe.restore import Folder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MOST_SCRIPTS = 4
+"""Scripts that have a process waiting for their next probe."""
+_NEW_USER_AND_NETWORK = 0x10000000 | 0x40000000
+_PIPE_BYTES = 1 << 20
+_MOST_DESCRIPTORS = 1 << 16
+
+
+@dataclass(slots=True)
+class _Script:
+    """A script that was asked for.
+
+    Attributes:
+        children: Its processes, by whether they are told of a GPU.
+        folder: Its files, put back before each probe.
+        pretended: Values of knobs under which it wanted a GPU.
+    """
+
+    tree: ast.Module
+    folder: Folder
+    children: dict[bool, _Child] = field(default_factory=dict)
+    pretended: list[dict[str, str]] = field(default_factory=list)
+
+    def end(self) -> None:
+        for child in self.children.values():
+            child.end()
+        self.children.clear()
+
+
+def serve() -> None:
+    """Answer requests until the input ends; the folder of all scripts ends with this process."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    scripts: dict[tuple[str, str], _Script] = {}
+    with tempfile.TemporaryDirectory(prefix="pgolf-probe-", ignore_cleanup_errors=True) as folder:
+        try:
+            _serve(scripts, folder, answers)
+        except _AskerGoneError:
+            pass
+        finally:
+            for script in scripts.values():
+                script.end()
+    os._exit(0)  # whoever asked waits; taking torch down would cost as much as a few probes
+
+
+def _serve(scripts: dict[tuple[str, str], _Script], folder: str, answers: IO[str]) -> None:
+    _without_network()
+    _preload()
+    answers.write(json.dumps({"ready": True, "folder": folder}) + "\n")
+    answers.flush()
+    for line in sys.stdin.buffer:
+        started = time.process_time()
+        answer = _answer(line, scripts)
+        answer["cpu_seconds"] = answer.get("cpu_seconds", 0.0) + time.process_time() - started
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+class _AskerGoneError(Exception):
+    """Nobody waits for an answer any more."""
+
+
+def _asker_is_gone() -> bool:
+    """Whether the other end of the standard input is closed."""
+    input_ = select.poll()
+    input_.register(0, 0)
+    return any(event & select.POLLHUP for _, event in input_.poll(0))
+
+
+def _without_network() -> None:
+    """A network namespace of this process alone, where the system lets it have one."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).unshare(_NEW_USER_AND_NETWORK)
+
+
+def _preload() -> None:
+    """Import what nearly every script imports, so that forks find it loaded."""
+    import torch  # noqa: PLC0415
+
+    torch.set_num_threads(1)  # a fork has no other threads to hand work to
+    for name in ("numpy", "sentencepiece", "torch._dynamo", "torch._inductor.config",
+                 "torch.nn.attention.flex_attention", "torch.distributed",
+                 "torch.utils.checkpoint", "torch.nn.parallel"):  # fmt: skip
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
+
+def _answer(line: bytes, scripts: dict[tuple[str, str], _Script]) -> dict[str, Any]:
+    request = json.loads(line)
+    try:
+        script = _script(request, scripts)
+    except (SyntaxError, ValueError) as error:
+        return {"error": f"syntax error: {error}", "stage": "read", "relevant": []}
+    env = request["env"]
+    known = any(all(env.get(k, "") == v for k, v in values.items()) for values in script.pretended)
+    plain = {} if known else _ask(script, line, request, cuda=False)
+    if not (known or plain.get("wants_cuda")):
+        return plain
+    pretended = _ask(script, line, request, cuda=True)
+    if _got_further(pretended, plain):
+        if not known:
+            script.pretended.append({k: env.get(k, "") for k in plain["relevant"]})
+        pretended["notes"].insert(0, _told_of_one(plain.get("stage", "import")))
+        return pretended
+    if plain["stage"] == "model":
+        # It refuses with a GPU, too, and for another reason than that there was none.
+        plain["refused"] = pretended.get("refused", False)
+    elif plain.get("names_gpu") or pretended.get("names_gpu"):
+        plain["error"] = f"it needs CUDA at import ({plain['error']})"
+    plain["relevant"] = sorted({*plain["relevant"], *pretended["relevant"]})
+    return plain
+
+
+def _got_further(pretended: dict[str, Any], plain: dict[str, Any]) -> bool:
+    """Whether a script that was told of a GPU says more than without."""
+    if plain.get("stage") == "model":
+        return "model_params" in pretended
+    return bool(pretended["stage"] != "import")
+
+
+def _told_of_one(stage: str) -> str:
+    where = "at import" if stage == "import" else "where its model is built"
+    return f"it asks for a GPU {where}; it was told of one"
+
+
+def _script(request: Mapping[str, Any], scripts: dict[tuple[str, str], _Script]) -> _Script:
+    """The script of a request; of those asked for longest ago, one makes way for a new one."""
+    key = request["folder"], request["name"]
+    if key in scripts:
+        scripts[key] = scripts.pop(key)
+    else:
+        if len(scripts) >= MOST_SCRIPTS:
+            scripts.pop(next(iter(scripts))).end()
+        tree = _parse(Path(request["source"]).read_text())
+        scripts[key] = _Script(tree, Folder(Path(request["folder"])))
+    return scripts[key]
+
+
+def _parse(text: str) -> ast.Module:
+    try:
+        return ast.parse(text)
+    except SyntaxError as error:
+        if "f-string" not in (error.msg or ""):
+            raise
+        return ast.parse(readable(text))
+
+
+def _ask(script: _Script, line: bytes, request: Mapping[str, Any], *, cuda: bool) -> dict[str, Any]:
+    """A child's answer; a fresh one's where the kept one has none, or cannot import the script."""
+    script.folder.put_back()
+    kept = script.children.get(cuda)
+    if kept is not None and kept.alive and not request.get("fresh"):
+        answer, whole = kept.ask(line, request["seconds"])
+        if answer.get("late") or (whole and answer["stage"] != "import"):
+            return answer
+    if kept is not None:
+        kept.end()
+        script.folder.put_back()
+    child = script.children[cuda] = _Child(request, script.tree, cuda=cuda)
+    answer, _ = child.ask(line, request["seconds"])
+    if answer["stage"] == "import":
+        child.end()  # with whatever it has started
+    return answer
+
+
+class _Child:
+    """A fork that probes one script."""
+
+    def __init__(self, request: Mapping[str, Any], tree: ast.Module, *, cuda: bool) -> None:
+        orders, self._orders = os.pipe()
+        self._answers, out = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            try:
+                os.setsid()
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                low, high = sorted((orders, out))
+                os.closerange(3, low)
+                os.closerange(low + 1, high)
+                os.closerange(high + 1, _MOST_DESCRIPTORS)
+                probechild.live(request, tree, orders, out, cuda=cuda)
+            finally:
+                os._exit(0)
+        os.close(orders)
+        os.close(out)
+        os.set_blocking(self._orders, False)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it may be asked; a process that has ended itself is told by its answer."""
+        return self._pid != 0
+
+    def ask(self, line: bytes, seconds: float) -> tuple[dict[str, Any], bool]:
+        """What the child says to a request, and whether it said all; afterwards it may be gone.
+
+        Args:
+            line: The request.
+            seconds: Until it is killed.
+        """
+        deadline = time.monotonic() + seconds
+        written = self._exchange(line, deadline)
+        answer: dict[str, Any] = {"stage": "import", "notes": []}
+        read: list[str] = []
+        for fact in filter(None, written.split(b"\n")[:-1]):
+            answer |= json.loads(fact)
+            read += answer.pop("read", ())
+        whole = written.endswith(b"\n\n")
+        late = not whole and time.monotonic() >= deadline
+        answer.setdefault("relevant", sorted(read))
+        if late:
+            answer["late"] = True
+        if not whole:
+            status = self.end()
+            if "model_params" not in answer:
+                answer["error"] = (
+                    f"its {answer['stage']} takes longer than {seconds:g} s"
+                    if late
+                    else f"its {answer['stage']} ended the process (status {status})"
+                )
+        return answer, whole
+
+    def _exchange(self, line: bytes, deadline: float) -> bytes:
+        """Send a request and read until the empty line, the child's end, or the deadline."""
+        parts: list[bytes] = []
+        rest = memoryview(line)
+        while (left := deadline - time.monotonic()) > 0:
+            if _asker_is_gone():
+                raise _AskerGoneError
+            sending = [self._orders] if rest else []
+            ready, writable, _ = select.select([self._answers], sending, [], min(left, 1.0))
+            if writable:
+                try:
+                    rest = rest[os.write(self._orders, rest) :]
+                except OSError:
+                    rest = rest[:0]  # it is gone; what it said before is read to its end
+            if ready:
+                data = os.read(self._answers, _PIPE_BYTES)
+                parts.append(data)
+                if not data or (not rest and b"".join(parts[-2:]).endswith(b"\n\n")):
+                    break
+        return b"".join(parts)
+
+    def end(self) -> int:
+        """Kill what is left of it; its exit status."""
+        if self._pid == 0:
+            return 0
+        for kill in (os.killpg, os.kill):
+            with contextlib.suppress(ProcessLookupError):
+                kill(self._pid, signal.SIGKILL)
+        _, status = os.waitpid(self._pid, 0)
+        os.close(self._orders)
+        os.close(self._answers)
+        self._pid = 0
+        return status
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,1 +1,0 @@
-"""How many bytes a configuration's artifact will have, before it is trained."""

@@ -1,0 +1,1 @@
+"""The search space: one domain a knob, conditions and requirements between them."""

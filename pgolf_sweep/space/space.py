@@ -1,0 +1,210 @@
+"""The search space: parameters, the conditions between them, and what a configuration must meet.
+
+Pure: no sampler is imported. A sampler is whatever answers `Suggester`, an Optuna trial included.
+"""
+
+from __future__ import annotations
+
+import ast
+from functools import cached_property
+from graphlib import TopologicalSorter
+from typing import TYPE_CHECKING, Any
+
+from pgolf_sweep.core.errors import InputError
+from pgolf_sweep.space.domains import Constant, Parameter, RandomSuggester, Suggester
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from pgolf_sweep.core.trial import KnobValue
+
+__all__ = ["Parameter", "Space", "Suggester", "check_expression"]
+
+_FUNCTIONS = {"min": min, "max": max, "abs": abs, "round": round, "int": int, "float": float}
+
+
+class Space:
+    """What a sweep searches.
+
+    Attributes:
+        parameters: By knob name, in the sweep file's order.
+        require: Expressions over knobs that a configuration must make true.
+    """
+
+    def __init__(self, parameters: Iterable[Parameter], require: Sequence[str] = ()) -> None:
+        """Build a space.
+
+        Raises:
+            graphlib.CycleError: The conditions form a circle.
+        """
+        self.parameters: Mapping[str, Parameter] = {p.name: p for p in parameters}
+        self.require = tuple(require)
+        graph = {p.name: set(p.when) & set(self.parameters) for p in self.parameters.values()}
+        # Parents first: a condition is decided before what depends on it is asked for.
+        self._ordered = [self.parameters[name] for name in TopologicalSorter(graph).static_order()]
+
+    def suggest(self, trial: Suggester) -> dict[str, KnobValue]:
+        """One configuration by a sampler; parameters whose condition does not hold are left out."""
+        knobs: dict[str, KnobValue] = {}
+        for parameter in self._ordered:
+            if parameter.active(knobs):
+                knobs[parameter.name] = parameter.domain.suggest(trial, parameter.name)
+        return self._in_file_order(knobs)
+
+    def sample(self, rng: random.Random) -> dict[str, KnobValue]:
+        """One configuration drawn from the prior."""
+        return self.suggest(RandomSuggester(rng))
+
+    def grid(self) -> Iterator[dict[str, KnobValue]]:
+        """Every configuration, each once; the parameter that is first in the file varies slowest.
+
+        Raises:
+            InputError: A parameter has no end of values.
+        """
+        for parameter in self.parameters.values():
+            if parameter.domain.count() is None:
+                raise InputError(
+                    f"a grid over {parameter.name} has no end: {parameter.distribution} is "
+                    f"continuous ({parameter.domain.describe()})",
+                    expected="values, int_uniform or q_uniform for each parameter",
+                )
+        return (self._in_file_order(knobs) for knobs in self._expand(0, {}))
+
+    def size(self) -> int | None:
+        """Number of configurations of `grid`, or None where a parameter is continuous."""
+        if any(parameter.domain.count() is None for parameter in self.parameters.values()):
+            return None
+        return self._count(0, {})
+
+    def encode(self, knobs: Mapping[str, KnobValue]) -> dict[str, Any]:
+        """What a sampler has to answer for `suggest` to give these knobs.
+
+        Args:
+            knobs: A configuration, or a part of one; the sampler chooses what is left out.
+
+        Raises:
+            InputError: A knob is no parameter, its value is outside the space, or its condition
+                does not hold; all of them are named.
+        """
+        problems, encoded = [], {}
+        for name, value in knobs.items():
+            parameter = self.parameters.get(name)
+            if parameter is None:
+                problems.append(f"{name} is not a parameter of this sweep")
+                continue
+            if not parameter.active(knobs):
+                problems.append(f"{name} exists only when {_condition(parameter)}")
+                continue
+            try:
+                answer = parameter.domain.encode(value)
+            except ValueError as error:
+                problems.append(f"{name}={value} is outside the space: {error}")
+                continue
+            if not isinstance(parameter.domain, Constant):  # which no sampler is asked for
+                encoded[name] = answer
+        if problems:
+            raise InputError("; ".join(problems))
+        return encoded
+
+    def violations(
+        self, knobs: Mapping[str, KnobValue], defaults: Mapping[str, KnobValue] | None = None
+    ) -> list[str]:
+        """The requirements that a configuration does not meet.
+
+        Args:
+            knobs: The configuration.
+            defaults: The program's own values of knobs that the configuration leaves out.
+
+        Returns:
+            The failing expressions, each with its reason where it could not be evaluated.
+        """
+        from simpleeval import InvalidExpression  # noqa: PLC0415 - only where there are requirements
+
+        failing = []
+        names = {**(defaults or {}), **knobs}
+        for expression, parsed in self._parsed:
+            try:
+                met = bool(_evaluator(names).eval(expression, previously_parsed=parsed))
+            except (
+                InvalidExpression,
+                ArithmeticError,
+                LookupError,
+                TypeError,
+                ValueError,
+            ) as error:
+                failing.append(f"{expression} ({error})")
+            else:
+                failing += [] if met else [expression]
+        return failing
+
+    @cached_property
+    def _parsed(self) -> list[tuple[str, Any]]:
+        return [(expression, _evaluator({}).parse(expression)) for expression in self.require]
+
+    def _in_file_order(self, knobs: Mapping[str, KnobValue]) -> dict[str, KnobValue]:
+        return {name: knobs[name] for name in self.parameters if name in knobs}
+
+    def _expand(self, index: int, knobs: dict[str, KnobValue]) -> Iterator[dict[str, KnobValue]]:
+        if index == len(self._ordered):
+            yield knobs
+            return
+        parameter = self._ordered[index]
+        if not parameter.active(knobs):
+            yield from self._expand(index + 1, knobs)
+            return
+        for value in parameter.domain.values():
+            yield from self._expand(index + 1, {**knobs, parameter.name: value})
+
+    def _count(self, index: int, knobs: dict[str, Any]) -> int:
+        """Configurations from a parameter on; only values that a condition names are told apart."""
+        if index == len(self._ordered):
+            return 1
+        parameter = self._ordered[index]
+        if not parameter.active(knobs):
+            return self._count(index + 1, knobs)
+        named = self._named_values(parameter)
+        total = sum(self._count(index + 1, {**knobs, parameter.name: value}) for value in named)
+        others = (parameter.domain.count() or 0) - len(named)
+        if others:
+            unnamed = {**knobs, parameter.name: object()}
+            total += others * self._count(index + 1, unnamed)
+        return total
+
+    def _named_values(self, parameter: Parameter) -> list[KnobValue]:
+        """The parameter's values that some condition asks for."""
+        asked = [v for p in self._ordered for v in p.when.get(parameter.name, ())]
+        return [v for i, v in enumerate(asked) if v not in asked[:i]]
+
+
+def check_expression(expression: str) -> set[str]:
+    """The knobs that a requirement speaks of.
+
+    Raises:
+        ValueError: It is not an expression that `Space.violations` can evaluate.
+    """
+    from simpleeval import InvalidExpression  # noqa: PLC0415 - only where there are requirements
+
+    try:
+        tree = ast.parse(expression.strip(), mode="eval")
+        _evaluator(lambda _: 1).eval(expression)
+    except SyntaxError as error:
+        raise ValueError(f"not an expression: {error.msg}") from error
+    except InvalidExpression as error:
+        raise ValueError(f"not an expression: {error}") from error
+    except (ArithmeticError, LookupError, TypeError, ValueError):
+        pass  # with real values it may well be defined
+    return {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} - set(_FUNCTIONS)
+
+
+def _evaluator(names: Any) -> Any:
+    from simpleeval import SimpleEval  # noqa: PLC0415 - only where there are requirements
+
+    return SimpleEval(names=names, functions=_FUNCTIONS)
+
+
+def _condition(parameter: Parameter) -> str:
+    return " and ".join(
+        f"{name} is {' or '.join(str(value) for value in allowed)}"
+        for name, allowed in parameter.when.items()
+    )

@@ -1,0 +1,1 @@
+"""The submission's folder, its files and its statistics."""

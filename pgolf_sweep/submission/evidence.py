@@ -1,0 +1,139 @@
+"""What a promotion knows: the candidate, its runs on fresh seeds, and where it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from pgolf_sweep.core.trial import EndCause
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from pgolf_sweep.core.trial import KnobValue, LogSummary, RunEnd
+
+SEED_KNOB = "SEED"
+"""The one knob that a promotion varies; it is never a default of the shipped script."""
+
+SCRIPT_NAME = "train_gpt.py"
+"""What a submission calls its script, whatever the sweep's program was called."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A completed trial, as promotion chooses among them.
+
+    Attributes:
+        study: Name of the study.
+        number: The trial's number.
+        knobs: Resolved values of the sweep's parameters.
+        proposer: Who proposed it.
+        val_bpb: Score on the search's seed: biased, since the search picked the best of many.
+        artifact_bytes: Measured code plus compressed model, or None if the log did not say.
+    """
+
+    study: str
+    number: int
+    knobs: Mapping[str, KnobValue]
+    proposer: str
+    val_bpb: float
+    artifact_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeedRun:
+    """One run of the very script that ships, on one seed.
+
+    Attributes:
+        seed: Its seed.
+        end: How the launcher saw it end.
+        summary: What `log` says.
+        log: The run's log.
+        artifact: The compressed model that it left, or None.
+        code_bytes: Bytes of the script that ran.
+    """
+
+    seed: int
+    end: RunEnd
+    summary: LogSummary
+    log: Path
+    artifact: Path | None
+    code_bytes: int
+
+    @property
+    def failure(self) -> str | None:
+        """Why the run gives no score; None if it gives one."""
+        if self.end.cause is not EndCause.EXITED or self.end.exit_code != 0:
+            return self.end.detail or f"{self.end.cause} with exit code {self.end.exit_code}"
+        if self.summary.non_finite:
+            return "a loss was not finite"
+        if self.summary.val_bpb is None or self.summary.val_loss_nats is None:
+            return "the log has no final score"
+        return None
+
+    @property
+    def val_bpb(self) -> float:
+        """Final score of a run that has one."""
+        return _known(self.summary.val_bpb)
+
+    @property
+    def val_loss_nats(self) -> float:
+        """Final loss of a run that has one."""
+        return _known(self.summary.val_loss_nats)
+
+    @property
+    def model_bytes(self) -> int | None:
+        """Size of the model file, else what the log says of it."""
+        if self.artifact is not None:
+            return self.artifact.stat().st_size
+        return self.summary.model_bytes
+
+    @property
+    def artifact_bytes(self) -> int | None:
+        """Code plus compressed model."""
+        return None if self.model_bytes is None else self.code_bytes + self.model_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Where a candidate came from, for the README and for whoever doubts it.
+
+    Attributes:
+        sweep_text: The sweep file as launched.
+        sampler: The sampler and its seed, in words.
+        trials: How many trials ended how, for example ``{"completed": 40, "discarded": 25}``.
+        slot_seconds: Seconds for which trials held slots.
+        gpus: GPUs of a slot; 0 for CPU slots.
+        hardware: What the seeds ran on, for example ``8xH100 SXM``.
+        dataset: Name of the data set.
+        program_sha256: Hash of the program that the search ran.
+        versions: Version by package, of what the runs had installed.
+    """
+
+    sweep_text: str
+    sampler: str
+    trials: Mapping[str, int]
+    slot_seconds: float
+    gpus: int
+    hardware: str
+    dataset: str
+    program_sha256: str
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+def mean_bpb(runs: Sequence[SeedRun]) -> float:
+    """Mean score of runs that have one."""
+    return fmean(run.val_bpb for run in runs)
+
+
+def largest(runs: Sequence[SeedRun]) -> SeedRun:
+    """The run with the largest artifact: its bytes are the submission's bytes."""
+    return max(runs, key=lambda run: run.artifact_bytes or 0)
+
+
+def _known(value: float | None) -> float:
+    if value is None:
+        raise ValueError("a run without a final score was asked for it; look at `failure` first")
+    return value

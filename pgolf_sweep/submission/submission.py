@@ -1,0 +1,225 @@
+"""The submission folder in the contest's form, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pgolf_sweep import __version__
+from pgolf_sweep.core.errors import InfraError, InputError
+from pgolf_sweep.script.unpack import unpack
+from pgolf_sweep.submission.evidence import SCRIPT_NAME, largest, mean_bpb
+from pgolf_sweep.submission.readme import readme
+from pgolf_sweep.submission.source import imported_modules
+from pgolf_sweep.submission.stats import sample
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pgolf_sweep.config.rules import Rules
+    from pgolf_sweep.script.pack import Packed
+    from pgolf_sweep.submission.evidence import Candidate, Provenance, SeedRun
+    from pgolf_sweep.submission.margins import Margin
+    from pgolf_sweep.submission.stats import Comparison
+    from pgolf_sweep.submission.types import RaceResult
+
+READABLE_NAME = "readable/train_gpt.py"
+"""Where a packed script's text lies for reviewers; it is not what runs, nor is it counted."""
+
+SCORE_DIGITS = 8
+"""As many as the scripts print."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """Everything that a folder is written from.
+
+    Attributes:
+        name: Title of the submission.
+        date: ISO 8601 date.
+        author: Empty if unknown; the note on the command line says so.
+        github_id: As `author`.
+        blurb: One paragraph on what is submitted.
+        candidate: The trial that was promoted.
+        runs: Its runs on fresh seeds, all with a score.
+        rules: What the folder was made to meet.
+        comparison: Against the rules' record, or None where there is none.
+        provenance: Where the candidate came from.
+        script: The very bytes that the seeds ran.
+        files: Further files that ran beside the script, by relative path.
+        include_model: Whether the compressed model is in the folder.
+        margins: The answer by each margin that reviewers used.
+        pack: What packing made of the script, or None.
+        race: How the race went that chose the trial, or None.
+        documents: Further files that nothing runs, by relative path.
+    """
+
+    name: str
+    date: str
+    author: str
+    github_id: str
+    blurb: str
+    candidate: Candidate
+    runs: tuple[SeedRun, ...]
+    rules: Rules
+    comparison: Comparison | None
+    provenance: Provenance
+    script: bytes
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    include_model: bool = True
+    margins: tuple[Margin, ...] = ()
+    pack: Packed | None = None
+    race: RaceResult | None = None
+    documents: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def folder_name(self) -> str:
+        """``<date>_<name>`` with nothing in it that a shell or a file system minds."""
+        return f"{self.date}_{re.sub(r'[^A-Za-z0-9.]+', '_', self.name).strip('_.')}"
+
+
+def write_submission(
+    submission: Submission, parent: Path, *, check: Callable[[Path], None] | None = None
+) -> Path:
+    """Write the folder below `parent` and return it.
+
+    The folder is staged under a temporary name, checked, and renamed. A folder that already
+    holds the same files is left as it is.
+
+    Args:
+        submission: What to write.
+        parent: Folder of submissions.
+        check: Called on the staged folder; what it raises leaves nothing behind.
+
+    Raises:
+        InputError: A folder of that name holds other files.
+        InfraError: The disk refused.
+    """
+    target = parent / submission.folder_name
+    files = _files(submission)
+    if target.exists():
+        if _holds(target, files):
+            return target
+        raise InputError(
+            "the submission folder exists and holds something else",
+            where=str(target),
+            next_step="move it away, or promote under another --name",
+        )
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        staged = Path(tempfile.mkdtemp(dir=parent, prefix=f".{submission.folder_name}."))
+        try:
+            for name, content in files.items():
+                path = staged / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            if check is not None:
+                check(staged)
+            staged.chmod(0o755)
+            staged.replace(target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                shutil.rmtree(staged)
+            raise
+    except OSError as error:
+        raise InfraError(
+            f"could not write the submission: {error.strerror or error}", where=str(target)
+        ) from error
+    return target
+
+
+def _files(submission: Submission) -> dict[str, bytes]:
+    files: dict[str, bytes] = {**submission.documents, **submission.files}
+    files[SCRIPT_NAME] = submission.script
+    for run in submission.runs:
+        files[f"train_seed{run.seed}.log"] = run.log.read_bytes()
+    shipped = largest(submission.runs)
+    if submission.include_model and shipped.artifact is not None:
+        files[shipped.artifact.name] = shipped.artifact.read_bytes()
+    files["requirements.txt"] = requirements(
+        submission.script.decode(errors="replace"), submission.provenance.versions
+    ).encode()
+    files["submission.json"] = (json.dumps(manifest(submission), indent=2) + "\n").encode()
+    files["README.md"] = readme(submission).encode()
+    return files
+
+
+def manifest(submission: Submission) -> dict[str, Any]:
+    """What submission.json says; the bytes are those of the folder's own files."""
+    runs = submission.runs
+    bpb = sample([run.val_bpb for run in runs])
+    loss = sample([run.val_loss_nats for run in runs])
+    document: dict[str, Any] = {
+        "author": submission.author,
+        "github_id": submission.github_id,
+        "name": submission.name,
+        "blurb": submission.blurb,
+        "date": submission.date,
+        "track": submission.rules.track.removeprefix("track_"),
+        "rules": submission.rules.name,
+        "val_bpb": round(mean_bpb(runs), SCORE_DIGITS),
+        "val_loss": round(loss.mean, SCORE_DIGITS),
+        "bytes_total": largest(runs).artifact_bytes,
+        "bytes_code": len(submission.script),
+        "seeds": [run.seed for run in runs],
+        "seed_results": {
+            str(run.seed): {
+                "val_bpb": run.val_bpb,
+                "val_loss": run.val_loss_nats,
+                "artifact_bytes": run.artifact_bytes,
+                "steps": run.summary.steps,
+            }
+            for run in runs
+        },
+        "hardware": submission.provenance.hardware,
+        "provenance": {
+            "tool": f"pgolf-sweep {__version__}",
+            "study": submission.candidate.study,
+            "trial": submission.candidate.number,
+            "proposer": submission.candidate.proposer,
+            "searched_program_sha256": submission.provenance.program_sha256,
+            "dataset": submission.provenance.dataset,
+            "gpus": submission.provenance.gpus,
+        },
+    }
+    if bpb.std is not None and loss.std is not None:
+        document["val_bpb_std"] = round(bpb.std, SCORE_DIGITS)
+        document["val_loss_std"] = round(loss.std, SCORE_DIGITS)
+    if submission.comparison is not None:
+        document["p_value"] = submission.comparison.p_value
+        document["comparison_method"] = submission.comparison.method
+    if submission.race is not None:
+        document["provenance"]["raced"] = list(submission.race.summary)
+    if submission.pack is not None:
+        document["provenance"]["code_bytes_before_packing"] = submission.pack.before_bytes
+    return document
+
+
+def requirements(source: str, versions: Mapping[str, str]) -> str:
+    """requirements.txt for what a script imports, pinned to the versions that the runs had."""
+    distributions = metadata.packages_distributions()
+    lines = []
+    for module in sorted(imported_modules(unpack(source)) - sys.stdlib_module_names):
+        known = distributions.get(module)
+        if known is None:
+            lines.append(f"# {module}: not from PyPI, or part of the image")
+            continue
+        version = versions.get(known[0]) or versions.get(module) or metadata.version(known[0])
+        # "+cpu" and the like name a build that the package index does not have.
+        lines.append(f"{known[0]}=={version.partition('+')[0]}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _holds(folder: Path, files: Mapping[str, bytes]) -> bool:
+    present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    return present == set(files) and all(
+        (folder / name).read_bytes() == content for name, content in files.items()
+    )

@@ -1,0 +1,1 @@
+"""The referee: does a folder pass the rules?"""

@@ -1,0 +1,259 @@
+"""Checks of the logs against the rules: size, clocks, seeds, script, record."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from typing import TYPE_CHECKING
+
+from pgolf_sweep.submission.stats import compare, same_yardstick
+from pgolf_sweep.verify.check import Check, CheckVerdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pgolf_sweep.config.rules import Record, Rules
+    from pgolf_sweep.submission.folder import Folder, ShippedLog
+
+_PACKS_ITSELF = re.compile(r"minif|lzma\.compress|b85encode|_compress(ed)?_code|code_compress")
+_SOURCE_LINES = re.compile(r"^(?:import|from) \w+", re.MULTILINE)
+
+
+def run_checks(folder: Folder, rules: Rules) -> Iterator[Check]:
+    """Every rule that logs, model and script decide."""
+    yield _artifact(folder, rules)
+    yield _logged_artifact(folder.logs or folder.unscored, rules)
+    train = [(log.name, log.summary.train_seconds) for log in folder.logs]
+    yield _clock("train_seconds", train, rules.train_seconds, rules)
+    evals = [(log.name, log.summary.eval_seconds) for log in folder.logs]
+    yield _clock("eval_seconds", evals, rules.eval_seconds, rules)
+    yield _seeds(folder, rules)
+    yield _log_seeds(folder.logs)
+    yield _losses(folder.logs)
+    yield _evaluation(folder.logs)
+    if folder.script:
+        yield _code_bytes(folder)
+        yield _log_source(folder)
+    if rules.record is not None:
+        yield _record(folder, rules, rules.record)
+
+
+def _artifact(folder: Folder, rules: Rules) -> Check:
+    limit = f"<= {rules.artifact_cap_bytes:,} bytes"
+    if folder.model is None or not folder.script:
+        return Check(
+            rule="artifact",
+            verdict=CheckVerdict.UNKNOWN,
+            limit=limit,
+            observed="no compressed model in the folder",
+        )
+    model_bytes = folder.model.stat().st_size
+    total = len(folder.script) + model_bytes
+    logged = {log.summary.model_bytes for log in folder.logs} - {None}
+    if total > rules.artifact_cap_bytes:
+        verdict, detail = CheckVerdict.FAIL, f"{total - rules.artifact_cap_bytes:,} bytes over"
+    elif logged and model_bytes not in logged:
+        verdict, detail = CheckVerdict.FAIL, f"no log says that its model has {model_bytes:,} bytes"
+    else:
+        verdict = CheckVerdict.PASS
+        detail = f"{len(folder.script):,} of code + {model_bytes:,} of {folder.model.name}"
+    return Check(
+        rule="artifact", verdict=verdict, observed=f"{total:,} bytes", limit=limit, detail=detail
+    )
+
+
+def _logged_artifact(logs: Sequence[ShippedLog], rules: Rules) -> Check:
+    totals = [(log.name, log.summary.total_bytes) for log in logs]
+    known = [(name, total) for name, total in totals if total is not None]
+    over = [f"{name}: {total:,}" for name, total in known if total > rules.artifact_cap_bytes]
+    verdict = CheckVerdict.PASS if len(known) == len(totals) else CheckVerdict.UNKNOWN
+    if not known:
+        verdict = CheckVerdict.UNKNOWN
+    return Check(
+        rule="logged_artifact",
+        verdict=CheckVerdict.FAIL if over else verdict,
+        observed=f"{max(total for _, total in known):,} bytes" if known else "no log says it",
+        limit=f"<= {rules.artifact_cap_bytes:,} bytes",
+        detail="; ".join(over) or _without(totals),
+    )
+
+
+def _clock(
+    rule: str, values: Sequence[tuple[str, float | None]], limit_seconds: float, rules: Rules
+) -> Check:
+    known = [(name, value) for name, value in values if value is not None]
+    highest = limit_seconds + rules.clock_grace_seconds
+    over = [f"{name}: {value:.1f} s" for name, value in known if value > highest]
+    verdict = CheckVerdict.PASS if known and len(known) == len(values) else CheckVerdict.UNKNOWN
+    if over:
+        verdict = CheckVerdict.WARN if rules.unlimited_compute else CheckVerdict.FAIL
+    return Check(
+        rule=rule,
+        verdict=verdict,
+        observed=f"{max(value for _, value in known):.1f} s" if known else "no log says it",
+        limit=f"<= {limit_seconds:g} s",
+        detail="; ".join(over) or _without(values),
+    )
+
+
+def _seeds(folder: Folder, rules: Rules) -> Check:
+    seeds = [log.seed for log in folder.logs if log.seed is not None]
+    unnamed = sum(log.seed is None for log in folder.logs)
+    distinct = sorted(set(seeds))
+    claimed = folder.manifest.get("seeds")
+    listed = [str(seed) for seed in claimed] if isinstance(claimed, list | dict) else []
+    verdict, detail = CheckVerdict.PASS, ""
+    if len(set(listed)) < len(listed):
+        verdict, detail = CheckVerdict.FAIL, "submission.json lists a seed twice"
+    elif absent := [seed for seed in listed if seed not in set(map(str, distinct))]:
+        verdict = CheckVerdict.UNKNOWN if unnamed else CheckVerdict.FAIL
+        detail = f"no log of seed {', '.join(absent)}, which submission.json lists"
+    elif len(distinct) + unnamed < rules.min_seeds:
+        verdict, detail = CheckVerdict.FAIL, "too few runs"
+    elif len(distinct) < rules.min_seeds:
+        verdict, detail = CheckVerdict.UNKNOWN, f"{unnamed} logs do not say their seed"
+    if len(distinct) < len(seeds):
+        again = sorted({seed for seed in distinct if seeds.count(seed) > 1})
+        detail = detail or f"several logs of seed {', '.join(map(str, again))}"
+    return Check(
+        rule="seeds",
+        verdict=verdict,
+        observed=f"{len(distinct)}: {', '.join(map(str, distinct))}" if distinct else "none named",
+        limit=f">= {rules.min_seeds} distinct",
+        detail=detail,
+    )
+
+
+def _log_seeds(logs: Sequence[ShippedLog]) -> Check:
+    both = [(log.name, log.name_seed, log.summary.seed) for log in logs]
+    named = [(name, a, b) for name, a, b in both if a is not None and b is not None]
+    wrong = [f"{name} ran seed {inside}" for name, outside, inside in named if outside != inside]
+    verdict = CheckVerdict.PASS if named else CheckVerdict.UNKNOWN
+    return Check(
+        rule="log_seeds",
+        verdict=CheckVerdict.FAIL if wrong else verdict,
+        observed=f"{len(named) - len(wrong)} of {len(both)} agree",
+        limit="the seed in a log's name is the one that it ran",
+        detail="; ".join(wrong),
+    )
+
+
+def _losses(logs: Sequence[ShippedLog]) -> Check:
+    broken = [log.name for log in logs if log.summary.non_finite]
+    return Check(
+        rule="finite",
+        verdict=CheckVerdict.WARN if broken else CheckVerdict.PASS,
+        observed=f"{len(broken)} of {len(logs)} logs hold a loss that is not finite",
+        limit="every loss is a number",
+        detail=", ".join(broken),
+    )
+
+
+def _evaluation(logs: Sequence[ShippedLog]) -> Check:
+    """Whether all logs end with the same kind of final score."""
+    other = [log for log in logs if log.read_at is not None]
+    return Check(
+        rule="final_score",
+        verdict=CheckVerdict.WARN if other else CheckVerdict.PASS,
+        observed=f"{len(logs) - len(other)} of {len(logs)} logs",
+        limit="every log ends with the same evaluation's score",
+        detail="; ".join(
+            f"{log.name} goes on to {log.last_bpb:.5f}, read at {log.read_at} like the others"
+            for log in other
+        ),
+    )
+
+
+def _code_bytes(folder: Folder) -> Check:
+    said = [(log.name, log.summary.code_bytes) for log in folder.logs]
+    wrong = [
+        f"{name}: {value:,}"
+        for name, value in said
+        if value is not None and value != len(folder.script)
+    ]
+    verdict, detail = CheckVerdict.PASS, "; ".join(wrong)
+    if not any(value is not None for _, value in said):
+        verdict, detail = CheckVerdict.UNKNOWN, "no log says it"
+    elif wrong and _PACKS_ITSELF.search(folder.code):
+        verdict = CheckVerdict.WARN
+        detail = f"{detail}; the script counts a packed form that it makes of itself"
+    elif wrong:
+        verdict = CheckVerdict.FAIL
+    return Check(
+        rule="logged_code_bytes",
+        verdict=verdict,
+        observed=f"script of {len(folder.script):,} bytes",
+        limit="every log counts the shipped script",
+        detail=detail,
+    )
+
+
+def _log_source(folder: Folder) -> Check:
+    # A packed script that prints itself prints the packed text.
+    shipped = [_normal(folder.code), _normal(folder.script.decode(errors="replace"))]
+    with_source = [log for log in folder.logs if _shows_source(log.text)]
+    other = [log.name for log in with_source if not _holds(log.text, shipped)]
+    verdict = CheckVerdict.PASS if with_source else CheckVerdict.UNKNOWN
+    if other:
+        verdict = CheckVerdict.WARN if folder.packed else CheckVerdict.FAIL
+    return Check(
+        rule="log_source",
+        verdict=verdict,
+        observed=f"{len(with_source) - len(other)} of {len(folder.logs)} logs hold the script",
+        limit="the source in a log is the shipped script",
+        detail=f"another source in {', '.join(other)}" if other else "",
+    )
+
+
+def _record(folder: Folder, rules: Rules, record: Record) -> Check:
+    by_seed = {
+        log.seed: (log.summary.val_bpb, log.summary.val_loss_nats)
+        for log in folder.logs
+        if log.summary.val_bpb is not None and log.summary.val_loss_nats is not None
+    }
+    pairs = [(bpb, loss) for bpb, loss in by_seed.values() if bpb is not None and loss is not None]
+    limit = f"{rules.margin_nats:g} nats better than {record.val_loss_nats:.5f}, "
+    limit += f"p < {rules.p_value:g}"
+
+    def answer(verdict: CheckVerdict, observed: str, detail: str = "") -> Check:
+        return Check(rule="record", verdict=verdict, observed=observed, limit=limit, detail=detail)
+
+    if (made := _date(folder.manifest.get("date"))) and made <= date.fromisoformat(record.date):
+        return answer(CheckVerdict.UNKNOWN, f"made {made}", f"not after the record, {record.date}")
+    if not all(same_yardstick(bpb, loss, record) for bpb, loss in pairs):
+        detail = "val_bpb / val_loss differs: another tokenizer or validation set than the record's"
+        return answer(CheckVerdict.UNKNOWN, "not comparable", detail)
+    if len(pairs) < 2:
+        return answer(CheckVerdict.UNKNOWN, f"{len(pairs)} seeds with a loss", "no p-value")
+    result = compare([loss for _, loss in pairs], record, rules.margin_nats)
+    better = result.p_value < rules.p_value
+    return answer(
+        CheckVerdict.PASS if better else CheckVerdict.FAIL,
+        f"{result.improvement_nats:+.5f} nats, p = {result.p_value:.2g}",
+        f"{result.method} against {record.source}",
+    )
+
+
+def _shows_source(text: str) -> bool:
+    return len(_SOURCE_LINES.findall(text)) > 2 or "b85decode(" in text
+
+
+def _holds(text: str, sources: Sequence[str]) -> bool:
+    normal = _normal(text)
+    return any(source and source in normal for source in sources)
+
+
+def _normal(text: str) -> str:
+    return "\n".join(line.rstrip() for line in text.strip().splitlines())
+
+
+def _date(value: object) -> date | None:
+    try:
+        return date.fromisoformat(str(value)[:10])
+    except ValueError:
+        return None
+
+
+def _without(values: Sequence[tuple[str, float | None]]) -> str:
+    silent = [name for name, value in values if value is None]
+    return f"not in {', '.join(silent)}" if silent else ""

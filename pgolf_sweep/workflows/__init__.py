@@ -1,0 +1,1 @@
+"""Whole commands: launch, promote, detach, doctor."""

@@ -1,0 +1,415 @@
+"""From a loaded session to a driven study: folder, identity, storage, launcher, tracker, driver."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from pgolf_sweep import __version__
+from pgolf_sweep.core.errors import InputError
+from pgolf_sweep.core.paths import StudyPaths, read_json, write_json, write_text
+from pgolf_sweep.core.record import ranked
+from pgolf_sweep.driver.driver import Driver, Options
+from pgolf_sweep.driver.ledger import Ledger
+from pgolf_sweep.driver.session import store_program, stored_program
+from pgolf_sweep.driver.sharing.leases import short
+from pgolf_sweep.launch.remote.dashboard import refuse_copies
+from pgolf_sweep.nodes.check import CheckOrder, FileMark, mark
+from pgolf_sweep.nodes.compare import Fitness
+from pgolf_sweep.report.read import study_records
+from pgolf_sweep.track.base import RunTracking
+from pgolf_sweep.track.make import make_study_tracker
+from pgolf_sweep.track.mode import node_environment, run_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from pgolf_sweep.core.clock import Clock
+    from pgolf_sweep.core.record import TrialRecord
+    from pgolf_sweep.core.trial import KnobValue
+    from pgolf_sweep.driver.control import Request
+    from pgolf_sweep.driver.session import Session
+    from pgolf_sweep.driver.sharing.leases import Crew
+    from pgolf_sweep.driver.snapshot import Observer
+    from pgolf_sweep.launch.base import Launcher
+    from pgolf_sweep.search.study import Study
+    from pgolf_sweep.track.mode import ResolvedMode
+
+PROJECT = "pgolf-sweep"
+"""W&B project where the sweep file names none."""
+
+EXTENDABLE = {
+    "run_cap",
+    "description",
+    "early_terminate",
+    "pgolf.budget",
+    "pgolf.max_retries",
+    "pgolf.nodes",
+}
+"""What may change between two launches of one study: none of it decides a trial's result."""
+
+RECORDED_PACKAGES = ("torch", "optuna", "ray", "wandb", "numpy")
+
+
+def prepare_folder(session: Session, paths: StudyPaths, *, sweep: Path, data_root: Path) -> bool:
+    """Make a study's folder, or check that a launch continues the study that is there.
+
+    Returns:
+        Whether the study existed.
+
+    Raises:
+        InputError: The sweep file or the program differ from those that the study began with, or
+            the study is driven on a cluster.
+    """
+    refuse_copies(paths, "launch")
+    resumed = paths.sweep.is_file()
+    if resumed:
+        changed = changes(paths.sweep.read_text(), session.spec.text) - EXTENDABLE
+        if changed:
+            raise InputError(
+                f"study {paths.name!r} was launched with another sweep file",
+                where=str(sweep),
+                got=f"changed: {', '.join(sorted(changed))}",
+                expected=f"only {', '.join(sorted(EXTENDABLE))} may change",
+                next_step="undo the change, or give the sweep another name: in a new file, "
+                "or with --name NEW",
+            )
+        stored = stored_program(paths)
+        if stored.sha256 != session.program.sha256:
+            raise InputError(
+                f"study {paths.name!r} was launched with another version of its program",
+                where=session.spec.program,
+                got=session.program.sha256[:16],
+                expected=stored.sha256[:16],
+                next_step="scores of two programs cannot share a study: launch with --name NEW",
+            )
+        created_at = read_json(paths.origin)["created_at"]
+    else:
+        store_program(paths, session.program)
+        created_at = time.time()
+    write_json(paths.origin, {"created_at": created_at, **_origin(sweep, data_root)})
+    write_text(paths.sweep, session.spec.text)
+    return resumed
+
+
+def begin_study(session: Session, study: Study, runs: Path) -> None:
+    """Begin a study with what its sweep file names, or check that it may be gone on with.
+
+    Raises:
+        InputError: See `enqueue_warm_start` and `check_identity`.
+    """
+    with study.together():
+        # Not by the folder's age: a launch that fails early leaves a folder, too.
+        if study.attribute("identity") is None:
+            enqueue_warm_start(session, study, runs)
+        check_identity(session, study)
+
+
+def enqueue_warm_start(session: Session, study: Study, runs: Path) -> None:
+    """Have a new study begin with what its sweep file names.
+
+    Args:
+        session: The sweep.
+        study: It is enqueued here; the proposer says where a configuration comes from.
+        runs: Folder of the studies that the sweep file may name.
+
+    Raises:
+        InputError: A study that it names does not exist, or has no trial within this space.
+    """
+    for start in session.spec.pgolf.warm_start:
+        if start.study is None:
+            study.enqueue(start.knobs, by="warm_start")
+            continue
+        for knobs in best_of(StudyPaths.existing(runs, start.study), session, start.top):
+            study.enqueue(knobs, by=f"warm_start:{start.study}")
+
+
+def best_of(other: StudyPaths, session: Session, top: int) -> list[dict[str, KnobValue]]:
+    """The best trials of another study, as far as this space holds them.
+
+    Raises:
+        InputError: It has none.
+    """
+    space = session.spec.space
+    found: list[dict[str, KnobValue]] = []
+    for record in ranked(study_records(other.root)):
+        own = {name: value for name, value in record.knobs.items() if name in space.parameters}
+        with suppress(InputError):
+            space.encode(own)
+            found.append(own)
+    if not found:
+        raise InputError(
+            f"study {other.name!r} has no completed trial that lies within this space",
+            where=f"{session.spec.source}: pgolf.warm_start",
+            next_step=f"pgolf-sweep best {other.name}",
+        )
+    return found[:top]
+
+
+def has_run_its_course(session: Session, study: Study) -> bool:
+    """Whether a study has reached its `run_cap` and nothing of it waits."""
+    records = study.records()
+    return cap_reached(session, records) and all(record.outcome.final for record in records)
+
+
+def cap_reached(session: Session, records: Iterable[TrialRecord]) -> bool:
+    """Whether the trials that ended are as many as may take a slot."""
+    ledger = Ledger()
+    for record in records:
+        if record.outcome.final:
+            ledger.close(record)
+    return session.spec.run_cap is not None and len(ledger.took_slot) >= session.spec.run_cap
+
+
+def check_identity(session: Session, study: Study) -> None:
+    """Refuse to add trials that could not be compared with those that the study holds.
+
+    Raises:
+        InputError: The validation data, the tokenizer, the program or the rules changed.
+    """
+    now: dict[str, Any] = {
+        "program": session.program.sha256,
+        "data": session.data_identity,
+        "rules": f"{session.rules.name}, cap {session.rules.artifact_cap_bytes} bytes",
+    }
+    before = study.attribute("identity")
+    if before is None:
+        study.set_attribute("identity", now)
+        return
+    changed = [key for key in now if now[key] != before.get(key)]
+    if changed:
+        key = changed[0]
+        raise InputError(
+            f"study {study.name!r} was begun with other {key}: its scores would not compare",
+            got=str(now[key]),
+            expected=str(before.get(key)),
+            next_step="restore it, or launch with --name NEW",
+        )
+
+
+def claim_storage(session: Session, study: Study, paths: StudyPaths) -> None:
+    """Join the drivers of a study in a database, or be the first of them.
+
+    Raises:
+        InputError: The study was begun with another sweep file, or its database is of a kind in
+            which drivers cannot take turns and it belongs to another folder.
+    """
+    if not study.shared:
+        _claim_alone(study, paths)
+        return
+    with study.together():
+        before = study.attribute("sweep")
+        if before is None:
+            study.set_attribute("sweep", session.spec.text)
+            study.set_attribute("created_at", read_json(paths.origin)["created_at"])
+            return
+        changed = changes(before, session.spec.text) - EXTENDABLE
+        if changed:
+            raise InputError(
+                f"study {study.name!r} in this storage was begun with another sweep file",
+                where=str(session.spec.source),
+                got=f"changed: {', '.join(sorted(changed))}",
+                expected=f"only {', '.join(sorted(EXTENDABLE))} may change",
+                next_step="launch the same file as the other drivers, or with --name NEW",
+            )
+        # A trial's W&B run is the same whichever driver runs it.
+        origin = read_json(paths.origin)
+        write_json(paths.origin, origin | {"created_at": study.attribute("created_at")})
+
+
+def _claim_alone(study: Study, paths: StudyPaths) -> None:
+    """Refuse a study that another folder or host drives, where drivers cannot take turns.
+
+    Its driver's lock is a file that this one would not see, and a driver takes over every trial
+    that it finds running.
+
+    Raises:
+        InputError: The study belongs to another folder.
+    """
+    home = f"{socket.gethostname()}:{paths.root}"
+    claimed = study.attribute("home")
+    if claimed is None:
+        study.set_attribute("home", home)
+    elif claimed != home:
+        raise InputError(
+            f"study {study.name!r} in this storage is driven from another folder",
+            got=home,
+            expected=str(claimed),
+            next_step="launch it there, or with --name NEW here; several drivers share a study "
+            "in PostgreSQL, or on one machine in SQLite",
+        )
+
+
+def changes(old: str, new: str) -> set[str]:
+    """Key paths at which two sweep files differ, two levels deep below ``pgolf``."""
+    before, after = _flat(old), _flat(new)
+    return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+
+
+def _flat(text: str) -> dict[str, Any]:
+    document = yaml.safe_load(text) or {}
+    block = document.pop("pgolf", None) or {}
+    return document | {f"pgolf.{key}": value for key, value in block.items()}
+
+
+def _origin(sweep: Path, data_root: Path) -> dict[str, Any]:
+    return {
+        "base": str(sweep.resolve().parent),
+        "sweep": str(sweep),
+        "data_root": str(data_root.resolve()),
+        "argv": sys.argv[1:],
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions that a result may depend on."""
+    own = {"python": platform.python_version(), "pgolf-sweep": __version__}
+    return own | {name: version(name) for name in RECORDED_PACKAGES}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tracking:
+    """How a study's trials appear in W&B.
+
+    Attributes:
+        salt: What tells this study from an earlier one of its name.
+    """
+
+    mode: ResolvedMode
+    session: Session
+    salt: str
+
+    def of(self, record: TrialRecord) -> RunTracking | None:
+        """Settings of one trial's run; None where W&B is disabled."""
+        predicted = record.predicted_bytes
+        return self.run(
+            key=str(record.number),
+            config={
+                **record.knobs,
+                "trial": record.number,
+                "proposer": record.proposer,
+                "predicted_bytes": None if predicted is None else round(predicted.mid),
+                "model_params": record.model_params,
+            },
+            tags=(record.proposer,),
+        )
+
+    def run(
+        self, *, key: str, config: Mapping[str, Any], tags: tuple[str, ...] = ()
+    ) -> RunTracking | None:
+        """Settings of any run of the study, named by its key."""
+        if self.mode.mode == "disabled":
+            return None
+        spec = self.session.spec
+        return RunTracking(
+            mode=self.mode.mode,
+            project=self.project,
+            entity=spec.entity,
+            group=spec.name,
+            run_id=run_id(spec.name, key, salt=self.salt),
+            name=f"{spec.name}-{key}",
+            config=config,
+            cap_bytes=self.session.rules.artifact_cap_bytes,
+            tags=tags,
+            env=node_environment(os.environ, self.mode.mode),
+        )
+
+    @property
+    def project(self) -> str:
+        """W&B project of the study."""
+        return self.session.spec.project or os.environ.get("WANDB_PROJECT") or PROJECT
+
+
+def node_fitness(session: Session) -> Fitness | None:
+    """What a session's trials need of a node; None where the sweep file wants no check."""
+    rules, resources = session.spec.pgolf.nodes, session.resources
+    if not rules.check:
+        return None
+    files: dict[str, FileMark] = {}
+    shards = None
+    dataset = session.dataset
+    if dataset is not None:
+        scored = [dataset.tokenizer, *dataset.shards("val"), *dataset.byte_counts()]
+        files |= {str(path.resolve()): mark(path, whole=True) for path in scored}
+        # Tens of gigabytes: of these, sizes and samples.
+        files |= {str(path.resolve()): mark(path, whole=False) for path in dataset.shards("train")}
+        shards = (str(dataset.path.resolve()), "fineweb_train_*.bin")
+    order = CheckOrder(
+        gpus=resources.gpus,
+        threads=max(1, int(resources.cpus)),
+        files=files,
+        mend="" if dataset is None else dataset.mend,
+        shards=shards,
+        speed=(rules.speed or ("refuse" if resources.gpus else "none")) != "none",
+    )
+    return Fitness(order, rules)
+
+
+def make_tracking(session: Session, paths: StudyPaths, mode: ResolvedMode) -> Tracking:
+    """How the trials of a study that was launched appear in W&B."""
+    return Tracking(mode=mode, session=session, salt=str(read_json(paths.origin)["created_at"]))
+
+
+def make_driver(
+    session: Session,
+    study: Study,
+    launcher: Launcher,
+    paths: StudyPaths,
+    *,
+    mode: ResolvedMode,
+    clock: Clock,
+    observer: Observer,
+    request: Callable[[], Request],
+    crew: Crew | None = None,
+) -> Driver:
+    """A driver with the session's settings."""
+    spec = session.spec
+    tracking = make_tracking(session, paths, mode)
+    # Each driver of a shared study has a summary run of its own.
+    salt = tracking.salt if crew is None else f"{tracking.salt} {short(crew.me)}"
+    tracker = make_study_tracker(
+        mode=mode.mode,
+        project=tracking.project,
+        entity=spec.entity,
+        study=spec.name,
+        folder=paths.root,
+        config={"method": spec.method, "run_cap": spec.run_cap, "program": spec.program},
+        salt=salt,
+    )
+    return Driver(
+        session=session,
+        study=study,
+        launcher=launcher,
+        tracker=tracker,
+        paths=paths,
+        clock=clock,
+        observer=observer,
+        crew=crew,
+        options=Options(
+            run_cap=spec.run_cap,
+            gpu_hours=spec.pgolf.budget.gpu_hours,
+            max_retries=spec.pgolf.max_retries,
+            nodes=spec.pgolf.nodes,
+            request=request,
+            tracking=tracking.of,
+            provenance={
+                "sampler": {"method": spec.method, "seed": spec.pgolf.seed},
+                "data_sha256": session.data_identity,
+                "rules": session.rules.name,
+                "versions": versions(),
+            },
+        ),
+    )

@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import pgolf_sweep.cli.gate  # noqa: F401 - registers the commands
+from pgolf_sweep.cli.common import app
+from pgolf_sweep.core.errors import InputError
+
+ROOT = Path(__file__).parents[3]
+SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))
+
+
+def invoke(*arguments: str):
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_baseline_is_near_the_contests_cap():
+    result = invoke("gate", "--json")
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
+    assert document["verdict"] == "near"
+    assert document["cap_bytes"] == 16_000_000
+    assert document["model_params"] > 17_000_000
+    low, mid, high = (document["artifact_bytes"][key] for key in ("low", "mid", "high"))
+    assert low <= mid <= high
+    assert mid == document["model_bytes"]["mid"] + document["code_bytes"]
+    assert document["headroom_bytes"] == pytest.approx(16_000_000 - mid, abs=1)
+    assert {group["group"] for group in document["groups"]} == {
+        "embed", "attn", "mlp", "control", "container"
+    }  # fmt: skip
+    assert document["regime"] == "entropy"
+    assert document["confidence"] == 0.99
+
+
+def test_too_big_is_exit_code_one_and_says_what_would_fit():
+    result = invoke("gate", "--set", "NUM_LAYERS=30", "--json")
+    assert result.exit_code == 1
+    document = json.loads(result.stdout)
+    assert document["verdict"] == "too_big"
+    layers = next(s for s in document["suggestions"] if s["knob"] == "NUM_LAYERS")
+    fitting = invoke("gate", "--set", f"NUM_LAYERS={layers['value']}", "--json")
+    assert json.loads(fitting.stdout)["verdict"] == "fits"
+    shown = invoke("gate", "--set", "NUM_LAYERS=30")
+    assert shown.exit_code == 1
+    assert f"NUM_LAYERS={layers['value']}" in shown.stdout
+
+
+def test_table_shows_groups_code_interval_and_headroom():
+    result = invoke("gate", "--set", "MODEL_DIM=256")
+    assert result.exit_code == 0
+    for word in ("FITS", "embed", "attn", "mlp", "code", "headroom", "99% interval"):
+        assert word in result.stdout
+
+
+def test_invalid_is_exit_code_one_with_the_reason():
+    result = invoke("gate", "--set", "MODEL_DIM=510", "--json")
+    assert result.exit_code == 1
+    document = json.loads(result.stdout)
+    assert document["verdict"] == "invalid"
+    assert "NUM_HEADS" in document["reason"]
+    assert document["artifact_bytes"] is None
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [("MODLE_DIM=512", "MODEL_DIM"), ("MODEL_DIM", "K=V")],
+)
+def test_a_setting_that_names_no_knob_is_wrong_input(setting, message):
+    result = invoke("gate", "--set", setting)
+    assert isinstance(result.exception, InputError)
+    assert message in str(result.exception)
+    assert result.exception.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("NUM_LAYERS=wide", "a whole number, as NUM_LAYERS=9"),
+        ("MATRIX_LR=fast", "a number, as MATRIX_LR=0.04"),
+        ("TIE_EMBEDDINGS=true", "TIE_EMBEDDINGS=1 or TIE_EMBEDDINGS=0"),
+    ],
+)
+def test_a_value_that_a_knob_cannot_hold_is_refused_with_one_that_it_can(setting, expected):
+    result = invoke("gate", "--set", setting)
+    assert isinstance(result.exception, InputError)
+    assert expected in str(result.exception)
+
+
+def test_a_strangers_script_with_a_syntax_error_is_wrong_input(tmp_path):
+    script = tmp_path / "train_gpt.py"
+    script.write_text("import os\nwidth = int(os.environ.get('MODEL_DIM', 512)\n")
+    error = invoke("gate", "--program", str(script)).exception
+    assert isinstance(error, InputError)
+    assert error.exit_code == 2
+    assert "train_gpt.py is not valid Python: '(' was never closed" in str(error)
+    assert "train_gpt.py:2" in str(error)
+
+
+def test_words_of_a_flag_reach_the_probed_script(tmp_path):
+    script = tmp_path / "train_gpt.py"
+    script.write_text(
+        "import os\nfrom torch import nn\nWIDE = os.environ.get('WIDE', 'no') == 'yes'\n"
+        "class GPT(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.head = nn.Linear(64 if WIDE else 8, 8, bias=False)\nmodel = GPT()\n"
+    )
+    sweep = tmp_path / "sweep.yaml"
+    sweep.write_text("program: train_gpt.py\nmethod: random\nparameters: {WIDE: {value: true}}\n")
+    given = {"program": ["--program", str(script), "--set", "WIDE=yes"], "sweep": ["--sweep"]}
+    given["sweep"].append(str(sweep))
+    for words in given.values():
+        assert json.loads(invoke("gate", *words, "--json").stdout)["model_params"] == 512
+    refused = invoke("gate", "--program", str(script), "--set", "WIDE=1").exception
+    assert "WIDE=yes or WIDE=no" in str(refused)
+
+
+def test_a_strangers_script_is_unknown_and_launches(tmp_path):
+    script = tmp_path / "train_gpt.py"
+    script.write_text("import os\nwidth = int(os.environ.get('MODEL_DIM', 512))\n")
+    result = invoke("gate", "--program", str(script), "--set", "MODEL_DIM=256", "--json")
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
+    assert document["verdict"] == "unknown"
+    assert document["code_bytes"] == script.stat().st_size
+    assert document["knobs"] == {"MODEL_DIM": 256}
+
+
+def test_a_sweep_file_gives_rules_and_fixed_values():
+    result = invoke("gate", "--sweep", str(ROOT / "sweeps" / "demo.yaml"), "--json",
+                    "--set", "MODEL_DIM=64", "--set", "NUM_LAYERS=2")  # fmt: skip
+    document = json.loads(result.stdout)
+    assert document["cap_bytes"] < 1_000_000
+    assert document["knobs"]["VOCAB_SIZE"] == 512
+    assert document["verdict"] == "fits"
+
+
+@pytest.mark.parametrize("sweep", SWEEPS, ids=lambda path: path.stem)
+def test_plan_works_on_every_sweep_without_data_or_gpu(sweep, tmp_path):
+    arguments = ["plan", str(sweep), "--draws", "60", "--data-root", str(tmp_path)]
+    document = json.loads(invoke(*arguments, "--json").stdout)
+    share = document["share"]
+    kinds = ("fits", "near", "too_big", "invalid", "unknown")
+    assert sum(share[kind] for kind in kinds) == pytest.approx(1)
+    assert share["fits"] + share["near"] > 0
+    assert document["cost"]["trials"] > 0
+    assert document["cost"]["wall_seconds"] > 0
+    assert sum(one["count"] for one in document["histogram"]) <= 60
+    shown = invoke(*arguments)
+    assert shown.exit_code == 0
+    assert f"cap {document['cap_bytes']:,}" in shown.stdout
+
+
+def test_neither_command_imports_torch():
+    code = (
+        "import sys; from typer.testing import CliRunner; import pgolf_sweep.cli.gate; "
+        "from pgolf_sweep.cli.common import app; "
+        "r = [CliRunner().invoke(app, a) for a in (['gate'], ['plan', 'sweeps/demo.yaml'])]; "
+        "assert [x.exit_code for x in r] == [0, 0], r; "
+        "heavy = {'torch', 'ray', 'wandb', 'optuna'} & set(sys.modules); assert not heavy, heavy"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_strangers_script_is_probed_and_all_of_it_shown():
+    script = str(ROOT / "tests" / "data" / "scripts" / "tiny_gpt.py")
+    result = invoke("gate", "--program", script, "--set", "NUM_LAYERS=3", "--json")
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
+    assert (document["verdict"], document["regime"]) == ("fits", "probed")
+    assert document["model_params"] == 256 * 128 + 3 * (5 * 128 * 128 + 128)
+    assert document["probe"]["quantizer"] == "quantize_state_dict_int6"
+    assert document["probe"]["codec"] == "zlib"
+    assert document["probe"]["stand_ins"] == ["flash_attn_interface"]
+    assert {group["group"] for group in document["groups"]} >= {"embed", "attn", "mlp"}
+    refused = invoke("gate", "--program", script, "--set", "NUM_HEADS=3")
+    assert refused.exit_code == 1
+    assert "model_dim must be divisible by num_heads" in refused.stdout
+
+
+SWEEP = """\
+method: {method}
+{more}
+parameters:
+  MODEL_DIM: {{values: [448, 640, 768, 1024]}}
+  MATRIX_BITS: {{value: 8}}
+pgolf:
+  require: ["MODEL_DIM != 320"]
+  budget: {{usd_per_gpu_hour: 2.5{budget}}}
+  gate: {{memory_gib: 80, confidence: 0.9{gate}}}
+"""
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    def write(*, method="grid", more="run_cap: 9", budget="", gate="", **replaced):
+        text = SWEEP.format(method=method, more=more, budget=budget, gate=gate)
+        for old, new in replaced.items():
+            assert old in text
+            text = text.replace(old, new)
+        path = tmp_path / "mine.yaml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def asked(sweep, *settings, more=()):
+    words = ["gate", "--sweep", sweep, "--json", *more]
+    for setting in settings:
+        words += ["--set", setting]
+    result = invoke(*words)
+    return json.loads(result.stdout)
+
+
+def test_gate_of_a_sweep_is_the_one_that_launch_asks(sweep):
+    path = sweep()
+    assert asked(path, "MODEL_DIM=448")["verdict"] == "fits"
+    refused = asked(path, "MODEL_DIM=320")
+    assert (refused["verdict"], refused["reason"]) == (
+        "invalid",
+        "require: MODEL_DIM != 320 is false",
+    )
+    batches = asked(path, "MODEL_DIM=448", "TRAIN_BATCH_TOKENS=100000")
+    assert "must be a multiple of 8192 (8 ranks" in batches["reason"]
+    heavy = asked(path, "MODEL_DIM=448", "TRAIN_BATCH_TOKENS=33554432")
+    assert "GiB of device memory" in heavy["reason"]
+    assert asked(path, "MODEL_DIM=448")["confidence"] == 0.9
+    surer = asked(path, "MODEL_DIM=448", more=["--confidence", "0.999"])
+    assert surer["confidence"] == 0.999
+    assert surer["model_bytes"]["high"] > asked(path, "MODEL_DIM=448")["model_bytes"]["high"]
+    assert asked(path, "MODEL_DIM=320", "MATRIX_BITS=4")["confidence"] == 0.9
+
+
+def test_suggestions_meet_the_sweeps_requirements(sweep):
+    path = sweep(**{"MODEL_DIM != 320": "MODEL_DIM > 512"})
+    knobs = [one["knob"] for one in asked(path, "MODEL_DIM=768")["suggestions"]]
+    assert "NUM_LAYERS" in knobs
+    assert "MODEL_DIM" not in knobs
+
+
+def test_gate_of_a_sweep_learns_from_the_files_store_and_says_so(sweep, tmp_path):
+    with pytest.raises(InputError, match="no such calibration store") as caught:
+        raise invoke("gate", "--sweep", sweep(gate=", calibration: st.jsonl")).exception
+    assert "mine.yaml:9: pgolf.gate.calibration" in caught.value.where
+    (tmp_path / "t.csv").write_text("model_dim,model_bytes\n448,12000000\n449,12000000\n")
+    words = ["--table", str(tmp_path / "t.csv"), "--store", str(tmp_path / "st.jsonl")]
+    assert invoke("calibrate", *words).exit_code == 0
+    with (tmp_path / "st.jsonl").open("a") as file:
+        file.write("torn")
+    for more in ([], ["--calibration", str(tmp_path / "st.jsonl")]):  # not twice from one store
+        result = invoke("gate", "--sweep", str(tmp_path / "mine.yaml"), *more)
+        assert result.stderr.count("learnt from") == 1
+        assert "learnt from 1 of 2 runs of store st.jsonl; 1 of its lines" in result.stderr
+
+
+@pytest.mark.parametrize("method", ["grid", "random"])
+def test_plan_counts_neither_discards_nor_what_ran_before(sweep, method):
+    plan = json.loads(invoke("plan", sweep(method=method), "--json").stdout)
+    assert plan["cost"]["trials"] == 1
+    assert invoke("plan", sweep(method=method)).stdout.count("1 trials of") == 1
+
+
+def test_plan_says_where_the_budget_ends_a_sweep(sweep):
+    path = sweep(budget=", gpu_hours: 2", **{"values: [448, 640, 768, 1024]": "min: 64, max: 512"})
+    shown = invoke("plan", path, "--draws", "200").stdout
+    assert "The budget of GPU-hours ends it there" in shown
+    assert "2 trials of" in shown
+
+
+def test_plan_of_a_sweep_without_end_asks_for_one(sweep):
+    endless = {"MATRIX_BITS: {value: 8}": "MATRIX_LR: {min: 0.01, max: 0.1}"}
+    path = sweep(more="", method="random", **endless)
+    shown = invoke("plan", path, "--draws", "50", "--deadline-hours", "3").stdout
+    assert "set run_cap or a budget" in shown
+    assert "no number of slots" not in shown
+
+
+def test_nothing_is_suggested_by_the_knobs_of_another_program():
+    script = str(ROOT / "tests" / "data" / "scripts" / "tiny_gpt.py")
+    result = invoke("gate", "--program", script, "--set", "NUM_LAYERS=400")
+    assert result.exit_code == 1
+    assert "MATRIX_BITS" not in result.stderr
+    assert "only tried for the builtin trainer" in result.stderr

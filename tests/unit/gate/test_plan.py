@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from pgolf_sweep.config.types import Budget
+from pgolf_sweep.core.trial import VerdictKind
+from pgolf_sweep.gate.gate import Gate
+from pgolf_sweep.gate.plan import (
+    Cost,
+    Draw,
+    deciding_knobs,
+    expected_cost,
+    fit_share,
+    histogram,
+    largest_by_bits,
+    most_trials,
+    sample_space,
+    slots_needed,
+)
+
+CAP = 300_000
+FIXED = {"VOCAB_SIZE": 256, "NUM_HEADS": 4, "NUM_KV_HEADS": 2, "ITERATIONS": 300,
+         "TRAIN_BATCH_TOKENS": 1024}  # fmt: skip
+
+
+class Space:
+    def sample(self, rng):
+        return {
+            "MODEL_DIM": rng.choice([32, 64, 96, 128, 130]),
+            "NUM_LAYERS": rng.randint(1, 6),
+            "MATRIX_BITS": rng.choice([4, 6, 8]),
+            "MATRIX_LR": rng.uniform(0.01, 0.1),
+        }
+
+
+class Judge:
+    def __init__(self, gate):
+        self.gate = gate
+
+    def resolve(self, knobs):
+        return {**FIXED, **knobs}
+
+    def verdict(self, knobs):
+        return self.gate.verdict(knobs)
+
+
+@pytest.fixture
+def gate(program):
+    return Gate(program, CAP, 0.99)
+
+
+@pytest.fixture
+def draws(gate):
+    return sample_space(Judge(gate), Space(), draws=400, seed=3)
+
+
+def test_sampling_repeats_with_its_seed(gate, draws):
+    assert sample_space(Judge(gate), Space(), draws=400, seed=3) == draws
+    assert sample_space(Judge(gate), Space(), draws=400, seed=4) != draws
+
+
+def test_shares_add_up_and_tell_fits_from_too_big(draws):
+    share = fit_share(draws)
+    parts = (share.fits, share.near, share.too_big, share.invalid, share.unknown)
+    assert sum(parts) == pytest.approx(1)
+    assert min(share.fits, share.near, share.too_big, share.invalid) > 0
+    assert share.invalid == sum(d.knobs["MODEL_DIM"] == 130 for d in draws) / 400
+
+
+def test_histogram_counts_every_prediction_once(draws):
+    bins = histogram(draws, bins=10)
+    assert sum(one.count for one in bins) == sum(d.verdict.model_bytes is not None for d in draws)
+    assert all(one.low_bytes < one.high_bytes for one in bins)
+    assert histogram([]) == []
+
+
+def test_what_decides_is_shape_and_bits_not_the_learning_rate(draws):
+    found = deciding_knobs(draws)
+    assert found[0].knob == "MODEL_DIM"
+    assert {one.knob for one in found} == {"MODEL_DIM", "NUM_LAYERS", "MATRIX_BITS"}
+    assert all(0 < one.variance_share <= 1 for one in found)
+
+
+def test_largest_that_fits_shrinks_with_bits(draws, gate):
+    found = largest_by_bits(draws, gate)
+    assert [one.bits for one in found] == [4, 6, 8]
+    assert found[0].model_params >= found[1].model_params >= found[2].model_params
+    assert all(one.artifact_bytes <= CAP for one in found)
+
+
+def test_cost_counts_start_and_evaluation_and_every_slot(draws, gate):
+    def cost(**change):
+        options = {"trials": 10, "gpus": 8, "slots": 4, "train_seconds": 600.0,
+                   "budget": Budget(usd_per_gpu_hour=2.5)}  # fmt: skip
+        return expected_cost(draws, gate, **options | change)
+
+    gpu = cost()
+    assert gpu.trial_seconds > 100
+    assert gpu.gpu_hours == pytest.approx(10 * gpu.trial_seconds * 8 / 3600)
+    assert gpu.usd == pytest.approx(2.5 * gpu.gpu_hours)
+    assert gpu.wall_seconds == pytest.approx(3 * gpu.trial_seconds)
+    assert cost(gpus=0).gpu_hours is None
+    assert cost(trials=None).wall_seconds is None
+    assert cost(budget=Budget()).usd is None
+
+
+def test_a_budget_ends_a_sweep_that_would_cost_more(draws, gate):
+    def cost(trials, gpu_hours, gpus=8):
+        budget = Budget(gpu_hours=gpu_hours, usd_per_gpu_hour=2.0)
+        return expected_cost(draws, gate, trials=trials, gpus=gpus, slots=1, train_seconds=600.0,
+                             budget=budget)  # fmt: skip
+
+    each = cost(10, None).gpu_hours / 10
+    short, enough, endless = cost(10, 3.5 * each), cost(10, 11 * each), cost(None, 3.5 * each)
+    assert (short.trials, short.ended_by_budget) == (4, True)
+    assert (enough.trials, enough.ended_by_budget) == (10, False)
+    assert (endless.trials, endless.usd) == (4, pytest.approx(8 * each))
+    assert cost(10, 1e-9, gpus=0).trials == 1, "a CPU's hours count as a GPU's"
+
+
+def test_trials_are_the_configurations_that_launch(gate):
+    class Small(Space):
+        def size(self):
+            return len(list(self.grid()))
+
+        def grid(self):
+            return iter([{"NUM_LAYERS": 1, "MODEL_DIM": width} for width in (64, 130, 2048)])
+
+    class Large(Small):
+        def size(self):
+            return 10_000
+
+    judge, small = Judge(gate), Small()
+    draws = sample_space(judge, small, draws=400, seed=3)
+    assert most_trials(judge, small, draws, 5) == 1
+    assert most_trials(judge, small, draws, None) == 1
+    launched = fit_share(draws).launched
+    assert most_trials(judge, Large(), draws, None) == math.ceil(10_000 * launched) < 10_000
+    assert most_trials(judge, Large(), draws, 5) == 5
+    small.size = lambda: None
+    assert most_trials(judge, small, draws, None) is None
+
+
+def test_a_space_in_which_nothing_fits_costs_nothing(program):
+    gate = Gate(program, 1_000, 0.99)
+    draws = sample_space(Judge(gate), Space(), draws=50, seed=0)
+    assert fit_share(draws).launched == 0
+    cost = expected_cost(draws, gate, trials=10, gpus=8, slots=1, train_seconds=600.0,
+                         budget=Budget(usd_per_gpu_hour=2.5))  # fmt: skip
+    assert (cost.trials, cost.trial_seconds, cost.gpu_hours) == (0, 0, 0)
+    assert largest_by_bits(draws, gate) == []
+
+
+def test_a_strangers_space_is_all_unknown(stranger):
+    gate = Gate(stranger, CAP, 0.99)
+    draws = [Draw(knobs={"MODEL_DIM": n}, verdict=gate.verdict({"MODEL_DIM": n})) for n in range(9)]
+    assert all(draw.verdict.kind is VerdictKind.UNKNOWN for draw in draws)
+    assert fit_share(draws).unknown == 1
+    assert histogram(draws) == []
+    assert deciding_knobs(draws) == []
+
+
+def test_slots_for_a_deadline_are_the_fewest_that_make_it():
+    cost = Cost(
+        trials=10, trial_seconds=60.0, slots=1, gpu_hours=None, usd=None, wall_seconds=600.0
+    )
+    assert slots_needed(cost, 600) == 1
+    assert slots_needed(cost, 599) == 2
+    assert slots_needed(cost, 60) == 10
+    assert slots_needed(cost, 59) is None

@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pgolf_sweep.config.rules import Record
+from pgolf_sweep.core.errors import InfraError, InputError, PromotionError
+from pgolf_sweep.core.trial import EndCause
+from pgolf_sweep.launch.inline import Finish
+from pgolf_sweep.promote.promote import choose, plan
+from pgolf_sweep.promote.seeds import fresh_seeds
+from pgolf_sweep.script.unpack import unpack
+from pgolf_sweep.submission.evidence import Candidate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from support.promotions import Bench
+
+    from pgolf_sweep.launch.base import Job
+
+
+def candidate(number: int, val_bpb: float, artifact_bytes: int | None) -> Candidate:
+    return Candidate(
+        study="toy",
+        number=number,
+        knobs={},
+        proposer="tpe",
+        val_bpb=val_bpb,
+        artifact_bytes=artifact_bytes,
+    )
+
+
+def test_best_trial_that_fits_is_chosen(bench: Bench) -> None:
+    cap = bench.rules.artifact_cap_bytes
+    pool = [candidate(0, 1.1, cap + 1), candidate(1, 1.2, cap), candidate(2, 1.3, 10)]
+    assert choose(pool, bench.rules).number == 1
+    assert choose(pool, bench.rules, number=2).number == 2
+    with pytest.raises(PromotionError, match="no completed trial fits"):
+        choose(pool[:1], bench.rules)
+    with pytest.raises(InputError, match="trial 9"):
+        choose(pool, bench.rules, number=9)
+
+
+def test_seeds_are_fresh_distinct_and_reproducible() -> None:
+    seeds = fresh_seeds("toy", 7, 50, used=())
+    assert len(set(seeds)) == 50
+    assert fresh_seeds("toy", 7, 3, used=()) == seeds[:3]
+    assert seeds[0] not in fresh_seeds("toy", 7, 50, used={seeds[0]})
+    assert fresh_seeds("toy", 8, 3, used=()) != seeds[:3]
+
+
+def test_promotion_writes_a_folder_that_verifies(bench: Bench) -> None:
+    done = bench.promote()
+    assert done.verification.ok
+    assert done.folder.name == "2023-11-14_A_toy"  # the simulated clock's day
+    assert len(done.seeds) == 2
+    manifest = json.loads((done.folder / "submission.json").read_text())
+    code = (done.folder / "train_gpt.py").stat().st_size
+    model = (done.folder / "final_model.int8.ptz").stat().st_size
+    assert manifest["bytes_total"] == code + model == done.artifact_bytes
+    assert manifest["bytes_code"] == code
+    assert manifest["seeds"] == list(done.seeds)
+    assert sorted(manifest["seed_results"]) == sorted(map(str, done.seeds))
+    results = [manifest["seed_results"][str(seed)]["val_bpb"] for seed in done.seeds]
+    assert manifest["val_bpb"] == pytest.approx(sum(results) / 2, abs=1e-8)
+    assert "torch==2.13.0\n" in (done.folder / "requirements.txt").read_text()
+    readme = (done.folder / "README.md").read_text()
+    assert f"**val_bpb = {manifest['val_bpb']:.5f}" in readme
+    assert "12 completed, 5 discarded" in readme
+
+
+def test_shipped_script_has_the_winning_values_as_defaults(bench: Bench) -> None:
+    script = (bench.promote().folder / "train_gpt.py").read_text()
+    bare = script.replace("import torch", "") + "print(layers, rate)\n"
+    done = subprocess.run(
+        [sys.executable, "-c", bare], env={}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "11 0.02\n"
+
+
+def test_seeds_are_declared_before_they_run_and_exclude_the_search_s(bench: Bench) -> None:
+    planned = bench.plan()
+    bench.promote(planned)
+    declared = json.loads((planned.root / "declared.json").read_text())["declarations"]
+    assert declared[0]["seeds"] == list(planned.seeds)
+    assert declared[0]["declared_at"] <= bench.clock.now() - 60
+    assert 1337 not in planned.seeds
+
+
+def test_finished_seeds_are_not_run_again(bench: Bench) -> None:
+    first = bench.promote()
+    runs = len(bench.started)
+    assert bench.promote().folder == first.folder
+    assert len(bench.started) == runs == 2
+
+
+def test_more_seeds_run_only_the_new_ones(bench: Bench) -> None:
+    bench.promote()
+    third = bench.plan(seeds=3).seeds[2]
+    with pytest.raises(InputError, match="holds something else"):
+        bench.promote(bench.plan(seeds=3))
+    assert bench.started[2:] == [(third, 0)]
+
+
+def test_declared_seeds_cannot_be_left_out(bench: Bench) -> None:
+    three = bench.plan(seeds=3)
+    bench.promote(three)
+    assert bench.plan(seeds=2).seeds == three.seeds
+    assert bench.plan(seeds=4).seeds[:3] == three.seeds
+
+
+def test_lost_seed_is_run_again_up_to_the_limit(bench: Bench) -> None:
+    seed = bench.plan().seeds[0]
+    lost = Finish(cause=EndCause.LOST, exit_code=None, detail="node gone")
+    bench.results[seed] = [lost]
+    assert bench.promote().verification.ok
+    assert (seed, 1) in bench.started
+
+
+def test_seed_lost_for_good_is_infrastructure_and_resumable(bench: Bench) -> None:
+    seed = bench.plan().seeds[0]
+    lost = Finish(cause=EndCause.LOST, exit_code=None, detail="node gone")
+    bench.results[seed] = [lost, lost]
+    with pytest.raises(InfraError, match="node gone"):
+        bench.promote(max_retries=1)
+    assert bench.promote().verification.ok
+    assert len(bench.started) == 4  # two attempts lost, one other seed, one resumed
+
+
+def test_promotion_whose_nodes_are_gone_says_so_and_ends(bench: Bench) -> None:
+    bench.slots = 0
+    said: list[str] = []
+    with pytest.raises(InfraError, match="no node could take a run for 2 min"):
+        bench.promote(give_up_seconds=120.0, report=said.append)
+    assert 120 <= bench.clock.monotonic() < 125
+    assert (
+        len([line for line in said if "NO NODE can take a run: the cluster has none" in line]) == 1
+    )
+    bench.slots = 1
+    assert bench.promote().verification.ok
+
+
+def test_slot_that_vanished_before_a_seed_started_costs_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher = bench.launcher()
+    start, refusals = launcher.start, iter([True, True])
+
+    def refuse_twice(job: Job) -> str:
+        if next(refusals, False):
+            raise InfraError("there is no free slot")
+        return start(job)
+
+    monkeypatch.setattr(launcher, "start", refuse_twice)
+    bench.launch = lambda: launcher
+    assert bench.promote(max_retries=0).verification.ok
+    assert {attempt for _, attempt in bench.started} == {0}
+
+
+def test_failed_seed_refuses_and_stays_in_the_evidence(bench: Bench) -> None:
+    planned = bench.plan()
+    crash = Finish(exit_code=1, detail="exit code 1", files={"train.log": b"boom\n"})
+    bench.results[planned.seeds[0]] = [crash]
+    for _ in range(2):
+        with pytest.raises(PromotionError) as caught:
+            bench.promote()
+        assert f"seed {planned.seeds[0]}: exit code 1" in str(caught.value)
+    assert len(bench.started) == 2
+    assert planned.seed_folder(planned.seeds[0]).log.read_text() == "boom\n"
+    assert not (bench.root / "submissions").exists()
+
+
+def test_refusal_lists_every_unmet_rule_with_number_and_limit(bench: Bench) -> None:
+    bench.log_options = {"model_bytes": 400_000, "train_ms": 130_000}
+    with pytest.raises(PromotionError) as caught:
+        bench.promote()
+    text = str(caught.value)
+    size = 400_000 + len(bench.plan().script)
+    assert text.count(f"{size:,} bytes, must be <= 300,000") == 2
+    assert text.count("130.0 s, must be <= 120 s") == 2
+    assert "4 rules" in text
+
+
+def test_script_that_counts_other_bytes_is_refused(bench: Bench) -> None:
+    planned = bench.plan()
+    other = bench.finish(planned.seeds[0], len(planned.script) + 5)
+    bench.results[planned.seeds[0]] = [other]
+    with pytest.raises(PromotionError, match="counted code"):
+        bench.promote()
+
+
+def record(val_bpb: float, ratio: float) -> Record:
+    return Record(val_bpb=val_bpb, val_loss_nats=val_bpb / ratio, source="table", date="2023-01-01")
+
+
+def test_better_than_the_record_ships_with_its_p(bench: Bench) -> None:
+    bench.rules = replace(
+        bench.rules, record=record(1.21, 0.59226), margin_nats=0.005, p_value=0.05
+    )
+    done = bench.promote(bench.plan(rules=bench.rules))
+    assert done.p_value is not None
+    assert done.p_value < 0.05
+    assert "nats better" in (done.folder / "README.md").read_text()
+
+
+def test_not_better_than_the_record_is_refused_with_p(bench: Bench) -> None:
+    bench.rules = replace(bench.rules, record=record(1.2001, 0.59226), margin_nats=0.005)
+    bench.rules = replace(bench.rules, p_value=0.05)
+    with pytest.raises(PromotionError, match=r"record: p = .* must be p < 0.05"):
+        bench.promote(bench.plan(rules=bench.rules))
+
+
+def test_another_tokenizer_is_not_compared(bench: Bench) -> None:
+    bench.rules = replace(bench.rules, record=record(1.21, 0.38713), p_value=0.05)
+    with pytest.raises(PromotionError, match="another tokenizer or validation set"):
+        bench.promote(bench.plan(rules=bench.rules))
+
+
+def test_nothing_half_written_is_left_behind(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PromotionError("no")
+
+    monkeypatch.setattr("pgolf_sweep.promote.promote.refuse", lambda *_: refuse())
+    with pytest.raises(PromotionError):
+        bench.promote()
+    left: list[Path] = list((bench.root / "submissions").glob("*"))
+    assert left == []
+
+
+def test_knobs_of_a_script_that_is_execed_from_beside_it_become_its_defaults(bench: Bench) -> None:
+    files = {
+        "train_gpt.py": b"exec(open('real.py').read())\n",
+        "real.py": b"import os\nFLAG = os.environ.get('FLAG', 'no') == 'yes'\n",
+    }
+    chosen = replace(candidate(1, 1.1, 10), knobs={"FLAG": True})
+    planned = plan(
+        chosen,
+        files=files,
+        program_name="train_gpt.py",
+        used_seeds=(),
+        root=bench.root,
+        rules=bench.rules,
+    )
+    assert "get('FLAG', \"yes\")" in unpack(planned.script.decode())
