@@ -1,6 +1,6 @@
 """Everything beside the GPU that a contest's script expects: ranks, kernels, compilers, programs.
 
-Packages that are missing are stood in for by `pgolf_sweep.script.standins`; here are those whose
+Packages that are missing are stood in for by `pgolf_sweep.script.probe.stubs`; here are those whose
 results matter: attention keeps the shape of its queries, a collective of one rank is a copy.
 """
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pgolf_sweep.script.dryrun.unknown import ATEN, Unknown, unknown
+from pgolf_sweep.script.probe.dryrun.unknown import ATEN, Unknown, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -345,7 +345,7 @@ def _patch_tokenizer(vocabulary: Callable[[], int]) -> None:
 
 def _patch_exec() -> None:
     """Let text that a packed script runs be of a newer Python."""
-    from pgolf_sweep.script.olderpython import readable  # noqa: PLC0415 - of the child alone
+    from pgolf_sweep.script.fstrings import readable  # noqa: PLC0415 - of the child alone
 
     module: Any = builtins
     true_exec, true_compile = builtins.exec, builtins.compile

@@ -14,13 +14,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_any, tree_flatten, tree_map
 
-from pgolf_sweep.script.dryrun.stubs import zeros_for_products
-from pgolf_sweep.script.dryrun.unknown import Unknown, root_mean_square, unknown_like
+from pgolf_sweep.script.probe.dryrun.environment import zeros_for_products
+from pgolf_sweep.script.probe.dryrun.unknown import Unknown, root_mean_square, unknown_like
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from pgolf_sweep.script.dryrun.clock import Clock
+    from pgolf_sweep.script.probe.dryrun.clock import Clock
 
 LEAST_DECAY, MOST_DECAY = 0.9, 1.0
 """A factor between these on a parameter is weight decay."""

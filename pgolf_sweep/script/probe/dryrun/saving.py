@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from pgolf_sweep.script.dryrun.unknown import Unknown, known
+from pgolf_sweep.script.probe.dryrun.unknown import Unknown, known
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

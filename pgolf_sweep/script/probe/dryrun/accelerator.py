@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pgolf_sweep.script.dryrun.unknown import Unknown, known, unknown_like
+from pgolf_sweep.script.probe.dryrun.unknown import Unknown, known, unknown_like
 
 if TYPE_CHECKING:
     from collections.abc import Callable

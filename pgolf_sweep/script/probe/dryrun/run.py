@@ -1,19 +1,11 @@
-"""One run of a script's `main()` in a process of its own, watched until its export is done.
-
-A fork of the probe's helper (`pgolf_sweep.script.probehelper`), which has torch loaded. It has no
-GPU, no data and no network; it is killed with whatever it has started. Facts are told as they are
-found: the count when the first optimizer is made, decay and rates after the first step of each,
-the export when the script reads it back or ends.
-"""
+"""A script's `main()`, run and watched within the child process."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import io
 import json
 import os
-import signal
 import sys
 import threading
 import time
@@ -22,42 +14,22 @@ import types
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pgolf_sweep.script import standins
-from pgolf_sweep.script.logstream import LogStream
-from pgolf_sweep.script.olderpython import readable
+import torch
+
+from pgolf_sweep.script.fstrings import readable
+from pgolf_sweep.script.logs.stream import LogStream
+from pgolf_sweep.script.probe import stubs
+from pgolf_sweep.script.probe.dryrun import accelerator, environment
+from pgolf_sweep.script.probe.dryrun.clock import Clock
+from pgolf_sweep.script.probe.dryrun.codecs import Codecs
+from pgolf_sweep.script.probe.dryrun.data import MadeData
+from pgolf_sweep.script.probe.dryrun.saving import Saving
+from pgolf_sweep.script.probe.dryrun.training import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import torch
-
 MOST_OUTPUT = 4 << 20
-_KILL_WITH_PARENT = 1  # Linux: PR_SET_PDEATHSIG
-LIMIT_NAMES = ("MAX_WALLCLOCK_SECONDS",)
-
-
-def live(request: Mapping[str, Any], out: int) -> NoReturn:
-    """The fork's whole life: everything that others' code can do happens in here.
-
-    Args:
-        request: ``folder``, ``name``, ``env``, ``knobs``, ``export`` (whether to go on to the
-            export) and ``sigmas`` (the spread of each tensor's trained weights).
-        out: Where facts go, one JSON object a line; an empty line ends the answer.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_KILL_WITH_PARENT, signal.SIGKILL)
-    null = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
-        os.dup2(null, descriptor)
-    folder = request["folder"]
-    os.chdir(folder)
-    sys.stdin = os.fdopen(0)
-    sys.argv[:] = [request["name"]]
-    sys.path.insert(0, folder)
-    sys.setrecursionlimit(10_000)
-    os.environ.clear()
-    os.environ.update(request["env"])
-    Run(request, out).go()
 
 
 class _Output(io.TextIOBase):
@@ -83,55 +55,44 @@ class Run:
     """One watched run.
 
     Args:
-        request: See `live`.
+        request: See `child.live`.
+        place: The run's own folder.
         out: Where facts go.
     """
 
-    def __init__(self, request: Mapping[str, Any], out: int) -> None:
-        from pgolf_sweep.script.dryrun import (  # noqa: PLC0415 - they load torch
-            accelerator,
-            clock,
-            codecs,
-            data,
-            saving,
-            stubs,
-            training,
-        )
-
+    def __init__(self, request: Mapping[str, Any], place: Path, out: int) -> None:
         self._request = request
+        self._folder = place / "program"
         self._out = out
-        self._started = time.process_time()
         self._cpu = time.process_time
+        self._started = self._cpu()
         self._notes: list[str] = []
         self._stage = "import"
         self._output = _Output()
-        self._finder = standins.StandInFinder(request["folder"])
-        self._refusals = standins.Refusals()
-        self._clock = clock.Clock()
-        self._watch = training.Watch(self._clock, self._counted, self._stepped)
-        self._codecs = codecs.Codecs(self._exported)
-        self._saving = saving.Saving(self._loaded)
-        self._drawn = False
-        self._accelerator = accelerator
-        self._stubs = stubs
-        self._data = data.MadeData(Path(request["data"]))
+        self._finder = stubs.StandInFinder(str(self._folder))
+        self._refusals = stubs.Refusals()
+        self._clock = Clock()
+        self._watch = Watch(self._clock, self._counted, self._stepped)
+        self._codecs = Codecs(self._exported)
+        self._saving = Saving(self._loaded)
+        self._data = MadeData(place)
 
     def go(self) -> NoReturn:
         """Run the script to its end; never comes back."""
-        standins.hide_compilers()
+        stubs.hide_compilers()
         sys.meta_path.append(self._finder)
-        self._accelerator.install(self._clock.seconds)
-        self._stubs.install(lambda: int(self._request["vocabulary"]))
+        accelerator.install(self._clock.seconds)
+        environment.install(lambda: int(self._request["vocabulary"]))
         self._watch.install()
         self._codecs.install()
         self._saving.install()
         self._data.install()
         self._clock.install()
-        standins.limit_memory()
+        stubs.limit_memory()
         self._refusals.install()
         sys.stdout = sys.stderr = self._output
         self._tell(stage="import")
-        path = str(Path(self._request["folder"], self._request["name"]))
+        path = str(self._folder / self._request["name"])
         module = types.ModuleType("__main__")
         module.__file__ = path
         sys.modules["__main__"] = module
@@ -188,14 +149,12 @@ class Run:
             (
                 f" (line {line})"
                 for frame, line in reversed(list(traceback.walk_tb(error.__traceback__)))
-                if frame.f_code.co_filename.startswith((self._request["folder"], "<"))
+                if frame.f_code.co_filename.startswith((str(self._folder), "<"))
             ),
             "",
         )
         text = f"{type(error).__name__}: {error}"[:300] + where
         refused = isinstance(error, ValueError | AssertionError) and self._watch.root is None
-        if os.environ.get("PGOLF_PROBE_TRACE"):
-            text += "".join(traceback.format_exception(error))[-2500:]
         self._tell(error=text, failed_in=self._stage, refused=refused)
 
     def _finish(self) -> NoReturn:
@@ -217,7 +176,7 @@ class Run:
                 [one.codec, one.level, one.given, one.made, one.sampled]
                 for one in self._codecs.calls[-400:]
             ],
-            files=_written(Path(self._request["folder"]), self._request["name"]),
+            files=_written(self._folder, self._request["name"]),
             stored=self._saving.last,
         )
         self._end()
@@ -246,8 +205,6 @@ def draw(parameters: list[tuple[str, torch.nn.Parameter]], sigmas: Mapping[str, 
         parameters: The model's, by name.
         sigmas: Standard deviations by name; a tensor without one stays as it is.
     """
-    import torch  # noqa: PLC0415 - of the child alone
-
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, tensor in parameters:
