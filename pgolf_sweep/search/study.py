@@ -313,6 +313,16 @@ class Study:
         with self._reaching():
             return [_record_of(frozen) for frozen in self._study.get_trials(deepcopy=False)]
 
+    def curves(self) -> dict[int, list[tuple[int, float]]]:
+        """Validations of each trial that has any: their ordinal, from 1, and `val_bpb`."""
+        with self._reaching():
+            trials = self._study.get_trials(deepcopy=False)
+        return {
+            frozen.number: sorted(frozen.intermediate_values.items())
+            for frozen in trials
+            if frozen.intermediate_values
+        }
+
     def ended_besides(self, known: Container[int]) -> list[TrialRecord]:
         """Rows of the trials that ended, without those that are known, by number."""
         return [
