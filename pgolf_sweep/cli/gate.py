@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.driver.session import Session
     from pgolf_sweep.gate.gate import Gate, ProgramLike
     from pgolf_sweep.gate.plan import Bin, Cost, Draw
+    from pgolf_sweep.script.probe.runner import Counted, Exported, RunFailed
 
 DEFAULT_CONFIDENCE = 0.99
 BAR_WIDTH = 40
@@ -317,6 +318,9 @@ def _probe(judge: Gate, knobs: Mapping[str, KnobValue]) -> dict[str, Any] | None
 
     if judge.foreign is None:
         return None
+    ran = judge.foreign.ran(knobs)
+    if ran is not None:
+        return _run(*ran)
     found = judge.foreign.probed(knobs)
     if isinstance(found, Unprobed):
         return {"ok": False, "reason": found.reason, "seconds": found.seconds}
@@ -328,6 +332,33 @@ def _probe(judge: Gate, knobs: Mapping[str, KnobValue]) -> dict[str, Any] | None
         | {"bytes_by_sigma": {str(s): round(n) for s, n in one.bytes_by_sigma.items()}}
         for one in found.classes
     ]
+    return document
+
+
+def _run(counted: Counted, exported: Exported | RunFailed | None) -> dict[str, Any]:
+    """What a run of the script's `main()` showed, as plain data."""
+    from pgolf_sweep.script.probe.runner import Exported
+
+    document: dict[str, Any] = {
+        "ok": True,
+        "how": "its main() ran without a GPU",
+        "quantizer": "",
+        "codec": "",
+        "seconds": counted.cpu_seconds,
+        "notes": list(counted.notes),
+        "model_params": counted.model_params,
+        "tensors": [dataclasses.asdict(one) for one in counted.tensors],
+        "optimizers": [
+            dataclasses.asdict(one) | {"members": len(one.members)} for one in counted.updates
+        ],
+        "stand_ins": list(counted.stand_ins),
+    }
+    if isinstance(exported, Exported):
+        document["quantizer"] = "its own export"
+        document["codec"] = exported.codec
+        document["seconds"] += exported.cpu_seconds
+    elif exported is not None:
+        document["notes"].append(exported.reason)
     return document
 
 

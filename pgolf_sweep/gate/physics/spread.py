@@ -8,7 +8,7 @@ show, comes from the names that scripts give their knobs.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.gate.physics.random_walk import Average, Course, adam_variance, muon_walk
@@ -70,7 +70,10 @@ def trained_sigmas(
         if len(shape) < 2:
             found[name] = VECTOR_SIGMA
             continue
-        update = by_name.get(name) or _guessed(values, factors.get(name, 1.0))
+        factor = factors.get(name, 1.0)
+        update = by_name.get(name) or _guessed(values, factor)
+        if factor < 1 and update.rate > 0 and not update.decay:
+            update = replace(update, decay=(1 - factor) / update.rate)
         columns = shape[-1]
         course = course_of(update, values, steps)
         if update.muon:

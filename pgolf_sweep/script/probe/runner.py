@@ -1,4 +1,4 @@
-"""A script's own `main()`, run without a GPU: what it counts, how it trains, what its export weighs.
+"""A script's own `main()`, run without a GPU: its parameters, its updates, its export's bytes.
 
 A `Runner` asks the probe's helper process for runs (`pgolf_sweep.script.probe.dryrun`) and keeps
 what they showed by the knobs that it depends on. Seeds, paths and logging decide nothing; rates,
@@ -36,6 +36,8 @@ VOCABULARY = 1024
 LEAST_SHARE = 0.3
 """Of the largest compressed piece: what is smaller is no export."""
 FORCED_WALLCLOCK = "600"
+SAME_RATE = 1e-3
+"""Relative difference of two rates up to which they are the same: one was measured."""
 
 _IRRELEVANT = re.compile(
     r"^(SEED|RUN_ID|RUN_NAME|WANDB_.*|DATA_(PATH|DIR)|DATASETS?_.*|TOKENIZER_PATH|.*_EVERY|"
@@ -125,6 +127,7 @@ class Exported:
         codec: What compressed it.
         sampled: Whether a slow codec was measured on a sample.
         stored: The tensors that were serialized, where they were.
+        factors: As of `Counted`, of the whole training.
         cpu_seconds: What the run took of a processor.
     """
 
@@ -132,8 +135,9 @@ class Exported:
     code_bytes: int | None
     codec: str
     sampled: bool
-    stored: tuple[StoredTensor, ...]
-    cpu_seconds: float
+    stored: tuple[StoredTensor, ...] = ()
+    factors: Mapping[str, float] = field(default_factory=dict)
+    cpu_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,7 +261,7 @@ class Runner:
         self, counted: Counted, before: Mapping[str, str], values: Mapping[str, str]
     ) -> Counted | None:
         """A count with the rates of another configuration; None where they cannot be told."""
-        old, new = self._defaults | before, self._defaults | values
+        old, new = {**self._defaults, **before}, {**self._defaults, **values}
         updates = list(counted.updates)
         for name in _changed(old, new):
             link = self._links[name] if name in self._links else self._by_value(name, old, counted)
@@ -269,9 +273,7 @@ class Runner:
                 updates[index] = replace(updates[index], **{attribute: moved})
         return replace(counted, updates=tuple(updates), cpu_seconds=0.0)
 
-    def _by_value(
-        self, name: str, values: Mapping[str, str], counted: Counted
-    ) -> _Link | None:
+    def _by_value(self, name: str, values: Mapping[str, str], counted: Counted) -> _Link | None:
         """What a knob sets, where its name and value leave no doubt."""
         attribute, number = _attribute_of(name), _number(values.get(name, ""))
         if attribute is None or number <= 0:
@@ -279,7 +281,7 @@ class Runner:
         same = [other for other, text in values.items()
                 if _attribute_of(other) == attribute and _number(text) == number]  # fmt: skip
         matching = [(index, attribute) for index, one in enumerate(counted.updates)
-                    if math.isclose(getattr(one, attribute), number, rel_tol=1e-6)]  # fmt: skip
+                    if _same(getattr(one, attribute), number)]  # fmt: skip
         return matching if same == [name] and matching else None
 
     def _learn_link(
@@ -290,15 +292,19 @@ class Runner:
     ) -> None:
         """Note what a knob sets, of two runs that differ in this knob alone."""
         before, counted = known
-        changed = _changed(self._defaults | before, self._defaults | values)
+        changed = _changed({**self._defaults, **before}, {**self._defaults, **values})
         if len(changed) != 1 or len(counted.updates) != len(found.updates):
             return
         self._links[changed[0]] = [
             (index, attribute)
             for index, (old, new) in enumerate(zip(counted.updates, found.updates, strict=True))
             for attribute in ("rate", "momentum", "decay")
-            if getattr(old, attribute) != getattr(new, attribute)
+            if not _same(getattr(old, attribute), getattr(new, attribute))
         ]
+
+
+def _same(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=SAME_RATE)
 
 
 def _changed(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
@@ -414,6 +420,7 @@ def _exported(answer: Mapping[str, Any]) -> Exported | RunFailed:
             )
             for one in answer.get("stored", ())
         ),
+        factors=answer.get("factors", {}),
         cpu_seconds=cpu,
     )
 

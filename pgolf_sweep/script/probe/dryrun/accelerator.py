@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import types
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
@@ -82,47 +82,44 @@ def _token_like(tensor: Any) -> Any:
     return tensor
 
 
+def _without_gpu(args: Any, keywords: dict[str, Any]) -> tuple[Any, bool]:
+    """Arguments of a `to` with the CPU in a GPU's place, and whether there was one."""
+    if args and not isinstance(args[0], torch.dtype | torch.Tensor) and is_gpu(args[0]):
+        return ("cpu", *args[1:]), True
+    if is_gpu(keywords.get("device")):
+        keywords["device"] = "cpu"
+        return args, True
+    return args, False
+
+
+def _moved(before: Any, after: Any) -> Any:
+    """What a tensor is on a GPU: unknown where it holds tokens."""
+    numbers = after.dtype.is_floating_point or after.dtype.is_complex or after.dtype == torch.int8
+    if isinstance(before, torch.nn.Parameter) or numbers or after.numel() <= MOST_REAL_INTEGERS:
+        return after
+    return unknown_like(after)
+
+
 def _patch_moves() -> None:
-    to = torch.Tensor.to
+    tensor: Any = torch.Tensor
+    module: Any = torch.nn.Module
+    to, module_to = tensor.to, module.to
 
     def moved(self: Any, *args: Any, **keywords: Any) -> Any:
-        gpu = False
-        if args and not isinstance(args[0], torch.dtype | torch.Tensor) and is_gpu(args[0]):
-            args, gpu = ("cpu", *args[1:]), True
-        elif is_gpu(keywords.get("device")):
-            keywords["device"], gpu = "cpu", True
+        args, gpu = _without_gpu(args, keywords)
         result = to(self, *args, **keywords)
         return _moved(self, result) if gpu else result
 
-    def cuda(self: Any, *_: Any, **__: Any) -> Any:
-        return _moved(self, self)
-
-    def _moved(before: Any, after: Any) -> Any:
-        if isinstance(before, torch.nn.Parameter):
-            return after
-        integer = not after.dtype.is_floating_point and not after.dtype.is_complex
-        if integer and after.numel() > MOST_REAL_INTEGERS and after.dtype != torch.int8:
-            return unknown_like(after)
-        return after
-
-    module_to = torch.nn.Module.to
-
     def module_moved(self: Any, *args: Any, **keywords: Any) -> Any:
         # A module's integers are tables that may be exported: they stay real.
-        if args and not isinstance(args[0], torch.dtype | torch.Tensor) and is_gpu(args[0]):
-            args = ("cpu", *args[1:])
-        elif is_gpu(keywords.get("device")):
-            keywords["device"] = "cpu"
+        args, _ = _without_gpu(args, keywords)
         return module_to(self, *args, **keywords)
 
-    tensor: Any = torch.Tensor
     tensor.to = moved
-    tensor.cuda = cuda
-    tensor.pin_memory = _self
+    tensor.cuda = lambda self, *_, **__: _moved(self, self)
+    tensor.pin_memory = tensor.record_stream = _self
     tensor.is_pinned = lambda *_: True
-    tensor.record_stream = _self
     tensor.is_cuda = property(lambda _: True)
-    module: Any = torch.nn.Module
     module.to = module_moved
     module.cuda = _self
 
@@ -152,7 +149,7 @@ class Nothing:
     def __init__(self, *_: Any, **__: Any) -> None:
         self.cuda_stream = 0
 
-    def __enter__(self) -> Nothing:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -164,6 +161,7 @@ class Nothing:
         return lambda *_, **__: None
 
     def __call__(self, function: Any = None, *_: Any, **__: Any) -> Any:
+        """As a decorator: what it decorates."""
         return function
 
 
@@ -205,8 +203,9 @@ def _patch_cuda(seconds: Callable[[], float]) -> None:
     cuda.current_stream = cuda.default_stream = Nothing
     cuda.nvtx = Nothing()
     cuda.amp.autocast = Nothing
-    torch.Generator = _Generator  # type: ignore[misc,assignment]
-    torch.autocast = torch.amp.autocast = Nothing  # type: ignore[misc,assignment,attr-defined]
+    cuda_free: Any = torch
+    cuda_free.Generator = _Generator
+    cuda_free.autocast = cuda_free.amp.autocast = Nothing
 
 
 _GENERATOR = torch.Generator
@@ -243,7 +242,8 @@ def _patch_contexts() -> None:
     with contextlib.suppress(ImportError):
         from torch.nn import attention  # noqa: PLC0415
 
-        attention.sdpa_kernel = Nothing  # type: ignore[assignment]
+        kernels: Any = attention
+        kernels.sdpa_kernel = Nothing
 
 
 def _constant(answer: Any) -> Callable[..., Any]:

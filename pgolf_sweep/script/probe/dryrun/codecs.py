@@ -187,10 +187,10 @@ class Codecs:
         if "-d" in words or "--decompress" in words:
             self.decompressed()
             return
-        files = [word for word in words[1:] if os.path.isfile(word)]  # noqa: PTH113 - the script's own path
+        files = [word for word in words[1:] if os.path.isfile(word)]
         if not files:
             return
-        with open(files[-1], "rb") as source:  # noqa: PTH123
+        with open(files[-1], "rb") as source:
             data = source.read()
         numbers = np.frombuffer(data, dtype=np.uint8)
         entropy = sum(
@@ -199,7 +199,7 @@ class Codecs:
         )
         made = round(LRZIP_EXCESS * entropy)
         out = words[words.index("-o") + 1] if "-o" in words else f"{files[-1]}.lrz"
-        with open(out, "wb") as sink:  # noqa: PTH123
+        with open(out, "wb") as sink:
             sink.write(os.urandom(made))
         self.calls.append(Compression("lrzip", -1, len(data), made, sampled=True))
 

@@ -97,7 +97,7 @@ class MadeData:
 
             def read(file: Any, *args: Any, true: Any = true, **keywords: Any) -> Any:
                 if isinstance(file, str | os.PathLike) and not Path(file).is_file():
-                    file = (self._standing_for(str(file)) or [file])[0]
+                    file = (self._standing_for(str(file)) or [str(file)])[0]
                 return true(file, *args, **keywords)
 
             if not isinstance(true, type):

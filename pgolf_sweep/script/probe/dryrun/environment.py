@@ -156,27 +156,30 @@ class _Work:
         return self
 
 
+def _copies(out: Any, piece: Any = None, *_: Any, **__: Any) -> _Work:
+    if isinstance(out, torch.Tensor) and isinstance(piece, torch.Tensor):
+        with torch.no_grad():
+            out.copy_(piece.reshape(-1)[: out.numel()].reshape(out.shape))
+    elif isinstance(out, list) and isinstance(piece, torch.Tensor):
+        for one in out:
+            one.copy_(piece)
+    return _Work()
+
+
+def _objects(out: Any, item: Any = None, *_: Any, **__: Any) -> None:
+    if isinstance(out, list) and out and item is not None:
+        out[:] = [item] * len(out)
+
+
+def _chunk(out: Any, pieces: Any, *_: Any, **__: Any) -> _Work:
+    return _copies(out, pieces[0] if isinstance(pieces, list | tuple) else pieces)
+
+
 def _patch_distributed() -> None:
     import torch.distributed  # noqa: PLC0415 - of the child alone
     import torch.nn.parallel  # noqa: PLC0415
 
     dist: Any = torch.distributed
-
-    def copies(out: Any, piece: Any = None, *_: Any, **__: Any) -> _Work:
-        if isinstance(out, torch.Tensor) and isinstance(piece, torch.Tensor):
-            with torch.no_grad():
-                out.copy_(piece.reshape(-1)[: out.numel()].reshape(out.shape))
-        elif isinstance(out, list) and isinstance(piece, torch.Tensor):
-            for one in out:
-                one.copy_(piece)
-        return _Work()
-
-    def objects(out: Any, item: Any = None, *_: Any, **__: Any) -> None:
-        if isinstance(out, list) and out and item is not None:
-            out[:] = [item] * len(out)
-
-    def chunk(out: Any, pieces: Any, *_: Any, **__: Any) -> _Work:
-        return copies(out, pieces[0] if isinstance(pieces, list | tuple) else pieces)
 
     answers: dict[str, Any] = {
         "is_available": True, "is_initialized": True, "get_rank": 0, "get_world_size": 1,
@@ -191,11 +194,11 @@ def _patch_distributed() -> None:
                  "all_reduce_coalesced", "scatter"):  # fmt: skip
         setattr(dist, name, lambda *_, **__: _Work())
     for name in ("all_gather_into_tensor", "all_gather", "_all_gather_base", "all_to_all_single"):
-        setattr(dist, name, copies)
+        setattr(dist, name, _copies)
     for name in ("reduce_scatter_tensor", "reduce_scatter", "_reduce_scatter_base"):
-        setattr(dist, name, chunk)
+        setattr(dist, name, _chunk)
     for name in ("all_gather_object", "gather_object"):
-        setattr(dist, name, objects)
+        setattr(dist, name, _objects)
     parallel: Any = torch.nn.parallel
     parallel.DistributedDataParallel = parallel.distributed.DistributedDataParallel = OneRank
 
@@ -217,6 +220,12 @@ class OneRank(torch.nn.Module):
         return contextlib.nullcontext()
 
 
+_MARKS = (
+    "reset", "mark_dynamic", "mark_static", "maybe_mark_dynamic", "cudagraph_mark_step_begin",
+    "mark_static_address", "graph_break",
+)  # fmt: skip
+
+
 def _patch_compile() -> None:
     from torch import _dynamo  # noqa: PLC0415 - of the child alone
 
@@ -225,8 +234,7 @@ def _patch_compile() -> None:
     for module in (dynamo, compiler):
         for name in ("disable", "allow_in_graph", "assume_constant_result"):
             setattr(module, name, _decorator)
-        for name in ("reset", "mark_dynamic", "mark_static", "maybe_mark_dynamic",
-                     "cudagraph_mark_step_begin", "mark_static_address", "graph_break"):  # fmt: skip
+        for name in _MARKS:
             setattr(module, name, lambda *_, **__: None)
     checkpoint: Any = __import__("torch.utils.checkpoint", fromlist=["checkpoint"])
     checkpoint.checkpoint = _call
@@ -261,7 +269,8 @@ def _patch_programs() -> None:
     module.check_output = lambda *args, **keywords: run(*args, **keywords).stdout
     module.check_call = module.call = lambda *_, **__: 0
     module.getoutput = lambda *_, **__: ""
-    os.system = lambda _: 0
+    system: Any = os
+    system.system = lambda _: 0
 
 
 def _minified(words: list[str], keywords: Mapping[str, Any]) -> str:
@@ -272,7 +281,7 @@ def _minified(words: list[str], keywords: Mapping[str, Any]) -> str:
     text = given.decode() if isinstance(given, bytes) else given
     files = [word for word in words[1:] if word.endswith(".py")]
     if text is None and files:
-        with open(files[0], encoding="utf-8") as source:  # noqa: PTH123 - the script's own path
+        with open(files[0], encoding="utf-8") as source:
             text = source.read()
     made: str = python_minifier.minify(
         text or "",
@@ -285,10 +294,10 @@ def _minified(words: list[str], keywords: Mapping[str, Any]) -> str:
     )
     for flag in ("--output", "-o"):
         if flag in words:
-            with open(words[words.index(flag) + 1], "w", encoding="utf-8") as out:  # noqa: PTH123
+            with open(words[words.index(flag) + 1], "w", encoding="utf-8") as out:
                 out.write(made)
     if "--in-place" in words and files:
-        with open(files[0], "w", encoding="utf-8") as out:  # noqa: PTH123
+        with open(files[0], "w", encoding="utf-8") as out:
             out.write(made)
     return made
 
@@ -363,7 +372,7 @@ def _patch_exec() -> None:
 
     def execute(source: Any, *spaces: Any, **keywords: Any) -> None:
         if not spaces and not keywords:
-            caller = sys._getframe(1)  # noqa: SLF001 - exec without names runs in its caller's
+            caller = sys._getframe(1)
             spaces = (caller.f_globals, caller.f_locals)
         true_exec(text_of(source), *spaces, **keywords)
 

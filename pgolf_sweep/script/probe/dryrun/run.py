@@ -102,7 +102,7 @@ class Run:
         except SystemExit as error:
             if error.code not in (None, 0):
                 self._fail(error)
-        except BaseException as error:  # noqa: BLE001 - whatever others' code raises
+        except BaseException as error:
             self._fail(error)
         self._finish()
 

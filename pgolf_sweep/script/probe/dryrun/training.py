@@ -72,7 +72,7 @@ class Watch:
         return [] if self.root is None else list(self.root.named_parameters())
 
     def find(self, among: Iterable[Any] = ()) -> None:
-        """Take the largest module that is no part of another, and holds one of these, for the model.
+        """Find the model: the largest module that is no part of another and holds one of these.
 
         Args:
             among: Parameters of an optimizer; none accepts any module.
@@ -104,7 +104,7 @@ class Watch:
             watch._made(optimizer)
 
         kind.__init__ = made
-        kind.__init_subclass__ = classmethod(lambda cls, **_: watch._wrap_step(cls))
+        kind.__init_subclass__ = classmethod(_notify(watch._wrap_step))
         for cls in _subclasses(kind):
             self._wrap_step(cls)
 
@@ -136,35 +136,42 @@ class Watch:
         return None
 
     def _measure(self, optimizer: Any, true: Callable[[], Any]) -> None:
-        """One true step at zero gradients, of one parameter a shape; the weights stay as they were."""
+        """One true step at zero gradients, of one parameter a shape; weights stay as they were."""
         everything = [group["params"] for group in optimizer.param_groups]
         few = [_one_a_shape(params) for params in everything]
         for parameter in (p for params in everything for p in params):
             if parameter.requires_grad and parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        for attempt in (few, everything):
-            before = {id(p): p.detach().clone() for params in attempt for p in params}
-            for group, params in zip(optimizer.param_groups, attempt, strict=True):
-                group["params"] = params
-            self._measuring = True
-            try:
-                with ZeroProducts():
-                    true()
-                failed = False
-            except Exception:  # noqa: BLE001 - others' code, of which a part was taken away
-                failed = True
-            finally:
-                self._measuring = False
-                for group, params in zip(optimizer.param_groups, everything, strict=True):
-                    group["params"] = params
-            if not failed or attempt is everything:
-                break
-        for group, params in zip(optimizer.param_groups, attempt, strict=True):
+        before = {id(p): p.detach().clone() for params in few for p in params}
+        if not self._try(optimizer, few, everything, true):
+            before |= {id(p): p.detach().clone() for params in everything for p in params
+                       if id(p) not in before}  # fmt: skip
+            few = everything
+            self._try(optimizer, everything, everything, true)
+        for group, params in zip(optimizer.param_groups, few, strict=True):
             self.groups.append(self._group_facts(optimizer, group, params, before))
         with torch.no_grad():
-            for params in attempt:
-                for parameter in params:
-                    parameter.copy_(before[id(parameter)])
+            for parameter in (p for params in few for p in params):
+                parameter.copy_(before[id(parameter)])
+
+    def _try(
+        self, optimizer: Any, few: list[Any], everything: list[Any], true: Callable[[], Any]
+    ) -> bool:
+        """Whether a step of some parameters goes through; groups are whole again after it."""
+        for group, params in zip(optimizer.param_groups, few, strict=True):
+            group["params"] = params
+        self._measuring = True
+        try:
+            zeros: Any = ZeroProducts
+            with zeros():
+                true()
+        except Exception:
+            return False
+        finally:
+            self._measuring = False
+            for group, params in zip(optimizer.param_groups, everything, strict=True):
+                group["params"] = params
+        return True
 
     def _group_facts(
         self, optimizer: Any, group: Any, params: list[Any], before: dict[int, Any]
@@ -173,10 +180,10 @@ class Watch:
         names = {id(parameter): name for name, parameter in self.parameters()}
         shares = []
         for parameter in params:
-            was = before[id(parameter)].float()
+            was = before[id(parameter)].double()
             size = root_mean_square(was)
             if parameter.dtype == torch.float32 and size > 0 and parameter.ndim >= 2:
-                now = parameter.detach().float()
+                now = parameter.detach().double()
                 shares.append(1.0 - float((now * was).sum() / (was * was).sum()))
         numbers = {
             key: float(value)
@@ -244,7 +251,7 @@ class Watch:
         """Decay that a script applies itself, as in ``p.mul_(1 - lr * wd)``."""
         tensor: Any = torch.Tensor
         true = tensor.mul_
-        foreach: Any = torch._foreach_mul_  # noqa: SLF001 - what scripts call
+        foreach: Any = torch._foreach_mul_
 
         watch = self
 
@@ -268,14 +275,19 @@ class Watch:
         self.factors.setdefault(tensor.data_ptr(), []).append(factor)
 
 
-class ZeroProducts(TorchDispatchMode):
+class ZeroProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Matrix products give zeros: of zero gradients they are, and Newton-Schulz is slow."""
 
-    def __torch_dispatch__(
-        self, func: Any, _types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         zeros = zeros_for_products(func, args)
         return func(*args, **(kwargs or {})) if zeros is None else zeros
+
+
+def _notify(told: Callable[[Any], None]) -> Any:
+    def subclassed(cls: Any, **_: Any) -> None:
+        told(cls)
+
+    return subclassed
 
 
 def _unwrapped(module: Any) -> Any:

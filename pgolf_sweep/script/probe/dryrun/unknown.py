@@ -9,14 +9,21 @@ tensor in place, plausible values are written: see `write_into`.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Self
 
 import torch
 
 ATEN: Any = torch.ops.aten
 MOST_REAL = 1
 """Numbers of a tensor that is made like an unknown one and is real all the same."""
-_CHOICES = frozenset({"isnan", "isinf"})
+_ANSWERS: dict[str, Any] = {
+    "isnan": lambda one: torch.zeros(one.shape, dtype=torch.bool),
+    "isinf": lambda one: torch.zeros(one.shape, dtype=torch.bool),
+    "isfinite": lambda one: torch.ones(one.shape, dtype=torch.bool),
+    "equal": lambda _: True,
+    "allclose": lambda _: True,
+    "is_pinned": lambda _: False,
+}
 _FACTORIES = frozenset({
     "zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like",
     "new_zeros", "new_ones", "new_full", "new_empty", "new_empty_strided",
@@ -24,14 +31,19 @@ _FACTORIES = frozenset({
 
 
 class Unknown(torch.Tensor):
-    """A tensor with a shape and a type, and without values."""
+    """A tensor with a shape and a type, and without values.
+
+    Args:
+        meta: A tensor of the meta device.
+    """
 
     _meta: torch.Tensor
-    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment] # noqa: SLF001 - torch documents no other way around the slow path
+    __torch_function__: Any = torch._C._disabled_torch_function_impl
 
-    @staticmethod
-    def __new__(cls, meta: torch.Tensor) -> Unknown:
-        made: Any = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined] # noqa: SLF001 - the documented constructor of wrappers
+    def __new__(cls, meta: torch.Tensor) -> Self:
+        """Wrap it."""
+        kind: Any = torch.Tensor
+        made: Any = kind._make_wrapper_subclass(
             cls, meta.shape, strides=meta.stride(), storage_offset=meta.storage_offset(),
             dtype=meta.dtype, layout=meta.layout, device="cpu",
         )  # fmt: skip
@@ -39,7 +51,7 @@ class Unknown(torch.Tensor):
         return made  # type: ignore[no-any-return]
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override] # torch's own has fewer types
         cls, func: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         keywords = dict(kwargs or {})
@@ -50,26 +62,19 @@ class Unknown(torch.Tensor):
             for target in real:
                 write_into(target, name)
             return real[0] if len(real) == 1 else real
-        if name in _CHOICES:
-            return torch.zeros(args[0].shape, dtype=torch.bool)
-        if name == "isfinite":
-            return torch.ones(args[0].shape, dtype=torch.bool)
-        if name in {"equal", "allclose"}:
-            return True
-        if name == "is_pinned":
-            return False
-        if name == "mm" and _is_gram(args):
+        if name in _ANSWERS:
+            return _ANSWERS[name](args[0])
+        if name in {"mm", "addmm"} and _is_gram(args[-2:]):
             # x.T @ x: a GPTQ Hessian, whose empty columns would be zeroed.
-            return torch.eye(args[0].shape[0], dtype=args[0].dtype)
-        if name == "addmm" and _is_gram(args[1:]):
-            return torch.eye(args[1].shape[0], dtype=args[1].dtype)
+            return torch.eye(args[-1].shape[1], dtype=args[-1].dtype)
         made = _on_meta(func, name, args, keywords)
         if name in _FACTORIES and isinstance(made, torch.Tensor) and _is_small(made):
             return torch.zeros(made.shape, dtype=made.dtype)
         return _wrapped(made)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return known(self).__reduce_ex__(protocol)
+        real: Any = known(self)
+        return real.__reduce_ex__(protocol)
 
     def __deepcopy__(self, _memo: Any) -> Unknown:
         return self
@@ -149,23 +154,21 @@ def _is_gram(args: Any) -> bool:
 def _real_targets(func: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> list[Any]:
     """The real tensors that an operation writes to."""
     found: list[Any] = []
-    for index, argument in enumerate(func._schema.arguments):  # noqa: SLF001 - the only description of what is written
+    for index, argument in enumerate(func._schema.arguments):
         if argument.alias_info is None or not argument.alias_info.is_write:
             continue
         value = args[index] if index < len(args) else keywords.get(argument.name)
         for one in value if isinstance(value, list | tuple) else (value,):
             if isinstance(one, torch.Tensor) and not isinstance(one, Unknown):
-                found.append(one)
+                found += [one]
     return found
 
 
 def _meta(value: Any) -> Any:
     if isinstance(value, Unknown):
-        return value._meta  # noqa: SLF001 - of this module
+        return value._meta
     if isinstance(value, torch.Tensor):
-        return torch.empty_strided(
-            value.shape, value.stride(), dtype=value.dtype, device="meta"
-        )
+        return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
     if isinstance(value, list | tuple):
         return [_meta(one) for one in value]
     return value
@@ -180,19 +183,10 @@ def _wrapped(value: Any) -> Any:
 
 
 def _on_meta(func: Any, name: str, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    if name in _OF_VALUES:
+        return _OF_VALUES[name](args, keywords)
     if name == "index":
         args = (args[0], _without_masks(args[1]))
-    elif name == "nonzero":
-        return torch.empty((args[0].numel(), args[0].ndim), dtype=torch.int64, device="meta")
-    elif name == "masked_select":
-        return torch.empty((args[0].numel(),), dtype=args[0].dtype, device="meta")
-    elif name in {"_unique2", "unique_dim", "unique_consecutive"}:
-        flat = torch.empty((args[0].numel(),), dtype=args[0].dtype, device="meta")
-        counts = torch.empty((args[0].numel(),), dtype=torch.int64, device="meta")
-        return flat, counts, counts
-    elif name in {"bincount"}:
-        length = max(args[2] if len(args) > 2 else keywords.get("minlength", 0), 1)
-        return torch.empty((length,), dtype=torch.int64, device="meta")
     positional = [_meta(one) for one in args]
     keywords = {key: _meta(one) for key, one in keywords.items() if key != "pin_memory"}
     if keywords.get("device") is not None:
@@ -201,13 +195,39 @@ def _on_meta(func: Any, name: str, args: tuple[Any, ...], keywords: dict[str, An
         return func(*positional, **keywords)
     except RuntimeError:
         floats = {
-            one.dtype for one in positional if isinstance(one, torch.Tensor) and one.is_floating_point()
+            one.dtype
+            for one in positional
+            if isinstance(one, torch.Tensor) and one.is_floating_point()
         }
         if len(floats) < 2:
             raise
         # What autocast would have cast.
         dtype = min(floats, key=lambda one: torch.finfo(one).bits)
         return func(*(_cast(one, dtype) for one in positional), **keywords)
+
+
+def _numbers(count: int, dtype: torch.dtype = torch.int64) -> torch.Tensor:
+    return torch.empty((count,), dtype=dtype, device="meta")
+
+
+def _distinct(args: tuple[Any, ...], _keywords: Any) -> Any:
+    count = args[0].numel()
+    return _numbers(count, args[0].dtype), _numbers(count), _numbers(count)
+
+
+_OF_VALUES: dict[str, Any] = {
+    "nonzero": lambda args, _: torch.empty(
+        (args[0].numel(), args[0].ndim), dtype=torch.int64, device="meta"
+    ),
+    "masked_select": lambda args, _: _numbers(args[0].numel(), args[0].dtype),
+    "_unique2": _distinct,
+    "unique_dim": _distinct,
+    "unique_consecutive": _distinct,
+    "bincount": lambda args, keywords: _numbers(
+        max(args[2] if len(args) > 2 else keywords.get("minlength", 0), 1)
+    ),
+}
+"""Operations whose shapes depend on values: as large as they may be."""
 
 
 def _cast(value: Any, dtype: torch.dtype) -> Any:
@@ -233,4 +253,4 @@ def root_mean_square(tensor: torch.Tensor) -> float:
     """Of a real tensor; not a number where there is nothing to measure."""
     if isinstance(tensor, Unknown) or not tensor.numel():
         return math.nan
-    return float(tensor.detach().float().square().mean().sqrt())
+    return float(tensor.detach().double().square().mean().sqrt())
