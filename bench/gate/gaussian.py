@@ -3,8 +3,8 @@
     python bench/gate/gaussian.py --draws 200
 
 No training: weights are drawn, then quantized and packed as the trainer does it; what the gate says
-of training (youth, rare rows) is switched off by long runs on large batches. A gate that has learnt
-nothing has to hold the true size in its 99 % interval.
+of training (its warm-up, unused rows) is switched off by long runs on large batches. A gate that
+has learnt nothing has to hold the true size in its 99 % interval.
 """
 
 from __future__ import annotations

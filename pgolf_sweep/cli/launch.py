@@ -103,7 +103,7 @@ def launch(  # noqa: PLR0915 - the order of its steps is what it is about
     from pgolf_sweep.core.paths import StudyPaths, on_disk, write_text
     from pgolf_sweep.driver.control import DriverLock, Requests
     from pgolf_sweep.driver.session import open_session
-    from pgolf_sweep.driver.sharing.leases import Crew, new_driver
+    from pgolf_sweep.driver.sharing.leases import DriverLease, new_driver
     from pgolf_sweep.launch.inline import without_slots
     from pgolf_sweep.report.read import study_status
     from pgolf_sweep.track.make import shutdown
@@ -115,6 +115,7 @@ def launch(  # noqa: PLR0915 - the order of its steps is what it is about
         make_driver,
         prepare_folder,
     )
+    from pgolf_sweep.workflows.recover import is_whole
 
     # Here, too, where the trials run elsewhere: validation data and tokenizer identify a study.
     session = open_session(sweep, data_root=data_root, name=name)
@@ -133,6 +134,8 @@ def launch(  # noqa: PLR0915 - the order of its steps is what it is about
             claim_storage(session, study, paths)
             # Not before it has proved to be one: later commands take it from here.
             write_text(paths.storage_url, without_password(storage) + "\n")
+        if not is_whole(study, paths):
+            study = recovered(session, study, paths, storage)
         begin_study(session, study, paths.root.parent)
         StatusFile(paths).reopen()
         say(headline(session, paths, resumed=resumed))
@@ -155,7 +158,7 @@ def launch(  # noqa: PLR0915 - the order of its steps is what it is about
             clock=SystemClock(),
             observer=display,
             request=requests,
-            crew=Crew(study, me, SystemClock(), lock.before) if study.shared else None,
+            lease=DriverLease(study, me, SystemClock(), lock.before) if study.shared else None,
         )
         stack.callback(shutdown)
         final = driver.run()
@@ -168,6 +171,30 @@ def launch(  # noqa: PLR0915 - the order of its steps is what it is about
         show_result(session, final, paths)
     again = f"pgolf-sweep launch {sweep}" + (f" --name {name}" if name is not None else "")
     conclude(final, paths, again, interrupted=interrupted)
+
+
+def recovered(session: Session, study: Any, paths: StudyPaths, storage: str | None) -> Any:
+    """The study rebuilt from its folder, if the user at the terminal wants it.
+
+    Raises:
+        InputError: The study has lost trials, and nobody agreed to rebuild it.
+    """
+    import sys
+
+    from pgolf_sweep.cli.recover import show_recovered
+    from pgolf_sweep.core.errors import InputError
+    from pgolf_sweep.search.study import open_study
+    from pgolf_sweep.workflows.recover import check_whole, recover
+
+    try:
+        check_whole(study, paths)
+    except InputError as error:
+        say(error.what)
+        if not sys.stdin.isatty() or not typer.confirm("Rebuild it from its folder?", err=True):
+            raise
+    study.close()
+    show_recovered(recover(session, paths, storage=storage), paths)
+    return open_study(session.spec, paths, storage=storage, write=True)
 
 
 def conclude(final: Snapshot, paths: StudyPaths, again: str, *, interrupted: bool) -> None:
@@ -193,14 +220,14 @@ def conclude(final: Snapshot, paths: StudyPaths, again: str, *, interrupted: boo
             f"study {paths.name!r} was interrupted; nothing that finished is lost",
             next_step=resume,
         )
-    if final.state is SweepState.STRANDED:
+    if final.state is SweepState.NO_HEALTHY_NODES:
         raise InfraError(
             final.reason,
             where=str(paths.root),
             expected="a node that runs trials; what finished is kept",
             next_step=f"mend or replace the nodes, then {again}",
         )
-    if final.state is SweepState.HOPELESS:
+    if final.state is SweepState.ABORTED_SAME_ERROR:
         raise AnswerNoError(
             final.reason,
             where=str(paths.root),
@@ -258,17 +285,17 @@ def ray_launcher(session: Session, *, address: str | None, slots: int | None) ->
         InputError: PGOLF_LEASE_SECONDS is no time.
     """
     from pgolf_sweep.launch.ray.launcher import RayLauncher
-    from pgolf_sweep.workflows.launch import node_fitness
+    from pgolf_sweep.workflows.launch import node_comparison
 
     lease_seconds = leases(os.environ.get(LEASE))
-    fitness = node_fitness(session)
+    comparison = node_comparison(session)
     say(f"Ray: {'connecting to ' + address if address else 'starting on this machine'} ...")
     return closing(
         RayLauncher(
             address=address,
             resources=session.resources,
             slots=slots,
-            fitness=fitness,
+            comparison=comparison,
             lease_seconds=lease_seconds,
             driver_lease_seconds=WORKER_LEASES * lease_seconds,
         )

@@ -49,13 +49,13 @@ def classify(end: RunEnd, *, last_val_bpb: float | None, last_step: int | None) 
         case EndCause.SIGNALED:
             number = -end.exit_code if end.exit_code is not None and end.exit_code < 0 else 0
             return _signaled(end, number)
-        case EndCause.TIMEOUT | EndCause.SILENT | EndCause.UNMET:
+        case EndCause.TIMEOUT | EndCause.SILENT | EndCause.MISSING_DEPENDENCY:
             return _failed(FailureKind.DETERMINISTIC, end.detail, end)
         case (
             EndCause.CANCELLED
             | EndCause.SETUP
             | EndCause.LOST
-            | EndCause.UNKEPT
+            | EndCause.OUTPUT_WRITE_FAILED
             | EndCause.PREEMPTED
         ):
             return _failed(FailureKind.INFRASTRUCTURE, end.detail or end.cause.value, end)

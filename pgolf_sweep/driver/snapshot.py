@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -28,10 +28,16 @@ class SweepState(StrEnum):
     FINISHED = "finished"
     STOPPED = "stopped"
     CANCELLED = "cancelled"
-    STRANDED = "stranded"
+    NO_HEALTHY_NODES = "no_healthy_nodes"
     """No node was fit to run a trial for too long."""
-    HOPELESS = "hopeless"
+    ABORTED_SAME_ERROR = "aborted_same_error"
     """No trial has trained, and the last ones all failed at once with the same error."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> SweepState | None:
+        """Names that version 0.1 wrote; readers take them for one release more."""
+        former = {"stranded": cls.NO_HEALTHY_NODES, "hopeless": cls.ABORTED_SAME_ERROR}
+        return former.get(str(value))
 
 
 @dataclass(slots=True)
@@ -43,8 +49,8 @@ class Live:
     near_cap: bool = False
     fit_probability: float = 1.0
     """That a trial near the cap is within it."""
-    ordinal: int = 0
-    """Validations reported in this attempt."""
+    scores: list[float] = field(default_factory=list)
+    """Validations reported in this attempt, those before the first step left out."""
     step: int | None = None
     total_steps: int | None = None
     val_bpb: float | None = None

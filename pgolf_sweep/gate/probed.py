@@ -22,7 +22,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from pgolf_sweep.gate.physics.dynamics import motion, trapezoid
+from pgolf_sweep.gate.physics.dynamics import trapezoid, weight_drift
 from pgolf_sweep.gate.physics.entropy import ScaleRule, weight_bits
 from pgolf_sweep.gate.physics.predict import GroupSize, Prediction
 from pgolf_sweep.gate.run_based import RunBased
@@ -500,7 +500,7 @@ def _variance_grown(values: Mapping[str, KnobValue]) -> Any:
     rate = number(0.02, "MATRIX_LR", "MUON_LR", "LEARNING_RATE")
     momentum = number(0.95, "MUON_MOMENTUM")
     scale = trapezoid(steps, number(0.0, "WARMDOWN_ITERS"))
-    return motion(
+    return weight_drift(
         steps=max(1.0, steps),
         decay=number(0.0, "MUON_WD", "MUON_WEIGHT_DECAY", "WEIGHT_DECAY", "WD"),
         rate=lambda step: rate * scale(step),

@@ -26,7 +26,9 @@ GIVE_UP_SECONDS = 3600.0
 GRACE_SECONDS = 10.0
 """Without a node before that is said."""
 
-INFRASTRUCTURE = frozenset({EndCause.LOST, EndCause.UNKEPT, EndCause.SETUP, EndCause.PREEMPTED})
+INFRASTRUCTURE = frozenset(
+    {EndCause.LOST, EndCause.OUTPUT_WRITE_FAILED, EndCause.SETUP, EndCause.PREEMPTED}
+)
 UNFINISHED = frozenset({*INFRASTRUCTURE, EndCause.CANCELLED})
 """Ends that say nothing of the script: such a job may run again."""
 

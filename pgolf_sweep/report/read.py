@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.config.sweep_file import load_spec
+from pgolf_sweep.core.kept import lost_trials, settled
 from pgolf_sweep.core.paths import StudyPaths, read_json
 from pgolf_sweep.core.record import State, TrialRecord, counts, ranked
 from pgolf_sweep.driver.control import live_driver
 from pgolf_sweep.driver.sharing.leases import drivers, short
-from pgolf_sweep.driver.snapshot import JOINING
+from pgolf_sweep.driver.snapshot import JOINING, SweepState
 from pgolf_sweep.launch.remote.dashboard import UNREACHABLE, Place, read_place
 from pgolf_sweep.report.noops import no_op_knobs
 
@@ -117,9 +118,27 @@ def read_trials(paths: StudyPaths) -> StudyRead:
 
 
 def study_records(folder: Path) -> list[TrialRecord]:
-    """A row for every trial of the study in a folder, by number."""
+    """A row for every trial of the study in a folder, by number.
+
+    Raises:
+        InputError: The study has lost trials that its folder holds.
+    """
     with reading(folder) as study:
-        return study.records()
+        return _rows(study, StudyPaths(folder))
+
+
+def _rows(study: Study, paths: StudyPaths) -> list[TrialRecord]:
+    """Rows as they stand: where no driver lives, nothing runs."""
+    copied = read_place(paths) is not None
+    # Before the rows: a driver adds to the study first.
+    folders = [] if copied else paths.trial_numbers()
+    records = study.records()
+    known = {record.number for record in records}
+    if lost := [number for number in folders if number not in known]:
+        raise lost_trials(paths, lost)
+    if copied or paths.storage_url.is_file() or live_driver(paths) is not None:
+        return records
+    return settled(records)
 
 
 @contextmanager
@@ -240,7 +259,7 @@ def study_status(paths: StudyPaths) -> Status:
     records, sharing, curves = [], [], {}
     if place is None or paths.journal.is_file() or paths.storage_url.is_file():
         with reading(paths.root) as study:
-            records, sharing = study.records(), drivers(study.attributes())
+            records, sharing = _rows(study, paths), drivers(study.attributes())
             curves = study.curves()
     return Status(
         name=paths.name,
@@ -255,7 +274,7 @@ def study_status(paths: StudyPaths) -> Status:
 
 
 def _state(last: dict[str, Any], place: Place | None, *, alive: bool) -> str:
-    state = str(last.get("state", "running"))
+    state = str(SweepState(last.get("state", "running")))
     if place is not None and place.state == UNREACHABLE:
         return "unreachable"
     # A driver that waits for its first node has not begun for one who waits for it.

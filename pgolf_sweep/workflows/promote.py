@@ -49,7 +49,7 @@ def candidates(session: Session, records: Sequence[TrialRecord]) -> list[Candida
 def promotion_rules(
     session: Session, name: str | None, record: Path | None, *, contenders: int = 1
 ) -> Rules:
-    """The rules that a promotion is held against.
+    """The rules that a promotion is checked by.
 
     Args:
         session: The study's own rules are used where no others are named.

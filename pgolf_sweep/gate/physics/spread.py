@@ -11,7 +11,12 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pgolf_sweep.gate.physics.random_walk import Average, Course, adam_variance, muon_walk
+from pgolf_sweep.gate.physics.random_walk import (
+    Average,
+    TrainingRun,
+    adam_variance,
+    muon_random_walk,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -75,16 +80,16 @@ def trained_sigmas(
         if factor < 1 and update.rate > 0 and not update.decay:
             update = replace(update, decay=(1 - factor) / update.rate)
         columns = shape[-1]
-        course = course_of(update, values, steps)
+        run = run_of(update, values, steps)
         if update.muon:
-            variance = muon_walk(course).variance(columns, 1 / (3 * columns))
+            variance = muon_random_walk(run).variance(columns, 1 / (3 * columns))
         else:
-            variance = adam_variance(course)
+            variance = adam_variance(run)
         found[name] = math.sqrt(max(variance, 1e-12))
     return found
 
 
-def course_of(update: GroupUpdate, values: Mapping[str, KnobValue], steps: float) -> Course:
+def run_of(update: GroupUpdate, values: Mapping[str, KnobValue], steps: float) -> TrainingRun:
     """The course of one group's training."""
     whole = max(1, round(min(steps, MOST_STEPS)))
     longer = max(1.0, steps / whole)
@@ -96,7 +101,7 @@ def course_of(update: GroupUpdate, values: Mapping[str, KnobValue], steps: float
     average = Average.EXPONENTIAL if 0 < ema < 1 and _is_on(values, "EMA") else Average.NONE
     momentum = min(max(update.momentum, 0.0), 0.999)
     start = number(values, momentum, "MUON_MOMENTUM_WARMUP_START") if update.muon else momentum
-    return Course(
+    return TrainingRun(
         steps=whole,
         rate=update.rate * math.sqrt(longer),
         warmdown=min(warmdown, whole),

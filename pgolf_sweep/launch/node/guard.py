@@ -93,9 +93,9 @@ class Guard:
         for fd in (1, 2):
             os.dup2(null, fd)
         why = "killed" if b"k" in extra else self._watch(deadline)
-        undying = self._end_tree()
+        unkillable = self._end_tree()
         status = self.wait_status if self.wait_status is not None else -1
-        self._tell(" ".join(map(str, ("ended", why, status, *undying))))
+        self._tell(" ".join(map(str, ("ended", why, status, *unkillable))))
         self._end_worker()
 
     def _read_order(self) -> tuple[bytes, bytes]:

@@ -100,7 +100,7 @@ class Progress:
         log: The next bytes of the log.
         end: Set in the last answer, when all of the log has been fetched.
         files: With the end: what the run left, by path relative to its folder.
-        undying: With the end: what of the run could not be ended, in a sentence; or nothing.
+        unkillable: With the end: what of the run could not be ended, in a sentence; or nothing.
     """
 
     cursor: Cursor
@@ -109,7 +109,7 @@ class Progress:
     log: bytes = b""
     end: RunEnd | None = None
     files: Mapping[str, bytes] = field(default_factory=dict)
-    undying: str = ""
+    unkillable: str = ""
 
 
 class Run:
@@ -143,7 +143,7 @@ class Run:
         self._log: BoundedLog | None = None
         self._end: RunEnd | None = None
         self._files: dict[str, bytes] = {}
-        self._undying = ""
+        self._unkillable = ""
 
     # ---- for the worker; the caller holds the lock ------------------------------------------
 
@@ -169,7 +169,7 @@ class Run:
             log=log,
             end=self._end if complete else None,
             files=self._files if complete else {},
-            undying=self._undying if complete else "",
+            unkillable=self._unkillable if complete else "",
         )
 
     # ---- for the worker; the caller does not hold the lock ----------------------------------
@@ -180,9 +180,9 @@ class Run:
             self._stopped = self._stopped or (cause, reason)
         self._guard.kill()
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Tell the guard that the worker lives."""
-        self._guard.beat()
+        self._guard.heartbeat()
 
     def remove_files(self) -> None:
         """Free the node's disk and memory; the tracker's files stay until they are harvested."""
@@ -218,7 +218,7 @@ class Run:
             self._follow()
             self._files = collect(work)
         except _UnmetError as error:
-            self.stop(EndCause.UNMET, str(error))
+            self.stop(EndCause.MISSING_DEPENDENCY, str(error))
         except OSError as error:
             self._fail(f"the node refused: {error}")
         except Exception as error:
@@ -348,7 +348,7 @@ class Run:
             # A disk that is full now has already been told as the run's end.
             with contextlib.suppress(OSError):
                 self._log.seal()
-        self._undying = undying(self._guard.undying)
+        self._unkillable = unkillable(self._guard.unkillable)
         end = self._end_of(*self._verdict(self._guard.ended))
         model_file_bytes = None
         with contextlib.suppress(OSError):  # likewise: this folder was read for the files already
@@ -376,9 +376,9 @@ class Run:
         code = exit_code(status)
         stopped = self._stopped if why != "exit" else None
         cancelled = stopped is not None and stopped[0] is EndCause.CANCELLED
-        if self._undying and not cancelled and (why, code) != ("exit", 0):
+        if self._unkillable and not cancelled and (why, code) != ("exit", 0):
             # What hangs in the kernel has no time limit to blame but its machine.
-            return EndCause.LOST, code, self._undying
+            return EndCause.LOST, code, self._unkillable
         if why == "exit" and self._fault:
             # A score without its artifact cannot be submitted, nor can an exit code be believed.
             return EndCause.SETUP, code, self._fault
@@ -409,7 +409,7 @@ def oom_kills() -> int:
         return 0
 
 
-def undying(pids: Sequence[int]) -> str:
+def unkillable(pids: Sequence[int]) -> str:
     """What is said of processes that SIGKILL does not end; nothing if there are none."""
     names = []
     for pid in pids:

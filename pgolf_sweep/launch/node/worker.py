@@ -163,11 +163,11 @@ class Worker:
         while not self._closed.wait(min(1.0, self._heartbeat_seconds / 4)):
             spare, current = self._spare, self._run
             if spare is not None:
-                spare.beat()
+                spare.heartbeat()
             if current is not None and current.done.is_set():
                 current = None
             if current is not None:
-                current.beat()
+                current.heartbeat()
             alone = self._alone()
             if alone is None:
                 continue

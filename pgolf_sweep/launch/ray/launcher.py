@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.core.trial import Resources, RunEnd
     from pgolf_sweep.launch.base import Event, Job, SlotInfo
     from pgolf_sweep.launch.node.run import Progress
-    from pgolf_sweep.nodes.compare import Fitness
+    from pgolf_sweep.nodes.compare import NodeComparison
     from pgolf_sweep.nodes.info import NodeInfo
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class RayLauncher:
         lease_seconds: A worker that has not answered for so long is lost, and its run with it.
         driver_lease_seconds: A worker that was not asked for so long ends its run and itself.
         ready_seconds: How long to wait for the first slots.
-        fitness: What nodes are checked for before their first trial; None: nothing.
+        comparison: What nodes are checked for before their first trial; None: nothing.
 
     Raises:
         InfraError: No cluster, or no node of it can hold a trial, or none is fit to.
@@ -94,13 +94,13 @@ class RayLauncher:
         lease_seconds: float = 30.0,
         driver_lease_seconds: float = 120.0,
         ready_seconds: float = 60.0,
-        fitness: Fitness | None = None,
+        comparison: NodeComparison | None = None,
     ) -> None:
         self._address = address
         self._resources = resources
         self._limit = slots
         self._scratch = scratch
-        self._checks = Checks(fitness)
+        self._checks = Checks(comparison)
         self._lease_seconds = lease_seconds
         self._poll_seconds = min(5.0, lease_seconds / 3)
         self._hold_seconds = self._poll_seconds
@@ -158,7 +158,7 @@ class RayLauncher:
             live = Live(job, run)
         except OSError as error:
             end = slot.lost(f"the job's folder cannot be written: {error}")
-            end = dataclasses.replace(end, cause=EndCause.UNKEPT)
+            end = dataclasses.replace(end, cause=EndCause.OUTPUT_WRITE_FAILED)
             self._events.append(Ended(key=job.key, attempt=job.attempt, end=end))
             return slot.node.name
         slot.live = live
@@ -433,9 +433,9 @@ class RayLauncher:
             slot.harvest = ref = harvest.remote(live.run, HARVEST_SECONDS)
             self._harvests[ref] = live.job.wandb_folder
         self._end(slot, live, progress.end)
-        if progress.undying:
+        if progress.unkillable:
             # It holds the GPUs still: a new worker is looked at before it gets a trial.
-            self._lose(slot, progress.undying)
+            self._lose(slot, progress.unkillable)
 
     def _end(self, slot: Slot, live: Live, end: RunEnd) -> None:
         del self._live[live.job.key]
@@ -448,7 +448,7 @@ class RayLauncher:
         if away > self._lease_seconds / 2:
             # It was this process that slept: the answers may lie in the sockets still.
             for slot in self._slots:
-                slot.excuse(away)
+                slot.extend_lease(away)
         for slot in list(self._slots):
             if slot.silent_seconds(now) > self._lease_seconds:
                 self._lose(slot, f"worker has not answered for {self._lease_seconds:g} s")

@@ -143,7 +143,7 @@ def test_lost_setup_and_cancelled_are_infrastructure(cause):
     assert outcome == Failed(kind=FailureKind.INFRASTRUCTURE, reason="why", log_tail=())
 
 
-@pytest.mark.parametrize("cause", [EndCause.TIMEOUT, EndCause.SILENT, EndCause.UNMET])
+@pytest.mark.parametrize("cause", [EndCause.TIMEOUT, EndCause.SILENT, EndCause.MISSING_DEPENDENCY])
 def test_limits_are_the_trials_own_failure(cause):
     outcome = outcome_of(end(cause=cause, detail="still running after 9 s"))
     assert outcome.kind is FailureKind.DETERMINISTIC

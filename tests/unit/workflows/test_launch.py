@@ -22,7 +22,7 @@ from pgolf_sweep.workflows.launch import (
     claim_storage,
     enqueue_warm_start,
     has_run_its_course,
-    node_fitness,
+    node_comparison,
     prepare_folder,
 )
 
@@ -202,7 +202,7 @@ def test_node_is_asked_for_the_data_that_the_driver_has(make_bench, tmp_path):
     tokenizer.write_bytes(b"pieces")
     dataset = DataSet(name="demo_sp512", path=folder, tokenizer=tokenizer, vocab_size=512)
     session = dataclasses.replace(make_bench().session, dataset=dataset)
-    order = node_fitness(session).order
+    order = node_comparison(session).order
     assert {path.rpartition("/")[2]: mark.whole for path, mark in order.files.items()} == {
         "demo.model": True,
         "fineweb_val_000000.bin": True,
@@ -218,10 +218,10 @@ def test_node_is_asked_for_the_data_that_the_driver_has(make_bench, tmp_path):
 
 def test_speed_is_measured_on_gpus_unless_the_sweep_file_says_otherwise(make_bench):
     bench = make_bench()
-    assert node_fitness(with_nodes(bench)).order.speed is False
-    assert node_fitness(with_nodes(bench, gpus=8)).order.speed is True
-    assert node_fitness(with_nodes(bench, nodes=NodesBlock(speed="mark"))).order.speed is True
-    assert node_fitness(with_nodes(bench, gpus=8, nodes=NodesBlock(speed="none"))).order.speed is (
-        False
-    )
-    assert node_fitness(with_nodes(bench, nodes=NodesBlock(check=False))) is None
+    assert node_comparison(with_nodes(bench)).order.speed is False
+    assert node_comparison(with_nodes(bench, gpus=8)).order.speed is True
+    assert node_comparison(with_nodes(bench, nodes=NodesBlock(speed="mark"))).order.speed is True
+    assert node_comparison(
+        with_nodes(bench, gpus=8, nodes=NodesBlock(speed="none"))
+    ).order.speed is (False)
+    assert node_comparison(with_nodes(bench, nodes=NodesBlock(check=False))) is None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Ledger:
+class TrialTable:
     """Rows of all trials, which configurations are known, which trials count.
 
     Attributes:
