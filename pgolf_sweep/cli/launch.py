@@ -77,7 +77,8 @@ def launch(  # noqa: PLR0915 - the order of its steps is what it is about
 ) -> None:
     """Run a sweep: propose, gate, train, score, until its cap; the same command again resumes.
 
-    Ctrl-C once lets the running trials finish, twice ends them; both can be resumed.
+    Ctrl-C once lets the running trials finish, twice ends them; both can be resumed. A terminal
+    that closes counts as the first Ctrl-C; under nohup it changes nothing.
 
     Example: pgolf-sweep launch sweeps/demo.yaml
 
@@ -99,6 +100,7 @@ def launch(  # noqa: PLR0915 - the order of its steps is what it is about
         launch_detached(sweep, sending, name=name, runs=runs, json_output=json_output)
         return
     from pgolf_sweep.cli.live import Display
+    from pgolf_sweep.cli.streams import steadfast_output
     from pgolf_sweep.core.clock import SystemClock
     from pgolf_sweep.core.paths import StudyPaths, on_disk, write_text
     from pgolf_sweep.driver.control import DriverLock, Requests
@@ -117,6 +119,7 @@ def launch(  # noqa: PLR0915 - the order of its steps is what it is about
     )
     from pgolf_sweep.workflows.recover import is_whole
 
+    hang_ups = context.with_resource(steadfast_output())
     # Here, too, where the trials run elsewhere: validation data and tokenizer identify a study.
     session = open_session(sweep, data_root=data_root, name=name)
     mode = resolve_mode(wandb, os.environ)
@@ -148,7 +151,7 @@ def launch(  # noqa: PLR0915 - the order of its steps is what it is about
         display = stack.enter_context(
             Display(varied=varying(session), on_turn=StatusFile(paths).write)
         )
-        requests = stack.enter_context(Requests(paths))
+        requests = stack.enter_context(Requests(paths, hang_ups=hang_ups))
         driver = make_driver(
             session,
             study,
