@@ -9,11 +9,34 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pgolf_sweep.report.read import StudyRead, read_study
+    from pgolf_sweep.workflows.gate import GateAnswer, gate
+    from pgolf_sweep.workflows.launch import LaunchedStudy, launch
+    from pgolf_sweep.workflows.plan import SweepPlan, load_sweep, plan
 
 __version__ = "0.1.0"
-__all__ = ["StudyRead", "read_study"]
+__all__ = [
+    "GateAnswer",
+    "LaunchedStudy",
+    "StudyRead",
+    "SweepPlan",
+    "gate",
+    "launch",
+    "load_sweep",
+    "plan",
+    "read_study",
+]
 
-_HOMES = {"StudyRead": "report.read", "read_study": "report.read"}
+_HOMES = {
+    "GateAnswer": "workflows.gate",
+    "LaunchedStudy": "workflows.launch",
+    "StudyRead": "report.read",
+    "SweepPlan": "workflows.plan",
+    "gate": "workflows.gate",
+    "launch": "workflows.launch",
+    "load_sweep": "workflows.plan",
+    "plan": "workflows.plan",
+    "read_study": "report.read",
+}
 """Where each public name is defined; its module loads with the first use."""
 
 

@@ -62,6 +62,20 @@ class Config:
         mlp_mult: Width of the MLP's hidden layer, in model widths; the product is rounded down.
         tie_embeddings: Whether the output layer is the embedding.
         rope_base: Base of the rotary frequencies.
+        rope_dims: Dimensions of a head that rotary positions turn; 0 is all.
+        ln_scale: Whether a block's norms are scaled by one over the root of its place.
+        xsa_last_n: Last blocks whose attention leaves out the own position's value.
+        mlp_slope: Slope of the MLP's relu below zero, before the square.
+        num_loops: Further passes over blocks loop_start to loop_end.
+        loop_start: First block of the loop.
+        loop_end: Its last block.
+        enable_looping_at: Share of the run after which the loops begin.
+        parallel_start_layer: First block with two lanes, in the second half; 0 is none.
+        skip_gates_enabled: Whether skips are blended in by a learnt gate, not added.
+        attn_gate_enabled: Whether each head's output has a gate read from the first channels.
+        smear_gate_enabled: Whether an embedding takes in a share of the one before it.
+        gate_window: Channels that the gates of heads and of smearing read.
+        ortho_init: Whether matrices start orthogonal.
         logit_softcap: Bound that the logits approach.
         embed_lr: Adam's rate for an untied embedding.
         head_lr: Adam's rate for an untied output layer.
@@ -73,11 +87,15 @@ class Config:
         muon_backend_steps: Newton-Schulz iterations.
         muon_momentum_warmup_start: Momentum of the first step.
         muon_momentum_warmup_steps: Steps until Muon's full momentum.
+        muon_row_normalize: Whether Muon divides rows by their norm before orthogonalising.
+        polar_express: Whether its iterations use the Polar Express coefficients.
         beta1: Adam's first moment decay.
         beta2: Adam's second moment decay.
         adam_eps: Adam's denominator offset.
         grad_clip_norm: Largest global gradient norm; 0 is no limit.
         weight_decay: Muon's decoupled weight decay, times the rate a step.
+        embed_wd: Adam's decoupled weight decay of embedding and output layer.
+        adam_wd: Adam's decoupled weight decay of scales, mixes and gates.
         ema_decay: Decay of the averaged weights that are scored and shipped; 0 is off.
         matrix_bits: Bits of a weight of the blocks.
         attn_bits: Bits of attention weights; 0 follows matrix_bits.
@@ -85,6 +103,9 @@ class Config:
         embed_bits: Bits of the embedding and of an untied output layer.
         quant_scale: How a row's step is chosen; see `trainer.quantize`.
         clip_sigmas: Clip of sdclip in standard deviations of the row.
+        attn_clip_sigmas: The same for attention weights; 0 follows clip_sigmas.
+        mlp_clip_sigmas: The same for MLP weights.
+        embed_clip_sigmas: The same for embedding and output layer.
         clip_percentile: Clip of percentile, of the row's absolute values.
         codec: Entropy coder of the artifact.
         codec_level: Its effort; 0 is its best.
@@ -129,6 +150,20 @@ class Config:
     mlp_mult: float
     tie_embeddings: bool
     rope_base: float
+    rope_dims: int
+    ln_scale: bool
+    xsa_last_n: int
+    mlp_slope: float
+    num_loops: int
+    loop_start: int
+    loop_end: int
+    enable_looping_at: float
+    parallel_start_layer: int
+    skip_gates_enabled: bool
+    attn_gate_enabled: bool
+    smear_gate_enabled: bool
+    gate_window: int
+    ortho_init: bool
     logit_softcap: float
     embed_lr: float
     head_lr: float
@@ -140,11 +175,15 @@ class Config:
     muon_backend_steps: int
     muon_momentum_warmup_start: float
     muon_momentum_warmup_steps: int
+    muon_row_normalize: bool
+    polar_express: bool
     beta1: float
     beta2: float
     adam_eps: float
     grad_clip_norm: float
     weight_decay: float
+    embed_wd: float
+    adam_wd: float
     ema_decay: float
     matrix_bits: int
     attn_bits: int
@@ -152,6 +191,9 @@ class Config:
     embed_bits: int
     quant_scale: str
     clip_sigmas: float
+    attn_clip_sigmas: float
+    mlp_clip_sigmas: float
+    embed_clip_sigmas: float
     clip_percentile: float
     codec: str
     codec_level: int
@@ -258,6 +300,20 @@ def _read_environment() -> Config:
         mlp_mult=float(os.environ.get("MLP_MULT", 2.0)),
         tie_embeddings=bool(int(os.environ.get("TIE_EMBEDDINGS", "1"))),
         rope_base=float(os.environ.get("ROPE_BASE", 10000.0)),
+        rope_dims=int(os.environ.get("ROPE_DIMS", 0)),
+        ln_scale=bool(int(os.environ.get("LN_SCALE", "0"))),
+        xsa_last_n=int(os.environ.get("XSA_LAST_N", 0)),
+        mlp_slope=float(os.environ.get("MLP_SLOPE", 0.0)),
+        num_loops=int(os.environ.get("NUM_LOOPS", 0)),
+        loop_start=int(os.environ.get("LOOP_START", 3)),
+        loop_end=int(os.environ.get("LOOP_END", 5)),
+        enable_looping_at=float(os.environ.get("ENABLE_LOOPING_AT", 0.35)),
+        parallel_start_layer=int(os.environ.get("PARALLEL_START_LAYER", 0)),
+        skip_gates_enabled=bool(int(os.environ.get("SKIP_GATES_ENABLED", "0"))),
+        attn_gate_enabled=bool(int(os.environ.get("ATTN_GATE_ENABLED", "0"))),
+        smear_gate_enabled=bool(int(os.environ.get("SMEAR_GATE_ENABLED", "0"))),
+        gate_window=int(os.environ.get("GATE_WINDOW", 12)),
+        ortho_init=bool(int(os.environ.get("ORTHO_INIT", "0"))),
         logit_softcap=float(os.environ.get("LOGIT_SOFTCAP", 30.0)),
         embed_lr=float(os.environ.get("EMBED_LR", 0.6)),
         head_lr=float(os.environ.get("HEAD_LR", 0.008)),
@@ -269,11 +325,15 @@ def _read_environment() -> Config:
         muon_backend_steps=int(os.environ.get("MUON_BACKEND_STEPS", 5)),
         muon_momentum_warmup_start=float(os.environ.get("MUON_MOMENTUM_WARMUP_START", 0.85)),
         muon_momentum_warmup_steps=int(os.environ.get("MUON_MOMENTUM_WARMUP_STEPS", 500)),
+        muon_row_normalize=bool(int(os.environ.get("MUON_ROW_NORMALIZE", "0"))),
+        polar_express=bool(int(os.environ.get("POLAR_EXPRESS", "0"))),
         beta1=float(os.environ.get("BETA1", 0.9)),
         beta2=float(os.environ.get("BETA2", 0.95)),
         adam_eps=float(os.environ.get("ADAM_EPS", 1e-8)),
         grad_clip_norm=float(os.environ.get("GRAD_CLIP_NORM", 0.0)),
         weight_decay=float(os.environ.get("MUON_WD") or os.environ.get("WEIGHT_DECAY", 0.0)),
+        embed_wd=float(os.environ.get("EMBED_WD", 0.0)),
+        adam_wd=float(os.environ.get("ADAM_WD", 0.0)),
         ema_decay=float(os.environ.get("EMA_DECAY", 0.0)),
         matrix_bits=int(os.environ.get("MATRIX_BITS", 8)),
         attn_bits=int(os.environ.get("ATTN_BITS", 0)),
@@ -283,6 +343,9 @@ def _read_environment() -> Config:
         clip_sigmas=float(
             os.environ.get("MATRIX_CLIP_SIGMAS") or os.environ.get("CLIP_SIGMAS", 12.85)
         ),
+        attn_clip_sigmas=float(os.environ.get("ATTN_CLIP_SIGMAS", 0.0)),
+        mlp_clip_sigmas=float(os.environ.get("MLP_CLIP_SIGMAS", 0.0)),
+        embed_clip_sigmas=float(os.environ.get("EMBED_CLIP_SIGMAS", 0.0)),
         clip_percentile=float(os.environ.get("CLIP_PERCENTILE", 99.99984)),
         codec=os.environ.get("CODEC", "zlib"),
         codec_level=int(os.environ.get("CODEC_LEVEL", 0)),

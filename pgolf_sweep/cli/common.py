@@ -1,4 +1,4 @@
-"""What every command shares: the application, its options, output, and errors to exit codes.
+"""The parts that all commands share: application, options, output, errors to exit codes.
 
 Results go to stdout, people's progress and hints to stderr. With ``--json`` stdout holds exactly
 one JSON document.

@@ -77,7 +77,9 @@ def promote(
     address: Annotated[
         str | None, typer.Option(help="An existing Ray cluster; else a local one.")
     ] = None,
-    slots: Annotated[int | None, typer.Option(min=1, help="At most so many seeds at once.")] = None,
+    slots: Annotated[
+        int | None, typer.Option(min=1, help="At most that many seeds at once.")
+    ] = None,
     wandb: Annotated[str | None, typer.Option(help="online, offline or disabled.")] = None,
     hardware: Annotated[
         str | None, typer.Option(help="What the seeds run on, for the README; else as observed.")
@@ -94,7 +96,6 @@ def promote(
 
     Example: pgolf-sweep promote lr --top 3 --pack --record records/latest.yaml
     """
-    from pgolf_sweep.cli.launch import ray_launcher
     from pgolf_sweep.core.clock import SystemClock
     from pgolf_sweep.core.errors import InputError
     from pgolf_sweep.core.paths import StudyPaths, on_disk
@@ -106,6 +107,7 @@ def promote(
     from pgolf_sweep.promote.race import plan_race, race
     from pgolf_sweep.report.read import study_records
     from pgolf_sweep.track.mode import resolve_mode
+    from pgolf_sweep.workflows.launch_support import ray_launcher
     from pgolf_sweep.workflows.promote import (
         candidates,
         plan_maker,
@@ -150,7 +152,7 @@ def promote(
         on_disk(paths.root),
         DriverLock(paths, job="promote"),
         resumable(study),
-        ray_launcher(session, address=address, slots=slots) as launcher,
+        ray_launcher(session, address=address, slots=slots, report=say) as launcher,
     ):
         raced = None
         if racing is not None:
@@ -284,7 +286,7 @@ def document(result: Promotion) -> dict[str, Any]:
 
 def show(result: Promotion) -> None:
     """A promotion for people."""
-    from pgolf_sweep.cli.launch import shown
+    from pgolf_sweep.workflows.launch import shown
 
     spread = "" if result.std is None else f" +- {result.std:.4f}"
     p_value = "" if result.p_value is None else f", p = {result.p_value:.2g} against the record"

@@ -107,7 +107,7 @@ class TrialsTable:
             yield Segment.line()
             for name in texts:
                 if row[name]:
-                    yield Padding(Text(row[name]), (0, 0, 0, 4))
+                    yield Padding(Text(row[name]), (0, 0, 0, 4), expand=False)
 
     def _table(self, columns: Sequence[str], texts: Sequence[str]) -> Table:
         """The rows as a table; the title only where it is all that is shown."""

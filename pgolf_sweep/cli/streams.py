@@ -6,7 +6,6 @@ import contextlib
 import io
 import logging
 import os
-import signal
 import sys
 from typing import TYPE_CHECKING, TextIO
 
@@ -90,25 +89,13 @@ class Steadfast(io.TextIOBase):
 
 
 @contextlib.contextmanager
-def steadfast_output() -> Iterator[bool]:
-    """For a command that drives trials: what cannot be printed is dropped, and nothing ends.
-
-    A hang-up (a closed terminal, a lost ssh session) is ignored until the driver catches it, and
-    by all that it starts: Ray's daemons share the terminal, and would take the trials with them.
-    Where hang-ups were ignored already (nohup), they stay so.
-
-    Yields:
-        Whether a hang-up is to be caught.
-    """
+def steadfast_output() -> Iterator[None]:
+    """For a command that drives trials: what cannot be printed is dropped, and nothing ends."""
     before = sys.stdout, sys.stderr
-    hang_up = signal.getsignal(signal.SIGHUP)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     sys.stdout, sys.stderr = Steadfast(before[0], "stdout"), Steadfast(before[1], "stderr")
     try:
-        yield hang_up is not signal.SIG_IGN
+        yield
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
         sys.stdout, sys.stderr = before
-        if hang_up is not None:
-            signal.signal(signal.SIGHUP, hang_up)

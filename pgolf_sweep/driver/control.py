@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import threading
 import time
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -17,6 +18,7 @@ from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.paths import write_text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
     from types import FrameType, TracebackType
 
@@ -52,7 +54,7 @@ class DriverLock:
 
     Args:
         paths: The study's folder.
-        job: The command that holds it: ``launch`` heeds requests, ``promote`` does not.
+        job: The command that holds it: ``launch`` acts on requests, ``promote`` does not.
         driver: The holder's name among the drivers of a shared study.
 
     Attributes:
@@ -157,6 +159,27 @@ def wait_for_driver(paths: StudyPaths, timeout_seconds: float) -> bool:
             return False
         time.sleep(0.2)
     return True
+
+
+@contextlib.contextmanager
+def hang_ups_ignored() -> Iterator[bool]:
+    """Around a sweep: a closed terminal or a lost ssh session ends nothing that it starts.
+
+    Ray's daemons share the terminal, and would take the trials with them. `Requests` catches the
+    signal for the driver itself.
+
+    Yields:
+        Whether it is to be caught: not where the user has it ignored (nohup), nor in a thread,
+        where Python sets no handlers.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield False
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield before is not signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL if before is None else before)
 
 
 class Requests:

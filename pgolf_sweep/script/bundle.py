@@ -16,6 +16,7 @@ from importlib import resources
 PACKAGE = "trainer"
 MODULES = (
     "config",
+    "layers",
     "model",
     "muon",
     "schedule",
@@ -24,6 +25,7 @@ MODULES = (
     "quantize",
     "artifact",
     "export",
+    "runtime",
     "train",
 )
 """In the order in which they are joined: a module uses at import only what lies before it."""

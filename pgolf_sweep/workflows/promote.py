@@ -1,4 +1,4 @@
-"""What a promotion needs of a study: its candidates, the jobs of its seeds, its provenance."""
+"""A promotion's needs of a study: its candidates, the jobs of its seeds, its provenance."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from pgolf_sweep.launch.base import Job
 from pgolf_sweep.promote.promote import plan, with_seeds
 from pgolf_sweep.script.program import files_sha256
 from pgolf_sweep.submission.evidence import SCRIPT_NAME, SEED_KNOB, Candidate, Provenance
-from pgolf_sweep.workflows.launch import make_tracking, versions
+from pgolf_sweep.workflows.study_folder import versions
+from pgolf_sweep.workflows.tracking import make_tracking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -49,14 +50,14 @@ def candidates(session: Session, records: Sequence[TrialRecord]) -> list[Candida
 def promotion_rules(
     session: Session, name: str | None, record: Path | None, *, contenders: int = 1
 ) -> Rules:
-    """The rules that a promotion is held against.
+    """The rules that a promotion is checked by.
 
     Args:
         session: The study's own rules are used where no others are named.
         name: A preset or a rules file, or None.
         record: A file with the record to beat, or None for the rules' own.
         contenders: Trials that the promoted one is chosen from by its promotion's own seeds. p
-            must then be so many times lower (Bonferroni), since the best of several looks better
+            must then be that many times lower (Bonferroni), since the best of several looks better
             than it is.
     """
     rules = load_rules(name, base=Path.cwd()) if name is not None else session.rules
@@ -73,7 +74,7 @@ def plan_maker(
     *,
     pack: bool,
 ) -> Callable[[Candidate, int | None], PromotionPlan]:
-    """Plans a candidate's promotion on so many seeds; a script is packed once, not once a round."""
+    """Plans a candidate's promotion on a number of seeds; a script is packed once."""
     used = used_seeds(records)
     made: dict[int, PromotionPlan] = {}
 

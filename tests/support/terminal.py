@@ -157,7 +157,7 @@ class Terminal:
         return self
 
     def __exit__(self, *details: object) -> None:
-        """End whatever this terminal began."""
+        """End what this terminal began."""
         deadline = time.monotonic() + 20.0
         while (left := self.processes()) and time.monotonic() < deadline:
             for pid in left:
@@ -233,7 +233,12 @@ class Terminal:
             },
             "pgolf": {},
         }
-        pgolf = {"rules": "demo", "resources": {"gpus": 0, "cpus": 1}} | changes.pop("pgolf", {})
+        # A trial gets nothing of the environment that nobody names; the mark finds its processes.
+        pgolf = {
+            "rules": "demo",
+            "resources": {"gpus": 0, "cpus": 1},
+            "env": {"pass": [MARK, "CLOCK_OFFSET"]},
+        } | changes.pop("pgolf", {})
         parameters = document["parameters"] | changes.pop("parameters", {})
         parameters = {name: value for name, value in parameters.items() if value is not None}
         document |= changes | {"parameters": parameters, "pgolf": pgolf}

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pgolf_sweep.cli.streams import Steadfast, steadfast_output
+from pgolf_sweep.cli.streams import Steadfast
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,17 +74,3 @@ def test_a_program_without_streams_opens_no_file_in_their_place(tmp_path: Path) 
     done = subprocess.run(shell, shell=True, env=os.environ | {"CODE": code}, check=False)  # noqa: S602
     assert done.returncode > 2
     assert (tmp_path / "lock").read_text() == ""
-
-
-@pytest.mark.parametrize(
-    ("before", "counts"), [(signal.SIG_DFL, True), (signal.SIG_IGN, False)], ids=["shell", "nohup"]
-)
-def test_hang_ups_count_unless_they_are_ignored(before: signal.Handlers, counts: bool) -> None:
-    kept = signal.signal(signal.SIGHUP, before)
-    try:
-        with steadfast_output() as hang_ups:
-            assert hang_ups is counts
-            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN, "what it starts inherits this"
-        assert signal.getsignal(signal.SIGHUP) is before
-    finally:
-        signal.signal(signal.SIGHUP, kept)
