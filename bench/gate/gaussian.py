@@ -33,7 +33,7 @@ TRAINED = {"ITERATIONS": 20_000, "MAX_WALLCLOCK_SECONDS": 0.0, "TRAIN_BATCH_TOKE
 
 
 def drawn(rng: random.Random) -> dict[str, Any]:
-    """A configuration of 30 thousand to two million weights, whatever its quality."""
+    """A configuration of 30 thousand to two million weights, regardless of its quality."""
     heads = rng.choice((2, 4, 8))
     codec = rng.choice(tuple(CODEC_BEST_LEVEL))
     least, best = CODEC_LEAST_LEVEL[codec], CODEC_BEST_LEVEL[codec]

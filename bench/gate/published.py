@@ -130,7 +130,7 @@ def predict_run(run: PublishedRun) -> PublishedSize:
 
 
 def _sigma(run: PublishedRun, columns: int) -> float:
-    """Spread of a block's weights with so many columns."""
+    """Spread of a block's weights with that many columns."""
     return math.sqrt(muon_random_walk(run.training).variance(columns, 1 / (3 * columns)))
 
 
@@ -143,7 +143,7 @@ def _regime(run: PublishedRun) -> str:
 
 
 def _parts(run: PublishedRun, *, blocks: float = 1.0, embed: float = 1.0) -> _Parts:
-    """Each part's bytes, with the spread of blocks or embedding taken so many times larger."""
+    """Each part's bytes, with the spread of blocks or embedding taken that many times larger."""
     rule = _unfloored_bits if run.floorless else floored_bits
     matrices = math.fsum(
         _packed(run.codec, params, rule(blocks * _sigma(run, columns), bits, columns))
@@ -183,7 +183,7 @@ def _table_bits(run: PublishedRun, adam: float) -> float:
 
 
 def _packed(codec: str, params: float, bits: float) -> float:
-    """Bytes of so many codes of so many bits of entropy."""
+    """Bytes of that many codes of that many bits of entropy."""
     curve = EXCESS_BY_BITS.get(codec)
     excess = EXCESS[codec] if curve is None else float(np.interp(bits, *curve))
     return params * bits / 8 * (1 + excess)

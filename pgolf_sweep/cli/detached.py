@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 DEFAULT_HOME = "~/pgolf-sweep"
 STORAGE = "PGOLF_STORAGE"
 START_SECONDS = 90.0
-"""How long a launch waits to see its driver begin: a mistake that only shows there is told here."""
+"""How long a launch waits to see its driver begin: it reports a mistake that only shows there."""
 LOOK_SECONDS = 0.5
 
 
@@ -166,7 +166,7 @@ def _failed(place: Place) -> PgolfError:
         "the driver did not start on the cluster",
         where=str(place),
         got=place.reason or place.state.lower(),
-        next_step=f"mend it, then the same command: {place.again}",
+        next_step=f"fix it, then the same command: {place.again}",
     )
 
 

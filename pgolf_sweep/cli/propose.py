@@ -156,7 +156,7 @@ def _when(
 ) -> str:
     """When a proposal will run, for people."""
     from pgolf_sweep.driver.control import live_driver
-    from pgolf_sweep.workflows.launch import cap_reached
+    from pgolf_sweep.workflows.study_folder import cap_reached
 
     if cap_reached(session, records):
         return (

@@ -139,7 +139,7 @@ def check_against_knobs(
         knobs: What the program reads by names that stand in it.
         unnamed: Where it reads by names that only the running program knows. A parameter may be one
             of them or a slip of the pen; that it runs for nothing costs more than a line in the
-            script, so that it is refused, with this said.
+            script, so that it is refused with this reason.
 
     Raises:
         SpecError: A parameter that the program never reads, a value whose type the knob cannot

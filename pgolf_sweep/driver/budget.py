@@ -1,4 +1,4 @@
-"""How much more a driver may take on: trials under the cap, free slots, GPU-hours."""
+"""Budget of a driver: trials under the cap, free slots, GPU-hours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a driver knows of its study's trials, and what they have cost; no input or output."""
+"""The table of a study's trials, and what they have cost; no input or output."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The one door through which a driver's trials change and end in the study.
 
-Whatever the loop, the gate or the other drivers make of a trial, its row is written here: to the
+Every change of a row by the loop, the gate or the other drivers is written here: to the
 study, into the table, and for those that wait for its result.
 """
 

@@ -48,7 +48,7 @@ NOT_SIZE_KNOBS = frozenset({
 """Knobs that leave the configuration the same in the eyes of calibration."""
 
 LEAST_SHARE = 0.25
-"""No bound falls below this share of the prediction, whatever calibration says."""
+"""No bound falls below this share of the prediction, regardless of the calibration."""
 
 MEASURED_SD = 0.01
 """Relative spread between seeds of a program of which we know nothing but measured runs. Source:
@@ -129,7 +129,7 @@ class Gate:
         }
 
     def verdict(self, knobs: Mapping[str, KnobValue]) -> Verdict:
-        """Whether the configuration fits; never raises, whatever the knobs.
+        """Whether the configuration fits; never raises, regardless of the knobs.
 
         Args:
             knobs: Values by name; a knob that is absent has the program's default.
@@ -355,7 +355,7 @@ class Gate:
         return None
 
     def _refused_batches(self, config: Any, gpus: int) -> str:
-        """Why the trainer cannot part its batches among so many GPUs; empty if it can."""
+        """Why the trainer cannot part its batches among that many GPUs; empty if it can."""
         key = tuple(getattr(config, name) for name in _BATCH_FIELDS)
         if key not in self._batches:
             self._batches[key] = refused_batches(config, gpus)

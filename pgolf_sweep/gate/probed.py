@@ -87,7 +87,7 @@ class Scheme:
         scale: How the step of a row is set.
         parameter: k for ``sdclip``, the percentile for ``percentile``.
         codec: What compresses the container; an empty string if it is not known.
-        keep_below: Tensors of at most so many numbers stay 16-bit floating point, as do vectors.
+        keep_below: Tensors of at most that many numbers stay 16-bit floating point, as do vectors.
     """
 
     bits: int = 8

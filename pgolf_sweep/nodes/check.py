@@ -1,4 +1,4 @@
-"""What a node is like before its first trial: data, disk, GPUs, versions, speed.
+"""The check of a node before its first trial: data, disk, GPUs, versions, speed.
 
 Runs in a worker on the node and needs nothing but the standard library; what torch has to say
 comes from a process of its own, since a broken CUDA driver can end or hang the one that asks.
@@ -84,7 +84,7 @@ class NodeReport:
         node: Its name.
         began_at: Its clock at the beginning, epoch seconds.
         ended_at: Its clock at the end.
-        faults: What is wrong whatever other nodes are like.
+        faults: What is wrong regardless of other nodes.
         compared: What should be the same on every node, by name.
         tokens_per_second: Of its slowest GPU, or of its CPU; None where it was not measured.
     """

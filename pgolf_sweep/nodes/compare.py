@@ -1,7 +1,7 @@
 """Comparison of nodes by their answers: which of them are fit for trials. Pure.
 
-Each value is compared across nodes: one that differs from most others' is refused, whatever it
-is; where as many have one value as another, the one that came first stands.
+Each value is compared across nodes: one that differs from most others' is refused, regardless of
+its value; where as many have one value as another, the one that came first stands.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 TOGETHER_SECONDS = 10.0
-"""Runs side by side that are lost within so long are lost to one incident."""
+"""Runs side by side that are lost within this long are lost to one incident."""
 
 
 class Evidence(StrEnum):

@@ -1,6 +1,6 @@
 """Retry policy and node quarantine: one bad machine does not eat the sweep.
 
-A pure account: it is told what the launcher sees and how runs ended, and says where nothing may
+A pure account: it learns what the launcher sees and how runs ended, and says where nothing may
 start now and which failures do not count for their trial. docs/nodes.md has the rules.
 """
 
@@ -42,7 +42,7 @@ MOST_UNCOUNTED_ATTEMPTS = 8
 """Of one trial: one that brings down every node that it runs on must have an end, too."""
 
 GRACE_SECONDS = 10.0
-"""Without a node before that is said: a cluster that is looked at twice a second hiccups."""
+"""Without a node before that is reported: a cluster that is looked at twice a second hiccups."""
 
 _NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+")
 _MACHINE = re.compile(
@@ -195,7 +195,7 @@ class NodeBook:
         seen = sorted((name, node) for name, node in self._nodes.items() if node.info is not None)
         return [self._row(name, node) for name, node in seen]
 
-    # ---- what is told ------------------------------------------------------------------------
+    # ---- what it learns ---------------------------------------------------------------------
 
     def see(self, infos: Iterable[NodeInfo]) -> None:
         """Take in what the launcher says of its nodes; once a turn."""
@@ -285,7 +285,7 @@ class NodeBook:
         if any(_MACHINE.search(text) for text in (outcome.reason, *outcome.log_tail)):
             return Evidence.SUSPECT
         if step:
-            return Evidence.GOOD  # for the node: whatever went wrong, it trained
+            return Evidence.GOOD  # for the node: it trained
         at_once = end.cause in {EndCause.MISSING_DEPENDENCY, EndCause.SILENT} or (
             end.slot_seconds < self._start_seconds()
         )

@@ -1,6 +1,6 @@
 """Runs on W&B, from threads of their own; the only importer of wandb.
 
-A tracker never delays a trial and never fails one. Whatever takes time or may break (loading
+A tracker never delays a trial and never fails one. What takes time or may break (loading
 wandb, starting its service process, the network) happens in one thread a run that reads a queue.
 A server that cannot be reached turns the run into an offline one, kept below ``folder/wandb`` for
 ``wandb sync``; any other trouble ends the run's tracking. Either is warned of once a process.
@@ -470,7 +470,7 @@ _said: set[str] = set()
 
 
 def _warn_once(message: str, *values: object) -> None:
-    """A warning, once a process whatever the values; repetitions go to the debug log."""
+    """A warning, once a process regardless of the values; repetitions go to the debug log."""
     level = logging.DEBUG if message in _said else logging.WARNING
     _said.add(message)
     _log.log(level, message, *values)

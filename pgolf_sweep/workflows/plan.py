@@ -91,7 +91,7 @@ def plan(
         draws: Configurations to sample.
         seed: Of the sampling.
         slots: Trials that run at a time.
-        deadline_hours: Also say how many slots end the sweep within so many hours.
+        deadline_hours: Also say how many slots end the sweep within that many hours.
         calibration: A store of measured sizes to learn from: ``user``, or a file's path.
         data_root: Folder of datasets and tokenizers.
 

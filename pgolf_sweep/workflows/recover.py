@@ -23,7 +23,7 @@ from pgolf_sweep.driver.proposals import answer, answered
 from pgolf_sweep.script.logs.stream import LogStream
 from pgolf_sweep.search.journal import readable_trials
 from pgolf_sweep.search.study import open_study
-from pgolf_sweep.workflows.launch import identity_of_session, warm_starts
+from pgolf_sweep.workflows.study_folder import identity_of_session, warm_starts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -56,6 +56,22 @@ class Recovered:
     waiting: tuple[int, ...]
     unknown: tuple[int, ...]
     put_aside: Path | None
+
+    def lines(self, study: str) -> list[str]:
+        """What was rebuilt and what was not, for people."""
+        found = [f"study {study!r}: {self.trials} trials rebuilt, {self.ended} with their end"]
+        if self.waiting:
+            which = _listed(self.waiting)
+            found.append(f"  trials {which} have no result and run again at the next launch")
+        if self.unknown:
+            found.append(f"  nothing is left of trials {_listed(self.unknown)}")
+        if self.put_aside is not None:
+            found.append(f"  the old journal is kept as {self.put_aside}")
+        return found
+
+
+def _listed(numbers: tuple[int, ...]) -> str:
+    return ", ".join(map(str, numbers[:10])) + (", ..." if len(numbers) > 10 else "")
 
 
 def is_whole(study: Study, paths: StudyPaths) -> bool:

@@ -44,7 +44,7 @@ class LeaseMonitor:
     """Tells from counters which drivers are gone.
 
     Attributes:
-        lease_seconds: A counter that stands still for so long is a dead driver's.
+        lease_seconds: A counter that stands still for this long is a dead driver's.
     """
 
     lease_seconds: float
@@ -182,7 +182,7 @@ def drivers(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
 def ask_all(study: Study, request: Request) -> list[str]:
     """Ask every driver that has not left to drain or to cancel; their names.
 
-    A request names the drivers that it is meant for: one that is launched later does not heed it.
+    A request names the drivers that it is meant for: one that is launched later ignores it.
     """
     names = [str(entry["name"]) for entry in drivers(study.attributes())]
     for name in names:

@@ -1,4 +1,4 @@
-"""What passes between the drivers of a shared study: trials told, given up, left, taken over.
+"""Exchange between the drivers of a shared study: trials told, given up, left, taken over.
 
 Every few seconds, and before it proposes, a driver looks at what the others did, in turn with them
 (docs/adr/0006); `pgolf_sweep.driver.sharing.leases` says who of them is alive.
@@ -119,7 +119,7 @@ class TakeOver:
         return free
 
     def _give_up(self, number: int) -> None:
-        """Another driver holds a trial or has told it: whatever this one has of it ends."""
+        """Another driver holds a trial or has told it: its run here ends."""
         live = self.writer.queue.live.get(number)
         if live is not None and not live.given_up:
             live.given_up = True

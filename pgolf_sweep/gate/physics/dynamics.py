@@ -1,4 +1,4 @@
-"""How far training carries the weights from where they started.
+"""Drift of the weights during training, from where they started.
 
 Under Muon every step moves a matrix of n columns by rows of length one times the rate, so the
 variance v of a weight follows (eta rate, lambda decay, tau the steps over which successive updates
@@ -41,7 +41,7 @@ class WeightDrift:
     grown: float
 
     def variance(self, columns: int, initial: float) -> float:
-        """Of a weight in a matrix of so many columns that began with variance `initial`."""
+        """Of a weight in a matrix of that many columns that began with variance `initial`."""
         return initial * self.kept + self.grown / columns
 
     @property

@@ -44,7 +44,7 @@ NOISE = 1.15
 """What is left to chance came out larger than the parts by which it is reckoned."""
 
 SURE_BYTES = 150.0
-"""What tables and blocks cost more or less, whatever the size."""
+"""What tables and blocks cost more or less, regardless of the size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,7 +244,7 @@ def _most_bits(codec: str, bits: int) -> float:
 
 
 def moved(config: Any, steps: float) -> WeightDrift:
-    """What so many steps of Muon do to the blocks' matrices, by the trainer's own schedule."""
+    """What this many steps of Muon do to the blocks' matrices, by the trainer's own schedule."""
     pace = config.max_wallclock_seconds / steps if config.max_wallclock_seconds > 0 else 0.0
     return weight_drift(
         steps=steps,
@@ -255,7 +255,7 @@ def moved(config: Any, steps: float) -> WeightDrift:
 
 
 def group_bytes(config: Any, known: Layout, steps: float) -> dict[str, float]:
-    """Bytes by group of a configuration of a layout, trained for so many steps."""
+    """Bytes by group of a configuration of a layout, trained for this many steps."""
     # Orthogonal matrices start with entries that are Gaussian from the first step on.
     sizes = known.at(0.0 if config.ortho_init else moved(config, steps).uniform)
     unused = unused_share(config)
@@ -267,7 +267,7 @@ def group_bytes(config: Any, known: Layout, steps: float) -> dict[str, float]:
 
 
 def predict(config: Any, known: Layout, steps: float) -> Prediction:
-    """A configuration of a layout, trained for so many steps."""
+    """A configuration of a layout, trained for this many steps."""
     sizes = group_bytes(config, known, steps)
     groups = tuple(
         GroupSize(group=g.group, params=g.params, bits=g.bits, model_bytes=sizes[g.group])

@@ -1,4 +1,4 @@
-"""How far a run carries its weights, when its gradients are as good as white noise.
+"""Drift of the weights of a run whose gradients are as good as white noise.
 
 Weights are then a linear filter of independent gradients: momentum sums them, Muon divides by the
 length of what it got, the rate scales it, decay forgets it, and an average over the last steps
@@ -97,7 +97,7 @@ class RandomWalk:
     grown: float
 
     def variance(self, columns: int, initial: float) -> float:
-        """Of a weight in a matrix of so many columns that began with variance `initial`."""
+        """Of a weight in a matrix of that many columns that began with variance `initial`."""
         return initial * self.kept + self.grown / columns
 
 

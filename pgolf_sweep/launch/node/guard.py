@@ -1,4 +1,4 @@
-"""Owns one trial's process tree: whatever happens to the worker, no process of a trial survives.
+"""Owner of one trial's process tree: none of its processes outlives the worker.
 
 A program of its own, run as a file with ``python -I -S``: it imports the standard library only
 and is started ahead of need, so that a trial does not wait for it. The worker holds the other
@@ -15,7 +15,7 @@ end of two pipes:
 
 torchrun gives each rank a session of its own, so killing one process group is not enough. The
 guard is a subreaper: every orphan below it becomes its child, however often it forked and
-whatever sessions it made. Without children there are therefore no descendants either.
+regardless of its sessions. Without children there are therefore no descendants either.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ class Guard:
         return []
 
     def _tell(self, line: str) -> None:
-        # A worker that is gone is told by the control pipe, too.
+        # The control pipe shows a worker that is gone, too.
         with contextlib.suppress(BrokenPipeError):
             os.write(self.status, f"{line}\n".encode())
 

@@ -50,7 +50,7 @@ class GuardedProcess:
                 stdout=output_writer,
                 stderr=output_writer,
                 pass_fds=(control_reader, status_writer),
-                # Ctrl-C and whatever is sent to the worker's group must not reach the guard.
+                # Ctrl-C and other signals sent to the worker's group must not reach the guard.
                 start_new_session=True,
             )
         except OSError:

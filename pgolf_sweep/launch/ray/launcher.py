@@ -5,8 +5,8 @@ and reused: a fresh actor for each trial leaves a slot empty for seconds, a kept
 milliseconds. Ray's own retries are off; a second attempt is the driver's decision.
 
 Each worker has a call under way, and each run a poll. Ray does not always report a lost node, so
-what has not come back within the lease is taken for lost, whatever Ray says. The other way round, a
-worker that hears nothing ends its run and itself.
+what has not come back within the lease is taken for lost, no matter what Ray reports. The other way
+round, a worker that hears nothing ends its run and itself.
 
 Without the cluster's head nothing starts, but what runs goes on: Ray's calls go from here straight
 to the workers.
@@ -60,7 +60,7 @@ DRAIN_MARGIN_SECONDS = 8.0
 """Before a drained node goes: for what runs there to be ended, and its log and files to come."""
 KILL_SECONDS = 5.0
 HEADLESS_SECONDS = 5.0
-"""A head that has not answered for so long is away."""
+"""A head that has not answered for this long is away."""
 WORKER_THREADS = 8
 """Of an actor: `hold` and a poll always, `start` and `cancel` besides."""
 SLOW_THREADS = {"check": 4, "harvest": 4}
@@ -73,10 +73,10 @@ class RayLauncher:
     Args:
         address: ``HOST:PORT`` of an existing cluster, ``auto``, or None to start one here.
         resources: What one trial occupies.
-        slots: At most so many slots, or None for as many as the cluster has room for.
+        slots: At most that many slots, or None for as many as the cluster has room for.
         scratch: Folder on the nodes for running trials, or None for a temporary one.
-        lease_seconds: A worker that has not answered for so long is lost, and its run with it.
-        driver_lease_seconds: A worker that was not asked for so long ends its run and itself.
+        lease_seconds: A worker that has not answered for this long is lost, and its run with it.
+        driver_lease_seconds: A worker that was not asked for this long ends its run and itself.
         ready_seconds: How long to wait for the first slots.
         comparison: What nodes are checked for before their first trial; None: nothing.
 
@@ -146,7 +146,8 @@ class RayLauncher:
     def start(self, job: Job) -> str:
         """Start a job on a free slot and return at once the name of the slot's node.
 
-        A folder of the job that cannot be written is told by its `Ended` (cause ``unkept``).
+        A folder of the job that cannot be written is reported by its `Ended` (cause
+        ``output_write_failed``).
 
         Raises:
             InfraError: There is no free slot that the job may use, or the key is in use.
@@ -175,7 +176,7 @@ class RayLauncher:
         return slot.node.name
 
     def poll(self, timeout_seconds: float) -> list[Event]:
-        """Events since the last call; waits for one at most so long.
+        """Events since the last call; waits for one at most this long.
 
         Raises:
             InfraError: Ray is gone, and nothing runs any more.
@@ -201,7 +202,7 @@ class RayLauncher:
             slot.actor.cancel.remote(slot.live.run, reason)
 
     def close(self) -> None:
-        """End whatever still runs, then everything that this launcher started itself."""
+        """End what still runs, then everything that this launcher started itself."""
         if self._closed:
             return
         self._closed = True

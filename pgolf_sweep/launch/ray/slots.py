@@ -148,7 +148,7 @@ class Live:
     Attributes:
         run: Names it to its worker; no other run has the name.
         order: The call that starts it, until it is answered: it may fail.
-        due_at: When it must have ended, monotonic seconds, whatever its worker says.
+        due_at: When it must have ended, monotonic seconds, no matter what its worker answers.
         preempted: Whether it is ended because its node is taken away.
         trouble: What the driver's disk refused first, or None.
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.core.paths import StudyPaths
 
 ANSWER_SECONDS = (5.0, 30.0)
-"""To connect and to answer one question; Ray's own client would wait for ever."""
+"""To connect and to answer one question; Ray's own client would wait forever."""
 GRACE_SECONDS = 60
 """Between the SIGTERM of `ray job stop`, which cancels a sweep, and its SIGKILL; Ray has 3."""
 LOOK_SECONDS = 0.5
@@ -146,7 +146,7 @@ class Dashboard:
         self.address: str = self._client.get_address()
 
     def get(self, path: str, **params: Any) -> Any:
-        """The answer to a question, whatever its status."""
+        """The answer to a question, regardless of its status."""
         with _asking(self.address):
             return self._client._do_request("GET", path, params=params)  # noqa: SLF001 - with auth
 

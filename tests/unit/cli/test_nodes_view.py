@@ -1,4 +1,4 @@
-"""What people read of nodes in trouble, and the exit code that an end for their sake has."""
+"""The view of nodes in trouble, and the exit code of a sweep that they end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import dataclasses
 import pytest
 from rich.console import Console
 
-from pgolf_sweep.cli.launch import StatusFile, conclude
 from pgolf_sweep.cli.live import view
 from pgolf_sweep.cli.study import status_view
 from pgolf_sweep.core.errors import AnswerNoError, InfraError
@@ -16,6 +15,8 @@ from pgolf_sweep.driver.snapshot import SweepState
 from pgolf_sweep.nodes.info import Refusal
 from pgolf_sweep.nodes.quarantine import NodeRow, NodeStatus
 from pgolf_sweep.report.read import study_status
+from pgolf_sweep.workflows.launch import conclude
+from pgolf_sweep.workflows.launch_support import StatusFile
 
 
 def text_of(group):

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from pgolf_sweep.cli import app
 from pgolf_sweep.core.errors import AnswerNoError, InputError
 from pgolf_sweep.driver.proposals import pending
-from pgolf_sweep.workflows.launch import prepare_folder
+from pgolf_sweep.workflows.study_folder import prepare_folder
 
 
 @pytest.fixture

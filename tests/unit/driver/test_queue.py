@@ -1,4 +1,4 @@
-"""Which of a driver's trials starts next."""
+"""The order in which a driver's trials start."""
 
 from __future__ import annotations
 

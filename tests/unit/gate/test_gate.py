@@ -44,7 +44,7 @@ def packed_bytes(defaults, knobs, spread) -> int:
 
 
 def drawn(rng: random.Random) -> dict[str, object]:
-    """A small configuration, whatever its quality."""
+    """A small configuration, regardless of its quality."""
     heads, bits = rng.choice([2, 4, 8]), [rng.choice([4, 5, 6, 7, 8]) for _ in range(3)]
     return {
         "NUM_HEADS": heads, "NUM_KV_HEADS": heads // 2, "NUM_LAYERS": rng.randint(1, 4),

@@ -1,4 +1,4 @@
-"""What a node finds about itself; GPUs are those of a stand-in for nvidia-smi."""
+"""The check of a node; GPUs are those of a stand-in for nvidia-smi."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a script needs and a node lacks is told before the script starts."""
+"""A missing requirement of a script is reported before the script starts."""
 
 from __future__ import annotations
 

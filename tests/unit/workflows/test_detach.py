@@ -1,4 +1,4 @@
-"""What a sweep takes along to the cluster."""
+"""The bundle of a sweep that is driven on a cluster."""
 
 from __future__ import annotations
 

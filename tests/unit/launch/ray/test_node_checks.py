@@ -1,4 +1,4 @@
-"""When nodes are asked what they are like, and what becomes of those that do not answer."""
+"""Node checks over time, with nodes that do not answer."""
 
 from __future__ import annotations
 

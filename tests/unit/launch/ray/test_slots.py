@@ -1,4 +1,4 @@
-"""What slots and runs say of themselves, without Ray."""
+"""Slots and runs without Ray."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is sent to a cluster and what is remembered of it; the cluster itself: tests/e2e."""
+"""The payload of a job and the memory of its place; the cluster itself: tests/e2e."""
 
 from __future__ import annotations
 
