@@ -143,6 +143,7 @@ class PgolfBlock:
         gate_min_steps: Fewest training steps within the wallclock that are worth a slot.
         data: The data set, or None for the rules preset's.
         files: Paths or globs beside the program that trials need.
+        env_pass: Variables of the node that trials get beyond the system's.
         limits: Wallclock limits.
         budget: Money and time.
         warm_start: What is tried first.
@@ -168,6 +169,7 @@ class PgolfBlock:
     gate_min_steps: int | None = None
     data: DataBlock | None = None
     files: tuple[str, ...] = ()
+    env_pass: tuple[str, ...] = ()
     limits: LimitsBlock = field(default_factory=LimitsBlock)
     budget: Budget = field(default_factory=Budget)
     warm_start: tuple[WarmStart, ...] = ()

@@ -173,6 +173,7 @@ class Session:
             resources=self.resources,
             limits=self.limits,
             proposer=proposer,
+            passes=self.spec.pgolf.env_pass,
         )
 
     @property

@@ -235,3 +235,16 @@ def test_speed_is_measured_on_gpus_unless_the_sweep_file_says_otherwise(make_ben
         with_nodes(bench, gpus=8, nodes=NodesBlock(speed="none"))
     ).order.speed is (False)
     assert node_comparison(with_nodes(bench, nodes=NodesBlock(check=False))) is None
+
+
+def test_files_with_the_command_line_are_private_and_hold_no_password(make_bench, monkeypatch):
+    url = "postgresql://me:p@ss/w#rd@db/sweeps"
+    words = ["launch", "s.yaml", "--storage", url, f"--storage={url}", "--token=abcdefgh12345"]
+    monkeypatch.setattr("sys.argv", ["pgolf-sweep", *words])
+    bench = make_bench()
+    prepare(bench)
+    shown = bench.paths.origin.read_text()
+    assert "p@ss" not in shown
+    assert "w#rd" not in shown
+    assert "abcdefgh12345" not in shown
+    assert bench.paths.origin.stat().st_mode & 0o077 == 0
