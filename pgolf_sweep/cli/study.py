@@ -124,15 +124,21 @@ def best(
     from pgolf_sweep.cli.render import trials_table, varied_knobs
     from pgolf_sweep.core.errors import AnswerNoError
     from pgolf_sweep.core.record import ranked
-    from pgolf_sweep.report.read import study_records
+    from pgolf_sweep.report.read import read_trials, study_status
+    from pgolf_sweep.report.search import evidence
 
     paths = look(runs, study)
-    everything = study_records(paths.root)
-    first = ranked(everything)[:top]
     if json_output:
-        emit({"study": paths.name, "trials": [record.to_json() for record in first]})
-    elif first:
-        out.print(trials_table(first, varied_knobs(everything)))
+        found = read_trials(paths)
+        first = ranked(found.records)[:top]
+        emit({"study": paths.name, "trials": found.rows(first)})
+    else:
+        status = study_status(paths)
+        first = ranked(status.records)[:top]
+    if first and not json_output:
+        out.print(trials_table(first, varied_knobs(status.records)))
+        for text in evidence(status):
+            say(text)
     if not first:
         raise AnswerNoError(
             f"study {paths.name!r} has no completed trial within the cap yet",
@@ -291,6 +297,7 @@ def status_view(found: Status) -> Group:
     from pgolf_sweep.cli.live import progress_text
     from pgolf_sweep.cli.render import bytes_text, duration, score, troubled_nodes
     from pgolf_sweep.report.noops import no_op_knobs
+    from pgolf_sweep.report.search import evidence, search_lines
 
     document = found.to_json()
     count = document["trials"]
@@ -309,11 +316,13 @@ def status_view(found: Status) -> Group:
             f"best      trial {top['number']}: val_bpb {score(top['val_bpb'])}, "
             f"headroom {bytes_text(top['headroom_bytes'])}"
         )
+        lines += [f"          {text}" for text in evidence(found)]
     seconds = document["slot_seconds"]
     lines.append(
         f"slots     trained {duration(seconds['trained'])}, idle {duration(seconds['idle'])}, "
         f"saved by the gate {duration(seconds['saved_by_gate'])}"
     )
+    lines += [f"search    {text}" for text in search_lines(document["search"])]
     lines += [f"warning   {one.sentence}" for one in no_op_knobs(found.records)]
     lines += [f"node      {text}" for text in troubled_nodes(document["nodes"], time.time())]
     if found.place is not None and found.state == "interrupted":

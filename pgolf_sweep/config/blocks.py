@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pgolf_sweep.config.types import (
     DEFAULT_RULES,
+    LOSSLESS_KNOBS,
     METHODS,
     METRIC,
+    STARTUP_CURVES,
     Budget,
     DataBlock,
     EarlyTerminate,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.space.space import Space
 EXPORT_ONLY_KNOBS = tuple(EXPORT_KNOBS)
 """Knobs of our trainer that change the artifact of a finished training, not the training."""
+_EXPORT_NAME = re.compile(r"(^|_)(BITS|QUANT|CLIP_SIGMAS|CLIP_PERCENTILE|GPTQ)(_|$)")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}")
 STUDY_NAME_RULE = "use letters, digits, space and . _ -"
@@ -125,28 +128,34 @@ def read_metric(metric: Section) -> str:
 
 
 def read_early_terminate(block: Section) -> EarlyTerminate | None:
-    """The pruner, by W&B's keys (hyperband) or ours (median, none)."""
-    kind = block.choice("type", ("hyperband", "median", "none"))
+    """The pruner, by W&B's keys (hyperband) or ours (halving, median, none)."""
+    kinds = ("halving", "hyperband", "median", "none")
+    kind = block.choice("type", kinds)
     if not list(block) or kind is None:
         if list(block) and "type" not in block:
-            block.problem("type", "missing; one of: hyperband, median, none")
+            block.problem("type", f"missing; one of: {', '.join(kinds)}")
         return None
+    if kind == "halving":
+        eta, startup = _eta(block), block.integer("startup_trials", least=0)
+        block.close()
+        return EarlyTerminate(
+            kind="halving", eta=eta, startup_trials=STARTUP_CURVES if startup is None else startup
+        )
     min_iter = block.integer("min_iter", least=1) if kind != "none" else None
     if kind == "median":
         startup = block.integer("startup_trials", least=0)
         block.close()
         return EarlyTerminate(
-            kind="median", min_iter=min_iter or 1, startup_trials=5 if startup is None else startup
+            kind="median",
+            min_iter=min_iter or 1,
+            startup_trials=STARTUP_CURVES if startup is None else startup,
         )
     if kind == "none":
         block.close()
         return None
     max_iter = block.integer("max_iter", least=1)
     brackets = block.integer("s", least=1)
-    eta = block.number("eta", above=1)
-    if eta is not None and eta != int(eta):
-        block.problem("eta", f"must be a whole number from 2, not {eta:g}")
-    eta = int(eta or 3)
+    eta = _eta(block)
     if min_iter is None and (max_iter is None or brackets is None):
         block.problem("min_iter", "missing; hyperband needs min_iter, or max_iter and s")
     elif min_iter is not None and brackets is not None:
@@ -158,6 +167,27 @@ def read_early_terminate(block: Section) -> EarlyTerminate | None:
     if min_iter is None:  # W&B: the brackets go down from max_iter, each by eta
         min_iter = max(1, (max_iter or 1) // eta ** (brackets or 1))
     return EarlyTerminate(kind="hyperband", min_iter=min_iter, max_iter=max_iter, eta=eta)
+
+
+def _export_knobs(space: Space) -> tuple[str, ...]:
+    """Searched parameters that change the score after the training alone.
+
+    Of a script that is not ours those whose name speaks of quantization.
+    """
+    return tuple(
+        parameter.name
+        for parameter in space.parameters.values()
+        if parameter.searched
+        and parameter.name not in LOSSLESS_KNOBS
+        and (parameter.name in EXPORT_KNOBS or _EXPORT_NAME.search(parameter.name))
+    )
+
+
+def _eta(block: Section) -> int:
+    eta = block.number("eta", above=1)
+    if eta is not None and eta != int(eta):
+        block.problem("eta", f"must be a whole number from 2, not {eta:g}")
+    return int(eta or 3)
 
 
 def read_require(block: Section) -> tuple[str, ...]:
@@ -199,6 +229,7 @@ def read_pgolf(
         gate_scheme=_read_scheme(gate),
         gate_repair=_read_repair(gate, space),
         gate_export=_read_export(gate),
+        export_knobs=_export_knobs(space),
         gate_calibration=gate.text("calibration"),
         gate_memory_gib=gate.number("memory_gib", above=0),
         gate_min_steps=gate.integer("min_steps", least=1),

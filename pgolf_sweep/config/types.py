@@ -18,6 +18,12 @@ METRIC = "val_bpb"
 DEFAULT_RULES = "parameter-golf-2026"
 
 
+STARTUP_CURVES = 4
+
+LOSSLESS_KNOBS = frozenset({"CODEC", "CODEC_LEVEL", "BYTE_SHUFFLE"})
+"""Knobs of the export that leave the weights as they are, and with them the score."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlyTerminate:
     """How trials that lag behind are stopped.
@@ -25,20 +31,24 @@ class EarlyTerminate:
     An iteration is one reported `val_bpb`, as in W&B: the n-th validation of a trial. W&B's flag
     ``strict`` changes nothing here: both of its rules keep the best ``1 / eta``.
 
+    No trial is judged before a third of its schedule; curves are compared at equal fractions of it.
+
     Attributes:
-        kind: ``hyperband`` keeps the best ``1 / eta`` at iterations ``min_iter * eta ** k``;
+        kind: ``halving`` keeps the best ``1 / eta`` at a third of the schedule, and again at each
+            multiple of it by `eta` that is left; ``hyperband`` keeps the best ``1 / eta`` at
+            iterations ``min_iter * eta ** k``;
             ``median`` stops a trial that is worse than the median of the others.
         min_iter: First iteration at which a trial may be stopped.
         max_iter: Last iteration of a whole trial, or None if the file does not say.
-        eta: Factor between rungs (hyperband).
-        startup_trials: Trials that always run to their end (median).
+        eta: Factor between rungs (halving, hyperband).
+        startup_trials: Curves that must have come as far before one is judged.
     """
 
-    kind: Literal["hyperband", "median"]
+    kind: Literal["halving", "hyperband", "median"]
     min_iter: int = 1
     max_iter: int | None = None
     eta: int = 3
-    startup_trials: int = 5
+    startup_trials: int = STARTUP_CURVES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +148,7 @@ class PgolfBlock:
         gate_scheme: How a script that is not ours quantizes, or None to have it probed.
         gate_repair: Parameters that may give where a configuration does not surely fit.
         gate_export: Knobs that may give when a trained artifact is over the cap; None is all.
+        export_knobs: Searched parameters on which only what becomes of the trained weights depends.
         gate_calibration: A store of measured sizes to learn from: ``user``, or a path.
         gate_memory_gib: Memory of one card; None switches the memory gate off.
         gate_min_steps: Fewest training steps within the wallclock that are worth a slot.
@@ -164,6 +175,7 @@ class PgolfBlock:
     gate_scheme: SchemeBlock | None = None
     gate_repair: tuple[str, ...] = ()
     gate_export: tuple[str, ...] | None = None
+    export_knobs: tuple[str, ...] = ()
     gate_calibration: str | None = None
     gate_memory_gib: float | None = None
     gate_min_steps: int | None = None

@@ -32,7 +32,7 @@ from pgolf_sweep.core.errors import InfraError, InterruptedSweepError, StorageAw
 from pgolf_sweep.core.kept import whole_result
 from pgolf_sweep.core.paths import write_json
 from pgolf_sweep.core.record import State
-from pgolf_sweep.core.trial import EndCause, Failed, FailureKind
+from pgolf_sweep.core.trial import EndCause, Failed, FailureKind, schedule_fraction
 from pgolf_sweep.driver.admission import Admission
 from pgolf_sweep.driver.budget import Quota
 from pgolf_sweep.driver.control import Request
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.core.clock import Clock
     from pgolf_sweep.core.paths import StudyPaths
     from pgolf_sweep.core.record import TrialRecord
-    from pgolf_sweep.core.trial import RunEnd
+    from pgolf_sweep.core.trial import RunEnd, StepReport
     from pgolf_sweep.driver.session import Session
     from pgolf_sweep.driver.sharing.leases import DriverLease
     from pgolf_sweep.driver.snapshot import Live, Observer, Snapshot
@@ -123,6 +123,7 @@ class Driver:
     _end_reason: str = ""
     _idle_proposals: int = 0
     _shown_at: float = -math.inf
+    _pruning_checked: bool = False
     _nodes: NodeBook = field(init=False)
     _nodes_seen_at: float = -math.inf
     _storage_retry: StorageRetry = field(init=False)
@@ -316,6 +317,7 @@ class Driver:
             if live.near_cap and self._admission.no_longer_fits(live):
                 continue
             live.scores, live.val_bpb, live.step, live.cancelling = [], None, None, False
+            live.behind_at = None
             live.started_at, live.held_from = self.clock.now(), self.clock.monotonic()
             record = dataclasses.replace(
                 live.record,
@@ -375,7 +377,7 @@ class Driver:
                     self._nodes.progressed(live.record.number)
                 live.total_steps = report.total_steps or live.total_steps
                 if report.val_bpb is not None:
-                    self._validated(live, report.val_bpb)
+                    self._validated(live, report, report.val_bpb)
             case Ended(end=end):
                 del self._queue.live[live.record.number]
                 if end.cause is EndCause.EXITED:
@@ -385,17 +387,29 @@ class Driver:
                 self._ended(live, end)
                 self._start_queued()
 
-    def _validated(self, live: Live, val_bpb: float) -> None:
+    def _validated(self, live: Live, report: StepReport, val_bpb: float) -> None:
         if not live.step:
             return  # Before the first step every model scores alike: no ground to prune on.
         live.scores.append(val_bpb)
         live.val_bpb = val_bpb
         number, ordinal = live.record.number, len(live.scores)
-        stop = self._storage_retry.call(lambda: self.study.report(number, ordinal, val_bpb))
-        if stop and not live.cancelling:
-            live.cancelling = True
-            reason = f"{PRUNE_REASON} at validation {ordinal} with val_bpb {val_bpb:.4f}"
-            self.launcher.cancel(str(number), reason)
+        knobs = live.record.knobs
+        fraction = schedule_fraction(report, knobs)
+        judgement = self._storage_retry.call(
+            lambda: self.study.report(number, ordinal, val_bpb, fraction=fraction, knobs=knobs)
+        )
+        if judgement is None or live.cancelling:
+            return
+        live.behind_at = judgement.at if fraction is not None else None
+        if judgement.spared:
+            self.observer.message(
+                f"trial {number}: behind at validation {ordinal}, and runs on to show what "
+                "stopping costs"
+            )
+            return
+        live.cancelling = True
+        reason = f"{PRUNE_REASON} at validation {ordinal} with val_bpb {val_bpb:.4f}"
+        self.launcher.cancel(str(number), reason)
 
     def _ended(self, live: Live, end: RunEnd) -> None:
         number = live.record.number
@@ -405,7 +419,9 @@ class Driver:
         record = live.record.ended(outcome, end, cap_bytes=cap_bytes)
         marks = "; ".join(filter(None, (record.reason, self._nodes.slowness(end.node))))
         speed = self._nodes.speed(end.node)
-        record = dataclasses.replace(record, reason=marks, node_speed=speed)
+        record = dataclasses.replace(
+            record, reason=marks, node_speed=speed, behind_at=live.behind_at
+        )
         retry_reason = self._nodes.ended(number, outcome=outcome, end=end, step=live.step)
         infrastructure = isinstance(outcome, Failed) and outcome.kind is FailureKind.INFRASTRUCTURE
         if infrastructure and self._state is SweepState.CANCELLED:
@@ -431,6 +447,11 @@ class Driver:
             result["export"] = None if row is None else row.to_json()
         write_json(self.paths.trial(number).result, result)
         self._writer.tell_result(result)
+        if record.outcome is State.COMPLETED and not self._pruning_checked:
+            self._pruning_checked = True
+            never = self.study.never_prunes(number)
+            if never is not None:
+                self._say_of_nodes(f"early_terminate stops no trial of this sweep: {never}")
 
     # -- stopping -------------------------------------------------------------------------------
 

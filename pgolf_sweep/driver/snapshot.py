@@ -57,6 +57,8 @@ class Live:
     started_at: float | None = None
     held_from: float | None = None
     """When its slot was taken, by the driver's clock that never jumps."""
+    behind_at: float | None = None
+    """Fraction of its schedule at which the pruner found it behind."""
     cancelling: bool = False
     given_up: bool = False
     """Another driver took it over: its run here ends and is never told."""

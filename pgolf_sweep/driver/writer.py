@@ -56,7 +56,7 @@ class TrialWriter:
         """A trial that has not ended changed; False if another driver has it by now."""
         live.record = record
         self.table.note(record)
-        return self.storage_retry.call(lambda: self.study.note(record, of=self.me))
+        return bool(self.storage_retry.call(lambda: self.study.note(record, of=self.me)))
 
     def tell(self, record: TrialRecord) -> None:
         """End a trial in the study, and with it those that waited for its result."""

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from pgolf_sweep.core.record import TrialRecord
+from pgolf_sweep.report.read import POSTERIOR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 INTERIM = "intermediate"
-COLUMNS = [*(item.name for item in dataclasses.fields(TrialRecord)), INTERIM]
+COLUMNS = [*(item.name for item in dataclasses.fields(TrialRecord)), *POSTERIOR, INTERIM]
 
 
 def nested(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
