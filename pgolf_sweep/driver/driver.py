@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.config.types import NodesBlock
-from pgolf_sweep.core.classify import PRUNE_REASON, classify
+from pgolf_sweep.core.classify import classify
 from pgolf_sweep.core.errors import InfraError, InterruptedSweepError, StorageAwayError
 from pgolf_sweep.core.kept import whole_result
 from pgolf_sweep.core.paths import write_json
@@ -394,8 +394,8 @@ class Driver:
         stop = self._storage_retry.call(lambda: self.study.report(number, ordinal, val_bpb))
         if stop and not live.cancelling:
             live.cancelling = True
-            reason = f"{PRUNE_REASON} at validation {ordinal} with val_bpb {val_bpb:.4f}"
-            self.launcher.cancel(str(number), reason)
+            reason = f"pruned at validation {ordinal} with val_bpb {val_bpb:.4f}"
+            self.launcher.cancel(str(number), reason, cause=EndCause.PRUNED)
 
     def _ended(self, live: Live, end: RunEnd) -> None:
         number = live.record.number

@@ -9,7 +9,15 @@ from support.sweeps import train
 
 from pgolf_sweep.config.types import NodesBlock
 from pgolf_sweep.core.record import State
-from pgolf_sweep.core.trial import Completed, EndCause, Failed, FailureKind, LogSummary, RunEnd
+from pgolf_sweep.core.trial import (
+    Completed,
+    EndCause,
+    Failed,
+    FailureCode,
+    FailureKind,
+    LogSummary,
+    RunEnd,
+)
 from pgolf_sweep.driver.snapshot import SweepState, status_document
 from pgolf_sweep.launch.inline import Finish, InlineLauncher, SimulatedClock
 from pgolf_sweep.nodes.info import NodeInfo, NodeState, Refusal
@@ -260,7 +268,10 @@ class Account:
         )
         lost = cause not in {EndCause.EXITED, EndCause.SILENT}
         kind = FailureKind.INFRASTRUCTURE if lost else FailureKind.DETERMINISTIC
-        outcome = Failed(kind=kind, reason=why) if why else Completed(val_bpb=1, artifact_bytes=1)
+        memory = why == "out of memory"
+        code = FailureCode.OUT_OF_MEMORY if memory else FailureCode.EXIT_CODE
+        failed = Failed(kind=kind, code=code, reason=why)
+        outcome = failed if why else Completed(val_bpb=1, artifact_bytes=1)
         return self.book.ended(number, outcome=outcome, end=end, step=step)
 
     def row(self, name):
