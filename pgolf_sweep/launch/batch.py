@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pgolf_sweep.core.clock import Clock
+    from pgolf_sweep.core.events import NoHealthyNode
     from pgolf_sweep.core.trial import RunEnd
     from pgolf_sweep.launch.base import Job, Launcher
 
@@ -69,7 +70,7 @@ def run_jobs(
     max_retries: int = 2,
     give_up_seconds: float = GIVE_UP_SECONDS,
     listener: Listener | None = None,
-    report: Callable[[str], None] = logger.warning,
+    notify: Callable[[NoHealthyNode], None] = lambda _: None,
 ) -> dict[str, RunEnd]:
     """Run jobs, as many at once as there are free slots; how each ended, by key.
 
@@ -81,7 +82,7 @@ def run_jobs(
             does not count.
         give_up_seconds: The longest time without anything that runs.
         listener: Hears of each attempt.
-        report: Told where no node is fit, one sentence.
+        notify: Takes the event that no node is fit.
 
     Raises:
         InfraError: A job was lost for good, the others have ended; or no node came to run the rest.
@@ -93,7 +94,7 @@ def run_jobs(
     taken: Counter[str] = Counter()
     ends: dict[str, RunEnd] = {}
     lost: dict[str, str] = {}
-    wait = NodeWait(clock, give_up_seconds, report, "run")
+    wait = NodeWait(clock, give_up_seconds, notify, "run")
     while waiting or live:
         _start(waiting, live, prepare, launcher)
         wait.look(waits=not live, troubles=partial(_troubles, launcher))

@@ -13,6 +13,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from pgolf_sweep.core.events import (
+    NodeDraining,
+    NodeProbed,
+    NodeQuarantined,
+    NodeReady,
+    NodeRefused,
+    NodeReleased,
+)
 from pgolf_sweep.core.trial import Completed, EndCause, Failed, FailureCode, FailureKind, Pruned
 from pgolf_sweep.nodes.failures import Evidence, NodeFailures
 from pgolf_sweep.nodes.info import NodeState
@@ -23,6 +31,7 @@ if TYPE_CHECKING:
 
     from pgolf_sweep.config.types import NodesBlock
     from pgolf_sweep.core.clock import Clock
+    from pgolf_sweep.core.events import NodeEvent
     from pgolf_sweep.core.trial import Outcome, RunEnd
     from pgolf_sweep.nodes.info import NodeInfo, Refusal
 
@@ -123,13 +132,15 @@ class NodeBook:
     Args:
         rules: The sweep file's ``pgolf.nodes``.
         clock: Backoffs go by its monotonic time, which never jumps.
-        say: Told of each change, one sentence.
+        notify: Takes each change.
     """
 
-    def __init__(self, rules: NodesBlock, clock: Clock, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, rules: NodesBlock, clock: Clock, notify: Callable[[NodeEvent], None]
+    ) -> None:
         self._rules = rules
         self._clock = clock
-        self._say = say
+        self._notify = notify
         self._nodes: dict[str, _Node] = {}
         self._usable: frozenset[str] = frozenset()
         self._closed: frozenset[str] = frozenset()
@@ -139,7 +150,7 @@ class NodeBook:
         self._own_errors: set[str] = set()
         self._first_errors: deque[str] = deque(maxlen=SAME_ERROR_TRIALS)
         self._completed_seconds: deque[float] = deque(maxlen=99)
-        self._wait = NodeWait(clock, rules.give_up_seconds, say, "trial")
+        self._wait = NodeWait(clock, rules.give_up_seconds, notify, "trial")
 
     # ---- what is asked -----------------------------------------------------------------------
 
@@ -202,7 +213,7 @@ class NodeBook:
             node = self._nodes.setdefault(name, _Node(since=self._clock.monotonic()))
             before, node.info = node.info, info
             if before is None or (before.state, before.refusals) != (info.state, info.refusals):
-                self._say_change(name, node, before)
+                self._notify_change(name, node, before)
         self._open_and_close()
         healthy = self._usable - self._quarantined()
         self._wait.look(waits=not healthy, troubles=self._troubles)
@@ -213,7 +224,7 @@ class NodeBook:
         quarantine = self._nodes.setdefault(name, _Node()).quarantine
         if quarantine is not None:
             quarantine.probe = number
-            self._say(f"node {name} is tried again with trial {number}")
+            self._notify(NodeProbed(node=name, number=number))
             self._open_and_close()
 
     def progressed(self, number: int) -> None:
@@ -301,7 +312,7 @@ class NodeBook:
         self._first_errors.clear()
         if probed:
             node.quarantine = None
-            self._say(f"node {name} takes trials again: trial {number} ran well there")
+            self._notify(NodeReleased(node=name, number=number, ran_well=True))
 
     def _record_failure(
         self, number: int, name: str, node: _Node, reason: str, evidence: Evidence, *, probed: bool
@@ -378,9 +389,7 @@ class NodeBook:
         node.quarantined += 1
         since = node.quarantine.since if node.quarantine is not None else now
         node.quarantine = _Quarantine(reason=reason, since=since, until=now + backoff)
-        self._say(
-            f"node {name} is QUARANTINED: {reason}; it is tried again in {backoff / 60:.0f} min"
-        )
+        self._notify(NodeQuarantined(node=name, reason=reason, retry_seconds=backoff))
 
     def _exonerate(self, number: int, name: str) -> None:
         """A trial failed on two nodes: that says nothing of either."""
@@ -389,7 +398,7 @@ class NodeBook:
         if node.quarantine is not None and node.failures.incidents < self._rules.failures:
             node.quarantine = None
             node.quarantined -= 1
-            self._say(f"node {name} takes trials again: trial {number} failed elsewhere, too")
+            self._notify(NodeReleased(node=name, number=number, ran_well=False))
 
     def _quarantined(self) -> frozenset[str]:
         return frozenset(name for name, node in self._nodes.items() if node.quarantine)
@@ -414,18 +423,19 @@ class NodeBook:
         told = [f"{row.node}: {row.reason or row.state}" for row in self.rows()]
         return "; ".join(told) or "the cluster has none"
 
-    def _say_change(self, name: str, node: _Node, before: NodeInfo | None) -> None:
+    def _notify_change(self, name: str, node: _Node, before: NodeInfo | None) -> None:
         info = node.info
         if info is None:
             return
         node.since = self._clock.monotonic()
+        reason = self._row(name, node).reason
         if info.refusals:
-            status = "works in part:" if info.state is NodeState.READY else "is REFUSED:"
-            self._say(f"node {name} {status} {self._row(name, node).reason}")
+            partly = info.state is NodeState.READY
+            self._notify(NodeRefused(node=name, reason=reason, partly=partly))
         elif info.state is NodeState.DRAINING:
-            self._say(f"node {name} is draining: {self._row(name, node).reason}")
+            self._notify(NodeDraining(node=name, reason=reason))
         elif before is not None and info.state is NodeState.READY:
-            self._say(f"node {name} is ready")
+            self._notify(NodeReady(node=name))
 
     def _row(self, name: str, node: _Node) -> NodeRow:
         info, shut = node.info, node.quarantine

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pgolf_sweep.core.events import NoHealthyNode
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -21,13 +23,13 @@ class NodeWait:
     Attributes:
         clock: Its monotonic time counts.
         give_up_seconds: The longest time without a node.
-        say: Hears of it, one sentence.
+        notify: Takes the event.
         what: What waits: ``trial`` or ``run``.
     """
 
     clock: Clock
     give_up_seconds: float
-    say: Callable[[str], None]
+    notify: Callable[[NoHealthyNode], None]
     what: str
     _since: float | None = field(default=None, init=False)
     _reported: bool = field(default=False, init=False)
@@ -47,9 +49,10 @@ class NodeWait:
             self._since = now
         if not self._reported and now - self._since >= GRACE_SECONDS:
             self._reported = True
-            self.say(
-                f"NO NODE can take a {self.what}: {troubles()}; it waits for one, and ends after "
-                f"{self.give_up_seconds / 60:.0f} min without"
+            self.notify(
+                NoHealthyNode(
+                    what=self.what, troubles=troubles(), give_up_seconds=self.give_up_seconds
+                )
             )
 
     def too_long(self) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pgolf_sweep.core.classify import infrastructure_failure
+from pgolf_sweep.core.event_text import event_text
 from pgolf_sweep.core.paths import TrialPaths, read_json, write_json
 from pgolf_sweep.core.trial import EndCause, LogSummary, RunEnd
 from pgolf_sweep.launch.batch import GIVE_UP_SECONDS, Work, run_jobs
@@ -225,7 +226,7 @@ def run_plans(
         max_retries=max_retries,
         give_up_seconds=give_up_seconds,
         listener=_Scribe(tasks, report),
-        report=report,
+        notify=lambda event: report(event_text(event)),
     )
     return [tuple(read_seed(planned, seed) for seed in planned.seeds) for planned, _ in plans]
 

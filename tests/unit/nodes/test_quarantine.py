@@ -8,6 +8,7 @@ import pytest
 from support.sweeps import train
 
 from pgolf_sweep.config.types import NodesBlock
+from pgolf_sweep.core.event_text import event_text
 from pgolf_sweep.core.record import State
 from pgolf_sweep.core.trial import (
     Completed,
@@ -245,9 +246,12 @@ class Account:
     def __init__(self, count=4, **rules):
         self.clock = SimulatedClock()
         self.said = []
-        self.book = NodeBook(NodesBlock(**rules), self.clock, self.said.append)
+        self.book = NodeBook(NodesBlock(**rules), self.clock, self.hear)
         self.infos = {f"n{index}": NodeInfo(name=f"n{index}") for index in range(count)}
         self.book.see(self.infos.values())
+
+    def hear(self, event):
+        self.said.append(event_text(event))
 
     def run(self, number, node, *, seconds=2.0, why=NO_DEVICE, step=None, cause=EndCause.EXITED):
         self.book.started(number, node)
