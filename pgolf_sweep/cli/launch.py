@@ -70,7 +70,8 @@ def launch(
 ) -> None:
     """Run a sweep: propose, gate, train, score, until its cap; the same command again resumes.
 
-    Ctrl-C once lets the running trials finish, twice ends them; both can be resumed.
+    Ctrl-C once lets the running trials finish, twice ends them; both can be resumed. A terminal
+    that closes counts as the first Ctrl-C; under nohup it changes nothing.
 
     Example: pgolf-sweep launch sweeps/demo.yaml
 
@@ -92,11 +93,13 @@ def launch(
         launch_detached(sweep, sending, name=name, runs=runs, json_output=json_output)
         return
     from pgolf_sweep.cli.live import Display
+    from pgolf_sweep.cli.streams import steadfast_output
     from pgolf_sweep.core.paths import StudyPaths
     from pgolf_sweep.report.read import study_status
     from pgolf_sweep.workflows.launch import conclude, varying
     from pgolf_sweep.workflows.launch import launch as run
 
+    context.with_resource(steadfast_output())
     found = run(
         sweep,
         name=name,

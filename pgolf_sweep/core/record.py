@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from pgolf_sweep.core.classify import impossible_score
 from pgolf_sweep.core.trial import (
     Completed,
     Discarded,
@@ -100,10 +101,11 @@ class TrialRecord:
 
     @property
     def submittable(self) -> bool:
-        """Completed, and its measured artifact is known not to be over the cap."""
+        """Completed with a score that can be, and not known to be over the cap."""
         return (
             self.outcome is State.COMPLETED
             and self.val_bpb is not None
+            and not impossible_score(self.val_bpb, self.val_loss_nats)
             and (self.headroom_bytes is None or self.headroom_bytes >= 0)
         )
 

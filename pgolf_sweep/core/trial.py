@@ -132,6 +132,7 @@ class TrialSpec:
         program_name: File name that runs, normally ``train_gpt.py``.
         program_sha256: Hash of the program's files.
         proposer: Who proposed it, for example ``tpe`` or ``propose:alice``.
+        passes: Variables of the node that the script gets beyond the system's.
     """
 
     study: str
@@ -143,6 +144,7 @@ class TrialSpec:
     resources: Resources
     limits: Limits
     proposer: str
+    passes: tuple[str, ...] = ()
 
     @property
     def identity(self) -> str:
@@ -300,6 +302,7 @@ class FailureCode(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     NOT_FINITE = "not_finite"
     NO_SCORE = "no_score"
+    IMPOSSIBLE_SCORE = "impossible_score"
     DISK_FULL = "disk_full"
     """The node's disk refused what the script wrote."""
     TIMEOUT = "timeout"

@@ -26,7 +26,7 @@ from pgolf_sweep.gate.repair import nearest_values, repair
 from pgolf_sweep.gate.resources import Machine
 from pgolf_sweep.gate.store import USER, store_path, teach_store
 from pgolf_sweep.script.knobs.knobs import worded
-from pgolf_sweep.script.pack import packed_program
+from pgolf_sweep.script.pack import as_counted
 from pgolf_sweep.script.program import from_files, load_program
 from pgolf_sweep.space.domains import Constant
 
@@ -173,6 +173,7 @@ class Session:
             resources=self.resources,
             limits=self.limits,
             proposer=proposer,
+            passes=self.spec.pgolf.env_pass,
         )
 
     @property
@@ -222,8 +223,7 @@ def open_session(
     """
     spec, program = read_sweep(sweep, name=name)
     base = sweep.resolve().parent
-    if spec.pgolf.pack:
-        program = packed_program(program)
+    program = as_counted(program, spec.pgolf.pack)
     calibration_store(spec, base=base)
     return _session(spec, program, base=base, data_root=data_root, need_data=need_data)
 

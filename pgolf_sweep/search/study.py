@@ -31,6 +31,7 @@ from optuna.trial import TrialState
 from pgolf_sweep.core.errors import InfraError, InputError, StorageAwayError
 from pgolf_sweep.core.paths import read_json
 from pgolf_sweep.core.record import State, TrialRecord
+from pgolf_sweep.core.secrets import masked_url, redacted
 from pgolf_sweep.core.trial import FailureCode, configuration_hash
 from pgolf_sweep.search.journal import (
     PROPOSER,
@@ -80,6 +81,9 @@ class Proposal:
     number: int
     knobs: dict[str, KnobValue]
     proposer: str
+
+
+STORAGES = ("postgresql", "sqlite")
 
 
 class Study:
@@ -470,6 +474,8 @@ def open_study(
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     url = _url(paths, storage)
+    if url is not None:
+        check_storage(url)
     try:
         backend = _storage(paths, url, write=write)
         name = _name_in(backend, spec.name) if url is None else _name_of(paths, spec.name)
@@ -572,6 +578,28 @@ def _url(paths: StudyPaths, storage: str | None) -> str | None:
     return storage
 
 
+def check_storage(url: str) -> None:
+    """Refuse a storage of a kind that studies are not kept in.
+
+    Raises:
+        InputError: It is no URL, or that of a database without what drivers need.
+    """
+    import sqlalchemy  # noqa: PLC0415 - only for a database URL
+
+    try:
+        backend = sqlalchemy.engine.make_url(url).get_backend_name()
+    except (sqlalchemy.exc.ArgumentError, ValueError):
+        backend = url.partition("://")[0].partition("+")[0] if "://" in url else ""
+    if backend not in STORAGES:
+        raise InputError(
+            "studies are not kept in such a storage",
+            where="--storage, or PGOLF_STORAGE",
+            got=masked_url(url),
+            expected="postgresql://USER@HOST/DATABASE, or sqlite:///FILE on one machine",
+            next_step="leave --storage out where one driver is enough: the study is a file then",
+        )
+
+
 def _storage(paths: StudyPaths, url: str | None, *, write: bool) -> Any:
     if url is not None:
         from pgolf_sweep.search.storage_lock import (  # noqa: PLC0415 - only for a database
@@ -621,7 +649,7 @@ def _refuse_network(file: Path) -> None:
 
 
 def _unreachable(paths: StudyPaths, url: str | None, error: Exception) -> InfraError:
-    place = without_password(url) if url else str(paths.journal)
+    place = masked_url(url) if url else str(paths.journal)
     return InfraError(
         "the study's storage cannot be opened",
         where=place,
@@ -632,13 +660,4 @@ def _unreachable(paths: StudyPaths, url: str | None, error: Exception) -> InfraE
 
 
 def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-
-
-def without_password(url: str) -> str:
-    """A storage URL that may be shown and stored: the password left out."""
-    import sqlalchemy  # noqa: PLC0415 - only for a database URL
-
-    with suppress(sqlalchemy.exc.ArgumentError):
-        return sqlalchemy.engine.make_url(url).set(password=None).render_as_string()
-    return url
+    return redacted(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")

@@ -15,7 +15,8 @@ from pgolf_sweep.core.clock import SystemClock
 from pgolf_sweep.core.errors import AnswerNoError, InfraError, InputError, InterruptedSweepError
 from pgolf_sweep.core.event_text import event_document, event_text
 from pgolf_sweep.core.paths import StudyPaths, on_disk, write_text
-from pgolf_sweep.driver.control import DriverLock, Requests
+from pgolf_sweep.core.secrets import masked_url
+from pgolf_sweep.driver.control import DriverLock, Requests, hang_ups_ignored
 from pgolf_sweep.driver.session import open_session
 from pgolf_sweep.driver.sharing.leases import DriverLease, new_driver
 from pgolf_sweep.driver.snapshot import SweepState
@@ -52,7 +53,7 @@ events_log = logging.getLogger("pgolf_sweep.events")
 """Goes to ``driver.log`` alone: on the terminal the observer shows the event."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class LaunchedStudy(StudyRead):
     """A study after a launch of it.
 
@@ -86,7 +87,8 @@ def launch(
 ) -> LaunchedStudy:
     """Run a sweep until its cap; the same call again resumes it.
 
-    The first SIGINT lets the running trials finish, the second ends them; both can be resumed.
+    The first SIGINT lets the running trials finish, the second ends them; both can be resumed. A
+    SIGHUP counts as a first SIGINT, unless it is ignored.
 
     Args:
         sweep: The sweep file.
@@ -118,9 +120,14 @@ def launch(
             events.touch()
     # Here, too, where the trials run elsewhere: validation data and tokenizer identify a study.
     session = open_session(sweep, data_root=data_root, name=name)
+    if storage is not None:
+        from pgolf_sweep.search.study import check_storage  # noqa: PLC0415 - optuna loads late
+
+        check_storage(storage)
     mode = resolve_mode(wandb, os.environ)
     paths = StudyPaths(Path(runs).resolve() / session.spec.name)
     with ExitStack() as stack:
+        hang_ups = stack.enter_context(hang_ups_ignored())
         stack.enter_context(on_disk(paths.root))
         me = new_driver(paths)
         lock = stack.enter_context(DriverLock(paths, driver=me))
@@ -142,7 +149,7 @@ def launch(
                 ray_launcher(session, address=address, slots=slots, report=report)
             )
         observer = nullcontext(_Lines(report)) if view is None else view(session)
-        requests = stack.enter_context(Requests(paths))
+        requests = stack.enter_context(Requests(paths, hang_ups=hang_ups))
         driver = make_driver(
             session,
             study,
@@ -301,14 +308,13 @@ def _opened(
     """
     from pgolf_sweep.search.study import (  # noqa: PLC0415 - optuna loads late
         open_study,
-        without_password,
     )
 
     study = open_study(session.spec, paths, storage=storage, write=True)
     if storage is not None:
         claim_storage(session, study, paths)
         # Not before it has proved to be one: later commands take it from here.
-        write_text(paths.storage_url, without_password(storage) + "\n")
+        write_text(paths.storage_url, masked_url(storage) + "\n", private=True)
     if is_whole(study, paths):
         return study
     try:

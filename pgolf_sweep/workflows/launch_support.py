@@ -207,6 +207,7 @@ def log_to_file(paths: StudyPaths) -> None:
     for handler in [one for one in package.handlers if isinstance(one, _DriverLog)]:
         package.removeHandler(handler)
         handler.close()
+    paths.driver_log.touch(0o600)  # errors may quote what they were given
     handler = _DriverLog(paths.driver_log)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     package.addHandler(handler)

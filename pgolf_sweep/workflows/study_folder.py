@@ -16,8 +16,16 @@ import yaml
 from pgolf_sweep import __version__
 from pgolf_sweep.core.errors import InfraError, InputError
 from pgolf_sweep.core.kept import read_spec
-from pgolf_sweep.core.paths import StudyPaths, put_aside, read_json, write_json, write_text
+from pgolf_sweep.core.paths import (
+    StudyPaths,
+    put_aside,
+    read_json,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from pgolf_sweep.core.record import ranked
+from pgolf_sweep.core.secrets import redacted
 from pgolf_sweep.driver.session import DamagedError, store_program, stored_program
 from pgolf_sweep.driver.table import TrialTable
 from pgolf_sweep.launch.remote.dashboard import refuse_copies
@@ -40,6 +48,7 @@ EXTENDABLE = {
     "description",
     "early_terminate",
     "pgolf.budget",
+    "pgolf.env",
     "pgolf.max_retries",
     "pgolf.nodes",
 }
@@ -86,8 +95,11 @@ def prepare_folder(session: Session, paths: StudyPaths, *, sweep: Path, data_roo
         store_program(paths, session.program)
         created_at = time.time()
     study = {"study": _name_within(paths), "identity": identity_of_session(session)}
-    write_json(paths.origin, {"created_at": created_at, **study, **_origin(sweep, data_root)})
+    origin = {"created_at": created_at, **study, **_origin(sweep, data_root)}
+    write_json(paths.origin, origin, private=True)
     write_text(paths.sweep, session.spec.text)
+    if session.program.plain is not None:
+        write_bytes(paths.readable, session.program.plain)
     return resumed
 
 
@@ -272,7 +284,8 @@ def claim_storage(session: Session, study: Study, paths: StudyPaths) -> None:
             )
         # A trial's W&B run is the same whichever driver runs it.
         origin = read_json(paths.origin)
-        write_json(paths.origin, origin | {"created_at": study.attribute("created_at")})
+        origin |= {"created_at": study.attribute("created_at")}
+        write_json(paths.origin, origin, private=True)
 
 
 def _claim_alone(study: Study, paths: StudyPaths) -> None:
@@ -315,7 +328,7 @@ def _origin(sweep: Path, data_root: Path) -> dict[str, Any]:
         "base": str(sweep.resolve().parent),
         "sweep": str(sweep),
         "data_root": str(data_root.resolve()),
-        "argv": sys.argv[1:],
+        "argv": [redacted(word) for word in sys.argv[1:]],
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "versions": versions(),

@@ -46,7 +46,9 @@ def test_study_of_version_0_1_is_read_and_resumed(terminal: Terminal) -> None:
     assert after[6]["outcome"] in {"completed", "pruned"}
     for path, content in kept.items():
         assert path.read_bytes() == content
-    events = [json.loads(line) for line in (terminal.folder / "events.jsonl").open()]
+    events = [
+        json.loads(line) for line in (terminal.folder / "events.jsonl").read_text().splitlines()
+    ]
     ended = [event["trial"]["number"] for event in events if event["event"] == "trial_ended"]
     assert sorted(ended) == [row["number"] for row in own if row["number"] >= 6]
     log = terminal.run("logs", "older", "--driver").out

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.paths import TrialPaths
+from pgolf_sweep.core.secrets import redacted, secret_values
 from pgolf_sweep.core.trial import EndCause, LogSummary, RunEnd
 from pgolf_sweep.launch.node.bounded_log import BoundedLog
-from pgolf_sweep.launch.node.environment import environment, stray_knobs
+from pgolf_sweep.launch.node.environment import environment, read_places, withheld
 from pgolf_sweep.launch.node.process import exit_code
 from pgolf_sweep.launch.node.tracker_thread import TrackerFeed
 from pgolf_sweep.script.logs.stream import LogStream
@@ -46,7 +47,7 @@ RAW_CHECKPOINTS = frozenset({".pt", ".safetensors"})
 CHECKPOINT_BYTES = 1_000_000
 """Raw checkpoints larger than this stay behind."""
 
-STRAY = "set on the node but not by the trial, so the script gets its defaults of"
+WITHHELD = "set on the node and withheld from the script (pgolf.env.pass names what it gets)"
 INSTALL_FIRST = "install it where the trials run, then launch again"
 
 Cursor = tuple[int, int]
@@ -140,6 +141,7 @@ class Run:
         self._end: RunEnd | None = None
         self._files: dict[str, bytes] = {}
         self._unkillable = ""
+        self._secrets = secret_values({**os.environ, **order.spec.env})
 
     # ---- for the worker; the caller holds the lock ------------------------------------------
 
@@ -241,10 +243,10 @@ class Run:
             path.write_bytes(content)
         self._log = BoundedLog(self._folder / "log", spec.limits.log_bytes)
         self._check_requirements()
-        stray = stray_knobs(spec, self.order.files, os.environ)
-        if stray:
-            self._take(f"pgolf-sweep: {STRAY}: {', '.join(stray)}\n".encode())
-        argv, env = command(spec), environment(spec, os.environ, stray)
+        if names := withheld(spec, self.order.files, os.environ):
+            self._take(f"pgolf-sweep: {WITHHELD}: {', '.join(names)}\n".encode())
+        places = read_places(spec, self.order.files, os.environ)
+        argv, env = command(spec), environment(spec, os.environ, places)
         self._guard.start(argv, cwd=work, env=env, seconds=spec.limits.total_seconds)
         if self._stopped is not None:
             self._guard.kill()  # stopped before there was anything to kill
@@ -351,6 +353,8 @@ class Run:
             artifact = TrialPaths(self._folder / "work").artifact() if self._folder else None
             model_file_bytes = None if artifact is None else artifact.stat().st_size
         summary = self._stream.summary()
+        unread = tuple(self._safe(line) for line in summary.unread_finals)
+        summary = dataclasses.replace(summary, unread_finals=unread)
         return dataclasses.replace(end, summary=summary, model_file_bytes=model_file_bytes)
 
     def _end_of(self, cause: EndCause, code: int | None, detail: str) -> RunEnd:
@@ -358,14 +362,18 @@ class Run:
         return RunEnd(
             cause=cause,
             exit_code=code,
-            detail=detail,
+            detail=self._safe(detail),
             summary=LogSummary(),
             node=self.order.node,
             # Their difference is what the trial costs, even if the clock was set meanwhile.
             started_at=ended_at - (time.monotonic() - self._held_from),
             ended_at=ended_at,
-            log_tail=last_lines(self._tail),
+            log_tail=tuple(self._safe(line) for line in last_lines(self._tail)),
         )
+
+    def _safe(self, text: str) -> str:
+        """A text that leaves the node: results, reports and W&B are for many eyes."""
+        return redacted(text, self._secrets)
 
     def _verdict(self, ended: tuple[str, int] | None) -> tuple[EndCause, int | None, str]:
         why, status = ended or ("lost", -1)

@@ -9,6 +9,7 @@ import signal
 import pytest
 
 from pgolf_sweep.core.classify import artifact_bytes, classify
+from pgolf_sweep.core.record import State, TrialRecord, ranked
 from pgolf_sweep.core.trial import (
     Completed,
     EndCause,
@@ -62,6 +63,25 @@ def test_score_that_is_not_finite_is_a_failure(value):
     outcome = outcome_of(end(summary=LogSummary(val_bpb=value, non_finite=True)))
     assert isinstance(outcome, Failed)
     assert "not finite" in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("bpb", "nats"),
+    [(-1.0, None), (0.0, None), (1e-12, None), (1e-12, 1.7e-12), (0.625, 41.0), (1.2, 0.7)],
+)
+def test_score_that_cannot_be_is_a_failure_and_never_the_best(bpb, nats):
+    outcome = outcome_of(end(summary=dataclasses.replace(GOOD, val_bpb=bpb, val_loss_nats=nats)))
+    assert isinstance(outcome, Failed)
+    assert outcome.kind is FailureKind.DETERMINISTIC
+    assert "cannot" in outcome.reason
+    old = TrialRecord(number=0, outcome=State.COMPLETED, knobs={}, val_bpb=bpb, val_loss_nats=nats)
+    assert ranked([old]) == []
+
+
+@pytest.mark.parametrize(("bpb", "nats"), [(1.2244, 2.0606), (1.0, 0.6931472), (2.5, None)])
+def test_score_of_any_tokenizer_is_taken(bpb, nats):
+    summary = dataclasses.replace(GOOD, val_bpb=bpb, val_loss_nats=nats)
+    assert isinstance(outcome_of(end(summary=summary)), Completed)
 
 
 def test_exit_code_names_the_exception_not_the_last_line():

@@ -164,6 +164,18 @@ def test_script_that_raises_ends_with_1_and_its_traceback(bench: Bench) -> None:
     assert end.log_tail[-1] == "ValueError: head dimension"
 
 
+def test_secrets_do_not_leave_the_node(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "no-known-form-of-a-key")
+    end = bench.run(
+        "import os\nprint('I have', os.environ.get('OPENAI_API_KEY'))\n"
+        "print('final_other_exact bpb=1.2 hf_0123456789abcdefghij')\n"
+        "raise ValueError('no-known-form-of-a-key at postgresql://me:pass-word@db/x')"
+    )
+    assert "I have None" in end.log_tail
+    assert end.log_tail[-1] == "ValueError: *** at postgresql://me@db/x"
+    assert "hf_0123" not in str(end)
+
+
 def test_script_killed_from_outside_is_signaled(bench: Bench) -> None:
     end = bench.run("import os\nos.kill(os.getpid(), 9)")
     assert (end.cause, end.exit_code, end.detail) == (EndCause.SIGNALED, -9, "killed by SIGKILL")
@@ -554,7 +566,7 @@ print("width", os.environ.get("MODEL_DIM"), "data", os.environ.get("DATA_PATH", 
         env={"MODEL_DIM": "512"},
     )
     note, *printed = bench.log.decode().splitlines()
-    assert note.endswith("defaults of: NUM_LAYERS, SEED")
+    assert note.endswith("(pgolf.env.pass names what it gets): NUM_LAYERS, SEED")
     assert printed == ["layers 9 seed 7", "width 512 data /node/shards"]
     assert end.summary == LogSummary()
 
