@@ -95,13 +95,13 @@ def axis_scale(values: Sequence[Any]) -> dict[str, Any]:
 
 def axis_places(values: Sequence[object]) -> Callable[[object], float]:
     """Where a knob's value lies on its axis of the parallel coordinates, 0 to 1."""
-    plain = [plain(v) for v in values if v is not None]
-    numbers = [v for v in plain if isinstance(v, int | float)]
-    if len(numbers) == len(plain):
+    known = [plain(v) for v in values if v is not None]
+    numbers = [v for v in known if isinstance(v, int | float)]
+    if len(numbers) == len(known):
         scale = math.log if min(numbers) > 0 and max(numbers) / min(numbers) >= 8 else float
         low, high = scale(min(numbers)), scale(max(numbers))
         return lambda v: 0.5 if v is None else (scale(v) - low) / ((high - low) or 1.0)  # type: ignore[arg-type]
-    names = sorted({str(v) for v in plain})
+    names = sorted({str(v) for v in known})
     last = max(1, len(names) - 1)
     return lambda v: 0.5 if v is None else names.index(str(v)) / last
 
