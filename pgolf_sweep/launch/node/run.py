@@ -23,7 +23,7 @@ from pgolf_sweep.core.secrets import redacted, secret_values
 from pgolf_sweep.core.trial import EndCause, LogSummary, RunEnd
 from pgolf_sweep.launch.node.bounded_log import BoundedLog
 from pgolf_sweep.launch.node.environment import environment, read_places, withheld
-from pgolf_sweep.launch.node.process import exit_code
+from pgolf_sweep.launch.node.process import MARKER, exit_code
 from pgolf_sweep.launch.node.tracker_thread import TrackerFeed
 from pgolf_sweep.script.logs.stream import LogStream
 from pgolf_sweep.script.requirements import lacking
@@ -251,6 +251,7 @@ class Run:
             self._take(f"pgolf-sweep: {WITHHELD}: {', '.join(names)}\n".encode())
         places = read_places(spec, self.order.files, os.environ)
         argv, env = command(spec), environment(spec, os.environ, places)
+        env[MARKER] = f"{FOLDER_PREFIX}{os.getpid()}-{self.order.run}"
         self._guard.start(argv, cwd=work, env=env, seconds=spec.limits.total_seconds)
         if self._stopped is not None:
             self._guard.kill()  # stopped before there was anything to kill
