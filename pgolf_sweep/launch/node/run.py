@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import selectors
 import shutil
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgolf_sweep.core.paths import TrialPaths
+from pgolf_sweep.core.paths import TrialPaths, is_inside
 from pgolf_sweep.core.secrets import redacted, secret_values
 from pgolf_sweep.core.trial import EndCause, LogSummary, RunEnd
 from pgolf_sweep.launch.node.bounded_log import BoundedLog
@@ -242,6 +243,8 @@ class Run:
         work = self._folder / "work"
         work.mkdir()
         for name, content in self.order.files.items():
+            if not is_inside(name):
+                raise OSError(errno.EINVAL, "leaves the run's folder", name)
             path = work / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
