@@ -16,6 +16,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +27,7 @@ from rich.segment import Segment
 
 from pgolf_sweep import __version__
 from pgolf_sweep.cli.literal import LiteralTyper
+from pgolf_sweep.cli.streams import open_standard_streams
 from pgolf_sweep.core.errors import FaultError, InterruptedSweepError, PgolfError
 from pgolf_sweep.core.secrets import redacted, visible
 
@@ -74,9 +76,8 @@ class SafeConsole(Console):
         return super()._render_buffer(safe)
 
 
-out = SafeConsole(
-    highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else WIDE
-)
+_AT_TERMINAL = sys.stdout is not None and sys.stdout.isatty()  # None where it is closed (>&-)
+out = SafeConsole(highlight=False, markup=False, emoji=False, width=None if _AT_TERMINAL else WIDE)
 err = SafeConsole(stderr=True, highlight=False, markup=False, emoji=False)
 
 
@@ -109,12 +110,13 @@ def plain(value: Any) -> Any:
 
 
 def fail(error: PgolfError) -> None:
-    """Print an error as its lines on stderr."""
+    """Print an error as its lines on stderr, as far as anyone is there to read it."""
     headline, *rest = error.lines()
-    err.print("error:", style="bold red", end=" ")
-    say(headline)
-    for line in rest:
-        say(line)
+    with suppress(OSError):
+        err.print("error:", style="bold red", end=" ")
+        say(headline)
+        for line in rest:
+            say(line)
 
 
 def _make_safe(record: logging.LogRecord) -> bool:
@@ -161,6 +163,7 @@ def options(
 
 def main() -> None:
     """Entry point of ``pgolf-sweep``: the one place that turns an error into an exit code."""
+    open_standard_streams()
     try:
         app()
     except PgolfError as error:

@@ -65,7 +65,8 @@ def launch(
 ) -> None:
     """Run a sweep: propose, gate, train, score, until its cap; the same command again resumes.
 
-    Ctrl-C once lets the running trials finish, twice ends them; both can be resumed.
+    Ctrl-C once lets the running trials finish, twice ends them; both can be resumed. A terminal
+    that closes counts as the first Ctrl-C; under nohup it changes nothing.
 
     Example: pgolf-sweep launch sweeps/demo.yaml
 
@@ -87,11 +88,13 @@ def launch(
         launch_detached(sweep, sending, name=name, runs=runs, json_output=json_output)
         return
     from pgolf_sweep.cli.live import Display
+    from pgolf_sweep.cli.streams import steadfast_output
     from pgolf_sweep.core.paths import StudyPaths
     from pgolf_sweep.report.read import study_status
     from pgolf_sweep.workflows.launch import conclude, varying
     from pgolf_sweep.workflows.launch import launch as run
 
+    context.with_resource(steadfast_output())
     found = run(
         sweep,
         name=name,
@@ -143,7 +146,8 @@ def _show_result(found: LaunchedStudy) -> None:
         )
     out.print(
         f"{count['completed']} completed, {count['pruned']} pruned, {count['failed']} failed; "
-        f"{count['discarded']} discarded by the gate before they took a slot{saved}",
+        f"{count['discarded']} discarded by the gate before they took a slot, {final.redrawn} "
+        f"passed over by the sampler because they cannot fit{saved}",
         soft_wrap=True,
     )
     say(f"ended: {final.reason}")

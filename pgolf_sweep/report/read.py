@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.search.study import Study
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class StudyRead:
     """A study's trials as they stood when it was read; of a simulated sweep, at its end.
 
@@ -195,6 +195,7 @@ class Status:
             "study": self.name,
             "state": self.state,
             "trials": tally,
+            "redrawn": sum(record.redrawn for record in self.records),
             "run_cap": self.last.get("run_cap"),
             "best": None
             if best is None

@@ -13,7 +13,7 @@ from pgolf_sweep.core.clock import SystemClock
 from pgolf_sweep.core.errors import AnswerNoError, InfraError, InputError, InterruptedSweepError
 from pgolf_sweep.core.paths import StudyPaths, on_disk, write_text
 from pgolf_sweep.core.secrets import masked_url
-from pgolf_sweep.driver.control import DriverLock, Requests
+from pgolf_sweep.driver.control import DriverLock, Requests, hang_ups_ignored
 from pgolf_sweep.driver.session import open_session
 from pgolf_sweep.driver.sharing.leases import DriverLease, new_driver
 from pgolf_sweep.driver.snapshot import SweepState
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class LaunchedStudy(StudyRead):
     """A study after a launch of it.
 
@@ -80,7 +80,8 @@ def launch(
 ) -> LaunchedStudy:
     """Run a sweep until its cap; the same call again resumes it.
 
-    The first SIGINT lets the running trials finish, the second ends them; both can be resumed.
+    The first SIGINT lets the running trials finish, the second ends them; both can be resumed. A
+    SIGHUP counts as a first SIGINT, unless it is ignored.
 
     Args:
         sweep: The sweep file.
@@ -114,6 +115,7 @@ def launch(
     mode = resolve_mode(wandb, os.environ)
     paths = StudyPaths(Path(runs).resolve() / session.spec.name)
     with ExitStack() as stack:
+        hang_ups = stack.enter_context(hang_ups_ignored())
         stack.enter_context(on_disk(paths.root))
         me = new_driver(paths)
         lock = stack.enter_context(DriverLock(paths, driver=me))
@@ -133,7 +135,7 @@ def launch(
                 ray_launcher(session, address=address, slots=slots, report=report)
             )
         observer = nullcontext(_Lines(report)) if view is None else view(session)
-        requests = stack.enter_context(Requests(paths))
+        requests = stack.enter_context(Requests(paths, hang_ups=hang_ups))
         driver = make_driver(
             session,
             study,
@@ -274,7 +276,9 @@ def _opened(
         open_study,
     )
 
-    study = open_study(session.spec, paths, storage=storage, write=True)
+    study = open_study(
+        session.spec, paths, storage=storage, write=True, verdicts=session.verdict_of
+    )
     if storage is not None:
         claim_storage(session, study, paths)
         # Not before it has proved to be one: later commands take it from here.
@@ -289,4 +293,4 @@ def _opened(
     study.close()
     for line in recover(session, paths, storage=storage).lines(paths.name):
         report(line)
-    return open_study(session.spec, paths, storage=storage, write=True)
+    return open_study(session.spec, paths, storage=storage, write=True, verdicts=session.verdict_of)
