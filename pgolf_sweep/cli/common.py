@@ -153,9 +153,13 @@ def options(
     """
     if debug:
         os.environ["PGOLF_DEBUG"] = "1"
+    shown = logging.StreamHandler()
+    # The handler's own level: a launch has its package log more, for driver.log alone.
+    shown.setLevel(logging.DEBUG if debug else logging.WARNING)
     logging.basicConfig(
         level=logging.DEBUG if debug else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        handlers=[shown],
     )
     for handler in logging.getLogger().handlers:
         handler.addFilter(_make_safe)

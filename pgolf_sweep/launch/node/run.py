@@ -27,6 +27,7 @@ from pgolf_sweep.launch.node.environment import environment, read_places, withhe
 from pgolf_sweep.launch.node.process import MARKER, exit_code
 from pgolf_sweep.launch.node.tracker_thread import TrackerFeed
 from pgolf_sweep.script.logs.stream import LogStream
+from pgolf_sweep.script.logs.tail import TAIL_BYTES, last_lines
 from pgolf_sweep.script.requirements import lacking
 
 if TYPE_CHECKING:
@@ -37,11 +38,6 @@ if TYPE_CHECKING:
     from pgolf_sweep.track.base import RunTracking
 
 LOG_CHUNK_BYTES = 4 << 20
-TAIL_LINES = 100
-"""Eight ranks that fail together take torchrun sixty lines to report."""
-TAIL_CHARS = 1000
-"""Of each of them."""
-TAIL_BYTES = 1 << 16
 REPORTS_KEPT = 10_000
 """Unfetched reports of a script gone wild; the oldest go first."""
 LAST_WORDS_SECONDS = 2.0
@@ -387,7 +383,10 @@ class Run:
         why, status = ended or ("lost", -1)
         code = exit_code(status)
         stopped = self._stopped if why != "exit" else None
-        cancelled = stopped is not None and stopped[0] is EndCause.CANCELLED
+        cancelled = stopped is not None and stopped[0] in {
+            EndCause.CANCELLED,
+            EndCause.PRUNED,
+        }
         if self._unkillable and not cancelled and (why, code) != ("exit", 0):
             # What hangs in the kernel has no time limit to blame but its machine.
             return EndCause.LOST, code, self._unkillable
@@ -430,15 +429,6 @@ def unkillable(pids: Sequence[int]) -> str:
             name = Path("/proc", str(pid), "comm").read_text().strip()
         names.append(f"{pid} ({name})")
     return f"SIGKILL does not end process {', '.join(names)}" if names else ""
-
-
-def last_lines(data: bytes) -> tuple[str, ...]:
-    """The last lines of what a script printed, without empty ones, each cut where it is long."""
-    lines = data.replace(b"\r", b"\n").split(b"\n")
-    if len(data) == TAIL_BYTES and len(lines) > 1:
-        lines = lines[1:]  # the end of a line of which the beginning is gone
-    kept = [line for line in lines if line][-TAIL_LINES:]
-    return tuple(line.decode(errors="replace")[:TAIL_CHARS] for line in kept)
 
 
 def command(spec: TrialSpec) -> list[str]:

@@ -53,7 +53,7 @@ class Worker:
         self._heard_at = time.monotonic()
         self._changed = threading.Condition()
         self._run: Run | None = None
-        self._cancelled: dict[str, str] = {}
+        self._cancelled: dict[str, tuple[EndCause, str]] = {}
         self._unharvested: dict[str, Run] = {}
         self._closed = threading.Event()
         if exit_when_alone:
@@ -88,10 +88,10 @@ class Worker:
             run = self._run = Run(order, self._changed, guard)
             if order.tracking is not None:
                 self._unharvested[order.run] = run
-            reason = self._cancelled.pop(order.run, None)
+            cancelled = self._cancelled.pop(order.run, None)
             self._changed.notify_all()
-        if reason is not None:
-            run.stop(EndCause.CANCELLED, reason)
+        if cancelled is not None:
+            run.stop(*cancelled)
         arguments = (self._scratch, self._prepare_guard)
         threading.Thread(target=run.go, args=arguments, name="run", daemon=True).start()
 
@@ -127,14 +127,14 @@ class Worker:
             current.remove_files()
         return progress
 
-    def cancel(self, run: str, reason: str) -> None:
+    def cancel(self, run: str, reason: str, cause: EndCause = EndCause.CANCELLED) -> None:
         """End a run, even one whose order has not arrived yet."""
         with self._changed:
             current = self._run
             if current is None or current.order.run != run:
-                self._cancelled[run] = reason
+                self._cancelled[run] = (cause, reason)
                 return
-        current.stop(EndCause.CANCELLED, reason)
+        current.stop(cause, reason)
 
     def harvest(self, run: str, timeout_seconds: float) -> dict[str, bytes]:
         """Wait for a run's tracker to finish and take its offline files, by relative path.
