@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.config.sweep_file import load_spec
+from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.kept import lost_trials, settled
 from pgolf_sweep.core.paths import StudyPaths, read_json
 from pgolf_sweep.core.record import Posterior, State, TrialRecord, counts, ranked
@@ -17,7 +18,7 @@ from pgolf_sweep.driver.sharing.leases import drivers, short
 from pgolf_sweep.driver.snapshot import JOINING, SweepState
 from pgolf_sweep.launch.remote.dashboard import UNREACHABLE, Place, read_place
 from pgolf_sweep.report.noops import no_op_knobs
-from pgolf_sweep.report.search import search_document
+from pgolf_sweep.report.search import search_document, tied
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -99,11 +100,37 @@ class StudyRead:
 
         return nested(self.rows(ranked(self.records)[:top]))
 
-    def table(self) -> pd.DataFrame:
+    def in_order(self, key: str, records: Iterable[TrialRecord]) -> list[TrialRecord]:
+        """Some trials by a key of their row or by a knob; those without a value come last.
+
+        Args:
+            key: A key or a knob's name; with ``-`` before it the largest come first.
+            records: The trials.
+
+        Raises:
+            InputError: No trial has such a key or knob.
+        """
+        name, largest = key.removeprefix("-"), key.startswith("-")
+        keys = {item.name for item in dataclasses.fields(TrialRecord)}
+        knobs = {knob for record in self.records for knob in record.knobs}
+        if name not in keys | knobs:
+            known = sorted((keys | knobs) - {"knobs", "finals", "predicted_bytes"})
+            raise InputError(f"no trial has a key {name!r}", expected=", ".join(known))
+        values = [
+            (record.knobs.get(name) if name in knobs else getattr(record, name), record)
+            for record in records
+        ]
+        present = [(v, r) for v, r in values if isinstance(v, int | float | str)]
+        text = any(isinstance(v, str) for v, _ in present)
+        present.sort(key=lambda pair: str(pair[0]) if text else pair[0], reverse=largest)
+        chosen = [record for _, record in present]
+        return chosen + [record for v, record in values if not isinstance(v, int | float | str)]
+
+    def table(self, records: Iterable[TrialRecord] | None = None) -> pd.DataFrame:
         """One row a trial with plain cells: each knob a column, `predicted_bytes` three."""
         from pgolf_sweep.report.frames import flat  # noqa: PLC0415 - pandas loads late
 
-        return flat(self.rows())
+        return flat(self.rows(records))
 
 
 def read_study(study: str | Path, *, runs: str | Path = "runs") -> StudyRead:
@@ -194,18 +221,6 @@ class Status:
     posteriors: dict[int, Posterior] = field(default_factory=dict)
 
     @property
-    def tied(self) -> list[int]:
-        """Trials within the cap that cannot be told from the best by their scores."""
-        best = next(iter(ranked(self.records)), None)
-        return [
-            record.number
-            for record in ranked(self.records)
-            if record is not best
-            and record.number in self.posteriors
-            and self.posteriors[record.number].tied
-        ]
-
-    @property
     def reason(self) -> str:
         """Why the sweep ended."""
         said = str(self.last.get("reason", ""))
@@ -238,9 +253,10 @@ class Status:
             },
             "best_posterior": None
             if best is None or best.number not in self.posteriors
-            else posterior_row(self.posteriors[best.number]) | {"tied_with": self.tied},
+            else posterior_row(self.posteriors[best.number])
+            | {"tied_with": tied(self.records, self.posteriors)},
             "slot_seconds": seconds,
-            "seconds_left": self.last.get("seconds_left"),
+            "seconds_left": self.last.get("seconds_left") if self.driver is not None else None,
             "slots": self.last.get("slots", 0),
             "reason": self.reason,
             "driver": self.driver,

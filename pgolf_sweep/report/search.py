@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 from pgolf_sweep.core.record import State, ranked
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from pgolf_sweep.core.record import TrialRecord
-    from pgolf_sweep.report.read import Status
+    from pgolf_sweep.core.record import Posterior, TrialRecord
 
 NEAR_CAP = 0.03
 """Relative distance to the cap that counts as near."""
@@ -110,16 +109,25 @@ def search_lines(document: dict[str, Any]) -> list[str]:
     return lines
 
 
-def evidence(status: Status) -> list[str]:
+def tied(records: Sequence[TrialRecord], posteriors: Mapping[int, Posterior]) -> list[int]:
+    """Trials within the cap that cannot be told from the best by their scores, best first."""
+    return [
+        record.number
+        for record in ranked(records)[1:]
+        if record.number in posteriors and posteriors[record.number].tied
+    ]
+
+
+def evidence(records: Sequence[TrialRecord], posteriors: Mapping[int, Posterior]) -> list[str]:
     """What the scores say of the best trial: its posterior, and what cannot be told from it."""
-    best = next(iter(ranked(status.records)), None)
-    posterior = None if best is None else status.posteriors.get(best.number)
+    best = next(iter(ranked(records)), None)
+    posterior = None if best is None else posteriors.get(best.number)
     if best is None or posterior is None:
         return []
     lines = [f"trial {best.number} by all scores: {posterior.text}, 95 %"]
-    tied = status.tied
-    if tied:
-        some = ", ".join(map(str, tied[:MOST_NAMED]))
-        more = f" and {len(tied) - MOST_NAMED} more" if len(tied) > MOST_NAMED else ""
+    alike = tied(records, posteriors)
+    if alike:
+        some = ", ".join(map(str, alike[:MOST_NAMED]))
+        more = f" and {len(alike) - MOST_NAMED} more" if len(alike) > MOST_NAMED else ""
         lines.append(f"not distinguishable from trials {some}{more}: a second seed each would tell")
     return lines
