@@ -12,6 +12,7 @@ from pgolf_sweep.core.trial import (
     Completed,
     Discarded,
     Failed,
+    FailureCode,
     Interval,
     KnobValue,
     Outcome,
@@ -48,6 +49,7 @@ class TrialRecord:
         outcome: State, or final outcome.
         reason: Why it ended so; empty for a plain success.
         failure: ``deterministic`` or ``infrastructure`` for a failed trial.
+        failure_code: A `FailureCode`; the reason may say more, and may be worded otherwise.
         predicted_bytes: What the gate expected of the whole artifact.
         artifact_bytes: Measured bytes of code plus model.
         headroom_bytes: Cap minus the artifact: measured, or predicted for a discarded trial.
@@ -60,6 +62,10 @@ class TrialRecord:
             trial took no slot.
         slot_seconds: Time for which it held a slot, all attempts together.
         finals: Every final score that the script printed, by label.
+        expected_bpb: `val_bpb` that the sampler's model expected before the trial, or None.
+        expected_sd: Standard deviation with which it did, the seed's part not counted.
+        redrawn: Configurations that the sampler passed over for this one because they cannot fit:
+            what a sampler without a gate would have launched.
         driver: In a study that several drivers share, the one that holds the trial or told it;
             empty while a trial waits for any of them.
     """
@@ -69,6 +75,7 @@ class TrialRecord:
     knobs: Mapping[str, KnobValue]
     reason: str = ""
     failure: str | None = None
+    failure_code: str | None = None
     val_bpb: float | None = None
     val_loss_nats: float | None = None
     val_bpb_prequant: float | None = None
@@ -94,6 +101,9 @@ class TrialRecord:
     ended_at: float | None = None
     finals: Mapping[str, float] = field(default_factory=dict)
     identity: str = ""
+    expected_bpb: float | None = None
+    expected_sd: float | None = None
+    redrawn: int = 0
     driver: str = ""
 
     @property
@@ -116,6 +126,8 @@ class TrialRecord:
         """Inverse of `to_json`; keys of other versions are left aside."""
         if "excused" in document:
             document = {"uncounted_attempts": document["excused"], **document}
+        if "failure_code" not in document and document.get("reason") == "out of memory":
+            document = {**document, "failure_code": FailureCode.OUT_OF_MEMORY.value}
         names = {item.name for item in dataclasses.fields(cls)}
         values = {key: value for key, value in document.items() if key in names}
         predicted = values.get("predicted_bytes")
@@ -160,8 +172,12 @@ class TrialRecord:
                     "outcome": State.DISCARDED,
                     "headroom_bytes": None if predicted is None else round(predicted),
                 }
-            case Failed(kind=kind):
-                changes |= {"outcome": State.FAILED, "failure": kind.value}
+            case Failed(kind=kind, code=code):
+                changes |= {
+                    "outcome": State.FAILED,
+                    "failure": kind.value,
+                    "failure_code": code.value,
+                }
         return dataclasses.replace(self, **changes)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.core.errors import InputError
+from pgolf_sweep.core.events import TrialNotRepaired
 from pgolf_sweep.core.kept import make_room, whole_result
 from pgolf_sweep.core.paths import write_bytes, write_json
 from pgolf_sweep.core.record import State, TrialRecord
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from pgolf_sweep.driver.writer import TrialWriter
     from pgolf_sweep.search.study import Proposal
     from pgolf_sweep.track.base import StudyTracker
+
+LIKELY = 0.9
+"""A trial near the cap that fits with this probability waits for no others: the sampler that asks
+the gate proposes none that is less likely to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +67,15 @@ class Admission:
             uncounted_attempts=noted.uncounted_attempts if noted is not None else 0,
             slot_seconds=noted.slot_seconds if noted is not None else 0.0,
             identity=spec.identity,
+            expected_bpb=proposal.expected_bpb,
+            expected_sd=proposal.expected_sd,
+            redrawn=proposal.redrawn,
             driver=self.writer.me,
         )
         live = Live(record, spec, near_cap=verdict.kind is VerdictKind.NEAR)
         if live.near_cap and verdict.fit_probability is not None:
             live.fit_probability = verdict.fit_probability
+            live.near_cap = verdict.fit_probability < LIKELY
         if verdict.kind in {VerdictKind.NEAR, VerdictKind.TOO_BIG}:
             verdict = self._repaired(proposal, verdict)
         if verdict.discards:
@@ -77,8 +86,8 @@ class Admission:
             self.writer.dedupe(live, original)
             return None
         folder = self.writer.paths.trial(proposal.number)
-        make_room(folder, spec.identity, self.writer.message)
-        if (result := whole_result(folder, self.writer.message)) is not None:
+        make_room(folder, spec.identity, self.writer.file_kept)
+        if (result := whole_result(folder, self.writer.file_kept)) is not None:
             self.writer.tell_result(result)
             return None
         self._prepare(live)
@@ -108,7 +117,7 @@ class Admission:
             number = self.writer.study.enqueue_once(changed, by=by, key=by)
         except InputError as error:
             # One repair less, rather than a loop that ends here again at each launch.
-            self.writer.message(f"trial {proposal.number} is not repaired: {error.what}")
+            self.writer.notify(TrialNotRepaired(number=proposal.number, reason=error.what))
             return verdict
         reason = f"{verdict.reason}; repaired as trial {number}"
         return dataclasses.replace(verdict, kind=VerdictKind.TOO_BIG, reason=reason)

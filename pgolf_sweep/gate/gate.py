@@ -8,6 +8,7 @@ their own, where something is known of the machine.
 
 from __future__ import annotations
 
+import copy
 import math
 import struct
 from statistics import NormalDist
@@ -127,6 +128,14 @@ class Gate:
         self._defaults = {
             name: knob.default for name, knob in program.knobs.items() if knob.default is not None
         }
+
+    def copy(self) -> Gate:
+        """A gate that knows the same and learns by itself."""
+        other = copy.copy(self)
+        other.calibration = copy.deepcopy(self.calibration)
+        other.pace, other.eval_pace = copy.deepcopy(self.pace), copy.deepcopy(self.eval_pace)
+        other.foreign = None if self.foreign is None else self.foreign.copy()
+        return other
 
     def verdict(self, knobs: Mapping[str, KnobValue]) -> Verdict:
         """Whether the configuration fits; never raises, regardless of the knobs.

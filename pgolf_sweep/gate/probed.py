@@ -16,6 +16,7 @@ not asked again about configurations of that branch.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 import re
@@ -176,6 +177,13 @@ class Foreign:
         self._defaults = defaults
         self._scheme = scheme
         self._measured: list[float] = []  # bytes a parameter of finished trials
+
+    def copy(self) -> Foreign:
+        """Predictions that know the same and learn by themselves."""
+        other = copy.copy(self)
+        learnt = {"_measured": list(self._measured), "_contradicted": dict(self._contradicted)}
+        vars(other).update(learnt, _runs=copy.copy(self._runs))
+        return other
 
     def expected(self, knobs: Mapping[str, KnobValue], steps: float | None = None) -> Expected:
         """The prediction for a configuration, or why there is none.

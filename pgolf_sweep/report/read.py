@@ -195,6 +195,7 @@ class Status:
             "study": self.name,
             "state": self.state,
             "trials": tally,
+            "redrawn": sum(record.redrawn for record in self.records),
             "run_cap": self.last.get("run_cap"),
             "best": None
             if best is None
@@ -206,7 +207,7 @@ class Status:
                 "knobs": dict(best.knobs),
             },
             "slot_seconds": seconds,
-            "seconds_left": self.last.get("seconds_left"),
+            "seconds_left": self.last.get("seconds_left") if self.driver is not None else None,
             "slots": self.last.get("slots", 0),
             "reason": self.reason,
             "driver": self.driver,
