@@ -149,6 +149,10 @@ class Gate:
             )
         return self._predicted(expected, noise, knobs)
 
+    def ready(self, knobs: Mapping[str, KnobValue]) -> bool:
+        """Whether `verdict` answers at once; if not, a thread prepares it."""
+        return self.foreign is None or self.foreign.ready(knobs)
+
     @property
     def code_bytes(self) -> int:
         """Bytes of the counted code: of a script that packs itself, what it makes of itself."""

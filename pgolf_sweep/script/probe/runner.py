@@ -208,6 +208,15 @@ class Runner:
             same.append((values, found))
         return found
 
+    def moved(
+        self,
+        counted: Counted,
+        before: Mapping[str, KnobValue],
+        knobs: Mapping[str, KnobValue],
+    ) -> Counted | None:
+        """A count with the rates of another configuration; None where they cannot be told."""
+        return self._moved(counted, _texts(before), _texts(knobs))
+
     def structure(self, knobs: Mapping[str, KnobValue]) -> tuple[str, ...]:
         """What the model and its export depend on, as a key."""
         return _key(_texts(knobs), rates=False)
@@ -378,14 +387,21 @@ def _counted(answer: Mapping[str, Any]) -> Counted | RunFailed:
 
 
 def _update(group: Mapping[str, Any]) -> Update:
-    numbers = group["numbers"]
-    rate = max(numbers.get(name, 0.0) for name in ("lr", "base_lr", "initial_lr"))
+    numbers, initial = group["numbers"], group["initial"]
+    rate = max(
+        held.get(name, 0.0)
+        for held in (numbers, initial)
+        for name in ("lr", "base_lr", "initial_lr")
+    )
     now = numbers.get("lr", 0.0)
     decay = max((numbers.get(name, 0.0) for name in ("weight_decay", "wd")), default=0.0)
     if group["decay"] > 1e-7 and now > 0:
         decay = group["decay"] / now  # what the step took away says more than a setting's name
     betas = group["betas"]
-    momentum = numbers.get("momentum", betas[0] if betas else 0.0)
+    momentum = max(
+        (held.get("momentum", 0.0) for held in (numbers, initial)),
+        default=0.0,
+    ) or (betas[0] if betas else 0.0)
     return Update(
         optimizer=group["optimizer"],
         rate=rate,
