@@ -11,6 +11,7 @@ from pgolf_sweep.core.kept import make_room, whole_result
 from pgolf_sweep.core.paths import write_bytes, write_json
 from pgolf_sweep.core.record import State, TrialRecord
 from pgolf_sweep.core.trial import Discarded, VerdictKind
+from pgolf_sweep.driver.anchors import PROPOSER as ANCHOR
 from pgolf_sweep.driver.snapshot import Live
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from pgolf_sweep.driver.writer import TrialWriter
     from pgolf_sweep.search.study import Proposal
     from pgolf_sweep.track.base import StudyTracker
+
+LIKELY = 0.9
+"""A trial near the cap that fits with this probability waits for no others: the sampler that asks
+the gate proposes none that is less likely to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,14 +67,19 @@ class Admission:
             uncounted_attempts=noted.uncounted_attempts if noted is not None else 0,
             slot_seconds=noted.slot_seconds if noted is not None else 0.0,
             identity=spec.identity,
+            expected_bpb=proposal.expected_bpb,
+            expected_sd=proposal.expected_sd,
+            redrawn=proposal.redrawn,
             driver=self.writer.me,
         )
         live = Live(record, spec, near_cap=verdict.kind is VerdictKind.NEAR)
         if live.near_cap and verdict.fit_probability is not None:
             live.fit_probability = verdict.fit_probability
-        if verdict.kind in {VerdictKind.NEAR, VerdictKind.TOO_BIG}:
+            live.near_cap = verdict.fit_probability < LIKELY
+        anchors = proposal.proposer == ANCHOR and verdict.kind is VerdictKind.TOO_BIG
+        if verdict.kind in {VerdictKind.NEAR, VerdictKind.TOO_BIG} and not anchors:
             verdict = self._repaired(proposal, verdict)
-        if verdict.discards:
+        if verdict.discards and not anchors:
             self._discard(record, verdict)
             return None
         original = self.writer.table.original(spec.identity, proposal.number)

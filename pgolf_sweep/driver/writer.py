@@ -71,7 +71,8 @@ class TrialWriter:
     def learn(self, record: TrialRecord) -> None:
         """What a finished trial teaches: its configuration is known, its bytes calibrate."""
         if self.table.close(record):
-            calibrate(self.session.gate, record)
+            for said in calibrate(self.session.gate, record):
+                self.message(f"trial {record.number}: {said}")
 
     # -- duplicates -----------------------------------------------------------------------------
 
@@ -155,12 +156,22 @@ class TrialWriter:
             self.queue.queued.appendleft(live)
 
 
-def calibrate(gate: Gate, *records: TrialRecord) -> None:
-    """Teach a gate the bytes and times of finished trials, as far as they are their own."""
+def calibrate(gate: Gate, *records: TrialRecord) -> list[str]:
+    """Teach a gate the bytes and times of finished trials, as far as they are their own.
+
+    Returns:
+        What their logs say otherwise than the gate believed, once for each branch of a script.
+    """
+    said = []
     for record in records:
         own = record.outcome is State.COMPLETED and record.duplicate_of is None
         if not own or record.model_bytes is None:
             continue
+        differs = gate.contradiction(
+            record.knobs, model_params=record.model_params, code_bytes=record.code_bytes
+        )
+        if differs:
+            said.append(differs)
         gate.learn(record.knobs, record.model_bytes, steps=record.steps)
         trained = record.export_of is None  # else its training was taken in before
         gate.learn_time(
@@ -169,6 +180,7 @@ def calibrate(gate: Gate, *records: TrialRecord) -> None:
             train_seconds=record.train_seconds if trained else None,
             eval_seconds=record.eval_seconds,
         )
+    return said
 
 
 def _as_duplicate(record: TrialRecord, original: TrialRecord) -> TrialRecord:

@@ -16,6 +16,7 @@ not asked again about configurations of that branch.
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from dataclasses import dataclass, replace
@@ -92,6 +93,9 @@ class _WordedRunner:
     def count(self, knobs: Mapping[str, KnobValue]) -> Counted | RunFailed:
         return self.runner.count(worded(knobs, self.known))
 
+    def knows(self, knobs: Mapping[str, KnobValue]) -> bool:
+        return self.runner.knows(worded(knobs, self.known))
+
     def structure(self, knobs: Mapping[str, KnobValue]) -> tuple[str, ...]:
         return self.runner.structure(worded(knobs, self.known))
 
@@ -137,6 +141,13 @@ class Foreign:
         self._defaults = defaults
         self._scheme = scheme
         self._measured: list[float] = []  # bytes a parameter of finished trials
+
+    def copy(self) -> Foreign:
+        """Predictions that know the same and learn by themselves."""
+        other = copy.copy(self)
+        learnt = {"_measured": list(self._measured), "_contradicted": dict(self._contradicted)}
+        vars(other).update(learnt, _runs=copy.copy(self._runs))
+        return other
 
     def expected(self, knobs: Mapping[str, KnobValue], steps: float | None = None) -> Expected:
         """The prediction for a configuration, or why there is none.
@@ -185,8 +196,20 @@ class Foreign:
         """Whether `expected` answers at once, from a run; if not, a thread sees to it."""
         if self._runs is None or self._scheme is not None:
             return True
-        # Rates may need a run of their own, so a configuration is asked for as a whole.
+        if self._branch(knobs) in self._contradicted:
+            return True
+        if self._runs.at_once(knobs, {**self._defaults, **knobs}):
+            return True
         return self._ahead.ready(tuple(sorted(knobs.items(), key=str)), knobs)
+
+    def answers(self, knobs: Mapping[str, KnobValue]) -> bool:
+        """Whether `expected` needs no run, if only by an export of other shapes; starts none."""
+        if self._runs is None or self._scheme is not None:
+            return True
+        branch = self._branch(knobs)
+        if branch in self._contradicted or branch in self._references:
+            return True
+        return self._runs.at_once(knobs, {**self._defaults, **knobs})
 
     def prepare(self, knobs: Mapping[str, KnobValue]) -> None:
         """Run the script for a configuration, so that `expected` answers at once."""

@@ -52,6 +52,9 @@ class RunnerLike(Protocol):
     def count(self, knobs: Mapping[str, KnobValue]) -> Counted | RunFailed:
         """The model of a configuration."""
 
+    def knows(self, knobs: Mapping[str, KnobValue]) -> bool:
+        """Whether `count` needs no run."""
+
     def structure(self, knobs: Mapping[str, KnobValue]) -> tuple[str, ...]:
         """What the model and its export depend on."""
 
@@ -133,6 +136,34 @@ class RunBased:
         """Whether a configuration's structure was exported, or failed to be."""
         return bool(self._exports.get(self._runner.structure(knobs)))
 
+    def at_once(self, knobs: Mapping[str, KnobValue], values: Mapping[str, KnobValue]) -> bool:
+        """Whether `predict` needs no run for a configuration.
+
+        Args:
+            knobs: The configuration.
+            values: The same with the script's defaults.
+        """
+        if not self._runner.knows(knobs):
+            return False
+        counted = self._runner.count(knobs)
+        if isinstance(counted, RunFailed) or counted.incomplete:
+            return True
+        known = self._exports.get(self._runner.structure(knobs), [])
+        if any(isinstance(one, RunFailed) for one in known):
+            return True
+        counted = self._with_factors(counted, knobs)
+        sigmas = self._sigmas(counted, values, planned_steps(values, self.step_seconds))
+        return any(
+            isinstance(one, _Measured)
+            and abs(self._octaves(counted, one.sigmas, sigmas)) <= FURTHEST
+            for one in known
+        )
+
+    def _with_factors(self, counted: Counted, knobs: Mapping[str, KnobValue]) -> Counted:
+        """A count with the decay that its export has shown."""
+        factors = self._factors.get(self._runner.structure(knobs))
+        return counted if factors is None else replace(counted, factors=factors)
+
     def carried_over(
         self,
         reference: Reference,
@@ -192,9 +223,7 @@ class RunBased:
             steps: Steps of a run that ended; without them they are expected.
         """
         made = steps or planned_steps(values, self.step_seconds)
-        factors = self._factors.get(self._runner.structure(knobs))
-        if factors is not None:
-            counted = replace(counted, factors=factors)
+        counted = self._with_factors(counted, knobs)
         sigmas = self._sigmas(counted, values, made)
         measured = self._measured(counted, knobs, sigmas)
         if isinstance(measured, RunFailed):

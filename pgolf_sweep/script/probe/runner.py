@@ -191,15 +191,11 @@ class Runner:
     def count(self, knobs: Mapping[str, KnobValue]) -> Counted | RunFailed:
         """The model of a configuration; never raises for what the script does."""
         values = _texts(knobs)
+        known = self._told(values)
+        if known is not None:
+            return known
         key = _key(values, rates=True)
-        if key in self._known.counts:
-            return self._known.counts[key]
         same = self._known.structures.setdefault(_key(values, rates=False), [])
-        for before, counted in same:
-            moved = self._moved(counted, before, values)
-            if moved is not None:
-                self._known.counts[key] = moved
-                return moved
         found = _counted(self._ask(values, sigmas=None))
         self._known.counts[key] = found
         if isinstance(found, Counted):
@@ -207,6 +203,22 @@ class Runner:
                 self._learn_link(one, values, found)
             same.append((values, found))
         return found
+
+    def knows(self, knobs: Mapping[str, KnobValue]) -> bool:
+        """Whether `count` answers without a run."""
+        return self._told(_texts(knobs)) is not None
+
+    def _told(self, values: Mapping[str, str]) -> Counted | RunFailed | None:
+        """A count that an earlier run has told; None where it takes one of its own."""
+        key = _key(values, rates=True)
+        if key in self._known.counts:
+            return self._known.counts[key]
+        for before, counted in self._known.structures.get(_key(values, rates=False), ()):
+            moved = self._moved(counted, before, values)
+            if moved is not None:
+                self._known.counts[key] = moved
+                return moved
+        return None
 
     def moved(
         self,
