@@ -61,8 +61,8 @@ class Anchors:
         if verdict.artifact_bytes is not None:
             self._row.append((verdict.artifact_bytes.mid, proposal.knobs, verdict))
 
-    def due(self, unfinished: Container[int]) -> tuple[Mapping[str, KnobValue], str, str] | None:
-        """An anchor to enqueue: its knobs, a key of its own and why; None where none is due.
+    def due(self, unfinished: Container[int]) -> tuple[Mapping[str, KnobValue], str, int] | None:
+        """An anchor to enqueue: knobs, a key of its own, predicted bytes; None where none is due.
 
         Args:
             unfinished: Numbers of the trials that wait or run.
@@ -76,11 +76,8 @@ class Anchors:
         mid, knobs, _ = min(self._row, key=lambda one: one[0])
         self._row.clear()
         self._launched += 1
-        why = (
-            f"the last {DISCARDS_UNTIL_ANCHOR} proposals were discarded on predictions that no "
-            f"finished trial has checked: the smallest, {mid:,.0f} bytes, is launched as an anchor"
-        )
-        return knobs, f"{PROPOSER} {self._launched} {sorted(knobs.items(), key=str)}", why
+        key = f"{PROPOSER} {self._launched} {sorted(knobs.items(), key=str)}"
+        return knobs, key, round(mid)
 
     def infeasible(self) -> str:
         """Why the sweep ends: nothing of the space fits as measured; empty otherwise."""

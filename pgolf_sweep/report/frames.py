@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from pgolf_sweep.core.record import TrialRecord
+from pgolf_sweep.core.record import State, TrialRecord
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 INTERIM = "intermediate"
-COLUMNS = [*(item.name for item in dataclasses.fields(TrialRecord)), INTERIM]
+COLUMNS = [*TrialRecord(number=0, outcome=State.QUEUED, knobs={}).to_json(), INTERIM]
 
 
 def nested(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:

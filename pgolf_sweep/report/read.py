@@ -207,7 +207,7 @@ class Status:
                 "knobs": dict(best.knobs),
             },
             "slot_seconds": seconds,
-            "seconds_left": self.last.get("seconds_left"),
+            "seconds_left": self.last.get("seconds_left") if self.driver is not None else None,
             "slots": self.last.get("slots", 0),
             "reason": self.reason,
             "driver": self.driver,
