@@ -23,7 +23,16 @@ CODEC_LEAST_LEVEL = {"zlib": 4, "zstd": 16, "lzma": 1, "brotli": 10}
 LARGEST_DIMENSION = 2**32 - 1  # the artifact's header keeps a dimension as a u32
 MOST_LAYERS = 1000
 LR_SCHEDULES = ("linear", "cosine", "wsd")
+NOT_NEGATIVE = (
+    "grad_accum_steps", "bytes_per_token", "xsa_last_n", "num_loops", "parallel_start_layer",
+    "attn_clip_sigmas", "mlp_clip_sigmas", "embed_clip_sigmas", "muon_backend_steps",
+    "gptq_batches", "gptq_reserve_seconds", "lqer_rank", "lqer_top_k",
+)  # fmt: skip
 HIGHEST = 2**63  # beyond it no counter and no seed is one
+RATES = (
+    "embed_lr", "head_lr", "tied_embed_lr", "matrix_lr", "scalar_lr",
+    "weight_decay", "embed_wd", "adam_wd",
+)  # fmt: skip
 NUMBERS = tuple(name for name, kind in Config.__annotations__.items() if kind in {"int", "float"})
 
 
@@ -60,14 +69,13 @@ def check_ranges(config: Config) -> None:
     for name in ("logit_softcap", "clip_sigmas", "rope_base", "adam_eps"):
         value = getattr(config, name)
         require(value > 0, f"{name.upper()} must be above 0, got {value}")
-    rates = ("embed_lr", "head_lr", "tied_embed_lr", "matrix_lr", "scalar_lr", "weight_decay")
-    for name in rates:
+    for name in RATES:
         value = getattr(config, name)
         require(0 <= value <= 1000, f"{name.upper()} must be from 0 to 1000, got {value}")
-    for name in ("min_lr_frac", "min_lr", "warmdown_frac"):
+    for name in ("min_lr_frac", "min_lr", "warmdown_frac", "enable_looping_at", "mlp_slope"):
         value = getattr(config, name)
         require(0 <= value <= 1, f"{name.upper()} must be from 0 to 1, got {value}")
-    for name in ("grad_accum_steps", "bytes_per_token"):
+    for name in NOT_NEGATIVE:
         value = getattr(config, name)
         require(value >= 0, f"{name.upper()} must be at least 0, got {value}")
     for name in ("ema_decay", "muon_momentum", "muon_momentum_warmup_start", "beta1", "beta2"):
@@ -85,6 +93,7 @@ def check_ranges(config: Config) -> None:
         "mlp_bits": (0, *QUANT_BITS),
         "quant_scale": QUANT_SCALES,
         "codec": CODECS,
+        "start_at": ("train", "export", "eval"),
         "compile": ("auto", "0", "1"),
         "dtype": ("auto", "bf16", "fp32"),
     }
@@ -114,6 +123,11 @@ def check_shape(config: Config) -> None:
         f"MODEL_DIM / NUM_HEADS must be even for rotary embeddings, got {config.head_dim}",
     )
     require(
+        0 <= config.rope_dims <= config.head_dim and config.rope_dims % 2 == 0,
+        f"ROPE_DIMS must be even and from 0 to MODEL_DIM / NUM_HEADS={config.head_dim}, "
+        f"got {config.rope_dims}",
+    )
+    require(
         config.num_heads % config.num_kv_heads == 0,
         f"NUM_HEADS={config.num_heads} must be divisible by NUM_KV_HEADS={config.num_kv_heads}",
     )
@@ -130,6 +144,31 @@ def check_shape(config: Config) -> None:
         0 <= config.eval_stride <= config.train_seq_len,
         f"EVAL_STRIDE must be from 0 to TRAIN_SEQ_LEN={config.train_seq_len}, "
         f"got {config.eval_stride}",
+    )
+    require(
+        config.start_at != "export" or bool(config.checkpoint),
+        "START_AT=export needs CHECKPOINT, the file that the training left",
+    )
+    require(
+        config.gptq_reserve_seconds == 0
+        or config.gptq_reserve_seconds < config.max_wallclock_seconds,
+        f"GPTQ_RESERVE_SECONDS must be below MAX_WALLCLOCK_SECONDS={config.max_wallclock_seconds}, "
+        f"got {config.gptq_reserve_seconds}",
+    )
+    last = config.num_layers - 1
+    require(
+        config.num_loops == 0 or 0 <= config.loop_start <= config.loop_end <= last,
+        f"NUM_LOOPS={config.num_loops} needs 0 <= LOOP_START <= LOOP_END <= {last}, the last "
+        f"block, got {config.loop_start} and {config.loop_end}",
+    )
+    require(
+        config.num_layers + config.num_loops * (config.loop_end - config.loop_start + 1)
+        <= MOST_LAYERS,
+        f"NUM_LOOPS={config.num_loops} makes a pass of more than {MOST_LAYERS} blocks",
+    )
+    require(
+        1 <= config.gate_window <= config.model_dim,
+        f"GATE_WINDOW must be from 1 to MODEL_DIM={config.model_dim}, got {config.gate_window}",
     )
     require(config.vocab_size <= 65536, f"VOCAB_SIZE={config.vocab_size} exceeds 16-bit tokens")
     require(

@@ -31,6 +31,9 @@ class Config:
         data_path: Folder of ``fineweb_train_*.bin`` and ``fineweb_val_*.bin``.
         tokenizer_path: SentencePiece model that made the shards.
         run_id: When set, stdout is also kept in ``logs/<run_id>.txt``.
+        checkpoint: File, less the rank, that SIGTERM and the training's end leave; empty is none.
+        start_at: Part that the run starts at: train (on from CHECKPOINT where it is there), export
+            (of CHECKPOINT), eval (of the artifact in the working folder).
         seed: Seed of the initial weights.
         bytes_per_token: Mean bytes of a validation token, where known; a run that counts anything
             more than 1 % away is refused. 0 is unknown.
@@ -62,6 +65,20 @@ class Config:
         mlp_mult: Width of the MLP's hidden layer, in model widths; the product is rounded down.
         tie_embeddings: Whether the output layer is the embedding.
         rope_base: Base of the rotary frequencies.
+        rope_dims: Dimensions of a head that rotary positions turn; 0 is all.
+        ln_scale: Whether a block's norms are scaled by one over the root of its place.
+        xsa_last_n: Last blocks whose attention leaves out the own position's value.
+        mlp_slope: Slope of the MLP's relu below zero, before the square.
+        num_loops: Further passes over blocks loop_start to loop_end.
+        loop_start: First block of the loop.
+        loop_end: Its last block.
+        enable_looping_at: Share of the run after which the loops begin.
+        parallel_start_layer: First block with two lanes, in the second half; 0 is none.
+        skip_gates_enabled: Whether skips are blended in by a learnt gate, not added.
+        attn_gate_enabled: Whether each head's output has a gate read from the first channels.
+        smear_gate_enabled: Whether an embedding takes in a share of the one before it.
+        gate_window: Channels that the gates of heads and of smearing read.
+        ortho_init: Whether matrices start orthogonal.
         logit_softcap: Bound that the logits approach.
         embed_lr: Adam's rate for an untied embedding.
         head_lr: Adam's rate for an untied output layer.
@@ -73,11 +90,15 @@ class Config:
         muon_backend_steps: Newton-Schulz iterations.
         muon_momentum_warmup_start: Momentum of the first step.
         muon_momentum_warmup_steps: Steps until Muon's full momentum.
+        muon_row_normalize: Whether Muon divides rows by their norm before orthogonalising.
+        polar_express: Whether its iterations use the Polar Express coefficients.
         beta1: Adam's first moment decay.
         beta2: Adam's second moment decay.
         adam_eps: Adam's denominator offset.
         grad_clip_norm: Largest global gradient norm; 0 is no limit.
         weight_decay: Muon's decoupled weight decay, times the rate a step.
+        embed_wd: Adam's decoupled weight decay of embedding and output layer.
+        adam_wd: Adam's decoupled weight decay of scales, mixes and gates.
         ema_decay: Decay of the averaged weights that are scored and shipped; 0 is off.
         matrix_bits: Bits of a weight of the blocks.
         attn_bits: Bits of attention weights; 0 follows matrix_bits.
@@ -85,10 +106,18 @@ class Config:
         embed_bits: Bits of the embedding and of an untied output layer.
         quant_scale: How a row's step is chosen; see `trainer.quantize`.
         clip_sigmas: Clip of sdclip in standard deviations of the row.
+        attn_clip_sigmas: The same for attention weights; 0 follows clip_sigmas.
+        mlp_clip_sigmas: The same for MLP weights.
+        embed_clip_sigmas: The same for embedding and output layer.
         clip_percentile: Clip of percentile, of the row's absolute values.
+        gptq_batches: Training batches that GPTQ learns matrices' inputs from; 0 is no GPTQ.
+        gptq_reserve_seconds: Part of the wallclock that is left to GPTQ.
+        lqer_rank: Rank of corrections to the matrices that quantization moves most; 0 is none.
+        lqer_top_k: How many matrices get one.
         codec: Entropy coder of the artifact.
         codec_level: Its effort; 0 is its best.
         byte_shuffle: Whether 16-bit numbers are stored as two planes of bytes.
+        rans: Whether codes are coded by rANS where that is smaller than the codec.
         artifact_cap_bytes: Most bytes of code and model; over it, the run exports again; 0 is off.
         smaller_exports: Settings for that, the mildest first; see `trainer.export`.
         rank: This process among those of the run.
@@ -99,6 +128,8 @@ class Config:
     data_path: str
     tokenizer_path: str
     run_id: str
+    checkpoint: str
+    start_at: str
     seed: int
     bytes_per_token: float
     val_batch_size: int
@@ -129,6 +160,20 @@ class Config:
     mlp_mult: float
     tie_embeddings: bool
     rope_base: float
+    rope_dims: int
+    ln_scale: bool
+    xsa_last_n: int
+    mlp_slope: float
+    num_loops: int
+    loop_start: int
+    loop_end: int
+    enable_looping_at: float
+    parallel_start_layer: int
+    skip_gates_enabled: bool
+    attn_gate_enabled: bool
+    smear_gate_enabled: bool
+    gate_window: int
+    ortho_init: bool
     logit_softcap: float
     embed_lr: float
     head_lr: float
@@ -140,11 +185,15 @@ class Config:
     muon_backend_steps: int
     muon_momentum_warmup_start: float
     muon_momentum_warmup_steps: int
+    muon_row_normalize: bool
+    polar_express: bool
     beta1: float
     beta2: float
     adam_eps: float
     grad_clip_norm: float
     weight_decay: float
+    embed_wd: float
+    adam_wd: float
     ema_decay: float
     matrix_bits: int
     attn_bits: int
@@ -152,10 +201,18 @@ class Config:
     embed_bits: int
     quant_scale: str
     clip_sigmas: float
+    attn_clip_sigmas: float
+    mlp_clip_sigmas: float
+    embed_clip_sigmas: float
     clip_percentile: float
+    gptq_batches: int
+    gptq_reserve_seconds: float
+    lqer_rank: int
+    lqer_top_k: int
     codec: str
     codec_level: int
     byte_shuffle: bool
+    rans: bool
     artifact_cap_bytes: int
     smaller_exports: str
     rank: int = 0
@@ -166,6 +223,11 @@ class Config:
         from trainer.checks import check  # noqa: PLC0415 - it reads this class
 
         check(self)
+
+    @property
+    def training_seconds(self) -> float:
+        """Wallclock of the steps; 0 is no limit."""
+        return max(self.max_wallclock_seconds - self.gptq_reserve_seconds, 0.0)
 
     @property
     def hidden_dim(self) -> int:
@@ -228,6 +290,8 @@ def _read_environment() -> Config:
         data_path=os.environ.get("DATA_PATH", "./data/datasets/fineweb10B_sp1024"),
         tokenizer_path=os.environ.get("TOKENIZER_PATH", "./data/tokenizers/fineweb_1024_bpe.model"),
         run_id=os.environ.get("RUN_ID", ""),
+        checkpoint=os.environ.get("CHECKPOINT", ""),
+        start_at=os.environ.get("START_AT", "train"),
         seed=int(os.environ.get("SEED", 1337)),
         bytes_per_token=float(os.environ.get("BYTES_PER_TOKEN", 0.0)),
         val_batch_size=int(os.environ.get("VAL_BATCH_SIZE", 524_288)),
@@ -258,6 +322,20 @@ def _read_environment() -> Config:
         mlp_mult=float(os.environ.get("MLP_MULT", 2.0)),
         tie_embeddings=bool(int(os.environ.get("TIE_EMBEDDINGS", "1"))),
         rope_base=float(os.environ.get("ROPE_BASE", 10000.0)),
+        rope_dims=int(os.environ.get("ROPE_DIMS", 0)),
+        ln_scale=bool(int(os.environ.get("LN_SCALE", "0"))),
+        xsa_last_n=int(os.environ.get("XSA_LAST_N", 0)),
+        mlp_slope=float(os.environ.get("MLP_SLOPE", 0.0)),
+        num_loops=int(os.environ.get("NUM_LOOPS", 0)),
+        loop_start=int(os.environ.get("LOOP_START", 3)),
+        loop_end=int(os.environ.get("LOOP_END", 5)),
+        enable_looping_at=float(os.environ.get("ENABLE_LOOPING_AT", 0.35)),
+        parallel_start_layer=int(os.environ.get("PARALLEL_START_LAYER", 0)),
+        skip_gates_enabled=bool(int(os.environ.get("SKIP_GATES_ENABLED", "0"))),
+        attn_gate_enabled=bool(int(os.environ.get("ATTN_GATE_ENABLED", "0"))),
+        smear_gate_enabled=bool(int(os.environ.get("SMEAR_GATE_ENABLED", "0"))),
+        gate_window=int(os.environ.get("GATE_WINDOW", 12)),
+        ortho_init=bool(int(os.environ.get("ORTHO_INIT", "0"))),
         logit_softcap=float(os.environ.get("LOGIT_SOFTCAP", 30.0)),
         embed_lr=float(os.environ.get("EMBED_LR", 0.6)),
         head_lr=float(os.environ.get("HEAD_LR", 0.008)),
@@ -269,11 +347,15 @@ def _read_environment() -> Config:
         muon_backend_steps=int(os.environ.get("MUON_BACKEND_STEPS", 5)),
         muon_momentum_warmup_start=float(os.environ.get("MUON_MOMENTUM_WARMUP_START", 0.85)),
         muon_momentum_warmup_steps=int(os.environ.get("MUON_MOMENTUM_WARMUP_STEPS", 500)),
+        muon_row_normalize=bool(int(os.environ.get("MUON_ROW_NORMALIZE", "0"))),
+        polar_express=bool(int(os.environ.get("POLAR_EXPRESS", "0"))),
         beta1=float(os.environ.get("BETA1", 0.9)),
         beta2=float(os.environ.get("BETA2", 0.95)),
         adam_eps=float(os.environ.get("ADAM_EPS", 1e-8)),
         grad_clip_norm=float(os.environ.get("GRAD_CLIP_NORM", 0.0)),
         weight_decay=float(os.environ.get("MUON_WD") or os.environ.get("WEIGHT_DECAY", 0.0)),
+        embed_wd=float(os.environ.get("EMBED_WD", 0.0)),
+        adam_wd=float(os.environ.get("ADAM_WD", 0.0)),
         ema_decay=float(os.environ.get("EMA_DECAY", 0.0)),
         matrix_bits=int(os.environ.get("MATRIX_BITS", 8)),
         attn_bits=int(os.environ.get("ATTN_BITS", 0)),
@@ -283,10 +365,18 @@ def _read_environment() -> Config:
         clip_sigmas=float(
             os.environ.get("MATRIX_CLIP_SIGMAS") or os.environ.get("CLIP_SIGMAS", 12.85)
         ),
+        attn_clip_sigmas=float(os.environ.get("ATTN_CLIP_SIGMAS", 0.0)),
+        mlp_clip_sigmas=float(os.environ.get("MLP_CLIP_SIGMAS", 0.0)),
+        embed_clip_sigmas=float(os.environ.get("EMBED_CLIP_SIGMAS", 0.0)),
         clip_percentile=float(os.environ.get("CLIP_PERCENTILE", 99.99984)),
+        gptq_batches=int(os.environ.get("GPTQ_BATCHES", 0)),
+        gptq_reserve_seconds=float(os.environ.get("GPTQ_RESERVE_SECONDS", 0.0)),
+        lqer_rank=int(os.environ.get("LQER_RANK", 0)),
+        lqer_top_k=int(os.environ.get("LQER_TOP_K", 3)),
         codec=os.environ.get("CODEC", "zlib"),
         codec_level=int(os.environ.get("CODEC_LEVEL", 0)),
         byte_shuffle=bool(int(os.environ.get("BYTE_SHUFFLE", "1"))),
+        rans=bool(int(os.environ.get("RANS", "0"))),
         artifact_cap_bytes=int(os.environ.get("ARTIFACT_CAP_BYTES", 0)),
         smaller_exports=os.environ.get("SMALLER_EXPORTS", ""),
         rank=int(os.environ.get("RANK", "0")),

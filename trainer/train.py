@@ -7,24 +7,36 @@ from __future__ import annotations
 
 import math
 import resource
+import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
 from trainer.artifact import compress, pack, pack_body, unpack
-from trainer.config import Config, TrainerError, read_config
+from trainer.calibrate import input_products
+from trainer.checkpoint import load_checkpoint, save_checkpoint
+from trainer.config import Config, TrainerError, read_config, require
 from trainer.data import TokenStream, find_shards
 from trainer.evaluate import Validation, byte_tables, evaluate, validation_set
 from trainer.export import smaller_exports
 from trainer.model import GPT
-from trainer.muon import Adam, Muon, all_gather, clip_gradients, orthogonalize
-from trainer.quantize import GAIN_NAMES, dequantize, quantize_all
-from trainer.schedule import lr_scale, muon_momentum, should_stop
+from trainer.muon import (
+    NEWTON_SCHULZ,
+    POLAR_EXPRESS,
+    Adam,
+    Muon,
+    clip_gradients,
+    orthogonalize,
+)
+from trainer.quantize import FLOAT_NAMES, dequantize_all, quantize_all
+from trainer.runtime import Ema, Log, LossAndClock, Stopwatch
+from trainer.schedule import loops, lr_scale, muon_momentum, should_stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,110 +44,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from trainer.quantize import Floats
-
-
-class Log:
-    """Lines on stdout of rank 0, and in ``logs/<RUN_ID>.txt`` where a run id is set."""
-
-    def __init__(self, config: Config) -> None:
-        self.speaks = config.rank == 0
-        self.path = Path("logs", f"{config.run_id}.txt") if config.run_id else None
-        if self.speaks and self.path:
-            self.path.parent.mkdir(exist_ok=True)
-
-    def __call__(self, line: str) -> None:
-        """Write one line."""
-        if not self.speaks:
-            return
-        print(line, flush=True)
-        if self.path:
-            with self.path.open("a", encoding="utf-8") as file:
-                print(line, file=file)
-
-
-class Stopwatch:
-    """Training seconds: what lies between `resume` and `pause`, the device's work included."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.before = 0.0
-        self.started = time.perf_counter()
-
-    def wait(self) -> None:
-        """Let the device finish what it was given."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
-    def seconds(self) -> float:
-        """Time so far, while running."""
-        return self.before + time.perf_counter() - self.started
-
-    def pause(self) -> None:
-        """Stop counting."""
-        self.wait()
-        self.before = self.seconds()
-
-    def resume(self) -> None:
-        """Count again."""
-        self.wait()
-        self.started = time.perf_counter()
-
-
-class Consensus:
-    """Mean loss and latest clock of all ranks, so that every rank decides the same.
-
-    On a GPU the answer travels while the backward pass runs: `post` before it, `read` after it
-    has been queued, and no kernel waits for the processor.
-    """
-
-    def __init__(self, config: Config, device: torch.device) -> None:
-        self.world_size = config.world_size
-        self.device = device
-        self.on_gpu = device.type == "cuda"
-        shape = (config.world_size, 2)
-        self.answer = torch.zeros(shape, dtype=torch.float64, pin_memory=self.on_gpu)
-        self.arrived = torch.cuda.Event() if self.on_gpu else None
-
-    def post(self, loss: Tensor, seconds: float) -> None:
-        """Tell the other ranks this rank's loss and clock."""
-        clock = torch.full((), seconds, dtype=torch.float64, device=self.device)
-        everyone = mine = torch.stack((loss.double(), clock))[None]
-        if self.world_size > 1:
-            everyone = mine.new_empty(self.world_size, 2)
-            all_gather(everyone, mine)
-        self.answer.copy_(everyone, non_blocking=True)
-        if self.arrived:
-            self.arrived.record()
-
-    def read(self) -> tuple[float, float]:
-        """Mean loss and latest clock."""
-        if self.arrived:
-            self.arrived.synchronize()
-        return self.answer[:, 0].mean().item(), self.answer[:, 1].max().item()
-
-
-class Average:
-    """Exponential moving average of the weights, with a shorter memory in the first steps."""
-
-    def __init__(self, weights: list[Tensor], decay: float) -> None:
-        self.weights = weights
-        self.decay = decay
-        self.steps = 0
-        self.mean = [weight.detach().clone() for weight in weights] if decay else []
-
-    @torch.no_grad()
-    def update(self) -> None:
-        """Take in the weights of a step."""
-        if self.decay:
-            self.steps += 1
-            decay = min(self.decay, self.steps / (self.steps + 9.0))
-            torch._foreach_lerp_(self.mean, self.weights, 1.0 - decay)
-
-    @torch.no_grad()
-    def apply(self) -> None:
-        """Put the average in the weights' place."""
-        if self.decay:
-            torch._foreach_copy_(self.weights, self.mean)
 
 
 class Run:
@@ -155,7 +63,7 @@ class Run:
         self.model = GPT(config, torch.bfloat16 if half else torch.float32).to(device)
         self.compiled = on_gpu if config.compile == "auto" else config.compile == "1"
         self.forward: Callable[[Tensor, Tensor], Tensor] = self.model
-        orthogonalizer = orthogonalize
+        orthogonalizer: Callable[..., Tensor] = orthogonalize
         if self.compiled:
             self.forward = torch.compile(self.model, dynamic=False, fullgraph=True)
             orthogonalizer = torch.compile(orthogonalize, dynamic=False, fullgraph=True)
@@ -166,20 +74,30 @@ class Run:
             newton_schulz_steps=config.muon_backend_steps,
             rank=config.rank,
             world_size=config.world_size,
-            orthogonalizer=orthogonalizer,
+            orthogonalizer=partial(
+                orthogonalizer,
+                quintics=POLAR_EXPRESS if config.polar_express else NEWTON_SCHULZ,
+                rows_alike=config.muon_row_normalize,
+            ),
             dtype=torch.bfloat16 if on_gpu else torch.float32,
         )
         embed_lr = config.tied_embed_lr if config.tie_embeddings else config.embed_lr
-        groups = [([self.model.embed.weight], embed_lr), (scalars, config.scalar_lr)]
+        groups = [
+            ([self.model.embed.weight], embed_lr, config.embed_wd),
+            (scalars, config.scalar_lr, config.adam_wd),
+        ]
         if self.model.head is not None:
-            groups.append(([self.model.head.weight], config.head_lr))
+            groups.append(([self.model.head.weight], config.head_lr, config.embed_wd))
         self.adam = Adam(
             groups,
             betas=(config.beta1, config.beta2),
             eps=config.adam_eps,
             world_size=config.world_size,
         )
-        self.consensus = Consensus(config, device)
+        self.agreed = LossAndClock(config, device)
+        self.ema = Ema(list(self.model.parameters()), config.ema_decay)
+        self.steps, self.seconds, self.trained = 0, 0.0, False
+        self.scoring, self.asked_to_stop = False, False
 
     def micro_batches(self) -> list[tuple[Tensor, Tensor]]:
         """Inputs and targets of this rank's part of the next step."""
@@ -196,7 +114,7 @@ class Run:
             batches.append((tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()))
         return batches
 
-    def step(self, lr: float, momentum: float, stopwatch: Stopwatch) -> tuple[float, float]:
+    def step(self, lr: float, momentum: float, stopwatch: Stopwatch) -> tuple[float, float, bool]:
         """One training step; a loss that is not finite leaves the weights as they are.
 
         Args:
@@ -205,7 +123,8 @@ class Run:
             stopwatch: Read for the other ranks.
 
         Returns:
-            Mean loss in nats per token and the clock in seconds, the same on every rank.
+            Mean loss in nats per token, the clock in seconds and whether to stop, the same on every
+            rank.
         """
         total = torch.zeros((), device=self.device)
         batches = self.micro_batches()
@@ -213,9 +132,9 @@ class Run:
             loss = self.forward(inputs, targets) / len(batches)
             total += loss.detach()
             if index == len(batches):
-                self.consensus.post(total, stopwatch.seconds())
+                self.agreed.post(total, stopwatch.seconds(), stop=self.asked_to_stop)
             loss.backward()
-        train_loss, seconds = self.consensus.read()
+        train_loss, seconds, stop = self.agreed.read()
         if math.isfinite(train_loss):
             self.muon.reduce()
             self.adam.reduce()
@@ -226,15 +145,18 @@ class Run:
             self.adam.step(lr)
         for parameter in self.model.parameters():
             parameter.grad = None
-        return train_loss, seconds
+        return train_loss, seconds, stop
 
     def warm_up(self) -> None:
         """Steps that make the compiler do its work; weights, optimizers and data start afresh."""
         initial = {name: value.clone() for name, value in self.model.state_dict().items()}
         stopwatch = Stopwatch(self.device)
-        for index in range(1, self.config.warmup_steps + 1):
-            self.step(1.0, self.config.muon_momentum, stopwatch)
-            self.log(f"warmup_step:{index}/{self.config.warmup_steps}")
+        for looping in {False, self.config.num_loops > 0}:
+            self.model.looping = looping
+            for index in range(1, self.config.warmup_steps + 1):
+                self.step(1.0, self.config.muon_momentum, stopwatch)
+                self.log(f"warmup_step:{index}/{self.config.warmup_steps}")
+        self.model.looping = False
         self.model.load_state_dict(initial)
         self.muon.reset()
         self.adam.reset()
@@ -242,7 +164,8 @@ class Run:
 
     def score(self, validation: Validation, stride: int = 0) -> tuple[float, float]:
         """Validation loss in nats and bits per byte, the same on every rank."""
-        return evaluate(
+        self.scoring = True
+        found = evaluate(
             self.config,
             self.forward,
             validation,
@@ -250,6 +173,8 @@ class Run:
             device=self.device,
             stride=stride,
         )
+        self.scoring = False
+        return found
 
     def train(self) -> None:
         """All steps, with the validations and lines that belong to them.
@@ -258,48 +183,50 @@ class Run:
             TrainerError: A loss is not finite; nothing is written then.
         """
         config, log = self.config, self.log
-        stopwatch = Stopwatch(self.device)
-        average = Average(list(self.model.parameters()), config.ema_decay)
+        stopwatch = Stopwatch(self.device, self.seconds)
         length = config.train_seq_len
         interim_tokens = math.ceil(config.val_interim_tokens / length) * length
         interim = self.validation.first(interim_tokens) if interim_tokens else self.validation
-        step, elapsed, stopping = 0, 0.0, False
+        stopping = should_stop(config, self.steps, self.seconds)
         stopwatch.resume()
         while True:
+            step = self.steps
             planned = f"step:{step}/{config.iterations}"
             last = step == config.iterations or stopping
+            if last:
+                self.finish()
             if last or (config.val_loss_every > 0 and step % config.val_loss_every == 0):
-                if last:
-                    average.apply()
                 stopwatch.pause()
                 val_loss, val_bpb = self.score(self.validation if last else interim)
                 log(
                     f"{planned} val_loss:{val_loss:.4f} val_bpb:{val_bpb:.4f} "
                     f"{timing(stopwatch.before, step)}"
                 )
-                if not math.isfinite(val_loss):
-                    raise TrainerError(f"non-finite val_loss {val_loss} at step {step}")
+                require(math.isfinite(val_loss), f"non-finite val_loss {val_loss} at step {step}")
                 stopwatch.resume()
             if last:
                 break
-            train_loss, elapsed = self.step(
-                lr_scale(config, step, elapsed), muon_momentum(config, step), stopwatch
+            self.model.looping = loops(config, step, self.seconds)
+            train_loss, self.seconds, stop = self.step(
+                lr_scale(config, step, self.seconds), muon_momentum(config, step), stopwatch
             )
             finite = math.isfinite(train_loss)
-            step += 1
+            self.steps = step = step + 1
             if finite:
-                average.update()
-            stopping = should_stop(config, step, elapsed)
+                self.ema.update()
+            stopping = should_stop(config, step, self.seconds)
             every = config.train_log_every
             if not finite or (every > 0 and (step <= 10 or step % every == 0 or stopping)):
                 log(
                     f"step:{step}/{config.iterations} train_loss:{train_loss:.4f} "
                     f"{timing(stopwatch.seconds(), step)}"
                 )
-            if not finite:
-                raise TrainerError(
-                    f"non-finite train_loss {train_loss} at step {step}: stopped before the update"
-                )
+            require(
+                finite,
+                f"non-finite train_loss {train_loss} at step {step}: stopped before the update",
+            )
+            if stop:
+                self.leave()
         if step < config.iterations:
             log(
                 f"stopping_early: wallclock_cap train_time:{1000 * stopwatch.before:.0f}ms "
@@ -307,7 +234,29 @@ class Run:
             )
         log(peak_memory(self.device))
 
-    def ship(self) -> None:
+    def finish(self) -> None:
+        """Put the weights that are scored and shipped in place."""
+        self.model.looping = self.config.num_loops > 0
+        if not self.trained:
+            self.ema.apply()
+            self.trained = True
+            if self.config.checkpoint:
+                save_checkpoint(self)
+
+    def on_sigterm(self, *_: object) -> None:
+        """Leave a checkpoint: amid a validation now, else all ranks together after a step."""
+        self.asked_to_stop = True
+        if self.scoring or self.trained:
+            self.leave()
+
+    def leave(self) -> NoReturn:
+        """End the process, with a checkpoint to go on from."""
+        if not self.trained:
+            save_checkpoint(self)
+            self.log(f"stopped: SIGTERM step:{self.steps} checkpoint:{self.config.checkpoint}")
+        sys.exit(128 + signal.SIGTERM)
+
+    def export_and_score(self) -> None:
         """Write the artifact, load what was written and score it.
 
         One over ARTIFACT_CAP_BYTES is followed by another of the same weights, at the first of
@@ -317,10 +266,26 @@ class Run:
             name: parameter.detach().float().cpu().numpy().copy()
             for name, parameter in self.model.named_parameters()
         }
+        self.products: dict[str, Floats] = {}
+        self.stopwatch = Stopwatch(self.device, self.seconds)
+        if self.config.gptq_batches:
+            self.products = self.calibrate()
         over = self.export(self.config, weights)
         for setting, config in smaller_exports(self.config).items():
             if over > 0:
                 over = self.export(config, weights, setting)
+
+    def calibrate(self) -> dict[str, Floats]:
+        """What GPTQ knows of each matrix's inputs, from the first training batches."""
+        self.stream.seek(0, 0)
+        batches = (
+            inputs for _ in range(self.config.gptq_batches) for inputs, _ in self.micro_batches()
+        )
+        products = input_products(self.model, batches)
+        if self.config.world_size > 1:
+            for product in products.values():
+                dist.all_reduce(product)
+        return {name: product.cpu().numpy() for name, product in products.items()}
 
     def export(self, config: Config, weights: Mapping[str, Floats], setting: str = "") -> int:
         """Quantize, write, load and score; bytes over the cap, the same on every rank.
@@ -341,7 +306,10 @@ class Run:
         refusal = ""
         if config.rank == 0:
             try:
-                stored = quantize_all(config, weights)
+                products = self.products if config.gptq_batches else {}
+                stored = quantize_all(config, weights, products)
+                if products and not setting:  # calibration and rounding count as training
+                    log(f"gptq:quantized {timing(self.stopwatch.seconds(), self.steps)}")
                 blob = pack(config, stored)
                 size += code_bytes + len(blob)
             except TrainerError as error:
@@ -370,13 +338,25 @@ class Run:
             log(f"Total submission size {label}: {size} bytes")
         if config.world_size > 1:
             dist.barrier()
+        self.load_and_score(config)
+        return excess
+
+    def load_and_score(self, config: Config) -> None:
+        """Score the artifact that lies in the working folder.
+
+        Raises:
+            TrainerError: There is none of that name.
+        """
+        bits = least_bits(config)
+        path = Path(f"final_model.int{bits}.ptz")
+        require(path.is_file(), f"{path.resolve()}: no such artifact")
         started = time.perf_counter()
         self.load(path.read_bytes())
+        self.model.looping = config.num_loops > 0
         final = f"final_int{bits}_{config.codec}_roundtrip"
         self.final_score(final, started)
         if config.eval_stride:
             self.final_score(f"{final}_sliding", started, config.eval_stride)
-        return excess
 
     def final_score(self, label: str, started: float, stride: int = 0) -> None:
         """Score what was loaded, and log it with the time since the evaluation started."""
@@ -388,17 +368,17 @@ class Run:
     @torch.no_grad()
     def load(self, blob: bytes) -> None:
         """Give the model an artifact's weights."""
-        stored = unpack(blob)
+        weights = dequantize_all(unpack(blob))
         for name, parameter in self.model.named_parameters():
-            parameter.copy_(torch.from_numpy(dequantize(stored[name])))
+            parameter.copy_(torch.from_numpy(weights[name]))
 
 
 def split_parameters(model: GPT) -> tuple[list[Tensor], list[Tensor]]:
-    """The blocks' matrices for Muon, and the gains and mixes for Adam."""
+    """The blocks' matrices for Muon, and the scales, mixes and gates for Adam."""
     matrices: list[Tensor] = []
     scalars: list[Tensor] = []
     for name, parameter in model.named_parameters():
-        if any(gain in name for gain in GAIN_NAMES):
+        if any(part in name for part in FLOAT_NAMES):
             scalars.append(parameter)
         elif name.startswith("blocks."):
             matrices.append(parameter)
@@ -491,8 +471,19 @@ def main() -> None:
         describe(run)
         if run.compiled:
             run.warm_up()
-        run.train()
-        run.ship()
+        if config.checkpoint:
+            resumed = config.start_at != "eval" and load_checkpoint(run)
+            require(
+                resumed or config.start_at != "export", f"{config.checkpoint}.0: no such checkpoint"
+            )
+            signal.signal(signal.SIGTERM, run.on_sigterm)
+        if config.start_at == "train":
+            run.train()
+        if config.start_at == "eval":
+            run.load_and_score(config)
+        else:
+            run.finish()
+            run.export_and_score()
     except TrainerError as error:
         sys.exit(f"error: {error}" if rank == 0 else 1)
     finally:

@@ -1,4 +1,4 @@
-"""What the measurements of this folder share: a script, its sweep file, who listens."""
+"""Shared parts of this folder's measurements: a script, its sweep file, an observer."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Silent:
     def turn(self, snapshot: Any) -> None:
         pass
 
-    def message(self, text: str) -> None:
+    def event(self, event: Any) -> None:
         pass
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 # Importing a module registers its commands, in the order in which a user meets them.
 from pgolf_sweep.cli import (  # noqa: F401
     calibrate,
+    dashboard,
     data,
     define,
     doctor,
     gate,
+    init,
     knobs,
     launch,
     leaderboard,
@@ -17,6 +19,7 @@ from pgolf_sweep.cli import (  # noqa: F401
     recover,
     report,
     study,
+    trials,
     verify,
 )
 from pgolf_sweep.cli.common import app, main

@@ -10,9 +10,9 @@ import typer
 
 from pgolf_sweep.cli.common import (
     DEFAULT_RUNS,
+    AnyStudyArgument,
     JsonOption,
     RunsOption,
-    StudyArgument,
     app,
     emit,
     out,
@@ -22,7 +22,7 @@ from pgolf_sweep.cli.common import (
 
 @app.command()
 def report(
-    study: StudyArgument,
+    study: AnyStudyArgument = None,
     file: Annotated[
         Path | None,
         typer.Option("--out", dir_okay=False, help="The page; runs/STUDY/report.html otherwise."),
@@ -38,13 +38,13 @@ def report(
     from pgolf_sweep.core.paths import write_text
     from pgolf_sweep.report.noops import no_op_knobs
     from pgolf_sweep.report.page import page
-    from pgolf_sweep.report.read import study_status
+    from pgolf_sweep.report.story import read_story
 
     paths = look(runs, study)
-    found = study_status(paths)
+    found = read_story(paths)
     target = file or paths.report
     write_text(target, page(found))
-    idle = no_op_knobs(found.records)
+    idle = no_op_knobs(found.status.records)
     if json_output:
         rows = [dataclasses.asdict(one) for one in idle]
         emit({"study": paths.name, "file": target, "no_op_knobs": rows})

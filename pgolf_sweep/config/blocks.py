@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from pgolf_sweep.space.space import Space
 EXPORT_ONLY_KNOBS = tuple(EXPORT_KNOBS)
 """Knobs of our trainer that change the artifact of a finished training, not the training."""
-_STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}")
-STUDY_NAME_RULE = "use letters, digits, space and . _ -"
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_STUDY_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 ._-]{0,98}[A-Za-z0-9_-])?")
+STUDY_NAME_RULE = "use letters, digits, and between them space and . _ -"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +75,10 @@ def read_name(top: Section, source: Path) -> str:
     name = top.text("name")
     if name is not None and not is_study_name(name):
         top.problem("name", f"{name!r} names a folder: {STUDY_NAME_RULE}")
+    if name is None and not is_study_name(source.stem):
+        top.problem(
+            "name", f"missing, and the file's {source.stem!r} names no folder: {STUDY_NAME_RULE}"
+        )
     return name or source.stem
 
 
@@ -178,8 +183,8 @@ def read_pgolf(
 ) -> PgolfBlock:
     """The ``pgolf:`` block; `processes` is what W&B's command asks of torchrun, if it does."""
     block.refuse({"fidelity": "rungs are not supported yet; early_terminate stops weak trials"})
-    resources, gate, limits, budget, promote = (
-        block.section(key) for key in ("resources", "gate", "limits", "budget", "promote")
+    resources, gate, limits, budget, promote, env = (
+        block.section(key) for key in ("resources", "gate", "limits", "budget", "promote", "env")
     )
     gpus = resources.integer("gpus", least=0)
     if gpus is not None and processes is not None and gpus != processes:
@@ -203,6 +208,7 @@ def read_pgolf(
         gate_min_steps=gate.integer("min_steps", least=1),
         data=_read_data(block),
         files=block.texts("files"),
+        env_pass=_read_passes(env),
         limits=LimitsBlock(
             total_seconds=limits.number("total_seconds", above=0),
             silent_seconds=limits.number("silent_seconds", above=0),
@@ -212,15 +218,25 @@ def read_pgolf(
             usd_per_gpu_hour=budget.number("usd_per_gpu_hour", least=0),
         ),
         warm_start=_read_warm_start(block, space),
-        pack=block.flag("pack", default=False),
+        pack=None if block.raw("pack") is None else block.flag("pack", default=False),
         max_retries=2 if max_retries is None else max_retries,
         nodes=_read_nodes(block.section("nodes")),
         seed=block.integer("seed", least=0) or 0,
         promote_seeds=promote.integer("seeds", least=1),
     )
-    for section in (resources, gate, limits, budget, promote, block):
+    for section in (resources, gate, limits, budget, promote, env, block):
         section.close()
     return result
+
+
+def _read_passes(env: Section) -> tuple[str, ...]:
+    """``env.pass``: names of variables."""
+    names = env.texts("pass")
+    for index, name in enumerate(names):
+        if not _VARIABLE.fullmatch(name):
+            place = (*env.path, "pass", index)
+            env.document.problem(place, f"{name!r} is no name of an environment variable")
+    return names
 
 
 def _read_nodes(nodes: Section) -> NodesBlock:

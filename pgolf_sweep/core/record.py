@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from pgolf_sweep.core.classify import impossible_score
 from pgolf_sweep.core.trial import (
     Completed,
     Discarded,
     Failed,
+    FailureCode,
     Interval,
     KnobValue,
     Outcome,
@@ -47,11 +49,12 @@ class TrialRecord:
         outcome: State, or final outcome.
         reason: Why it ended so; empty for a plain success.
         failure: ``deterministic`` or ``infrastructure`` for a failed trial.
+        failure_code: A `FailureCode`; the reason may say more, and may be worded otherwise.
         predicted_bytes: What the gate expected of the whole artifact.
         artifact_bytes: Measured bytes of code plus model.
         headroom_bytes: Cap minus the artifact: measured, or predicted for a discarded trial.
-        excused: Attempts that ended for their node's sake (drained, quarantined, in doubt) or by
-            the user's cancel: they are in `attempts` and do not count against `max_retries`.
+        uncounted_attempts: Attempts that their node ended (drained, quarantined, in doubt) or the
+            user's cancel: they are in `attempts` and do not count against `max_retries`.
         node_speed: Tokens per second of its node as a share of the other nodes' median, where
             that was measured.
         duplicate_of: The trial whose result this one shares; such a trial took no slot.
@@ -59,6 +62,10 @@ class TrialRecord:
             trial took no slot.
         slot_seconds: Time for which it held a slot, all attempts together.
         finals: Every final score that the script printed, by label.
+        expected_bpb: `val_bpb` that the sampler's model expected before the trial, or None.
+        expected_sd: Standard deviation with which it did, the seed's part not counted.
+        redrawn: Configurations that the sampler passed over for this one because they cannot fit:
+            what a sampler without a gate would have launched.
         driver: In a study that several drivers share, the one that holds the trial or told it;
             empty while a trial waits for any of them.
     """
@@ -68,6 +75,7 @@ class TrialRecord:
     knobs: Mapping[str, KnobValue]
     reason: str = ""
     failure: str | None = None
+    failure_code: str | None = None
     val_bpb: float | None = None
     val_loss_nats: float | None = None
     val_bpb_prequant: float | None = None
@@ -85,7 +93,7 @@ class TrialRecord:
     node: str | None = None
     proposer: str = ""
     attempts: int = 0
-    excused: int = 0
+    uncounted_attempts: int = 0
     node_speed: float | None = None
     duplicate_of: int | None = None
     export_of: int | None = None
@@ -93,24 +101,33 @@ class TrialRecord:
     ended_at: float | None = None
     finals: Mapping[str, float] = field(default_factory=dict)
     identity: str = ""
+    expected_bpb: float | None = None
+    expected_sd: float | None = None
+    redrawn: int = 0
     driver: str = ""
 
     @property
     def submittable(self) -> bool:
-        """Completed, and its measured artifact is known not to be over the cap."""
+        """Completed with a score that can be, and not known to be over the cap."""
         return (
             self.outcome is State.COMPLETED
             and self.val_bpb is not None
+            and not impossible_score(self.val_bpb, self.val_loss_nats)
             and (self.headroom_bytes is None or self.headroom_bytes >= 0)
         )
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, the form in which the study stores it."""
-        return dataclasses.asdict(self) | {"outcome": self.outcome.value}
+        former = {"excused": self.uncounted_attempts}  # its name in version 0.1, for one release
+        return dataclasses.asdict(self) | {"outcome": self.outcome.value} | former
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> TrialRecord:
         """Inverse of `to_json`; keys of other versions are left aside."""
+        if "excused" in document:
+            document = {"uncounted_attempts": document["excused"], **document}
+        if "failure_code" not in document and document.get("reason") == "out of memory":
+            document = {**document, "failure_code": FailureCode.OUT_OF_MEMORY.value}
         names = {item.name for item in dataclasses.fields(cls)}
         values = {key: value for key, value in document.items() if key in names}
         predicted = values.get("predicted_bytes")
@@ -155,8 +172,12 @@ class TrialRecord:
                     "outcome": State.DISCARDED,
                     "headroom_bytes": None if predicted is None else round(predicted),
                 }
-            case Failed(kind=kind):
-                changes |= {"outcome": State.FAILED, "failure": kind.value}
+            case Failed(kind=kind, code=code):
+                changes |= {
+                    "outcome": State.FAILED,
+                    "failure": kind.value,
+                    "failure_code": code.value,
+                }
         return dataclasses.replace(self, **changes)
 
 

@@ -1,4 +1,4 @@
-"""What a trial is, what a run of it measured, and how it can end.
+"""A trial, what a run of it measured, and how it can end.
 
 The vocabulary that every other module shares; nothing here does input or output.
 """
@@ -132,6 +132,7 @@ class TrialSpec:
         program_name: File name that runs, normally ``train_gpt.py``.
         program_sha256: Hash of the program's files.
         proposer: Who proposed it, for example ``tpe`` or ``propose:alice``.
+        passes: Variables of the node that the script gets beyond the system's.
     """
 
     study: str
@@ -143,6 +144,7 @@ class TrialSpec:
     resources: Resources
     limits: Limits
     proposer: str
+    passes: tuple[str, ...] = ()
 
     @property
     def identity(self) -> str:
@@ -232,17 +234,25 @@ class EndCause(StrEnum):
     SILENT = "silent"
     """It printed nothing for `Limits.silent_seconds`."""
     CANCELLED = "cancelled"
-    """We ended it: pruned, or the user asked."""
+    """The user, or the launcher's end, ended it."""
+    PRUNED = "pruned"
+    """The pruner ended it: its curve is worse than the others'."""
     SETUP = "setup"
     """The node could not start it: data missing, disk full."""
-    UNMET = "unmet"
+    MISSING_DEPENDENCY = "missing_dependency"
     """The node lacks a package that the program asks for: another attempt would find the same."""
     LOST = "lost"
     """The worker or its node is gone."""
-    UNKEPT = "unkept"
+    OUTPUT_WRITE_FAILED = "output_write_failed"
     """The driver's own disk refused what came of it: no fault of the node."""
     PREEMPTED = "preempted"
     """Its node was drained: taken away with notice."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> EndCause | None:
+        """Names that version 0.1 wrote; readers take them for one release more."""
+        former = {"unmet": cls.MISSING_DEPENDENCY, "unkept": cls.OUTPUT_WRITE_FAILED}
+        return former.get(str(value))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,6 +296,27 @@ class FailureKind(StrEnum):
     """A node, a worker, a disk: retried up to the study's limit."""
 
 
+class FailureCode(StrEnum):
+    """The cause of a failure, for programs; the reason beside it is for people."""
+
+    EXIT_CODE = "exit_code"
+    SIGNAL = "signal"
+    OUT_OF_MEMORY = "out_of_memory"
+    NOT_FINITE = "not_finite"
+    NO_SCORE = "no_score"
+    IMPOSSIBLE_SCORE = "impossible_score"
+    DISK_FULL = "disk_full"
+    """The node's disk refused what the script wrote."""
+    TIMEOUT = "timeout"
+    SILENT = "silent"
+    MISSING_DEPENDENCY = "missing_dependency"
+    CANCELLED = "cancelled"
+    SETUP = "setup"
+    LOST = "lost"
+    OUTPUT_WRITE_FAILED = "output_write_failed"
+    PREEMPTED = "preempted"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completed:
     """The script ran to its end and printed a final score.
@@ -326,6 +357,7 @@ class Failed:
     """The run gave no score."""
 
     kind: FailureKind
+    code: FailureCode
     reason: str
     log_tail: tuple[str, ...] = ()
 

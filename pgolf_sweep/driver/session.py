@@ -26,7 +26,7 @@ from pgolf_sweep.gate.repair import nearest_values, repair
 from pgolf_sweep.gate.resources import Machine
 from pgolf_sweep.gate.store import USER, store_path, teach_store
 from pgolf_sweep.script.knobs.knobs import worded
-from pgolf_sweep.script.pack import packed_program
+from pgolf_sweep.script.pack import as_counted
 from pgolf_sweep.script.program import from_files, load_program
 from pgolf_sweep.space.domains import Constant
 
@@ -89,6 +89,13 @@ class Session:
             return self._verdict(VerdictKind.UNKNOWN, "the sweep file switched the gate off")
         return self.gate.verdict(knobs)
 
+    def verdict_of(self, knobs: Mapping[str, KnobValue]) -> Verdict:
+        """`verdict` of a sweep's knobs, as its space gives them; never waits for a probe."""
+        resolved = self.resolve(knobs)
+        if self.spec.pgolf.gate_enabled and not self.gate.answers(resolved):
+            return self._verdict(VerdictKind.UNKNOWN, "its script's probe is under way")
+        return self.verdict(resolved)
+
     def repaired(self, knobs: Mapping[str, KnobValue]) -> dict[str, KnobValue] | None:
         """The nearest configuration that surely fits, by the parameters that the file lets give.
 
@@ -146,6 +153,13 @@ class Session:
                 found[name] = nearest_values(parameter.domain, knobs[name])
         return found
 
+    def ready(self, knobs: Mapping[str, KnobValue]) -> bool:
+        """Whether `verdict` answers on these knobs, unresolved, at once; if not, it is prepared."""
+        resolved = self.resolve(knobs)
+        if not self.spec.pgolf.gate_enabled or self.spec.space.violations(resolved, self.defaults):
+            return True
+        return self.gate.ready(resolved)
+
     def _verdict(self, kind: VerdictKind, reason: str) -> Verdict:
         return Verdict(
             kind=kind,
@@ -173,6 +187,7 @@ class Session:
             resources=self.resources,
             limits=self.limits,
             proposer=proposer,
+            passes=self.spec.pgolf.env_pass,
         )
 
     @property
@@ -222,8 +237,7 @@ def open_session(
     """
     spec, program = read_sweep(sweep, name=name)
     base = sweep.resolve().parent
-    if spec.pgolf.pack:
-        program = packed_program(program)
+    program = as_counted(program, spec.pgolf.pack)
     calibration_store(spec, base=base)
     return _session(spec, program, base=base, data_root=data_root, need_data=need_data)
 
@@ -246,15 +260,15 @@ def read_sweep(sweep: Path, *, name: str | None = None) -> tuple[SweepSpec, Prog
             )
         spec = dataclasses.replace(spec, name=name)
     base = sweep.resolve().parent
-    with said_at(spec, "program"):
+    with located_at(spec, "program"):
         program = load_program(spec.program, base=base)
-    with said_at(spec, "pgolf", "files"):
+    with located_at(spec, "pgolf", "files"):
         program = load_program(spec.program, base=base, extra_files=spec.pgolf.files)
     return spec, program
 
 
 @contextmanager
-def said_at(spec: SweepSpec, *path: str) -> Iterator[None]:
+def located_at(spec: SweepSpec, *path: str) -> Iterator[None]:
     """Adds to an error about what a sweep file names the line that names it."""
     try:
         yield
@@ -273,7 +287,7 @@ def calibration_store(spec: SweepSpec, *, base: Path) -> Path | None:
     name = spec.pgolf.gate_calibration
     store = None if name is None else store_path(name, base=base)
     if store is not None and name != USER and not store.is_file():
-        with said_at(spec, "pgolf", "gate", "calibration"):
+        with located_at(spec, "pgolf", "gate", "calibration"):
             raise InputError(
                 "there is no such calibration store",
                 where=str(store),
@@ -306,7 +320,7 @@ def reopen_session(paths: StudyPaths, *, need_data: bool = True) -> Session:
 
 
 def store_program(paths: StudyPaths, program: Program) -> None:
-    """Keep the program's files with the study: a trial runs these, whatever happens outside."""
+    """Keep the program's files with the study: a trial runs these, not those outside."""
     for name, content in program.files.items():
         write_bytes(paths.program / name, content)
     document = {"name": program.name, "builtin": program.builtin, "sha256": program.sha256}
@@ -349,9 +363,9 @@ def _session(
     spec: SweepSpec, program: Program, *, base: Path, data_root: Path, need_data: bool
 ) -> Session:
     check_against_knobs(spec, program.knobs, program.unnamed)
-    with said_at(spec, "pgolf", "rules"):
+    with located_at(spec, "pgolf", "rules"):
         rules = load_rules(spec.pgolf.rules, base=base)
-    with said_at(spec, "pgolf", "data"):
+    with located_at(spec, "pgolf", "data"):
         dataset = _dataset(spec, data_root, base)
     implied: dict[str, KnobValue] = {}
     if "MAX_WALLCLOCK_SECONDS" in program.knobs:

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pgolf_sweep.core.record import State
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pgolf_sweep.core.events import SweepEvent
     from pgolf_sweep.core.record import TrialRecord
     from pgolf_sweep.core.trial import TrialSpec
     from pgolf_sweep.nodes.quarantine import NodeRow
@@ -28,10 +27,16 @@ class SweepState(StrEnum):
     FINISHED = "finished"
     STOPPED = "stopped"
     CANCELLED = "cancelled"
-    STRANDED = "stranded"
+    NO_HEALTHY_NODES = "no_healthy_nodes"
     """No node was fit to run a trial for too long."""
-    HOPELESS = "hopeless"
+    ABORTED_SAME_ERROR = "aborted_same_error"
     """No trial has trained, and the last ones all failed at once with the same error."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> SweepState | None:
+        """Names that version 0.1 wrote; readers take them for one release more."""
+        former = {"stranded": cls.NO_HEALTHY_NODES, "hopeless": cls.ABORTED_SAME_ERROR}
+        return former.get(str(value))
 
 
 @dataclass(slots=True)
@@ -69,6 +74,7 @@ class Snapshot:
     trained_seconds: float
     idle_seconds: float
     saved_by_gate_seconds: float
+    redrawn: int
     seconds_left: float | None
     now: float
     reason: str = ""
@@ -82,7 +88,7 @@ class Observer(Protocol):
         """After each turn of the loop; must be quick."""
         ...
 
-    def message(self, text: str) -> None:
+    def event(self, event: SweepEvent) -> None:
         """Something worth a line: a trial ended, a retry, a drain."""
         ...
 
@@ -106,6 +112,7 @@ def status_document(snapshot: Snapshot) -> dict[str, Any]:
         "slots": snapshot.slots,
         "idle_seconds": snapshot.idle_seconds,
         "trained_seconds": snapshot.trained_seconds,
+        "redrawn": snapshot.redrawn,
         "saved_by_gate_seconds": snapshot.saved_by_gate_seconds,
         "seconds_left": snapshot.seconds_left,
         "written_at": snapshot.now,
@@ -125,18 +132,3 @@ def status_document(snapshot: Snapshot) -> dict[str, Any]:
         "counts": dict(snapshot.counts),
         "best": dataclasses.asdict(snapshot.best) if snapshot.best is not None else None,
     }
-
-
-def line(record: TrialRecord) -> str:
-    """One line about a trial that ended."""
-    match record.outcome:
-        case State.COMPLETED:
-            headroom = record.headroom_bytes
-            room = "" if headroom is None else f", headroom {headroom:,} B"
-            if headroom is not None and headroom < 0:
-                room = f", {-headroom:,} B over the cap: cannot be submitted"
-            return f"trial {record.number}: val_bpb {record.val_bpb:.4f}{room}"
-        case State.PRUNED:
-            return f"trial {record.number}: {record.reason}"
-        case _:
-            return f"trial {record.number}: {record.outcome.value}: {record.reason}"

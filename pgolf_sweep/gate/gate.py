@@ -8,14 +8,16 @@ their own, where something is known of the machine.
 
 from __future__ import annotations
 
+import copy
 import math
+import re
 import struct
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pgolf_sweep.core.trial import Interval, KnobValue, Verdict, VerdictKind, knob_text
 from pgolf_sweep.gate.calibration import Calibration
-from pgolf_sweep.gate.physics import predict as physics
+from pgolf_sweep.gate.physics import predict
 from pgolf_sweep.gate.physics.inventory import (
     UnbuildableError,
     by_our_names,
@@ -43,12 +45,12 @@ if TYPE_CHECKING:
 NOT_SIZE_KNOBS = frozenset({
     "SEED", "RUN_ID", "DATA_PATH", "DATA_DIR", "TOKENIZER_PATH", "VAL_BATCH_SIZE",
     "VAL_LOSS_EVERY", "VAL_INTERIM_TOKENS", "TRAIN_LOG_EVERY", "COMPILE", "WARMUP_STEPS",
-    "EVAL_STRIDE", "BYTES_PER_TOKEN",
+    "EVAL_STRIDE", "BYTES_PER_TOKEN", "CHECKPOINT", "START_AT",
 })  # fmt: skip
 """Knobs that leave the configuration the same in the eyes of calibration."""
 
 LEAST_SHARE = 0.25
-"""No bound falls below this share of the prediction, whatever calibration says."""
+"""No bound falls below this share of the prediction, regardless of the calibration."""
 
 MEASURED_SD = 0.01
 """Relative spread between seeds of a program of which we know nothing but measured runs. Source:
@@ -57,6 +59,9 @@ MEASURED_SD = 0.01
 MOST_SURE = 1 - 1e-9
 """Highest confidence that the tails tell from certainty."""
 
+SMALLER_SHARES = (7 / 8, 3 / 4, 5 / 8, 1 / 2, 1 / 4)
+"""By which a number of a shape is made smaller in search of what fits."""
+_SHAPES = re.compile(r"LAYERS|(^|_)DIM(_|$)|MLP|VOCAB|BITS|HEADS|HIDDEN|SIZE$")
 UNKNOWN_PACE_SD = 0.5
 """Spread of the logarithm of the steps that a wallclock leaves, of a machine that nobody named."""
 
@@ -128,8 +133,16 @@ class Gate:
             name: knob.default for name, knob in program.knobs.items() if knob.default is not None
         }
 
+    def copy(self) -> Gate:
+        """A gate that knows the same and learns by itself."""
+        other = copy.copy(self)
+        other.calibration = copy.deepcopy(self.calibration)
+        other.pace, other.eval_pace = copy.deepcopy(self.pace), copy.deepcopy(self.eval_pace)
+        other.foreign = None if self.foreign is None else self.foreign.copy()
+        return other
+
     def verdict(self, knobs: Mapping[str, KnobValue]) -> Verdict:
-        """Whether the configuration fits; never raises, whatever the knobs.
+        """Whether the configuration fits; never raises, regardless of the knobs.
 
         Args:
             knobs: Values by name; a knob that is absent has the program's default.
@@ -148,6 +161,51 @@ class Gate:
                 VerdictKind.INVALID, reason, regime=regime, model_params=expected.model_params
             )
         return self._predicted(expected, noise, knobs)
+
+    def answers(self, knobs: Mapping[str, KnobValue]) -> bool:
+        """Whether `verdict` needs no run of a script; starts none."""
+        return self.foreign is None or self.foreign.answers(knobs)
+
+    @property
+    def measured(self) -> bool:
+        """Whether any finished trial has taught it."""
+        return bool(self.calibration.trials)
+
+    def nearest_fit(self, knobs: Mapping[str, KnobValue]) -> dict[str, KnobValue]:
+        """One number of a configuration that, made smaller, lets it fit; empty where none does."""
+        found: tuple[float, dict[str, KnobValue]] | None = None
+        values = {**self._defaults, **knobs}
+        for name, value in values.items():
+            if not _SHAPES.search(name) or isinstance(value, bool) or not isinstance(value, int):
+                continue
+            for share in SMALLER_SHARES:
+                smaller = max(1, round(value * share))
+                if share < 1 and smaller < value and self._fits({**knobs, name: smaller}):
+                    if found is None or share > found[0]:
+                        found = share, {name: smaller}
+                    break
+        return {} if found is None else found[1]
+
+    def _fits(self, knobs: Mapping[str, KnobValue]) -> bool:
+        return self.verdict(knobs).kind in {VerdictKind.FITS, VerdictKind.NEAR}
+
+    def contradiction(
+        self, knobs: Mapping[str, KnobValue], *, model_params: int | None, code_bytes: int | None
+    ) -> str:
+        """What a finished trial's log says otherwise than the probe; empty where they agree."""
+        if self.foreign is None:
+            return ""
+        return self.foreign.contradict(knobs, model_params=model_params, code_bytes=code_bytes)
+
+    def ready(self, knobs: Mapping[str, KnobValue]) -> bool:
+        """Whether `verdict` answers at once; if not, a thread prepares it."""
+        return self.foreign is None or self.foreign.ready(knobs)
+
+    @property
+    def code_bytes(self) -> int:
+        """Bytes of the counted code: of a script that packs itself, what it makes of itself."""
+        packed = None if self.foreign is None else self.foreign.code_bytes
+        return self.program.code_bytes if packed is None else packed
 
     @property
     def defaults(self) -> Mapping[str, KnobValue]:
@@ -171,7 +229,7 @@ class Gate:
         if model_bytes <= 0:
             return False
         if not self.program.builtin:
-            self._learn_foreign(knobs, configuration, model_bytes)
+            self._learn_foreign(knobs, configuration, model_bytes, steps)
             return True
         try:
             expected, noise = self._expected(self._config(knobs), steps)
@@ -182,12 +240,16 @@ class Gate:
         return True
 
     def _learn_foreign(
-        self, knobs: Mapping[str, KnobValue], configuration: str, model_bytes: int
+        self,
+        knobs: Mapping[str, KnobValue],
+        configuration: str,
+        model_bytes: int,
+        steps: int | None,
     ) -> None:
-        expected = None if self.foreign is None else self.foreign.expected(knobs)
+        expected = None if self.foreign is None else self.foreign.expected(knobs, steps)
         if self.foreign is not None:
             self.foreign.learn(knobs, model_bytes)
-        if isinstance(expected, physics.Prediction):
+        if isinstance(expected, predict.Prediction):
             size, noise = expected.model_bytes, expected.noise_bytes
             self.calibration.learn(expected.traits, noise, configuration, model_bytes - size, size)
         else:
@@ -203,6 +265,8 @@ class Gate:
     ) -> None:
         """Take in how long a finished trial trained and evaluated."""
         if not self.program.builtin:
+            if self.foreign is not None and steps and train_seconds:
+                self.foreign.step_seconds = train_seconds / steps
             return
         try:
             config = self._config(knobs)
@@ -228,7 +292,7 @@ class Gate:
             expected, _ = self._expected(self._config(knobs))
         else:
             answer = None if self.foreign is None else self.foreign.expected(knobs)
-            if not isinstance(answer, physics.Prediction):
+            if not isinstance(answer, predict.Prediction):
                 return []
             expected = answer
         factor = verdict.model_bytes.mid / expected.model_bytes
@@ -274,7 +338,7 @@ class Gate:
     def _config(self, knobs: Mapping[str, KnobValue]) -> Any:
         return read_config({**self._defaults, **by_our_names(knobs, self._defaults)})
 
-    def _layout(self, config: Any) -> physics.Layout:
+    def _layout(self, config: Any) -> predict.Layout:
         try:
             return self._layouts.of(config)
         except (ArithmeticError, struct.error) as error:
@@ -293,7 +357,7 @@ class Gate:
         # The plan cuts the distribution off: what is surely reached has no spread.
         return min(planned, within), spread if within < planned * math.exp(2 * spread) else 0.0
 
-    def _expected(self, config: Any, made: int | None = None) -> tuple[physics.Prediction, float]:
+    def _expected(self, config: Any, made: int | None = None) -> tuple[predict.Prediction, float]:
         """The physics' answer and one unit of noise, the uncertainty of the steps included.
 
         `made` are the steps of a run that ended; without them they are expected.
@@ -301,10 +365,10 @@ class Gate:
         known = self._layout(config)
         steps, spread = (made, 0.0) if made else self._steps(config, known.model_params)
         try:
-            expected = physics.predict(config, known, steps)
+            expected = predict.predict(config, known, steps)
             if not spread:
                 return expected, expected.noise_bytes
-            fewer = physics.group_bytes(config, known, max(1.0, steps * math.exp(-spread)))
+            fewer = predict.group_bytes(config, known, max(1.0, steps * math.exp(-spread)))
         except ArithmeticError as error:
             raise UnbuildableError(f"no such training can be reckoned with: {error}") from error
         moved = math.fsum(fewer.values()) - expected.model_bytes
@@ -345,7 +409,7 @@ class Gate:
         return None
 
     def _refused_batches(self, config: Any, gpus: int) -> str:
-        """Why the trainer cannot part its batches among so many GPUs; empty if it can."""
+        """Why the trainer cannot part its batches among that many GPUs; empty if it can."""
         key = tuple(getattr(config, name) for name in _BATCH_FIELDS)
         if key not in self._batches:
             self._batches[key] = refused_batches(config, gpus)
@@ -361,7 +425,7 @@ class Gate:
         return " ".join(differing)
 
     def _predicted(
-        self, expected: physics.Prediction, noise: float, knobs: Mapping[str, KnobValue]
+        self, expected: predict.Prediction, noise: float, knobs: Mapping[str, KnobValue]
     ) -> Verdict:
         """A prediction as calibration corrects it, against the cap."""
         configuration, size = self._configuration(knobs), expected.model_bytes
@@ -375,9 +439,7 @@ class Gate:
             Interval(low=low, mid=mid, high=high),
             regime="measured" if shift.trials else known,
             model_params=expected.model_params,
-            fit_probability=shift.below(
-                self.cap_bytes - self.program.code_bytes - expected.model_bytes
-            ),
+            fit_probability=shift.below(self.cap_bytes - self.code_bytes - expected.model_bytes),
         )
 
     def _foreign_verdict(self, knobs: Mapping[str, KnobValue]) -> Verdict:
@@ -405,7 +467,7 @@ class Gate:
             Interval(low=mid - half, mid=mid, high=mid + half),
             regime="measured",
             model_params=None,
-            fit_probability=NormalDist(mid, spread).cdf(self.cap_bytes - self.program.code_bytes),
+            fit_probability=NormalDist(mid, spread).cdf(self.cap_bytes - self.code_bytes),
         )
 
     def _judged(
@@ -416,7 +478,7 @@ class Gate:
         model_params: int | None,
         fit_probability: float | None = None,
     ) -> Verdict:
-        artifact = model.plus(self.program.code_bytes)
+        artifact = model.plus(self.code_bytes)
         cap = self.cap_bytes
         if artifact.low > cap:
             kind = VerdictKind.TOO_BIG
@@ -454,7 +516,7 @@ class Gate:
         return Verdict(
             kind=kind,
             reason=reason,
-            code_bytes=self.program.code_bytes,
+            code_bytes=self.code_bytes,
             cap_bytes=self.cap_bytes,
             confidence=self.confidence,
             regime=regime,
@@ -468,7 +530,7 @@ class Gate:
 _BATCH_FIELDS = ("train_batch_tokens", "train_seq_len", "grad_accum_steps", "val_batch_size")
 
 
-def _moved(expected: physics.Prediction, error: float) -> float:
+def _moved(expected: predict.Prediction, error: float) -> float:
     """The prediction moved by an error in bytes, kept within what can be."""
     moved = expected.model_bytes + error
     return min(max(moved, LEAST_SHARE * expected.model_bytes), expected.ceiling)

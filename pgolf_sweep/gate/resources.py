@@ -89,13 +89,27 @@ class Pace:
 
 
 def step_flops(config: Any, model_params: int) -> float:
-    """Arithmetic of one training step: forward and backward, attention's products left out."""
-    return 6.0 * model_params * float(config.train_batch_tokens)
+    """Arithmetic of a mean training step: forward and backward, attention's products left out."""
+    share = 1.0 - config.enable_looping_at
+    looped = share * _repeated_blocks(config) * _block_params(config)
+    return float(6.0 * (model_params + looped) * config.train_batch_tokens)
+
+
+def _repeated_blocks(config: Any) -> int:
+    """How many blocks more than it has a pass with loops goes through."""
+    return int(config.num_loops * (config.loop_end - config.loop_start + 1))
+
+
+def _block_params(config: Any) -> float:
+    """Weights of one block's matrices."""
+    kv_share = config.num_kv_heads / config.num_heads
+    return float((2 + 2 * kv_share + 2 * config.mlp_mult) * config.model_dim**2)
 
 
 def evaluation_passes(config: Any) -> float:
     """The final evaluation's work, in plain passes over the validation split."""
-    return 1.0 + (config.train_seq_len / config.eval_stride if config.eval_stride else 0.0)
+    sliding = config.train_seq_len / config.eval_stride if config.eval_stride else 0.0
+    return float((1.0 + sliding) * (1.0 + _repeated_blocks(config) / config.num_layers))
 
 
 def peak_bytes(config: Any, model_params: int, gpus: int) -> float:
@@ -104,6 +118,7 @@ def peak_bytes(config: Any, model_params: int, gpus: int) -> float:
     parts = (config.grad_accum_steps or 8 // ranks) * ranks if gpus else 1
     tokens = config.train_batch_tokens / parts
     width = (4 + config.mlp_mult) / 6 * config.model_dim
-    activations = ACTIVATIONS * tokens * config.num_layers * width
+    blocks = config.num_layers + _repeated_blocks(config)
+    activations = ACTIVATIONS * tokens * blocks * width
     logits = 10.0 * tokens * config.vocab_size  # bfloat16, float32 and the latter's gradient
     return float(16.0 * model_params + activations + logits)

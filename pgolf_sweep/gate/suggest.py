@@ -1,4 +1,4 @@
-"""What would make a configuration of our trainer fit: the nearest value of each knob."""
+"""Suggestions that make a configuration of our trainer fit: the nearest value of each knob."""
 
 from __future__ import annotations
 
@@ -76,7 +76,10 @@ def smaller_values(config: Any) -> Iterator[tuple[str, list[KnobValue]]]:
         now = getattr(config, knob.lower()) or config.matrix_bits
         yield knob, list(range(now - 1, 3, -1))
     if config.quant_scale == ScaleRule.SDCLIP:
-        yield "CLIP_SIGMAS", [round(config.clip_sigmas * 1.01**n, 2) for n in range(1, 80)]
+        for group in ("", "ATTN_", "MLP_", "EMBED_"):
+            knob = f"{group}CLIP_SIGMAS"
+            if now := getattr(config, knob.lower()):
+                yield knob, [round(now * 1.01**n, 2) for n in range(1, 80)]
     if not config.tie_embeddings:
         yield "TIE_EMBEDDINGS", [True]
 

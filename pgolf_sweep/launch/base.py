@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from pgolf_sweep.core.errors import InfraError
+from pgolf_sweep.core.trial import EndCause
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -70,9 +71,10 @@ class Reported:
 class Ended:
     """The run is over: its processes are gone, its files are in `Job.folder`, its slot is free.
 
-    Exactly one for each started job, whatever happened to worker or node. With the cause ``lost``
-    nobody could look: on a node that is cut off the run goes on for up to four leases, and what
-    SIGKILL does not end for as long as it hangs (docs/faults.md). The slot of such a run is gone.
+    Exactly one for each started job, no matter what happened to worker or node. With the cause
+    ``lost`` nobody could look: on a node that is cut off the run goes on for up to four leases, and
+    what SIGKILL does not end for as long as it hangs (docs/faults.md). The slot of such a run is
+    gone.
     """
 
     key: str
@@ -116,18 +118,18 @@ class Launcher(Protocol):
         ...
 
     def poll(self, timeout_seconds: float) -> list[Event]:
-        """Events since the last call, in order for each job; waits for one at most so long."""
+        """Events since the last call, in order for each job; waits for one at most this long."""
         ...
 
-    def cancel(self, key: str, reason: str) -> None:
-        """End a job's process group; its `Ended` (cause ``cancelled``) follows within seconds.
+    def cancel(self, key: str, reason: str, *, cause: EndCause = EndCause.CANCELLED) -> None:
+        """End a job's process group; its `Ended` with that cause follows within seconds.
 
         An unknown key is ignored: the job may just have ended.
         """
         ...
 
     def close(self) -> None:
-        """End whatever still runs, then everything that this launcher started itself."""
+        """End what still runs, then everything that this launcher started itself."""
         ...
 
 

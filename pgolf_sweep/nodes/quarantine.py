@@ -1,7 +1,7 @@
-"""Which nodes may take trials, so that one bad machine does not eat the sweep.
+"""Retry policy and node quarantine: one bad machine does not eat the sweep.
 
-A pure account: it is told what the launcher sees and how runs ended, and says where nothing may
-start now and which failures are not held against their trial. docs/nodes.md has the rules.
+A pure account: it learns what the launcher sees and how runs ended, and says where nothing may
+start now and which failures do not count for their trial. docs/nodes.md has the rules.
 """
 
 from __future__ import annotations
@@ -13,16 +13,25 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from pgolf_sweep.core.classify import OUT_OF_MEMORY
-from pgolf_sweep.core.trial import Completed, EndCause, Failed, FailureKind, Pruned
-from pgolf_sweep.nodes.failures import Sign, Strikes
+from pgolf_sweep.core.events import (
+    NodeDraining,
+    NodeProbed,
+    NodeQuarantined,
+    NodeReady,
+    NodeRefused,
+    NodeReleased,
+)
+from pgolf_sweep.core.trial import Completed, EndCause, Failed, FailureCode, FailureKind, Pruned
+from pgolf_sweep.nodes.failures import Evidence, NodeFailures
 from pgolf_sweep.nodes.info import NodeState
+from pgolf_sweep.nodes.wait import NodeWait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from pgolf_sweep.config.types import NodesBlock
     from pgolf_sweep.core.clock import Clock
+    from pgolf_sweep.core.events import NodeEvent
     from pgolf_sweep.core.trial import Outcome, RunEnd
     from pgolf_sweep.nodes.info import NodeInfo, Refusal
 
@@ -38,11 +47,9 @@ LONGEST_BACKOFF = 8
 SAME_ERROR_TRIALS = 10
 """Trials in a row that fail at once with one error, and none has trained: the launch gives up."""
 
-MOST_EXCUSES = 8
+MOST_UNCOUNTED_ATTEMPTS = 8
 """Of one trial: one that brings down every node that it runs on must have an end, too."""
 
-GRACE_SECONDS = 10.0
-"""Without a node before that is said: a cluster that is looked at twice a second hiccups."""
 
 _NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+")
 _MACHINE = re.compile(
@@ -54,7 +61,7 @@ _MACHINE = re.compile(
 )
 
 
-class Standing(StrEnum):
+class NodeStatus(StrEnum):
     """Where a node stands: what the launcher says of it, else what its runs did."""
 
     READY = "ready"
@@ -71,7 +78,7 @@ class NodeRow:
     """One node as ``status --json`` lists it. Times are epoch seconds; absent ones are None.
 
     Attributes:
-        state: A `Standing`.
+        state: A `NodeStatus`.
         reason: Why it takes no trials, one sentence; empty where it does.
         since: When it came into this state, as far as this driver saw it.
         retry_at: When it is tried or looked at again.
@@ -82,7 +89,7 @@ class NodeRow:
     """
 
     node: str
-    state: Standing
+    state: NodeStatus
     reason: str = ""
     since: float | None = None
     retry_at: float | None = None
@@ -107,13 +114,13 @@ class _Node:
     """What is known of a node.
 
     Attributes:
-        strikes: Trials that failed here since the last run that got going.
+        failures: Trials that failed here since the last run that got going.
         quarantined: How often, which decides how long the next time lasts.
     """
 
     info: NodeInfo | None = None
     since: float = 0.0
-    strikes: Strikes = field(default_factory=Strikes)
+    failures: NodeFailures = field(default_factory=NodeFailures)
     good: bool = False
     quarantine: _Quarantine | None = None
     quarantined: int = 0
@@ -125,24 +132,25 @@ class NodeBook:
     Args:
         rules: The sweep file's ``pgolf.nodes``.
         clock: Backoffs go by its monotonic time, which never jumps.
-        say: Told of each change, one sentence.
+        notify: Takes each change.
     """
 
-    def __init__(self, rules: NodesBlock, clock: Clock, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, rules: NodesBlock, clock: Clock, notify: Callable[[NodeEvent], None]
+    ) -> None:
         self._rules = rules
         self._clock = clock
-        self._say = say
+        self._notify = notify
         self._nodes: dict[str, _Node] = {}
         self._usable: frozenset[str] = frozenset()
         self._closed: frozenset[str] = frozenset()
         self._running: dict[int, tuple[str, float]] = {}
-        self._failed_on: dict[int, dict[str, Sign]] = {}
-        self._excuses: dict[int, int] = {}
+        self._failed_on: dict[int, dict[str, Evidence]] = {}
+        self._uncounted: dict[int, int] = {}
         self._own_errors: set[str] = set()
         self._first_errors: deque[str] = deque(maxlen=SAME_ERROR_TRIALS)
         self._completed_seconds: deque[float] = deque(maxlen=99)
-        self._stranded_since: float | None = None
-        self._said_stranded = False
+        self._wait = NodeWait(clock, rules.give_up_seconds, notify, "trial")
 
     # ---- what is asked -----------------------------------------------------------------------
 
@@ -155,7 +163,7 @@ class NodeBook:
         failed_on = self._failed_on.get(number) if number is not None else None
         if not failed_on:
             return self._closed
-        doubted = {n for n, node in self._nodes.items() if node.strikes or node.quarantine}
+        doubted = {n for n, node in self._nodes.items() if node.failures or node.quarantine}
         for avoided in (self._closed | failed_on.keys() | doubted, self._closed | failed_on.keys()):
             if self._usable - avoided:
                 return avoided
@@ -173,8 +181,8 @@ class NodeBook:
             return ""
         return f"ran on a slow node: {share:.0%} of the others' tokens per second"
 
-    def hopeless(self) -> str | None:
-        """Why nothing will ever succeed: no trial has trained, and the last failed all alike."""
+    def same_error(self) -> str | None:
+        """Why nothing will ever succeed: no trial trained, and the last failed with one error."""
         errors = self._first_errors
         if len(errors) < SAME_ERROR_TRIALS or len(set(errors)) > 1:
             return None
@@ -183,19 +191,17 @@ class NodeBook:
             f"with the same error: {errors[0]}"
         )
 
-    def stranded(self) -> str | None:
+    def no_healthy_nodes(self) -> str | None:
         """Why the sweep gives up: no node has been fit to run a trial for too long."""
-        since, limit = self._stranded_since, self._rules.give_up_seconds
-        if since is None or self._running or self._clock.monotonic() - since < limit:
-            return None
-        return f"no node could take a trial for {limit / 60:.0f} min: {self._troubles()}"
+        late = "" if self._running else self._wait.too_long()
+        return f"{late}: {self._troubles()}" if late else None
 
     def rows(self) -> list[NodeRow]:
         """Every node that the launcher knows, by name."""
         seen = sorted((name, node) for name, node in self._nodes.items() if node.info is not None)
         return [self._row(name, node) for name, node in seen]
 
-    # ---- what is told ------------------------------------------------------------------------
+    # ---- what it learns ---------------------------------------------------------------------
 
     def see(self, infos: Iterable[NodeInfo]) -> None:
         """Take in what the launcher says of its nodes; once a turn."""
@@ -207,9 +213,10 @@ class NodeBook:
             node = self._nodes.setdefault(name, _Node(since=self._clock.monotonic()))
             before, node.info = node.info, info
             if before is None or (before.state, before.refusals) != (info.state, info.refusals):
-                self._say_change(name, node, before)
+                self._notify_change(name, node, before)
         self._open_and_close()
-        self._watch_for_stranding()
+        healthy = self._usable - self._quarantined()
+        self._wait.look(waits=not healthy, troubles=self._troubles)
 
     def started(self, number: int, name: str) -> None:
         """A trial took a slot of a node."""
@@ -217,7 +224,7 @@ class NodeBook:
         quarantine = self._nodes.setdefault(name, _Node()).quarantine
         if quarantine is not None:
             quarantine.probe = number
-            self._say(f"node {name} is tried again with trial {number}")
+            self._notify(NodeProbed(node=name, number=number))
             self._open_and_close()
 
     def progressed(self, number: int) -> None:
@@ -235,7 +242,7 @@ class NodeBook:
             self._open_and_close()
 
     def ended(self, number: int, *, outcome: Outcome, end: RunEnd, step: int | None) -> str | None:
-        """What an end says of the node, and why a failure is not held against the trial.
+        """What an end says of the node, and why a failure does not count for the trial.
 
         Args:
             number: The trial.
@@ -256,35 +263,41 @@ class NodeBook:
             return f"node {name} was taken away: it runs again, and the attempt does not count"
         if isinstance(outcome, Completed):
             self._completed_seconds.append(end.slot_seconds)
-        excuse = None
-        sign = self._sign(outcome, end, step)
-        if sign is Sign.GOOD:
-            self._praise(number, name, node, probed=probed)
-        elif sign is Sign.SUSPECT and node.quarantine is None:
-            excuse = self._doubt(number, name, node, outcome.reason, end, began)
-        elif sign is not Sign.NOTHING:
-            node.strikes.add(number, sign, began=began, at=self._clock.monotonic())
-            excuse = self._blame(number, name, node, outcome.reason, sign, probed=probed)
+        retry_reason = None
+        evidence = self._evidence(outcome, end, step)
+        if evidence is Evidence.GOOD:
+            self._record_success(number, name, node, probed=probed)
+        elif evidence is Evidence.SUSPECT and node.quarantine is None:
+            assert isinstance(outcome, Failed)  # noqa: S101 - only a failure is suspect
+            retry_reason = self._retry_elsewhere(number, name, node, outcome, end, began)
+        elif evidence is not Evidence.NOTHING:
+            node.failures.add(number, evidence, began=began, at=self._clock.monotonic())
+            retry_reason = self._record_failure(
+                number, name, node, outcome.reason, evidence, probed=probed
+            )
         self._open_and_close()
-        return self._limited(number, excuse)
+        return self._limited(number, retry_reason)
 
     # ---- what an end means -------------------------------------------------------------------
 
-    def _sign(self, outcome: Outcome, end: RunEnd, step: int | None) -> Sign:
+    def _evidence(self, outcome: Outcome, end: RunEnd, step: int | None) -> Evidence:
         if isinstance(outcome, Completed | Pruned):
-            return Sign.GOOD
-        if not isinstance(outcome, Failed) or end.cause in {EndCause.CANCELLED, EndCause.UNKEPT}:
-            return Sign.NOTHING
+            return Evidence.GOOD
+        if not isinstance(outcome, Failed) or end.cause in {
+            EndCause.CANCELLED,
+            EndCause.OUTPUT_WRITE_FAILED,
+        }:
+            return Evidence.NOTHING
         if outcome.kind is FailureKind.INFRASTRUCTURE:
-            return Sign.INFRASTRUCTURE
+            return Evidence.INFRASTRUCTURE
         if any(_MACHINE.search(text) for text in (outcome.reason, *outcome.log_tail)):
-            return Sign.SUSPECT
+            return Evidence.SUSPECT
         if step:
-            return Sign.GOOD  # for the node: whatever went wrong, it trained
-        at_once = end.cause in {EndCause.UNMET, EndCause.SILENT} or (
+            return Evidence.GOOD  # for the node: it trained
+        at_once = end.cause in {EndCause.MISSING_DEPENDENCY, EndCause.SILENT} or (
             end.slot_seconds < self._start_seconds()
         )
-        return Sign.SUSPECT if at_once else Sign.NOTHING
+        return Evidence.SUSPECT if at_once else Evidence.NOTHING
 
     def _start_seconds(self) -> float:
         if not self._completed_seconds:
@@ -292,78 +305,79 @@ class NodeBook:
         typical = statistics.median(self._completed_seconds)
         return min(LONGEST_START_SECONDS, START_SHARE * typical)
 
-    def _praise(self, number: int, name: str, node: _Node, *, probed: bool) -> None:
+    def _record_success(self, number: int, name: str, node: _Node, *, probed: bool) -> None:
         node.good = True
-        node.strikes.clear()
+        node.failures.clear()
         self._failed_on.pop(number, None)
         self._first_errors.clear()
         if probed:
             node.quarantine = None
-            self._say(f"node {name} takes trials again: trial {number} ran well there")
+            self._notify(NodeReleased(node=name, number=number, ran_well=True))
 
-    def _blame(
-        self, number: int, name: str, node: _Node, reason: str, sign: Sign, *, probed: bool
+    def _record_failure(
+        self, number: int, name: str, node: _Node, reason: str, evidence: Evidence, *, probed: bool
     ) -> str | None:
         """The node is at fault; the attempt counts unless the node is known to be bad."""
-        self._failed_on.setdefault(number, {})[name] = sign
+        self._failed_on.setdefault(number, {})[name] = evidence
         if probed:
             self._shut(name, node, f"trial {number} failed there again: {reason}")
         elif node.quarantine is None:
             self._judge(name, node, reason)
         return f"node {name} is quarantined: it runs elsewhere" if node.quarantine else None
 
-    def _doubt(
-        self, number: int, name: str, node: _Node, reason: str, end: RunEnd, began: float
+    def _retry_elsewhere(
+        self, number: int, name: str, node: _Node, failed: Failed, end: RunEnd, began: float
     ) -> str | None:
         """A trial's failure may be the node's: try it once on another before it is believed."""
-        error = _NUMBER.sub("#", reason)
+        error = _NUMBER.sub("#", failed.reason)
         before = self._failed_on.get(number, {})
-        if any(sign is Sign.SUSPECT for other, sign in before.items() if other != name):
+        if any(evidence is Evidence.SUSPECT for other, evidence in before.items() if other != name):
             self._own_errors.add(error)
             for other in self._failed_on.pop(number):
                 self._exonerate(number, other)
-            self._believe(reason)
+            self._believe(failed)
             return None
         known = error in self._own_errors
-        trusted = node.good and not node.strikes
+        trusted = node.good and not node.failures
         nowhere_good = not any(other.good for other in self._nodes.values())
         alternatives = self._usable - {name} - self._quarantined()
         if alternatives:
-            node.strikes.add(number, Sign.SUSPECT, began=began, at=self._clock.monotonic())
+            node.failures.add(number, Evidence.SUSPECT, began=began, at=self._clock.monotonic())
         if not alternatives or (known and (trusted or nowhere_good)):
-            self._believe(reason)
+            self._believe(failed)
             return None
-        self._failed_on.setdefault(number, {})[name] = Sign.SUSPECT
-        self._judge(name, node, reason)
+        self._failed_on.setdefault(number, {})[name] = Evidence.SUSPECT
+        self._judge(name, node, failed.reason)
         return (
             f"after {end.slot_seconds:.0f} s on node {name}: once more on another node, "
             "before that is believed"
         )
 
-    def _believe(self, reason: str) -> None:
+    def _believe(self, failed: Failed) -> None:
         """Count the first trials of a launch if none has got going yet."""
         # What runs out of memory is a large model's failure, and others may be smaller.
-        if reason != OUT_OF_MEMORY and not any(node.good for node in self._nodes.values()):
-            self._first_errors.append(_NUMBER.sub("#", reason))
+        too_large = failed.code is FailureCode.OUT_OF_MEMORY
+        if not too_large and not any(node.good for node in self._nodes.values()):
+            self._first_errors.append(_NUMBER.sub("#", failed.reason))
 
-    def _limited(self, number: int, excuse: str | None) -> str | None:
-        if excuse is None:
+    def _limited(self, number: int, retry_reason: str | None) -> str | None:
+        if retry_reason is None:
             return None
-        self._excuses[number] = self._excuses.get(number, 0) + 1
-        return excuse if self._excuses[number] <= MOST_EXCUSES else None
+        self._uncounted[number] = self._uncounted.get(number, 0) + 1
+        return retry_reason if self._uncounted[number] <= MOST_UNCOUNTED_ATTEMPTS else None
 
     # ---- quarantine --------------------------------------------------------------------------
 
     def _judge(self, name: str, node: _Node, reason: str) -> None:
         """Quarantine a node whose last trials all failed."""
         most = self._rules.failures
-        lost, failed = node.strikes.losses, node.strikes.incidents
+        lost, failed = node.failures.losses, node.failures.incidents
         guilty = lost >= most or (failed >= most and self._others_do_well(name))
         if most and guilty:
-            self._shut(name, node, f"{len(node.strikes)} trials in a row failed there: {reason}")
+            self._shut(name, node, f"{len(node.failures)} trials in a row failed there: {reason}")
 
     def _others_do_well(self, name: str) -> bool:
-        """Whether trials get going elsewhere; a script's bug fails on every node alike."""
+        """Whether trials get going elsewhere; a script's bug fails on every node."""
         now, needed = self._clock.monotonic(), self._start_seconds()
         if any(node.good for other, node in self._nodes.items() if other != name):
             return True
@@ -375,18 +389,16 @@ class NodeBook:
         node.quarantined += 1
         since = node.quarantine.since if node.quarantine is not None else now
         node.quarantine = _Quarantine(reason=reason, since=since, until=now + backoff)
-        self._say(
-            f"node {name} is QUARANTINED: {reason}; it is tried again in {backoff / 60:.0f} min"
-        )
+        self._notify(NodeQuarantined(node=name, reason=reason, retry_seconds=backoff))
 
     def _exonerate(self, number: int, name: str) -> None:
-        """A trial failed on two nodes alike: that says nothing of either."""
+        """A trial failed on two nodes: that says nothing of either."""
         node = self._nodes[name]
-        node.strikes.drop(number)
-        if node.quarantine is not None and node.strikes.incidents < self._rules.failures:
+        node.failures.drop(number)
+        if node.quarantine is not None and node.failures.incidents < self._rules.failures:
             node.quarantine = None
             node.quarantined -= 1
-            self._say(f"node {name} takes trials again: trial {number} failed elsewhere, too")
+            self._notify(NodeReleased(node=name, number=number, ran_well=False))
 
     def _quarantined(self) -> frozenset[str]:
         return frozenset(name for name, node in self._nodes.items() if node.quarantine)
@@ -407,59 +419,45 @@ class NodeBook:
 
     # ---- for people --------------------------------------------------------------------------
 
-    def _watch_for_stranding(self) -> None:
-        if self._usable - self._quarantined():
-            self._stranded_since, self._said_stranded = None, False
-            return
-        now = self._clock.monotonic()
-        if self._stranded_since is None:
-            self._stranded_since = now
-        if not self._said_stranded and now - self._stranded_since >= GRACE_SECONDS:
-            self._said_stranded = True
-            minutes = self._rules.give_up_seconds / 60
-            self._say(
-                f"NO NODE can take a trial: {self._troubles()}; the sweep waits for one, "
-                f"and ends after {minutes:.0f} min without"
-            )
-
     def _troubles(self) -> str:
         told = [f"{row.node}: {row.reason or row.state}" for row in self.rows()]
         return "; ".join(told) or "the cluster has none"
 
-    def _say_change(self, name: str, node: _Node, before: NodeInfo | None) -> None:
+    def _notify_change(self, name: str, node: _Node, before: NodeInfo | None) -> None:
         info = node.info
         if info is None:
             return
         node.since = self._clock.monotonic()
+        reason = self._row(name, node).reason
         if info.refusals:
-            standing = "works in part:" if info.state is NodeState.READY else "is REFUSED:"
-            self._say(f"node {name} {standing} {self._row(name, node).reason}")
+            partly = info.state is NodeState.READY
+            self._notify(NodeRefused(node=name, reason=reason, partly=partly))
         elif info.state is NodeState.DRAINING:
-            self._say(f"node {name} is draining: {self._row(name, node).reason}")
+            self._notify(NodeDraining(node=name, reason=reason))
         elif before is not None and info.state is NodeState.READY:
-            self._say(f"node {name} is ready")
+            self._notify(NodeReady(node=name))
 
     def _row(self, name: str, node: _Node) -> NodeRow:
         info, shut = node.info, node.quarantine
         now = self._clock.monotonic()
         epoch = self._clock.now() - now
-        state, reason, since = Standing.READY, "", node.since
+        state, reason, since = NodeStatus.READY, "", node.since
         retry_at = drains_at = speed = None
         refusals: Sequence[Refusal] = ()
         if info is not None:
-            state, retry_at, drains_at = Standing(info.state.value), info.retry_at, info.drains_at
+            state, retry_at, drains_at = NodeStatus(info.state.value), info.retry_at, info.drains_at
             speed, refusals = info.speed, info.refusals
         if refusals:
-            some = "some of its slots take no trials: " if state is Standing.READY else ""
+            some = "some of its slots take no trials: " if state is NodeStatus.READY else ""
             found = (f"{r.what} (got {r.got}, expected {r.expected})" for r in refusals)
             reason = some + "; ".join(found)
-        if state is Standing.DRAINING:
+        if state is NodeStatus.DRAINING:
             left = None if drains_at is None else max(0.0, drains_at - self._clock.now())
             known = "nobody said when it goes" if left is None else f"it goes in {left:.0f} s"
             reason = f"it will be taken away; nothing more starts there, {known}"
-        elif shut is not None and state is not Standing.REFUSED:
+        elif shut is not None and state is not NodeStatus.REFUSED:
             probing = shut.probe is not None or now >= shut.until
-            state = Standing.PROBING if probing else Standing.QUARANTINED
+            state = NodeStatus.PROBING if probing else NodeStatus.QUARANTINED
             reason, since = shut.reason, shut.since
             retry_at = epoch + shut.until if shut.probe is None else None
         return NodeRow(
@@ -469,7 +467,7 @@ class NodeBook:
             since=epoch + since,
             retry_at=retry_at,
             drains_at=drains_at,
-            failures=len(node.strikes),
+            failures=len(node.failures),
             speed=speed,
             refusals=tuple(refusals),
         )

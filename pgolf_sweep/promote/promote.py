@@ -19,6 +19,7 @@ from pgolf_sweep.promote.defaults import with_defaults
 from pgolf_sweep.promote.pack_check import prove
 from pgolf_sweep.promote.rule_check import UnmetRule, against_record, unmet
 from pgolf_sweep.promote.seeds import PromotionPlan, declared_seeds, fresh_seeds, run_seeds
+from pgolf_sweep.script.dense import is_dense
 from pgolf_sweep.script.knobs.knobs import read_knobs
 from pgolf_sweep.script.pack import pack as pack_script
 from pgolf_sweep.script.source import decoded
@@ -108,7 +109,7 @@ def choose(candidates: Sequence[Candidate], rules: Rules, number: int | None = N
 
 
 def best(candidates: Sequence[Candidate], rules: Rules, count: int) -> list[Candidate]:
-    """The best `count` trials that fit the cap, best first; fewer where there are not so many.
+    """The best `count` trials that fit the cap, best first; fewer where there are not that many.
 
     Raises:
         PromotionError: No trial completed, or none fits.
@@ -161,7 +162,7 @@ def plan(
     script = with_defaults(source, defaults).encode()
     packed, plain = None, None
     if pack or source != given:
-        packed = pack_script(script, name=program_name)
+        packed = pack_script(script, name=program_name, ours=is_dense(files[program_name]))
         plain, script = (script, packed.script) if packed.freed_bytes > 0 else (None, script)
     own = read_knobs(source).get(SEED_KNOB)
     searched = (candidate.knobs.get(SEED_KNOB), own.default if own is not None else None)
@@ -180,7 +181,7 @@ def plan(
 
 
 def with_seeds(planned: PromotionPlan, seeds: int | None) -> PromotionPlan:
-    """A plan on so many seeds, or on as many as the rules ask.
+    """A plan on that many seeds, or on as many as the rules ask.
 
     Seeds may be added to those that were declared, never left out: that would be choosing.
     """

@@ -16,14 +16,19 @@ from importlib import resources
 PACKAGE = "trainer"
 MODULES = (
     "config",
+    "layers",
     "model",
     "muon",
     "schedule",
     "data",
     "evaluate",
     "quantize",
+    "calibrate",
+    "rans",
     "artifact",
     "export",
+    "runtime",
+    "checkpoint",
     "train",
 )
 """In the order in which they are joined: a module uses at import only what lies before it."""

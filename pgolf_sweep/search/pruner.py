@@ -1,4 +1,4 @@
-"""Who stops trials that lag behind: Optuna's rules, kept quick over ten thousand trials.
+"""Pruners, which stop trials that lag behind: Optuna's, kept quick over ten thousand trials.
 
 Optuna's pruners go through every trial for each report. These give the same answers, at the cost
 of the trials that are new.

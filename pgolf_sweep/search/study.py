@@ -9,8 +9,7 @@ How each end is told (measured: docs/adr/0001):
 
 * completed -> COMPLETE with the score, and the measured excess over the cap as a constraint;
 * pruned -> PRUNED, which keeps the last intermediate score;
-* discarded -> PRUNED with the predicted excess as a constraint. The GP sampler ignores PRUNED, so
-  for it a discard is COMPLETE with the worst score seen and the same constraint;
+* discarded -> FAIL, from which no sampler learns: it redraws. The row says that it was discarded;
 * failed -> FAIL.
 """
 
@@ -21,18 +20,19 @@ import os
 import secrets
 import warnings
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from pgolf_sweep.core.classify import OUT_OF_MEMORY
 from pgolf_sweep.core.errors import InfraError, InputError, StorageAwayError
 from pgolf_sweep.core.paths import read_json
 from pgolf_sweep.core.record import State, TrialRecord
-from pgolf_sweep.core.trial import configuration_hash
+from pgolf_sweep.core.secrets import masked_url, redacted
+from pgolf_sweep.core.trial import FailureCode, configuration_hash
+from pgolf_sweep.search.gp.sampler import STATE
 from pgolf_sweep.search.journal import (
     PROPOSER,
     RECORD,
@@ -44,6 +44,7 @@ from pgolf_sweep.search.journal import (
 from pgolf_sweep.search.network_fs import network_file_system_of
 from pgolf_sweep.search.pruner import make_pruner
 from pgolf_sweep.search.sampler import make_sampler
+from pgolf_sweep.space.domains import Choices
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping, Sequence
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.core.paths import StudyPaths
     from pgolf_sweep.core.trial import KnobValue
     from pgolf_sweep.search.journal import OldTrial
+    from pgolf_sweep.search.proposing import Verdicts
     from pgolf_sweep.search.storage_lock import StudyLock
     from pgolf_sweep.space.space import Space
 
@@ -60,8 +62,8 @@ logger = logging.getLogger(__name__)
 
 _POINT = "point"
 _KEY = "key"
-_NO_SCORE_YET = 100.0
-"""Told to the GP sampler for a discard while no trial has a score: worse than any bits per byte."""
+LEAST_FOR_IMPORTANCE = 10
+"""Completed trials below which the importance of a knob is noise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,11 +74,19 @@ class Proposal:
         number: The study's number of the trial.
         knobs: Resolved values of the sweep file's parameters.
         proposer: The sampler, or who enqueued it.
+        expected_bpb: `val_bpb` that the sampler expects, and `expected_sd` how well it knows.
+        redrawn: Configurations that it passed over because they cannot fit.
     """
 
     number: int
     knobs: dict[str, KnobValue]
     proposer: str
+    expected_bpb: float | None = None
+    expected_sd: float | None = None
+    redrawn: int = 0
+
+
+STORAGES = ("postgresql", "sqlite")
 
 
 class Study:
@@ -118,7 +128,7 @@ class Study:
         return self._held
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         """Alone among the drivers of a shared study; may be nested.
 
         Raises:
@@ -209,7 +219,7 @@ class Study:
         left = []
         for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             proposal = self._proposal(optuna.Trial(self._study, frozen._trial_id))
-            record = record_of(frozen)
+            record = self._row(frozen)
             left.append((proposal, record if frozen.user_attrs.get(RECORD) else None))
         return left
 
@@ -217,7 +227,7 @@ class Study:
         """Rows of the trials that were asked and not told, oldest first; changes nothing."""
         with self._reaching():
             running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return [record_of(frozen) for frozen in running]
+        return [self._row(frozen) for frozen in running]
 
     def proposal(self, number: int) -> Proposal:
         """What a trial that was asked is to try, for a driver that takes it over."""
@@ -226,7 +236,15 @@ class Study:
     def _proposal(self, trial: optuna.Trial) -> Proposal:
         knobs = self._space.suggest(trial)
         proposer = trial.user_attrs.get(PROPOSER, self._method)
-        return Proposal(number=trial.number, knobs=knobs, proposer=str(proposer))
+        told = self._frozen(trial).system_attrs.get(STATE, {})
+        return Proposal(
+            number=trial.number,
+            knobs=knobs,
+            proposer=str(proposer),
+            expected_bpb=told.get("mean"),
+            expected_sd=told.get("sd"),
+            redrawn=told.get("redrawn", 0),
+        )
 
     def _waiting(self) -> bool:
         return bool(self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
@@ -249,7 +267,7 @@ class Study:
         Returns:
             False if another driver holds the trial or has told it; nothing was changed then.
         """
-        with self.together():
+        with self.exclusive():
             trial = self._trial(record.number)
             if self._lock is not None:
                 frozen = self._frozen(trial)
@@ -280,7 +298,7 @@ class Study:
             False if the trial had ended before, or if another driver holds it; nothing was
             changed then.
         """
-        with self.together():
+        with self.exclusive():
             return self._tell(record)
 
     def _tell(self, record: TrialRecord) -> bool:
@@ -302,14 +320,9 @@ class Study:
         match record.outcome:
             case State.COMPLETED:
                 return TrialState.COMPLETE, record.val_bpb
-            case State.DISCARDED if self._method == "gp":
-                trials = self._study.get_trials(deepcopy=False)
-                rows = [t.user_attrs.get(RECORD, {}) for t in trials if t.state.is_finished()]
-                scores = [row["val_bpb"] for row in rows if row.get("val_bpb") is not None]
-                return TrialState.COMPLETE, max(scores, default=_NO_SCORE_YET)
-            case State.PRUNED | State.DISCARDED:
+            case State.PRUNED:
                 return TrialState.PRUNED, None
-            case State.FAILED:
+            case State.DISCARDED | State.FAILED:
                 return TrialState.FAIL, None
         raise ValueError(f"trial {record.number} is {record.outcome}, which is no end")
 
@@ -359,7 +372,7 @@ class Study:
     def records(self) -> list[TrialRecord]:
         """A row for every trial, by number."""
         with self._reaching():
-            return [record_of(frozen) for frozen in self._study.get_trials(deepcopy=False)]
+            return [self._row(frozen) for frozen in self._study.get_trials(deepcopy=False)]
 
     def curves(self) -> dict[int, list[tuple[int, float]]]:
         """Validations of each trial that has any: their ordinal, from 1, and `val_bpb`."""
@@ -371,10 +384,25 @@ class Study:
             if frozen.intermediate_values
         }
 
+    def importances(self) -> dict[str, float]:
+        """Share of what tells good trials from the rest that each parameter explains.
+
+        PED-ANOVA (Watanabe et al., IJCAI 2023) as Optuna has it; largest first, sums to one.
+
+        Returns:
+            Empty while fewer than ten trials have completed: their order says little.
+        """
+        with self._reaching():
+            done = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if len(done) < LEAST_FOR_IMPORTANCE:
+            return {}
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+        return optuna.importance.get_param_importances(self._study, evaluator=evaluator)
+
     def ended_besides(self, known: Container[int]) -> list[TrialRecord]:
         """Rows of the trials that ended, without those that are known, by number."""
         return [
-            record_of(frozen)
+            self._row(frozen)
             for frozen in self._study.get_trials(deepcopy=False)
             if frozen.number not in known and frozen.state.is_finished()
         ]
@@ -401,6 +429,13 @@ class Study:
         if engine is not None:
             engine.dispose()
 
+    def _row(self, frozen: optuna.trial.FrozenTrial) -> TrialRecord:
+        record = record_of(frozen)
+        if RECORD in frozen.user_attrs:
+            return record
+        # Nobody has noted it yet: Optuna has the sampler's answers, not the knobs.
+        return replace(record, knobs=self._space.decode(record.knobs))
+
     def _frozen(self, trial: optuna.Trial) -> optuna.trial.FrozenTrial:
         return self._study._storage.get_trial(trial._trial_id)
 
@@ -418,11 +453,9 @@ def _point(knobs: Mapping[str, KnobValue]) -> str:
 def _constraint(record: TrialRecord) -> tuple[str, float] | None:
     """Name and value (positive: infeasible) of the constraint that an outcome carries."""
     headroom = record.headroom_bytes
-    if record.outcome is State.DISCARDED:
-        return "predicted_excess_bytes", max(1.0, -headroom) if headroom is not None else 1.0
     if record.outcome is State.COMPLETED and headroom is not None:
         return "measured_excess_bytes", float(-headroom)
-    if record.outcome is State.FAILED and record.reason == OUT_OF_MEMORY:
+    if record.failure_code == FailureCode.OUT_OF_MEMORY:
         return "out_of_memory", 1.0
     return None
 
@@ -436,7 +469,12 @@ def _is_held(frozen: optuna.trial.FrozenTrial, driver: str) -> bool:
 
 
 def open_study(
-    spec: SweepSpec, paths: StudyPaths, *, storage: str | None = None, write: bool = False
+    spec: SweepSpec,
+    paths: StudyPaths,
+    *,
+    storage: str | None = None,
+    write: bool = False,
+    verdicts: Verdicts | None = None,
 ) -> Study:
     """The study of a folder; made if it is to be written and is not there yet.
 
@@ -445,6 +483,7 @@ def open_study(
         paths: The study's folder.
         storage: An Optuna storage URL, or None for the URL noted in the folder, else its journal.
         write: Whether the caller is the driver; readers never change a file.
+        verdicts: The gate's word on the sweep's knobs, for a sampler that proposes what fits.
 
     Raises:
         InfraError: The storage cannot be reached or is not a study's.
@@ -452,6 +491,8 @@ def open_study(
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     url = _url(paths, storage)
+    if url is not None:
+        check_storage(url)
     try:
         backend = _storage(paths, url, write=write)
         name = _name_in(backend, spec.name) if url is None else _name_of(paths, spec.name)
@@ -479,10 +520,11 @@ def open_study(
         # Every database driver has errors of its own; to the user they are one.
         raise _unreachable(paths, url, error) from error
     if write:
+        _refuse_unordered(study, spec)
         with warnings.catch_warnings():
             # `group` and some samplers are marked experimental; the tests hold what we need.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.sampler = make_sampler(spec, asked)
+            study.sampler = make_sampler(spec, asked, verdicts)
     lock = None
     if write and url is not None:
         from pgolf_sweep.search.storage_lock import lock_of  # noqa: PLC0415 - only for a database
@@ -491,14 +533,50 @@ def open_study(
     return Study(study, spec, lock)
 
 
+def _refuse_unordered(study: optuna.Study, spec: SweepSpec) -> None:
+    """Refuse a study that was begun when lists of numbers were asked as categories.
+
+    Raises:
+        InputError: Its trials do not fit to the ones that would follow.
+    """
+    known = {
+        name: distribution
+        for trial in study.get_trials(deepcopy=False)[-1:]
+        for name, distribution in trial.distributions.items()
+    }
+    for name, distribution in known.items():
+        domain = spec.space.parameters[name].domain if name in spec.space.parameters else None
+        ordered = isinstance(domain, Choices) and domain.ordered
+        if ordered and isinstance(distribution, optuna.distributions.CategoricalDistribution):
+            raise InputError(
+                f"study {spec.name!r} was begun by an earlier version, which did not know that "
+                f"the values of {name} are ordered",
+                next_step="launch with --name NEW; `warm_start: [{study: "
+                f"{spec.name}}}]` takes its best trials along",
+            )
+
+
+def open_storage(paths: StudyPaths) -> tuple[Any, str]:
+    """The storage that holds a folder's study, for one who only looks, and the study's name there.
+
+    Raises:
+        InfraError: It cannot be reached.
+        InputError: There is no such study yet.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    url = _url(paths, None)
+    backend = _storage(paths, url, write=False)
+    return backend, _name_in(backend, paths.name) if url is None else _name_of(paths, paths.name)
+
+
 def _name_in(backend: Any, name: str) -> str:
-    """The study that a journal holds, whatever its folder is called by now."""
+    """The study that a journal holds, regardless of its folder's name."""
     names = [study.study_name for study in backend.get_all_studies()]
     return name if name in names or len(names) != 1 else str(names[0])
 
 
 def _name_of(paths: StudyPaths, name: str) -> str:
-    """The name under which a folder's study stands in a database, whatever the folder is called."""
+    """The name under which a folder's study stands in a database, regardless of its name."""
     if not paths.origin.is_file():
         return name
     with suppress(InfraError):
@@ -539,6 +617,28 @@ def _url(paths: StudyPaths, storage: str | None) -> str | None:
     if storage is None and paths.storage_url.is_file():
         return os.environ.get("PGOLF_STORAGE") or paths.storage_url.read_text().strip()
     return storage
+
+
+def check_storage(url: str) -> None:
+    """Refuse a storage of a kind that studies are not kept in.
+
+    Raises:
+        InputError: It is no URL, or that of a database without what drivers need.
+    """
+    import sqlalchemy  # noqa: PLC0415 - only for a database URL
+
+    try:
+        backend = sqlalchemy.engine.make_url(url).get_backend_name()
+    except (sqlalchemy.exc.ArgumentError, ValueError):
+        backend = url.partition("://")[0].partition("+")[0] if "://" in url else ""
+    if backend not in STORAGES:
+        raise InputError(
+            "studies are not kept in such a storage",
+            where="--storage, or PGOLF_STORAGE",
+            got=masked_url(url),
+            expected="postgresql://USER@HOST/DATABASE, or sqlite:///FILE on one machine",
+            next_step="leave --storage out where one driver is enough: the study is a file then",
+        )
 
 
 def _storage(paths: StudyPaths, url: str | None, *, write: bool) -> Any:
@@ -590,7 +690,7 @@ def _refuse_network(file: Path) -> None:
 
 
 def _unreachable(paths: StudyPaths, url: str | None, error: Exception) -> InfraError:
-    place = without_password(url) if url else str(paths.journal)
+    place = masked_url(url) if url else str(paths.journal)
     return InfraError(
         "the study's storage cannot be opened",
         where=place,
@@ -601,13 +701,4 @@ def _unreachable(paths: StudyPaths, url: str | None, error: Exception) -> InfraE
 
 
 def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-
-
-def without_password(url: str) -> str:
-    """A storage URL that may be shown and stored: the password left out."""
-    import sqlalchemy  # noqa: PLC0415 - only for a database URL
-
-    with suppress(sqlalchemy.exc.ArgumentError):
-        return sqlalchemy.engine.make_url(url).set(password=None).render_as_string()
-    return url
+    return redacted(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")

@@ -109,6 +109,10 @@ class Domain(Protocol):
         """The domain in a few words, for messages."""
         ...
 
+    def nearest(self, value: KnobValue) -> KnobValue | None:
+        """The value of the domain that is nearest to any value; None if none is nearer."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Constant:
@@ -143,22 +147,50 @@ class Constant:
         """``always 512``."""
         return f"always {self.value}"
 
+    def nearest(self, value: KnobValue) -> KnobValue | None:
+        """The value."""
+        del value
+        return self.value
+
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """A list of values, each as likely as the others."""
+    """A list of values, each as likely as the others.
+
+    A list of numbers is asked by the place of the value in ascending order: a sampler then knows
+    that 5 lies between 4 and 6.
+    """
 
     options: tuple[KnobValue, ...]
 
+    @property
+    def ordered(self) -> tuple[KnobValue, ...]:
+        """The options in ascending order; empty where they are not all numbers."""
+        numbers = [option for option in self.options if _is_number(option)]
+        return tuple(sorted(numbers)) if len(numbers) == len(self.options) else ()
+
     def suggest(self, trial: Suggester, name: str) -> KnobValue:
         """One of the options."""
+        if self.ordered:
+            return self.ordered[trial.suggest_int(name, 0, len(self.options) - 1)]
         choice: KnobValue = trial.suggest_categorical(name, self.options)
         return choice
 
     def encode(self, value: KnobValue) -> Any:
-        """The option that equals the value."""
+        """The option that equals the value, or its place."""
         if value not in self.options:
             raise ValueError(self.describe())
+        return self.ordered.index(value) if self.ordered else self._same(value)
+
+    def nearest(self, value: KnobValue) -> KnobValue | None:
+        """The option that equals the value, else the nearest number."""
+        if value in self.options:
+            return self._same(value)
+        if self.ordered and _is_number(value):
+            return min(self.ordered, key=lambda option: abs(float(option) - float(value)))
+        return None
+
+    def _same(self, value: KnobValue) -> KnobValue:
         return self.options[self.options.index(value)]
 
     def count(self) -> int | None:
@@ -231,6 +263,10 @@ class Range:
         """The lower bound."""
         return (float(self.low),)
 
+    def nearest(self, value: KnobValue) -> KnobValue | None:
+        """The value, or the bound that it lies beyond."""
+        return min(max(float(value), self.low), self.high) if _is_number(value) else None
+
     def describe(self) -> str:
         """``0.015 to 0.08 (log)``."""
         return f"{self.low:g} to {self.high:g}{' (log)' if self.log else ''}"
@@ -258,11 +294,11 @@ class Multiples:
         """A multiple."""
         if self.log:
             low, high = (self.first - 0.5) * self.q, (self.last + 0.5) * self.q
-            return self._nearest(trial.suggest_float(name, low, high, log=True))
+            return self.multiple(trial.suggest_float(name, low, high, log=True))
         low, high = self.value(self.first), self.value(self.last)
         if isinstance(low, int) and isinstance(high, int) and isinstance(self.q, int):
             return trial.suggest_int(name, low, high, step=self.q)
-        return self._nearest(trial.suggest_float(name, low, high, step=self.q))
+        return self.multiple(trial.suggest_float(name, low, high, step=self.q))
 
     def encode(self, value: KnobValue) -> Any:
         """The value itself, an int or a float as `suggest` asks for it."""
@@ -291,7 +327,12 @@ class Multiples:
         steps = "" if self.q == 1 else f" in steps of {self.q:g}"
         return f"{self.value(self.first)} to {self.value(self.last)}{steps}"
 
-    def _nearest(self, raw: float) -> int | float:
+    def nearest(self, value: KnobValue) -> KnobValue | None:
+        """The nearest multiple."""
+        return self.multiple(float(value)) if _is_number(value) else None
+
+    def multiple(self, raw: float) -> int | float:
+        """The nearest one."""
         return self.value(min(max(round(raw / self.q), self.first), self.last))
 
 
@@ -312,7 +353,7 @@ class Quantile:
     def suggest(self, trial: Suggester, name: str) -> KnobValue:
         """The value at the quantile that the sampler answers."""
         value = self._at(trial.suggest_float(name, TAIL, 1 - TAIL))
-        return value if self.q is None else self._multiples(self.q)._nearest(value)  # noqa: SLF001
+        return value if self.q is None else self._multiples(self.q).multiple(value)
 
     def encode(self, value: KnobValue) -> Any:
         """The quantile of a value."""
@@ -339,6 +380,14 @@ class Quantile:
         """``normal(0, 1)``."""
         steps = "" if self.q is None else f" in steps of {self.q:g}"
         return f"{self.kind}({self.shape[0]:g}, {self.shape[1]:g}){steps}"
+
+    def nearest(self, value: KnobValue) -> KnobValue | None:
+        """The value itself or the bound of the support that it lies beyond, as a multiple."""
+        if not _is_number(value):
+            return None
+        low, high = self._support()
+        inside = min(max(float(value), low), high)
+        return inside if self.q is None else self._multiples(self.q).nearest(inside)
 
     def _multiples(self, q: float) -> Multiples:
         low, high = self._support()

@@ -1,6 +1,7 @@
 """The search space: parameters, the conditions between them, and what a configuration must meet.
 
-Pure: no sampler is imported. A sampler is whatever answers `Suggester`, an Optuna trial included.
+Pure: no sampler is imported. A sampler is anything that answers `Suggester`, an Optuna trial
+included.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Parameter", "Space", "Suggester", "check_expression"]
 
+MOST_EXPRESSION_CHARS = 1000
+MOST_EXPRESSION_DEPTH = 60
+_TRIED = (1, 2, 3, 8, 0.5, "a")
+"""Values of every knob with which a requirement is tried once before it is believed."""
 _FUNCTIONS = {"min": min, "max": max, "abs": abs, "round": round, "int": int, "float": float}
 
 
@@ -107,6 +112,45 @@ class Space:
             raise InputError("; ".join(problems))
         return encoded
 
+    def nearest(self, values: Mapping[str, KnobValue]) -> dict[str, KnobValue]:
+        """The configuration nearest to given values, one knob at a time.
+
+        Args:
+            values: Values that may lie outside the space, such as a program's defaults.
+
+        Returns:
+            The knobs that exist; one that has no value, or no nearest one, is left out.
+        """
+        knobs: dict[str, KnobValue] = {}
+        for parameter in self._ordered:
+            if not parameter.active(knobs):
+                continue
+            known = values.get(parameter.name)
+            value = _only(parameter)
+            if value is None and known is not None:
+                value = parameter.domain.nearest(known)
+            if value is not None:
+                knobs[parameter.name] = value
+        return self._in_file_order(knobs)
+
+    def decode(self, answers: Mapping[str, Any]) -> dict[str, KnobValue]:
+        """Inverse of `encode`: the knobs that a sampler's answers stand for."""
+        given = _Answers(answers)
+        knobs: dict[str, KnobValue] = {}
+        for parameter in self._ordered:
+            if not parameter.active(knobs):
+                continue
+            only = _only(parameter)
+            if only is not None:
+                knobs[parameter.name] = only
+            elif parameter.name in answers:
+                knobs[parameter.name] = parameter.domain.suggest(given, parameter.name)
+        return self._in_file_order(knobs)
+
+    def ordered(self) -> Sequence[Parameter]:
+        """The parameters, parents before those that depend on them."""
+        return self._ordered
+
     def violations(
         self, knobs: Mapping[str, KnobValue], defaults: Mapping[str, KnobValue] | None = None
     ) -> list[str]:
@@ -177,6 +221,34 @@ class Space:
         return [v for i, v in enumerate(asked) if v not in asked[:i]]
 
 
+def _only(parameter: Parameter) -> KnobValue | None:
+    """The value of a parameter that has no other."""
+    return next(parameter.domain.values()) if parameter.domain.count() == 1 else None
+
+
+class _Answers:
+    """A sampler that gives prepared answers."""
+
+    def __init__(self, answers: Mapping[str, Any]) -> None:
+        self._answers = answers
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        del low, high, step, log
+        return float(self._answers[name])
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        del low, high, step, log
+        return int(self._answers[name])
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        del choices
+        return self._answers[name]
+
+
 def check_expression(expression: str) -> set[str]:
     """The knobs that a requirement speaks of.
 
@@ -185,22 +257,51 @@ def check_expression(expression: str) -> set[str]:
     """
     from simpleeval import InvalidExpression  # noqa: PLC0415 - only where there are requirements
 
+    if len(expression) > MOST_EXPRESSION_CHARS:
+        raise ValueError(f"longer than {MOST_EXPRESSION_CHARS} characters")
     try:
         tree = ast.parse(expression.strip(), mode="eval")
-        _evaluator(lambda _: 1).eval(expression)
     except SyntaxError as error:
         raise ValueError(f"not an expression: {error.msg}") from error
-    except InvalidExpression as error:
-        raise ValueError(f"not an expression: {error}") from error
-    except (ArithmeticError, LookupError, TypeError, ValueError):
-        pass  # with real values it may well be defined
+    except (MemoryError, RecursionError, ValueError) as error:
+        raise ValueError("not an expression that can be read") from error
+    if _depth(tree) > MOST_EXPRESSION_DEPTH:
+        raise ValueError(f"nested more than {MOST_EXPRESSION_DEPTH} deep")
+    raised: list[Exception] = []
+    for value in _TRIED:
+        try:
+            _evaluator(lambda _, value=value: value).eval(expression)
+        except InvalidExpression as error:
+            raise ValueError(f"not an expression: {error}") from error
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            raised.append(error)  # with real values it may well be defined
+    if len(raised) == len(_TRIED):
+        first = raised[0]
+        raise ValueError(f"raises {type(first).__name__} whatever the values are: {first}")
     return {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} - set(_FUNCTIONS)
 
 
 def _evaluator(names: Any) -> Any:
-    from simpleeval import SimpleEval  # noqa: PLC0415 - only where there are requirements
+    from simpleeval import DEFAULT_OPERATORS, SimpleEval  # noqa: PLC0415 - where requirements are
 
-    return SimpleEval(names=names, functions=_FUNCTIONS)
+    operators = DEFAULT_OPERATORS | {ast.Mod: _remainder}
+    return SimpleEval(names=names, functions=_FUNCTIONS, operators=operators)
+
+
+def _remainder(left: Any, right: Any) -> Any:
+    """The operator ``%`` of numbers; that of texts could fill the memory."""
+    if isinstance(left, str | bytes):
+        raise TypeError("% takes numbers")
+    return left % right
+
+
+def _depth(tree: ast.AST) -> int:
+    """Levels of an expression's tree."""
+    depth, level = 0, [tree]
+    while level:
+        depth += 1
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+    return depth
 
 
 def _condition(parameter: Parameter) -> str:

@@ -25,6 +25,7 @@ class RunTracking:
         config: Knobs and what the gate predicted.
         cap_bytes: For the headroom in the summary.
         tags: For example the sampler.
+        batch_tokens: Tokens of a training step, which make a rate of its time; 0 if unknown.
         env: WANDB_* variables that the driver has and the node needs (the key, the base URL);
             left out of the repr, which may land in a log.
     """
@@ -38,6 +39,7 @@ class RunTracking:
     config: Mapping[str, KnobValue | None]
     cap_bytes: int
     tags: tuple[str, ...] = ()
+    batch_tokens: int = 0
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.config.rules import load_rules
 from pgolf_sweep.config.sweep_file import load_spec
+from pgolf_sweep.core.event_text import event_text
 from pgolf_sweep.core.paths import StudyPaths
 from pgolf_sweep.core.trial import Interval, LogSummary, StepReport, Verdict, VerdictKind
 from pgolf_sweep.driver.driver import Driver, Options
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from pgolf_sweep.driver.sharing.leases import Crew
+    from pgolf_sweep.core.events import SweepEvent
+    from pgolf_sweep.driver.sharing.leases import DriverLease
     from pgolf_sweep.driver.snapshot import Snapshot
 
 SCRIPT = b"""
@@ -58,6 +60,7 @@ class BytesPerWidthGate:
 
     def __init__(self, cap_bytes: int) -> None:
         self.cap_bytes = cap_bytes
+        self.checked = True  # by trials of an earlier study
         self.learnt: list[tuple[int, int]] = []
 
     def verdict(self, knobs: Mapping[str, Any]) -> Verdict:
@@ -75,6 +78,23 @@ class BytesPerWidthGate:
             model_bytes=interval,
         )
 
+    @property
+    def measured(self) -> bool:
+        return self.checked or bool(self.learnt)
+
+    def ready(self, knobs: Mapping[str, Any]) -> bool:
+        return True
+
+    def answers(self, knobs: Mapping[str, Any]) -> bool:
+        return True
+
+    def nearest_fit(self, knobs: Mapping[str, Any]) -> dict[str, Any]:
+        fits = int(self.cap_bytes // 1500)
+        return {"MODEL_DIM": fits} if fits < int(knobs["MODEL_DIM"]) else {}
+
+    def contradiction(self, knobs: Mapping[str, Any], **printed: int | None) -> str:
+        return ""
+
     def learn_time(self, knobs: Mapping[str, Any], **seconds: float | None) -> None:
         pass
 
@@ -89,14 +109,16 @@ class Watcher:
     """An observer that keeps what it saw."""
 
     def __init__(self) -> None:
+        self.events: list[SweepEvent] = []
         self.messages: list[str] = []
         self.snapshots: list[Snapshot] = []
 
     def turn(self, snapshot: Snapshot) -> None:
         self.snapshots.append(snapshot)
 
-    def message(self, text: str) -> None:
-        self.messages.append(text)
+    def event(self, event: SweepEvent) -> None:
+        self.events.append(event)
+        self.messages.append(event_text(event))
 
 
 def score_of(knobs: Mapping[str, Any]) -> float:
@@ -130,7 +152,9 @@ class Bench:
     watcher: Watcher
 
     def study(self) -> Study:
-        return open_study(self.session.spec, self.paths, write=True)
+        return open_study(
+            self.session.spec, self.paths, write=True, verdicts=self.session.verdict_of
+        )
 
     def elsewhere(self, folder: str) -> Bench:
         """The same sweep driven from another folder, with a gate of its own."""
@@ -146,7 +170,7 @@ class Bench:
         slots: int = 2,
         simulate: Callable[[Any], Iterable[tuple[float, Any]]] = train,
         study: Study | None = None,
-        crew: Crew | None = None,
+        lease: DriverLease | None = None,
         launcher: Any = None,
         **options: Any,
     ) -> Driver:
@@ -159,7 +183,7 @@ class Bench:
             paths=self.paths,
             clock=self.clock,
             observer=self.watcher,
-            crew=crew,
+            lease=lease,
             options=Options(**{"run_cap": spec.run_cap, "max_retries": 2, **options}),
         )
 

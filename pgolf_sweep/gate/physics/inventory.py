@@ -6,6 +6,7 @@ valid configuration is asked of the trainer itself (`trainer.config`, plain Pyth
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from dataclasses import dataclass, fields, replace
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 Group: TypeAlias = Literal["embed", "attn", "mlp", "control", "head"]
 GROUPS: tuple[Group, ...] = ("embed", "attn", "mlp", "control", "head")
 
+CORRECTION_BITS = 3.8
+"""Of a code of a low-rank correction, after compression."""
+
 FLOAT16_BITS = 16
 """Bits that stand for "kept as float16, not quantized"."""
 
@@ -34,16 +38,30 @@ SIZE_KNOBS = (
     "NUM_HEADS",
     "MLP_MULT",
     "TIE_EMBEDDINGS",
+    "NUM_LOOPS",
+    "LOOP_START",
+    "LOOP_END",
+    "PARALLEL_START_LAYER",
+    "SKIP_GATES_ENABLED",
+    "ATTN_GATE_ENABLED",
+    "SMEAR_GATE_ENABLED",
+    "GATE_WINDOW",
     "MATRIX_BITS",
     "ATTN_BITS",
     "MLP_BITS",
     "EMBED_BITS",
     "QUANT_SCALE",
     "CLIP_SIGMAS",
+    "ATTN_CLIP_SIGMAS",
+    "MLP_CLIP_SIGMAS",
+    "EMBED_CLIP_SIGMAS",
     "CLIP_PERCENTILE",
     "CODEC",
     "CODEC_LEVEL",
     "BYTE_SHUFFLE",
+    "RANS",
+    "LQER_RANK",
+    "LQER_TOP_K",
 )
 """Knobs that decide the container's layout; the others move its bytes through training alone."""
 
@@ -151,6 +169,11 @@ def _as_read(kind: str, value: KnobValue) -> KnobValue:
     return _READERS[kind](knob_text(value))
 
 
+def pass_length(config: Any) -> int:
+    """Blocks that a pass goes through, those of a loop as often as it goes over them."""
+    return int(config.num_layers + config.num_loops * (config.loop_end - config.loop_start + 1))
+
+
 def tensors(config: Config) -> Iterator[TensorInfo]:
     """Every tensor of the state dict, in its order."""
     width, vocab, layers = config.model_dim, config.vocab_size, config.num_layers
@@ -165,14 +188,24 @@ def tensors(config: Config) -> Iterator[TensorInfo]:
     def matrix(name: str, group: Group, rows: int, columns: int, bits: int) -> TensorInfo:
         return TensorInfo(name=f"{name}.weight", shape=(rows, columns), group=group, bits=bits)
 
-    yield kept("skip_gain", layers // 2, width)
+    skips = pass_length(config) // 2
+    yield kept("skip_scale", skips, width)
+    if config.skip_gates_enabled:
+        yield kept("skip_gate", skips, width)
+    if config.smear_gate_enabled:
+        yield kept("smear_gate", config.gate_window)
+        yield kept("smear_scale", 1)
     yield matrix("embed", "embed", vocab, width, config.embed_bits)
     for layer in range(layers):
         block = f"blocks.{layer}"
-        yield kept(f"{block}.attn_gain", width)
-        yield kept(f"{block}.mlp_gain", width)
-        yield kept(f"{block}.stream_mix", 2, width)
-        yield kept(f"{block}.attn.q_gain", config.num_heads)
+        yield kept(f"{block}.attn_scale", width)
+        yield kept(f"{block}.mlp_scale", width)
+        yield kept(f"{block}.resid_mix", 2, width)
+        if 0 < config.parallel_start_layer <= layer:
+            yield kept(f"{block}.lane_scale", 3, 2)
+        yield kept(f"{block}.attn.q_scale", config.num_heads)
+        if config.attn_gate_enabled:
+            yield kept(f"{block}.attn.gate", config.num_heads, config.gate_window)
         for name, rows in (("q", width), ("k", kv_width), ("v", kv_width), ("out", width)):
             yield matrix(f"{block}.attn.{name}", "attn", rows, width, attn_bits)
         yield matrix(f"{block}.mlp.up", "mlp", hidden, width, mlp_bits)
@@ -202,7 +235,9 @@ def census(config: Config) -> Census:
 
 
 _SHAPE_FIELDS = tuple(
-    name.lower() for name in SIZE_KNOBS if name in SIZE_KNOBS[:7] or name.endswith("_BITS")
+    name.lower()
+    for name in SIZE_KNOBS
+    if name in SIZE_KNOBS[: SIZE_KNOBS.index("MATRIX_BITS")] or name.endswith("_BITS")
 )
 
 
@@ -223,11 +258,20 @@ def _census(shape: tuple[Any, ...]) -> Census:
     )
 
 
+def correction_bytes(config: Any, found: Census) -> float:
+    """Bytes of the low-rank corrections: those of the largest matrices, which err most."""
+    rank = config.lqer_rank
+    sizes = [t.shape for _, t, count in found.kinds if t.quantized for _ in range(count)]
+    largest = sorted(sizes, key=math.prod, reverse=True)[: config.lqer_top_k if rank else 0]
+    # Codes of 4 bits in pairs, a step for each row of a factor, and two entries of the header.
+    return float(sum(CORRECTION_BITS / 8 * rank * sum(shape) + 4 * rank + 30 for shape in largest))
+
+
 def container_bytes(listed: tuple[TensorInfo, ...]) -> int:
     """Bytes of the artifact that are neither weights nor steps: magic and compressed header.
 
-    The header is built exactly, then compressed by zlib whatever the codec: it is a few hundred
-    bytes, and the codecs agree on it within some tens.
+    The header is built exactly, then compressed by zlib regardless of the codec: it is a few
+    hundred bytes, and the codecs agree on it within some tens.
     """
     header = bytearray()
     for tensor in listed:

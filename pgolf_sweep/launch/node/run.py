@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import selectors
 import shutil
@@ -18,13 +19,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgolf_sweep.core.paths import TrialPaths
+from pgolf_sweep.core.paths import TrialPaths, is_inside
+from pgolf_sweep.core.secrets import redacted, secret_values
 from pgolf_sweep.core.trial import EndCause, LogSummary, RunEnd
 from pgolf_sweep.launch.node.bounded_log import BoundedLog
-from pgolf_sweep.launch.node.environment import environment, stray_knobs
-from pgolf_sweep.launch.node.process import exit_code
+from pgolf_sweep.launch.node.environment import environment, read_places, withheld
+from pgolf_sweep.launch.node.process import MARKER, exit_code
 from pgolf_sweep.launch.node.tracker_thread import TrackerFeed
 from pgolf_sweep.script.logs.stream import LogStream
+from pgolf_sweep.script.logs.tail import TAIL_BYTES, last_lines
 from pgolf_sweep.script.requirements import lacking
 
 if TYPE_CHECKING:
@@ -35,22 +38,17 @@ if TYPE_CHECKING:
     from pgolf_sweep.track.base import RunTracking
 
 LOG_CHUNK_BYTES = 4 << 20
-TAIL_LINES = 100
-"""Eight ranks that fail together take torchrun sixty lines to report."""
-TAIL_CHARS = 1000
-"""Of each of them."""
-TAIL_BYTES = 1 << 16
 REPORTS_KEPT = 10_000
 """Unfetched reports of a script gone wild; the oldest go first."""
 LAST_WORDS_SECONDS = 2.0
 """For what is in the pipe after the last process is gone."""
 OOM_SECONDS = 10.0
-"""Between the kernel's killing one rank for want of memory and the end of the others."""
+"""Between the kernel's killing one rank for lack of memory and the end of the others."""
 RAW_CHECKPOINTS = frozenset({".pt", ".safetensors"})
 CHECKPOINT_BYTES = 1_000_000
 """Raw checkpoints larger than this stay behind."""
 
-STRAY = "set on the node but not by the trial, so the script gets its defaults of"
+WITHHELD = "set on the node and withheld from the script (pgolf.env.pass names what it gets)"
 INSTALL_FIRST = "install it where the trials run, then launch again"
 
 Cursor = tuple[int, int]
@@ -100,7 +98,7 @@ class Progress:
         log: The next bytes of the log.
         end: Set in the last answer, when all of the log has been fetched.
         files: With the end: what the run left, by path relative to its folder.
-        undying: With the end: what of the run could not be ended, in a sentence; or nothing.
+        unkillable: With the end: what of the run could not be ended, in a sentence; or nothing.
     """
 
     cursor: Cursor
@@ -109,7 +107,7 @@ class Progress:
     log: bytes = b""
     end: RunEnd | None = None
     files: Mapping[str, bytes] = field(default_factory=dict)
-    undying: str = ""
+    unkillable: str = ""
 
 
 class Run:
@@ -143,7 +141,8 @@ class Run:
         self._log: BoundedLog | None = None
         self._end: RunEnd | None = None
         self._files: dict[str, bytes] = {}
-        self._undying = ""
+        self._unkillable = ""
+        self._secrets = secret_values({**os.environ, **order.spec.env})
 
     # ---- for the worker; the caller holds the lock ------------------------------------------
 
@@ -169,7 +168,7 @@ class Run:
             log=log,
             end=self._end if complete else None,
             files=self._files if complete else {},
-            undying=self._undying if complete else "",
+            unkillable=self._unkillable if complete else "",
         )
 
     # ---- for the worker; the caller does not hold the lock ----------------------------------
@@ -180,9 +179,9 @@ class Run:
             self._stopped = self._stopped or (cause, reason)
         self._guard.kill()
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Tell the guard that the worker lives."""
-        self._guard.beat()
+        self._guard.heartbeat()
 
     def remove_files(self) -> None:
         """Free the node's disk and memory; the tracker's files stay until they are harvested."""
@@ -206,7 +205,7 @@ class Run:
     # ---- the run's own thread ----------------------------------------------------------------
 
     def go(self, scratch: Path, prepare_next: Callable[[], None]) -> None:
-        """Run the script to its end, whatever that is.
+        """Run the script to its end, of any kind.
 
         Args:
             scratch: Folder on the node below which the run makes its own.
@@ -218,7 +217,7 @@ class Run:
             self._follow()
             self._files = collect(work)
         except _UnmetError as error:
-            self.stop(EndCause.UNMET, str(error))
+            self.stop(EndCause.MISSING_DEPENDENCY, str(error))
         except OSError as error:
             self._fail(f"the node refused: {error}")
         except Exception as error:
@@ -240,15 +239,18 @@ class Run:
         work = self._folder / "work"
         work.mkdir()
         for name, content in self.order.files.items():
+            if not is_inside(name):
+                raise OSError(errno.EINVAL, "leaves the run's folder", name)
             path = work / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         self._log = BoundedLog(self._folder / "log", spec.limits.log_bytes)
         self._check_requirements()
-        stray = stray_knobs(spec, self.order.files, os.environ)
-        if stray:
-            self._take(f"pgolf-sweep: {STRAY}: {', '.join(stray)}\n".encode())
-        argv, env = command(spec), environment(spec, os.environ, stray)
+        if names := withheld(spec, self.order.files, os.environ):
+            self._take(f"pgolf-sweep: {WITHHELD}: {', '.join(names)}\n".encode())
+        places = read_places(spec, self.order.files, os.environ)
+        argv, env = command(spec), environment(spec, os.environ, places)
+        env[MARKER] = f"{FOLDER_PREFIX}{os.getpid()}-{self.order.run}"
         self._guard.start(argv, cwd=work, env=env, seconds=spec.limits.total_seconds)
         if self._stopped is not None:
             self._guard.kill()  # stopped before there was anything to kill
@@ -348,13 +350,15 @@ class Run:
             # A disk that is full now has already been told as the run's end.
             with contextlib.suppress(OSError):
                 self._log.seal()
-        self._undying = undying(self._guard.undying)
+        self._unkillable = unkillable(self._guard.unkillable)
         end = self._end_of(*self._verdict(self._guard.ended))
         model_file_bytes = None
         with contextlib.suppress(OSError):  # likewise: this folder was read for the files already
             artifact = TrialPaths(self._folder / "work").artifact() if self._folder else None
             model_file_bytes = None if artifact is None else artifact.stat().st_size
         summary = self._stream.summary()
+        unread = tuple(self._safe(line) for line in summary.unread_finals)
+        summary = dataclasses.replace(summary, unread_finals=unread)
         return dataclasses.replace(end, summary=summary, model_file_bytes=model_file_bytes)
 
     def _end_of(self, cause: EndCause, code: int | None, detail: str) -> RunEnd:
@@ -362,23 +366,30 @@ class Run:
         return RunEnd(
             cause=cause,
             exit_code=code,
-            detail=detail,
+            detail=self._safe(detail),
             summary=LogSummary(),
             node=self.order.node,
-            # Their difference is what the trial costs, whatever the clock was set to meanwhile.
+            # Their difference is what the trial costs, even if the clock was set meanwhile.
             started_at=ended_at - (time.monotonic() - self._held_from),
             ended_at=ended_at,
-            log_tail=last_lines(self._tail),
+            log_tail=tuple(self._safe(line) for line in last_lines(self._tail)),
         )
+
+    def _safe(self, text: str) -> str:
+        """A text that leaves the node: results, reports and W&B are for many eyes."""
+        return redacted(text, self._secrets)
 
     def _verdict(self, ended: tuple[str, int] | None) -> tuple[EndCause, int | None, str]:
         why, status = ended or ("lost", -1)
         code = exit_code(status)
         stopped = self._stopped if why != "exit" else None
-        cancelled = stopped is not None and stopped[0] is EndCause.CANCELLED
-        if self._undying and not cancelled and (why, code) != ("exit", 0):
+        cancelled = stopped is not None and stopped[0] in {
+            EndCause.CANCELLED,
+            EndCause.PRUNED,
+        }
+        if self._unkillable and not cancelled and (why, code) != ("exit", 0):
             # What hangs in the kernel has no time limit to blame but its machine.
-            return EndCause.LOST, code, self._undying
+            return EndCause.LOST, code, self._unkillable
         if why == "exit" and self._fault:
             # A score without its artifact cannot be submitted, nor can an exit code be believed.
             return EndCause.SETUP, code, self._fault
@@ -401,7 +412,7 @@ class Run:
 
 
 def oom_kills() -> int:
-    """How many processes the node's kernel has killed so far for want of memory."""
+    """How many processes the node's kernel has killed so far for lack of memory."""
     try:
         words = Path("/proc/vmstat").read_text().split()
         return int(words[words.index("oom_kill") + 1])
@@ -409,7 +420,7 @@ def oom_kills() -> int:
         return 0
 
 
-def undying(pids: Sequence[int]) -> str:
+def unkillable(pids: Sequence[int]) -> str:
     """What is said of processes that SIGKILL does not end; nothing if there are none."""
     names = []
     for pid in pids:
@@ -418,15 +429,6 @@ def undying(pids: Sequence[int]) -> str:
             name = Path("/proc", str(pid), "comm").read_text().strip()
         names.append(f"{pid} ({name})")
     return f"SIGKILL does not end process {', '.join(names)}" if names else ""
-
-
-def last_lines(data: bytes) -> tuple[str, ...]:
-    """The last lines of what a script printed, without empty ones, each cut where it is long."""
-    lines = data.replace(b"\r", b"\n").split(b"\n")
-    if len(data) == TAIL_BYTES and len(lines) > 1:
-        lines = lines[1:]  # the end of a line of which the beginning is gone
-    kept = [line for line in lines if line][-TAIL_LINES:]
-    return tuple(line.decode(errors="replace")[:TAIL_CHARS] for line in kept)
 
 
 def command(spec: TrialSpec) -> list[str]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import tempfile
 import threading
 import time
 from pathlib import Path
 
 from pgolf_sweep.core.trial import EndCause
-from pgolf_sweep.launch.node.process import GuardedProcess
+from pgolf_sweep.launch.node.process import MARKER, GuardedProcess, become_subreaper, marked
 from pgolf_sweep.launch.node.run import FOLDER_PREFIX, Cursor, Progress, Run, RunOrder
 from pgolf_sweep.nodes.check import CheckOrder, NodeReport, look
 
@@ -32,7 +33,7 @@ class Worker:
         scratch: Folder on the node below which runs get folders of their own; None for one in
             the system's temporary folder.
         lease_seconds: Longest time without a call before the driver is taken for gone.
-        heartbeat_seconds: This process, should it freeze, and its run are killed after so long.
+        heartbeat_seconds: This process, should it freeze, and its run are killed after this long.
         exit_when_alone: End this process when its parent (Ray's daemon on the node) or the driver
             is gone.
     """
@@ -52,9 +53,11 @@ class Worker:
         self._heard_at = time.monotonic()
         self._changed = threading.Condition()
         self._run: Run | None = None
-        self._cancelled: dict[str, str] = {}
+        self._cancelled: dict[str, tuple[EndCause, str]] = {}
         self._unharvested: dict[str, Run] = {}
         self._closed = threading.Event()
+        if exit_when_alone:
+            become_subreaper()
         self._spare: GuardedProcess | None = GuardedProcess(heartbeat_seconds)
         remove_leftovers(self._scratch)
         threading.Thread(target=self._keep_watch, name="watch", daemon=True).start()
@@ -68,7 +71,7 @@ class Worker:
         return look(order, self._scratch)
 
     def hold(self, seconds: float) -> None:
-        """Wait so long, or until the worker is closed.
+        """Wait this long, or until the worker is closed.
 
         Asked again and again, it tells both sides that the other is there, also between two runs;
         a call that breaks off tells of a dead worker at once.
@@ -77,7 +80,7 @@ class Worker:
         self._closed.wait(seconds)
 
     def start(self, order: RunOrder) -> None:
-        """Start a run and return at once; whatever goes wrong is told by its end."""
+        """Start a run and return at once; its end reports what went wrong."""
         with self._changed:
             self._heard_at = time.monotonic()
             spare, self._spare = self._spare, None
@@ -85,10 +88,10 @@ class Worker:
             run = self._run = Run(order, self._changed, guard)
             if order.tracking is not None:
                 self._unharvested[order.run] = run
-            reason = self._cancelled.pop(order.run, None)
+            cancelled = self._cancelled.pop(order.run, None)
             self._changed.notify_all()
-        if reason is not None:
-            run.stop(EndCause.CANCELLED, reason)
+        if cancelled is not None:
+            run.stop(*cancelled)
         arguments = (self._scratch, self._prepare_guard)
         threading.Thread(target=run.go, args=arguments, name="run", daemon=True).start()
 
@@ -99,7 +102,7 @@ class Worker:
                 self._spare = GuardedProcess(self._heartbeat_seconds)
 
     def poll(self, run: str, cursor: Cursor, timeout_seconds: float) -> Progress:
-        """What is new of a run since a cursor; waits at most so long for something.
+        """What is new of a run since a cursor; waits at most this long for something.
 
         Args:
             run: `RunOrder.run`; its order may still be on its way to the worker.
@@ -124,14 +127,14 @@ class Worker:
             current.remove_files()
         return progress
 
-    def cancel(self, run: str, reason: str) -> None:
+    def cancel(self, run: str, reason: str, cause: EndCause = EndCause.CANCELLED) -> None:
         """End a run, even one whose order has not arrived yet."""
         with self._changed:
             current = self._run
             if current is None or current.order.run != run:
-                self._cancelled[run] = reason
+                self._cancelled[run] = (cause, reason)
                 return
-        current.stop(EndCause.CANCELLED, reason)
+        current.stop(cause, reason)
 
     def harvest(self, run: str, timeout_seconds: float) -> dict[str, bytes]:
         """Wait for a run's tracker to finish and take its offline files, by relative path.
@@ -154,7 +157,7 @@ class Worker:
             current.done.wait(CLOSE_SECONDS)
         if self._exit_when_alone:
             # Ray's own kill comes first unless its daemon is frozen. An end that is not Ray's doing
-            # is a fault to Ray, and said so.
+            # counts as a fault for Ray.
             last = threading.Timer(CLOSE_SECONDS, os._exit, (0,))
             last.daemon = True
             last.start()
@@ -163,11 +166,11 @@ class Worker:
         while not self._closed.wait(min(1.0, self._heartbeat_seconds / 4)):
             spare, current = self._spare, self._run
             if spare is not None:
-                spare.beat()
+                spare.heartbeat()
             if current is not None and current.done.is_set():
                 current = None
             if current is not None:
-                current.beat()
+                current.heartbeat()
             alone = self._alone()
             if alone is None:
                 continue
@@ -176,7 +179,7 @@ class Worker:
             if self._exit_when_alone:
                 if current is not None:
                     current.done.wait(CLOSE_SECONDS)
-                os._exit(1)  # Ray would leave this process running for ever
+                os._exit(1)  # Ray would leave this process running forever
 
     def _alone(self) -> str | None:
         """Why nobody will want what this worker does any more, or None."""
@@ -189,7 +192,16 @@ class Worker:
 
 
 def remove_leftovers(scratch: Path) -> None:
-    """Remove the folders of workers that were killed and whose process ids mean something here."""
+    """End what workers left that were killed here, and remove their folders.
+
+    Only of this namespace of processes, and of this host: elsewhere an id says nothing.
+    """
+    for left in marked(FOLDER_PREFIX):
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            environ = Path(f"/proc/{left}/environ").read_bytes()
+            marker = environ.partition(f"{MARKER}={FOLDER_PREFIX}".encode())[2]
+            if not Path("/proc", str(int(marker.partition(b"-")[0]))).exists():
+                os.kill(left, signal.SIGKILL)
     for folder in scratch.glob(f"{FOLDER_PREFIX}*"):
         pid = folder.name.removeprefix(FOLDER_PREFIX).partition("-")[0]
         if not Path("/proc", pid).exists():

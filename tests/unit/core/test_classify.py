@@ -1,4 +1,4 @@
-"""What each way to end means for a trial."""
+"""The outcome of each way to end."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import signal
 
 import pytest
 
-from pgolf_sweep.core.classify import OUT_OF_MEMORY, artifact_bytes, classify
+from pgolf_sweep.core.classify import artifact_bytes, classify
+from pgolf_sweep.core.record import State, TrialRecord, ranked
 from pgolf_sweep.core.trial import (
     Completed,
     EndCause,
     Failed,
+    FailureCode,
     FailureKind,
     LogSummary,
     Pruned,
@@ -63,6 +65,25 @@ def test_score_that_is_not_finite_is_a_failure(value):
     assert "not finite" in outcome.reason
 
 
+@pytest.mark.parametrize(
+    ("bpb", "nats"),
+    [(-1.0, None), (0.0, None), (1e-12, None), (1e-12, 1.7e-12), (0.625, 41.0), (1.2, 0.7)],
+)
+def test_score_that_cannot_be_is_a_failure_and_never_the_best(bpb, nats):
+    outcome = outcome_of(end(summary=dataclasses.replace(GOOD, val_bpb=bpb, val_loss_nats=nats)))
+    assert isinstance(outcome, Failed)
+    assert outcome.kind is FailureKind.DETERMINISTIC
+    assert "cannot" in outcome.reason
+    old = TrialRecord(number=0, outcome=State.COMPLETED, knobs={}, val_bpb=bpb, val_loss_nats=nats)
+    assert ranked([old]) == []
+
+
+@pytest.mark.parametrize(("bpb", "nats"), [(1.2244, 2.0606), (1.0, 0.6931472), (2.5, None)])
+def test_score_of_any_tokenizer_is_taken(bpb, nats):
+    summary = dataclasses.replace(GOOD, val_bpb=bpb, val_loss_nats=nats)
+    assert isinstance(outcome_of(end(summary=summary)), Completed)
+
+
 def test_exit_code_names_the_exception_not_the_last_line():
     tail = ("Traceback (most recent call last):", "ValueError: width 65", "[rank0] bye")
     outcome = outcome_of(end(exit_code=1, log_tail=tail))
@@ -81,7 +102,7 @@ def test_exit_code_names_the_exception_not_the_last_line():
 def test_out_of_memory_is_deterministic_and_has_its_own_reason(line):
     outcome = outcome_of(end(exit_code=1, log_tail=(line, "done")))
     assert outcome.kind is FailureKind.DETERMINISTIC
-    assert outcome.reason == OUT_OF_MEMORY
+    assert outcome.code is FailureCode.OUT_OF_MEMORY
 
 
 @pytest.mark.parametrize(
@@ -127,7 +148,10 @@ def test_rank_that_failed_first_says_who_is_to_blame(code, kind, reason):
 def test_what_the_kernel_kills_for_want_of_memory_is_the_trials_own_failure():
     detail = "killed by SIGKILL: the node ran out of memory"
     outcome = outcome_of(end(cause=EndCause.SIGNALED, exit_code=-9, detail=detail))
-    assert (outcome.kind, outcome.reason) == (FailureKind.DETERMINISTIC, OUT_OF_MEMORY)
+    assert (outcome.kind, outcome.code) == (
+        FailureKind.DETERMINISTIC,
+        FailureCode.OUT_OF_MEMORY,
+    )
 
 
 def test_full_disk_of_a_node_is_not_the_trials_fault():
@@ -140,17 +164,19 @@ def test_full_disk_of_a_node_is_not_the_trials_fault():
 @pytest.mark.parametrize("cause", [EndCause.LOST, EndCause.SETUP, EndCause.CANCELLED])
 def test_lost_setup_and_cancelled_are_infrastructure(cause):
     outcome = outcome_of(end(cause=cause, detail="why"))
-    assert outcome == Failed(kind=FailureKind.INFRASTRUCTURE, reason="why", log_tail=())
+    assert outcome == Failed(
+        kind=FailureKind.INFRASTRUCTURE, code=FailureCode(cause.value), reason="why", log_tail=()
+    )
 
 
-@pytest.mark.parametrize("cause", [EndCause.TIMEOUT, EndCause.SILENT, EndCause.UNMET])
+@pytest.mark.parametrize("cause", [EndCause.TIMEOUT, EndCause.SILENT, EndCause.MISSING_DEPENDENCY])
 def test_limits_are_the_trials_own_failure(cause):
     outcome = outcome_of(end(cause=cause, detail="still running after 9 s"))
     assert outcome.kind is FailureKind.DETERMINISTIC
 
 
 def test_pruned_keeps_the_last_score():
-    outcome = outcome_of(end(cause=EndCause.CANCELLED, detail="pruned at validation 3"))
+    outcome = outcome_of(end(cause=EndCause.PRUNED, detail="pruned at validation 3"))
     assert outcome == Pruned(val_bpb=2.0, step=40, reason="pruned at validation 3")
 
 

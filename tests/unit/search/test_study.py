@@ -10,7 +10,7 @@ import pytest
 from pgolf_sweep.core.errors import InfraError, InputError
 from pgolf_sweep.core.record import State, TrialRecord
 from pgolf_sweep.search.journal import repair_journal
-from pgolf_sweep.search.study import open_study, without_password
+from pgolf_sweep.search.study import open_study
 
 
 def told(study, state=State.COMPLETED, **changes):
@@ -38,32 +38,16 @@ def test_telling_twice_changes_nothing(make_bench):
     assert study.records()[row.number].val_bpb == 2.0
 
 
-def test_discard_is_pruned_with_the_predicted_excess_as_constraint(make_bench):
-    bench = make_bench()
-    row = told(bench.study(), State.DISCARDED, val_bpb=None, headroom_bytes=-5000)
-    trial = frozen(bench, row.number)
-    assert trial.state is optuna.trial.TrialState.PRUNED
-    assert trial.constraints == {"predicted_excess_bytes": 5000.0}
-
-
-def test_gp_learns_of_a_discard_by_the_worst_score_so_far(make_bench):
-    bench = make_bench(method="gp")
+@pytest.mark.parametrize("method", ["tpe", "bayes"])
+def test_no_sampler_learns_of_a_discard(make_bench, method):
+    bench = make_bench(method=method)
     study = bench.study()
-    told(study, val_bpb=2.5)
-    told(study, val_bpb=1.5)
     row = told(study, State.DISCARDED, val_bpb=None, headroom_bytes=-5000)
     trial = frozen(bench, row.number)
-    assert trial.state is optuna.trial.TrialState.COMPLETE
-    assert trial.value == 2.5
+    assert trial.state is optuna.trial.TrialState.FAIL
+    assert not trial.constraints
     assert study.records()[row.number].outcome is State.DISCARDED
-
-
-def test_gp_goes_on_where_some_artifacts_were_not_measured(make_bench):
-    study = make_bench(method="gp").study()
-    told(study, State.DISCARDED, val_bpb=None, headroom_bytes=-5000)
-    for number in range(9):
-        told(study, val_bpb=2.0 + 0.1 * number, headroom_bytes=None if number % 2 else 700)
-    assert study.ask().knobs["MODEL_DIM"] >= 32
+    assert study.records()[row.number].headroom_bytes == -5000
 
 
 def test_completed_carries_the_measured_excess(make_bench):
@@ -125,10 +109,16 @@ def test_enqueued_knobs_come_first_and_name_their_proposer(make_bench):
     assert (proposal.knobs["MODEL_DIM"], proposal.proposer) == (96, "alice")
 
 
-def test_password_is_left_out():
-    url = "postgresql://me:secret@db.example:5432/sweeps"
-    assert "secret" not in without_password(url)
-    assert "me" in without_password(url)
+@pytest.mark.parametrize(
+    "url",
+    ["mysql://me:secret@db/x", "redis://db:6379", "mysql+pymysql://db/x", "journal.log", "x://"],
+)
+def test_storage_of_another_kind_is_refused_with_those_that_there_are(make_bench, url):
+    bench = make_bench()
+    with pytest.raises(InputError, match="not kept in such a storage") as caught:
+        open_study(bench.session.spec, bench.paths, storage=url, write=True)
+    assert "postgresql://" in (caught.value.expected or "")
+    assert "secret" not in str(caught.value)
 
 
 def test_any_optuna_storage_holds_the_study(make_bench, tmp_path):

@@ -24,8 +24,8 @@ from pgolf_sweep.core.trial import (
     TrialSpec,
 )
 from pgolf_sweep.launch.node import process, run, worker
-from pgolf_sweep.launch.node.process import GuardedProcess
-from pgolf_sweep.launch.node.run import BEGINNING, Progress, RunOrder
+from pgolf_sweep.launch.node.process import MARKER, GuardedProcess, marked
+from pgolf_sweep.launch.node.run import BEGINNING, FOLDER_PREFIX, Progress, RunOrder
 from pgolf_sweep.launch.node.worker import Worker, remove_leftovers
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Bench:
         self.log = b""
         self.reports: list[StepReport] = []
         self.files: Mapping[str, bytes] = {}
-        self.undying = ""
+        self.unkillable = ""
 
     def start(
         self,
@@ -124,7 +124,7 @@ class Bench:
             self.reports += progress.reports
             if progress.end is not None:
                 self.files = progress.files
-                self.undying = progress.undying
+                self.unkillable = progress.unkillable
                 return progress.end
 
     def run(self, code: str, **limits: float) -> RunEnd:
@@ -162,6 +162,79 @@ def test_script_that_raises_ends_with_1_and_its_traceback(bench: Bench) -> None:
     end = bench.run("raise ValueError('head dimension')")
     assert (end.cause, end.exit_code) == (EndCause.EXITED, 1)
     assert end.log_tail[-1] == "ValueError: head dimension"
+
+
+def test_secrets_do_not_leave_the_node(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "no-known-form-of-a-key")
+    end = bench.run(
+        "import os\nprint('I have', os.environ.get('OPENAI_API_KEY'))\n"
+        "print('final_other_exact bpb=1.2 hf_0123456789abcdefghij')\n"
+        "raise ValueError('no-known-form-of-a-key at postgresql://me:pass-word@db/x')"
+    )
+    assert "I have None" in end.log_tail
+    assert end.log_tail[-1] == "ValueError: *** at postgresql://me@db/x"
+    assert "hf_0123" not in str(end)
+
+
+def test_killed_guard_leaves_no_process_of_a_session_of_its_own(bench: Bench) -> None:
+    run = bench.start(DAEMON + "time.sleep(1000)")
+    wait_until(lambda: len(bench.pids()) == 2)
+    guard = int(Path(f"/proc/{bench.pids()[0]}/stat").read_bytes().rpartition(b")")[2].split()[1])
+    os.kill(guard, signal.SIGKILL)
+    end = bench.finish(run)
+    assert (end.cause, bench.unkillable) == (EndCause.LOST, "")
+    assert not any(alive(pid) for pid in bench.pids())
+
+
+HIDING = """
+import os, sys, time
+if os.fork() == 0:
+    os.setsid()
+    # Without the marker, too: only its parent tells whose it is.
+    code = "import os, sys, time; print(os.getpid(), file=open(sys.argv[1], 'a'), flush=True)"
+    code += "; time.sleep(1000)"
+    os.execve(sys.executable, [sys.executable, "-c", code, os.environ["PIDS"]], {})
+time.sleep(1000)
+"""
+
+
+def test_killed_guard_leaves_no_process_that_hides(tmp_path: Path) -> None:
+    # In a process of its own, which becomes the orphans' parent.
+    code = (
+        "import os, sys, signal, time\n"
+        "sys.path[:0] = sys.argv[3:]\n"
+        "from pathlib import Path\n"
+        "from unit.launch.node.test_worker import Bench, HIDING\n"
+        "from pgolf_sweep.launch.node.worker import Worker\n"
+        "bench = Bench(Path(sys.argv[1]))\n"
+        "bench.worker = Worker(bench.scratch, exit_when_alone=True)\n"
+        "run = bench.start(HIDING)\n"
+        "while not bench.pids(): time.sleep(0.05)\n"
+        "time.sleep(1.5)\n"
+        "inside = bench.worker._run._guard\n"
+        "os.kill(inside._guard.pid, signal.SIGKILL)\n"
+        "print(bench.finish(run).cause.value)\n"
+    )
+    tests = str(Path(__file__).parents[3])
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), "", tests, str(Path(tests).parent)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == "lost\n", done.stderr
+    (pid,) = [int(word) for word in (tmp_path / "pids").read_text().split()]
+    assert not alive(pid)
+
+
+def test_processes_of_a_killed_worker_are_ended_by_the_next(tmp_path: Path) -> None:
+    marker = f"{FOLDER_PREFIX}{2**22 + 1}-run-1"  # a process id that the kernel never gives
+    sleeper = [sys.executable, "-c", "import time; time.sleep(1000)"]
+    with subprocess.Popen(sleeper, env={MARKER: marker}) as left:
+        wait_until(lambda: left.pid in marked(marker))
+        remove_leftovers(tmp_path)
+        assert left.wait(20) == -signal.SIGKILL
 
 
 def test_script_killed_from_outside_is_signaled(bench: Bench) -> None:
@@ -316,7 +389,7 @@ def test_killed_guard_takes_the_script_along_and_the_worker_goes_on(bench: Bench
     assert bench.run("print('next')").cause is EndCause.EXITED
 
 
-# A guard whose SIGKILL does nothing, as where a process hangs in the kernel; it has less patience.
+# A guard whose SIGKILL does nothing, as where a process hangs in the kernel; it waits less.
 POWERLESS = f"""
 import signal, sys
 sys.path.insert(0, {str(process.GUARD.parent)!r})
@@ -347,7 +420,7 @@ def test_run_that_sigkill_does_not_end_is_lost_and_names_what_is_left(powerless:
     (left,) = powerless.pids()
     assert end.cause is EndCause.LOST
     assert end.detail.startswith(f"SIGKILL does not end process {left} (python")
-    assert powerless.undying == end.detail
+    assert powerless.unkillable == end.detail
 
 
 def test_pruned_run_that_sigkill_does_not_end_is_pruned_all_the_same(powerless: Bench) -> None:
@@ -356,7 +429,7 @@ def test_pruned_run_that_sigkill_does_not_end_is_pruned_all_the_same(powerless: 
     powerless.worker.cancel(begun, "pruned")
     end = powerless.finish(begun)
     assert (end.cause, end.detail) == (EndCause.CANCELLED, "pruned")
-    assert str(powerless.pids()[0]) in powerless.undying
+    assert str(powerless.pids()[0]) in powerless.unkillable
 
 
 def test_score_of_a_script_counts_where_sigkill_does_not_end_what_it_left(
@@ -367,7 +440,7 @@ def test_score_of_a_script_counts_where_sigkill_does_not_end_what_it_left(
         "while len(open(os.environ['PIDS']).readlines()) < 2:\n    time.sleep(0.01)\n"
     )
     assert (end.cause, end.exit_code) == (EndCause.EXITED, 0)
-    assert str(powerless.pids()[1]) in powerless.undying
+    assert str(powerless.pids()[1]) in powerless.unkillable
 
 
 def test_files_that_cannot_be_read_are_the_nodes_fault_whatever_the_script_says(
@@ -419,7 +492,7 @@ def test_worker_without_room_for_a_further_guard_does_not_end_its_run(
 
 def test_guard_that_is_told_to_stop_before_its_order_ends_without_a_word() -> None:
     guard = GuardedProcess()
-    guard.beat()
+    guard.heartbeat()
     guard.kill()
     os.set_blocking(guard.output, True)
     assert os.read(guard.output, 1000) == b""
@@ -447,7 +520,7 @@ process.GUARD = sys.argv[1]
 guard = process.GuardedProcess(1.0)
 guard.start(["true"], cwd=Path.cwd(), env={"PATH": "/bin:/usr/bin"}, seconds=60.0)
 while not select.select([guard.status], [], [], 0.1)[0] or guard.note_status():
-    guard.beat()
+    guard.heartbeat()
 print(guard.ended)
 """
 
@@ -554,7 +627,7 @@ print("width", os.environ.get("MODEL_DIM"), "data", os.environ.get("DATA_PATH", 
         env={"MODEL_DIM": "512"},
     )
     note, *printed = bench.log.decode().splitlines()
-    assert note.endswith("defaults of: NUM_LAYERS, SEED")
+    assert note.endswith("(pgolf.env.pass names what it gets): NUM_LAYERS, SEED")
     assert printed == ["layers 9 seed 7", "width 512 data /node/shards"]
     assert end.summary == LogSummary()
 

@@ -1,4 +1,4 @@
-"""What a driver knows of its study's trials, and what they have cost; no input or output."""
+"""The table of a study's trials, and what they have cost; no input or output."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Ledger:
+class TrialTable:
     """Rows of all trials, which configurations are known, which trials count.
 
     Attributes:
@@ -100,6 +100,26 @@ class Ledger:
         # Another host's clock may be ahead of this one's.
         return ended + here + sum(max(0.0, epoch - at) for at in begun)
 
+    def _seconds_left(
+        self,
+        typical: float,
+        state: SweepState,
+        live: Sequence[Live],
+        *,
+        slots: int,
+        run_cap: int | None,
+        now: float,
+    ) -> float | None:
+        """Until the sweep ends, by the time that a trial takes; None where nothing says it."""
+        begun = [now if run.started_at is None else run.started_at for run in live]
+        rests = [max(0.0, typical - (now - at)) for at in begun]
+        if state is SweepState.DRAINING:
+            return max(rests, default=0.0)  # nothing more starts
+        if state is not SweepState.RUNNING or run_cap is None:
+            return None
+        more = max(0, run_cap - len(self.took_slot))
+        return max((more * typical + sum(rests)) / slots, max(rests, default=0.0))
+
     def snapshot(
         self,
         *,
@@ -114,8 +134,8 @@ class Ledger:
         totals = self._totals
         typical = totals.typical_seconds
         left = None
-        if typical is not None and run_cap is not None and slots:
-            left = max(0, run_cap - len(self.took_slot) + len(live)) * typical / slots
+        if typical is not None and slots:
+            left = self._seconds_left(typical, state, live, slots=slots, run_cap=run_cap, now=now)
         return Snapshot(
             state=state,
             counts=dict(totals.counts),
@@ -125,7 +145,8 @@ class Ledger:
             best=totals.best,
             trained_seconds=totals.slot_seconds,
             idle_seconds=self.idle_seconds,
-            saved_by_gate_seconds=totals.counts["discarded"] * (typical or 0.0),
+            redrawn=totals.redrawn,
+            saved_by_gate_seconds=(totals.counts["discarded"] + totals.redrawn) * (typical or 0.0),
             seconds_left=left,
             now=now,
             reason=reason,
