@@ -6,18 +6,18 @@ that is understood and not offered is a mistake with the reason.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.config.blocks import (
-    Command,
-    read_command,
     read_early_terminate,
     read_method,
     read_metric,
-    read_name,
     read_pgolf,
     read_require,
+    study_name,
 )
+from pgolf_sweep.config.command import read_command
+from pgolf_sweep.config.models import SweepFile
 from pgolf_sweep.config.parameters import read_space
 from pgolf_sweep.config.types import (
     METHODS,
@@ -29,7 +29,8 @@ from pgolf_sweep.config.types import (
     PgolfBlock,
     SweepSpec,
 )
-from pgolf_sweep.config.yaml_lines import Document, Section, did_you_mean
+from pgolf_sweep.config.validation import read_block
+from pgolf_sweep.config.yaml_lines import Document, did_you_mean, shown
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.space.space import check_expression
 
@@ -49,19 +50,12 @@ __all__ = [
     "PgolfBlock",
     "SweepSpec",
     "check_against_knobs",
+    "draft_spec",
     "load_spec",
     "parse_spec",
     "place_of",
     "unnamed_hint",
 ]
-
-_NOT_OFFERED = {
-    "job": "W&B launch jobs are not used; name the script under program",
-    "image_uri": "W&B launch images are not used; name the script under program",
-    "controller": "W&B's controller is not used: `pgolf-sweep launch` proposes the trials",
-    "fidelity": "fidelity belongs under pgolf",
-}
-
 
 def load_spec(path: Path) -> SweepSpec:
     """Read a sweep file.
@@ -91,42 +85,59 @@ def parse_spec(text: str, source: Path) -> SweepSpec:
     Raises:
         SpecError: It has mistakes; all of them are reported.
     """
+    document, spec = draft_spec(text, source)
+    document.raise_problems()
+    return spec
+
+
+def draft_spec(text: str, source: Path) -> tuple[Document, SweepSpec]:
+    """A sweep file's content with its mistakes; what has one reads as absent.
+
+    For those who add what they find themselves before they report it all.
+
+    Raises:
+        SpecError: It is no mapping of keys: there is nothing to read.
+    """
     document = Document(text, str(source))
     if document.value is None and not document.problems:
         document.problem((), "the file is empty; it needs method and parameters")
-        document.raise_problems()
-    top = Section(document, (), document.value)
+    elif not isinstance(document.value, dict):
+        document.problem((), f"must be a mapping of keys, not {shown(document.value)}")
     if not isinstance(document.value, dict):
         document.raise_problems()
-    top.refuse(_NOT_OFFERED)
-    command = read_command(top)
-    pgolf_section = top.section("pgolf")
-    require = read_require(pgolf_section)
-    parameters = top.section("parameters")
-    space = read_space(parameters, require=require)
-    if not list(parameters):
-        top.problem("parameters", "missing: name at least one environment variable")
-    method = read_method(top, parameters, space)
-    early_terminate = read_early_terminate(top.section("early_terminate"))
+    raw: dict[str, Any] = document.value
+    notes: list[str] = []
+    top = read_block(SweepFile, raw | {"parameters": None}, document, ())
+    command = read_command(document, top.command, top.program)
+    require = read_require(document, top.pgolf.require)
+    space = read_space(document, ("parameters",), raw.get("parameters"), require=require)
+    if not raw.get("parameters"):
+        document.problem(
+            ("parameters",), "missing: name at least one environment variable or flag"
+        )
+    rules = top.pgolf.rules
+    early = read_early_terminate(
+        document, top.early_terminate, raw.get("early_terminate"), notes
+    )
     spec = SweepSpec(
         source=source,
         text=text,
-        name=read_name(top, source),
-        program=top.text("program") or command.script or "trainer",
-        method=method,
-        metric_name=read_metric(top.section("metric")),
-        run_cap=top.integer("run_cap", least=1),
+        name=study_name(top.name, source),
+        program=top.program or command.script or "trainer",
+        method=read_method(document, top.method, space, rules=rules),
+        metric=read_metric(document, top.metric, top.pgolf.metric.pattern, rules),
+        run_cap=top.run_cap,
         space=space,
-        early_terminate=early_terminate,
-        project=top.text("project"),
-        entity=top.text("entity"),
-        description=top.text("description"),
-        pgolf=read_pgolf(pgolf_section, space, require, command.processes),
+        early_terminate=early,
+        project=top.project,
+        entity=top.entity,
+        description=top.description,
+        pgolf=read_pgolf(document, top.pgolf, space, require, command),
+        command=command,
+        notes=tuple(notes),
     )
-    _check_contradictions(document, spec, command)
-    top.close()
-    document.raise_problems()
-    return spec
+    _check_contradictions(document, spec)
+    return document, spec
 
 
 def check_against_knobs(
@@ -188,11 +199,9 @@ def place_of(spec: SweepSpec, *path: str) -> str:
     return f"{spec.source}:{line if line is not None else '-'}: {'.'.join(path)}"
 
 
-def _check_contradictions(document: Document, spec: SweepSpec, command: Command) -> None:
+def _check_contradictions(document: Document, spec: SweepSpec) -> None:
     """Note what is right key by key and cannot be right together."""
     parameters = spec.space.parameters
-    if command.processes == 0:
-        document.problem(("command",), "--nproc_per_node must be at least 1")
     every = parameters.get("VAL_LOSS_EVERY")
     silent = every is not None and every.domain.examples() == (0,)
     if spec.early_terminate and silent:

@@ -347,7 +347,7 @@ def _session(
         parameter = spec.space.parameters.get("VOCAB_SIZE")
         # A data set has one vocabulary: a script refuses any other, after it took a slot.
         for size in (dataset.vocab_size,) if parameter is None else parameter.domain.examples():
-            check(dataset, int(size))
+            check(dataset, int(str(size)))
     gate = Gate(
         program,
         cap_bytes=rules.artifact_cap_bytes,

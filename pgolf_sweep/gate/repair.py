@@ -34,10 +34,12 @@ def nearest_values(domain: DomainLike, value: KnobValue) -> list[KnobValue]:
     count = domain.count()
     if count is not None and count <= COUNTABLE:
         found = [other for other in domain.values() if other != value]
-        if isinstance(value, str) or any(isinstance(other, str) for other in found):
+        numbers = [other for other in found if isinstance(other, int | float)]
+        if not isinstance(value, int | float) or len(numbers) < len(found):
             return found
-        return sorted(found, key=lambda other: abs(float(other) - float(value)))
-    if isinstance(value, str):
+        middle = float(value)
+        return sorted(numbers, key=lambda other: abs(other - middle))
+    if not isinstance(value, int | float):
         return []
     nearby: list[KnobValue] = []
     for step in range(1, MOST_VALUES + 1):
