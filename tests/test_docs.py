@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from pgolf_sweep.cli import app
 
@@ -59,6 +60,17 @@ def test_a_command_has_help_with_an_example_of_itself(words: str) -> None:
 def test_every_option_of_a_command_has_help(words: str) -> None:
     for parameter in COMMANDS[words].params:
         assert getattr(parameter, "help", None), f"{words}: {parameter.name}"
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_help_shows_each_text_as_it_is_written(words: str) -> None:
+    wide = {"TERMINAL_WIDTH": "1000", "COLUMNS": "1000", "NO_COLOR": "1"}
+    done = CliRunner().invoke(app, [*words.split(), "--help"], env=wide)
+    assert done.exit_code == 0
+    shown = " ".join(re.sub(r"[│╭╰─]", " ", done.stdout).split())
+    texts = [COMMANDS[words].help, *(parameter.help for parameter in COMMANDS[words].params)]
+    for text in filter(None, texts):
+        assert " ".join(text.split()) in shown
 
 
 @pytest.mark.parametrize("words", COMMANDS)

@@ -5,8 +5,8 @@
     header = per tensor: name length u8, name, bits u8, dimensions u8, each u32
 
 All numbers little-endian, tensors in the model's order in each section, no padding, no time, no
-names of machines: equal weights give equal bytes. Floats (gains, mixes) and steps are float16;
-flag 1 says that each of those two sections is stored as all low bytes, then all high bytes.
+names of machines: equal weights give equal bytes. Floats (scales, mixes, gates) and steps are
+float16; flag 1 says that each of those two sections is stored as low bytes, then high bytes.
 Codes have Q added, one byte each; at 4 bits two of a row share a byte. Measured on Gaussian rows:
 pairs of 4-bit codes compress to 0.7 to 1.0 % above their entropy, single ones to 1.4 to 1.6 %,
 while packing 5, 6 and 7 bits tightly costs 6 to 12 %, since a symbol then straddles bytes.

@@ -9,14 +9,8 @@ import os
 from dataclasses import dataclass
 
 SHARES_PER_STEP = 8  # a step's batch has always eight parts, whatever the number of processes
-QUANT_BITS = (4, 5, 6, 7, 8)
-QUANT_SCALES = ("rowmax", "percentile", "sdclip", "mse")
 CODECS = ("zlib", "zstd", "lzma", "brotli")
 CODEC_BEST_LEVEL = {"zlib": 9, "zstd": 22, "lzma": 9, "brotli": 11}
-CODEC_LEAST_LEVEL = {"zlib": 4, "zstd": 16, "lzma": 1, "brotli": 10}
-LARGEST_DIMENSION = 2**32 - 1  # the artifact's header keeps a dimension as a u32
-MOST_LAYERS = 1000
-LR_SCHEDULES = ("linear", "cosine", "wsd")
 
 
 class TrainerError(Exception):
@@ -31,22 +25,26 @@ def require(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """The knobs. A field is its environment variable's name in lower case.
+    """The knobs. A field is its variable's name in lower case; see also `checks.ALIASES`.
 
     Attributes:
         data_path: Folder of ``fineweb_train_*.bin`` and ``fineweb_val_*.bin``.
         tokenizer_path: SentencePiece model that made the shards.
         run_id: When set, stdout is also kept in ``logs/<run_id>.txt``.
         seed: Seed of the initial weights.
+        bytes_per_token: Mean bytes of a validation token, where known; a run that counts anything
+            more than 1 % away is refused. 0 is unknown.
         val_batch_size: Tokens of a validation batch, over all ranks and shares.
         val_loss_every: Steps between validations; 0 validates only at the end.
         val_interim_tokens: Tokens that a validation before the last step scores; 0 is all.
+        eval_stride: Stride of the sliding window that scores the artifact once more; 0 is none.
         train_log_every: Steps between lines with the training loss; 0 is never.
         iterations: Steps of the run, unless the wallclock ends it sooner.
         warmup_steps: Steps that only prime compilation; their effects are undone.
         lr_warmup_steps: Steps over which the learning rates rise from zero.
         lr_schedule: Shape of the warmdown: linear, cosine, or wsd (one minus square root).
         min_lr_frac: Learning rate at the end of the warmdown, relative to its peak.
+        min_lr: Share of the peak below which no learning rate falls, as records write it.
         warmdown_iters: Length of the warmdown in steps.
         warmdown_frac: Length of the warmdown as a share of the run; wins when above 0.
         train_batch_tokens: Tokens of a step, over all ranks.
@@ -61,9 +59,23 @@ class Config:
         num_kv_heads: Heads of keys and values, shared among the query heads.
         model_dim: Width of the residual stream.
         num_heads: Query heads.
-        mlp_mult: Width of the MLP's hidden layer, in model widths.
+        mlp_mult: Width of the MLP's hidden layer, in model widths; the product is rounded down.
         tie_embeddings: Whether the output layer is the embedding.
         rope_base: Base of the rotary frequencies.
+        rope_dims: Dimensions of a head that rotary positions turn; 0 is all.
+        ln_scale: Whether a block's norms are scaled by one over the root of its place.
+        xsa_last_n: Last blocks whose attention leaves out the own position's value.
+        mlp_slope: Slope of the MLP's relu below zero, before the square.
+        num_loops: Further passes over blocks loop_start to loop_end.
+        loop_start: First block of the loop.
+        loop_end: Its last block.
+        enable_looping_at: Share of the run after which the loops begin.
+        parallel_start_layer: First block with two lanes, in the second half; 0 is none.
+        skip_gates_enabled: Whether skips are blended in by a learnt gate, not added.
+        attn_gate_enabled: Whether each head's output has a gate read from the first channels.
+        smear_gate_enabled: Whether an embedding takes in a share of the one before it.
+        gate_window: Channels that the gates of heads and of smearing read.
+        ortho_init: Whether matrices start orthogonal.
         logit_softcap: Bound that the logits approach.
         embed_lr: Adam's rate for an untied embedding.
         head_lr: Adam's rate for an untied output layer.
@@ -75,11 +87,15 @@ class Config:
         muon_backend_steps: Newton-Schulz iterations.
         muon_momentum_warmup_start: Momentum of the first step.
         muon_momentum_warmup_steps: Steps until Muon's full momentum.
+        muon_row_normalize: Whether Muon divides rows by their norm before orthogonalising.
+        polar_express: Whether its iterations use the Polar Express coefficients.
         beta1: Adam's first moment decay.
         beta2: Adam's second moment decay.
         adam_eps: Adam's denominator offset.
         grad_clip_norm: Largest global gradient norm; 0 is no limit.
         weight_decay: Muon's decoupled weight decay, times the rate a step.
+        embed_wd: Adam's decoupled weight decay of embedding and output layer.
+        adam_wd: Adam's decoupled weight decay of scales, mixes and gates.
         ema_decay: Decay of the averaged weights that are scored and shipped; 0 is off.
         matrix_bits: Bits of a weight of the blocks.
         attn_bits: Bits of attention weights; 0 follows matrix_bits.
@@ -87,6 +103,9 @@ class Config:
         embed_bits: Bits of the embedding and of an untied output layer.
         quant_scale: How a row's step is chosen; see `trainer.quantize`.
         clip_sigmas: Clip of sdclip in standard deviations of the row.
+        attn_clip_sigmas: The same for attention weights; 0 follows clip_sigmas.
+        mlp_clip_sigmas: The same for MLP weights.
+        embed_clip_sigmas: The same for embedding and output layer.
         clip_percentile: Clip of percentile, of the row's absolute values.
         codec: Entropy coder of the artifact.
         codec_level: Its effort; 0 is its best.
@@ -102,15 +121,18 @@ class Config:
     tokenizer_path: str
     run_id: str
     seed: int
+    bytes_per_token: float
     val_batch_size: int
     val_loss_every: int
     val_interim_tokens: int
+    eval_stride: int
     train_log_every: int
     iterations: int
     warmup_steps: int
     lr_warmup_steps: int
     lr_schedule: str
     min_lr_frac: float
+    min_lr: float
     warmdown_iters: int
     warmdown_frac: float
     train_batch_tokens: int
@@ -125,9 +147,23 @@ class Config:
     num_kv_heads: int
     model_dim: int
     num_heads: int
-    mlp_mult: int
+    mlp_mult: float
     tie_embeddings: bool
     rope_base: float
+    rope_dims: int
+    ln_scale: bool
+    xsa_last_n: int
+    mlp_slope: float
+    num_loops: int
+    loop_start: int
+    loop_end: int
+    enable_looping_at: float
+    parallel_start_layer: int
+    skip_gates_enabled: bool
+    attn_gate_enabled: bool
+    smear_gate_enabled: bool
+    gate_window: int
+    ortho_init: bool
     logit_softcap: float
     embed_lr: float
     head_lr: float
@@ -139,11 +175,15 @@ class Config:
     muon_backend_steps: int
     muon_momentum_warmup_start: float
     muon_momentum_warmup_steps: int
+    muon_row_normalize: bool
+    polar_express: bool
     beta1: float
     beta2: float
     adam_eps: float
     grad_clip_norm: float
     weight_decay: float
+    embed_wd: float
+    adam_wd: float
     ema_decay: float
     matrix_bits: int
     attn_bits: int
@@ -151,6 +191,9 @@ class Config:
     embed_bits: int
     quant_scale: str
     clip_sigmas: float
+    attn_clip_sigmas: float
+    mlp_clip_sigmas: float
+    embed_clip_sigmas: float
     clip_percentile: float
     codec: str
     codec_level: int
@@ -161,103 +204,15 @@ class Config:
     world_size: int = 1
     local_rank: int = 0
 
-    def __post_init__(self) -> None:
-        self._check_ranges()
-        self._check_shape()
+    def __post_init__(self) -> None:  # package only
+        from trainer.checks import check  # noqa: PLC0415 - it reads this class
 
-    def _check_ranges(self) -> None:
-        for name in NUMBERS:
-            value = getattr(self, name)
-            if not -HIGHEST < value < HIGHEST:
-                raise TrainerError(f"{name.upper()} must be a finite number, got {value!s:.20}")
-        at_least_one = (
-            "val_batch_size",
-            "iterations",
-            "train_batch_tokens",
-            "train_seq_len",
-            "vocab_size",
-            "num_layers",
-            "num_kv_heads",
-            "model_dim",
-            "num_heads",
-            "mlp_mult",
-        )
-        for name in at_least_one:
-            value = getattr(self, name)
-            require(value >= 1, f"{name.upper()} must be at least 1, got {value}")
-        for name in ("logit_softcap", "clip_sigmas", "rope_base", "adam_eps"):
-            value = getattr(self, name)
-            require(value > 0, f"{name.upper()} must be above 0, got {value}")
-        rates = ("embed_lr", "head_lr", "tied_embed_lr", "matrix_lr", "scalar_lr", "weight_decay")
-        for name in rates:
-            value = getattr(self, name)
-            require(0 <= value <= 1000, f"{name.upper()} must be from 0 to 1000, got {value}")
-        for name in ("min_lr_frac", "warmdown_frac"):
-            value = getattr(self, name)
-            require(0 <= value <= 1, f"{name.upper()} must be from 0 to 1, got {value}")
-        require(
-            self.grad_accum_steps >= 0,
-            f"GRAD_ACCUM_STEPS must be at least 0, got {self.grad_accum_steps}",
-        )
-        for name in ("ema_decay", "muon_momentum", "muon_momentum_warmup_start", "beta1", "beta2"):
-            value = getattr(self, name)
-            require(0 <= value < 1, f"{name.upper()} must be at least 0 and below 1, got {value}")
-        require(
-            50 < self.clip_percentile <= 100,
-            f"CLIP_PERCENTILE must be above 50 and at most 100, got {self.clip_percentile}",
-        )
-        choices = {
-            "lr_schedule": LR_SCHEDULES,
-            "matrix_bits": QUANT_BITS,
-            "embed_bits": QUANT_BITS,
-            "attn_bits": (0, *QUANT_BITS),
-            "mlp_bits": (0, *QUANT_BITS),
-            "quant_scale": QUANT_SCALES,
-            "codec": CODECS,
-            "compile": ("auto", "0", "1"),
-            "dtype": ("auto", "bf16", "fp32"),
-        }
-        for name, allowed in choices.items():
-            value = getattr(self, name)
-            listed = ", ".join(str(choice) for choice in allowed)
-            require(value in allowed, f"{name.upper()} must be one of {listed}, got {value!r}")
+        check(self)
 
-        best = CODEC_BEST_LEVEL[self.codec]
-        # Faster parsers take chance matches in noise for repetitions: 5 to 20 % more bytes.
-        least = CODEC_LEAST_LEVEL[self.codec]
-        require(
-            self.codec_level == 0 or least <= self.codec_level <= best,
-            f"CODEC_LEVEL must be 0 or from {least} to {best} for {self.codec}, whose faster "
-            f"levels make larger artifacts, got {self.codec_level}",
-        )
-
-    def _check_shape(self) -> None:
-        require(
-            self.model_dim % self.num_heads == 0,
-            f"MODEL_DIM={self.model_dim} must be divisible by NUM_HEADS={self.num_heads}",
-        )
-        require(
-            self.head_dim % 2 == 0,
-            f"MODEL_DIM / NUM_HEADS must be even for rotary embeddings, got {self.head_dim}",
-        )
-        require(
-            self.num_heads % self.num_kv_heads == 0,
-            f"NUM_HEADS={self.num_heads} must be divisible by NUM_KV_HEADS={self.num_kv_heads}",
-        )
-        require(
-            self.num_layers <= MOST_LAYERS,
-            f"NUM_LAYERS must be at most {MOST_LAYERS}, got {self.num_layers}",
-        )
-        widest = self.model_dim * self.mlp_mult
-        require(
-            widest <= LARGEST_DIMENSION,
-            f"MODEL_DIM x MLP_MULT must be at most {LARGEST_DIMENSION}, got {widest}",
-        )
-        require(self.vocab_size <= 65536, f"VOCAB_SIZE={self.vocab_size} exceeds 16-bit tokens")
-        require(
-            self.world_size >= 1 and SHARES_PER_STEP % self.world_size == 0,
-            f"WORLD_SIZE={self.world_size} must divide {SHARES_PER_STEP}",
-        )
+    @property
+    def hidden_dim(self) -> int:
+        """Width of the MLP's hidden layer."""
+        return int(self.mlp_mult * self.model_dim)
 
     @property
     def head_dim(self) -> int:
@@ -296,10 +251,6 @@ class Config:
         return rows
 
 
-HIGHEST = 2**63  # beyond it no counter and no seed is one
-NUMBERS = tuple(name for name, kind in Config.__annotations__.items() if kind in {"int", "float"})
-
-
 def read_config() -> Config:
     """The run's configuration from its environment.
 
@@ -320,15 +271,18 @@ def _read_environment() -> Config:
         tokenizer_path=os.environ.get("TOKENIZER_PATH", "./data/tokenizers/fineweb_1024_bpe.model"),
         run_id=os.environ.get("RUN_ID", ""),
         seed=int(os.environ.get("SEED", 1337)),
+        bytes_per_token=float(os.environ.get("BYTES_PER_TOKEN", 0.0)),
         val_batch_size=int(os.environ.get("VAL_BATCH_SIZE", 524_288)),
         val_loss_every=int(os.environ.get("VAL_LOSS_EVERY", 1000)),
         val_interim_tokens=int(os.environ.get("VAL_INTERIM_TOKENS", 0)),
+        eval_stride=int(os.environ.get("EVAL_STRIDE", 0)),
         train_log_every=int(os.environ.get("TRAIN_LOG_EVERY", 200)),
         iterations=int(os.environ.get("ITERATIONS", 20000)),
         warmup_steps=int(os.environ.get("WARMUP_STEPS", 20)),
         lr_warmup_steps=int(os.environ.get("LR_WARMUP_STEPS", 0)),
         lr_schedule=os.environ.get("LR_SCHEDULE", "linear"),
         min_lr_frac=float(os.environ.get("MIN_LR_FRAC", 0.0)),
+        min_lr=float(os.environ.get("MIN_LR", 0.0)),
         warmdown_iters=int(os.environ.get("WARMDOWN_ITERS", 1200)),
         warmdown_frac=float(os.environ.get("WARMDOWN_FRAC", 0.0)),
         train_batch_tokens=int(os.environ.get("TRAIN_BATCH_TOKENS", 524_288)),
@@ -343,9 +297,23 @@ def _read_environment() -> Config:
         num_kv_heads=int(os.environ.get("NUM_KV_HEADS", 4)),
         model_dim=int(os.environ.get("MODEL_DIM", 512)),
         num_heads=int(os.environ.get("NUM_HEADS", 8)),
-        mlp_mult=int(os.environ.get("MLP_MULT", 2)),
+        mlp_mult=float(os.environ.get("MLP_MULT", 2.0)),
         tie_embeddings=bool(int(os.environ.get("TIE_EMBEDDINGS", "1"))),
         rope_base=float(os.environ.get("ROPE_BASE", 10000.0)),
+        rope_dims=int(os.environ.get("ROPE_DIMS", 0)),
+        ln_scale=bool(int(os.environ.get("LN_SCALE", "0"))),
+        xsa_last_n=int(os.environ.get("XSA_LAST_N", 0)),
+        mlp_slope=float(os.environ.get("MLP_SLOPE", 0.0)),
+        num_loops=int(os.environ.get("NUM_LOOPS", 0)),
+        loop_start=int(os.environ.get("LOOP_START", 3)),
+        loop_end=int(os.environ.get("LOOP_END", 5)),
+        enable_looping_at=float(os.environ.get("ENABLE_LOOPING_AT", 0.35)),
+        parallel_start_layer=int(os.environ.get("PARALLEL_START_LAYER", 0)),
+        skip_gates_enabled=bool(int(os.environ.get("SKIP_GATES_ENABLED", "0"))),
+        attn_gate_enabled=bool(int(os.environ.get("ATTN_GATE_ENABLED", "0"))),
+        smear_gate_enabled=bool(int(os.environ.get("SMEAR_GATE_ENABLED", "0"))),
+        gate_window=int(os.environ.get("GATE_WINDOW", 12)),
+        ortho_init=bool(int(os.environ.get("ORTHO_INIT", "0"))),
         logit_softcap=float(os.environ.get("LOGIT_SOFTCAP", 30.0)),
         embed_lr=float(os.environ.get("EMBED_LR", 0.6)),
         head_lr=float(os.environ.get("HEAD_LR", 0.008)),
@@ -357,18 +325,27 @@ def _read_environment() -> Config:
         muon_backend_steps=int(os.environ.get("MUON_BACKEND_STEPS", 5)),
         muon_momentum_warmup_start=float(os.environ.get("MUON_MOMENTUM_WARMUP_START", 0.85)),
         muon_momentum_warmup_steps=int(os.environ.get("MUON_MOMENTUM_WARMUP_STEPS", 500)),
+        muon_row_normalize=bool(int(os.environ.get("MUON_ROW_NORMALIZE", "0"))),
+        polar_express=bool(int(os.environ.get("POLAR_EXPRESS", "0"))),
         beta1=float(os.environ.get("BETA1", 0.9)),
         beta2=float(os.environ.get("BETA2", 0.95)),
         adam_eps=float(os.environ.get("ADAM_EPS", 1e-8)),
         grad_clip_norm=float(os.environ.get("GRAD_CLIP_NORM", 0.0)),
-        weight_decay=float(os.environ.get("WEIGHT_DECAY", 0.0)),
+        weight_decay=float(os.environ.get("MUON_WD") or os.environ.get("WEIGHT_DECAY", 0.0)),
+        embed_wd=float(os.environ.get("EMBED_WD", 0.0)),
+        adam_wd=float(os.environ.get("ADAM_WD", 0.0)),
         ema_decay=float(os.environ.get("EMA_DECAY", 0.0)),
         matrix_bits=int(os.environ.get("MATRIX_BITS", 8)),
         attn_bits=int(os.environ.get("ATTN_BITS", 0)),
         mlp_bits=int(os.environ.get("MLP_BITS", 0)),
         embed_bits=int(os.environ.get("EMBED_BITS", 8)),
         quant_scale=os.environ.get("QUANT_SCALE", "rowmax"),
-        clip_sigmas=float(os.environ.get("CLIP_SIGMAS", 12.85)),
+        clip_sigmas=float(
+            os.environ.get("MATRIX_CLIP_SIGMAS") or os.environ.get("CLIP_SIGMAS", 12.85)
+        ),
+        attn_clip_sigmas=float(os.environ.get("ATTN_CLIP_SIGMAS", 0.0)),
+        mlp_clip_sigmas=float(os.environ.get("MLP_CLIP_SIGMAS", 0.0)),
+        embed_clip_sigmas=float(os.environ.get("EMBED_CLIP_SIGMAS", 0.0)),
         clip_percentile=float(os.environ.get("CLIP_PERCENTILE", 99.99984)),
         codec=os.environ.get("CODEC", "zlib"),
         codec_level=int(os.environ.get("CODEC_LEVEL", 0)),

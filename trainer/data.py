@@ -21,12 +21,18 @@ SHARD_VERSION = 1
 
 
 def find_shards(data_path: str, split: str) -> list[Path]:
-    """The shards of a split (``train`` or ``val``) in order.
+    """The token shards of a split (``train`` or ``val``) in order.
+
+    ``fineweb_val_bytes_*.bin`` beside them hold no tokens: see `byte_sidecar`.
 
     Raises:
         TrainerError: There is none.
     """
-    shards = sorted(Path(data_path).glob(f"fineweb_{split}_*.bin"))
+    shards = [
+        path
+        for path in sorted(Path(data_path).glob(f"fineweb_{split}_*.bin"))
+        if "_bytes_" not in path.name
+    ]
     require(bool(shards), f"no shards match {data_path}/fineweb_{split}_*.bin: check DATA_PATH")
     return shards
 
@@ -102,14 +108,31 @@ def as_sequences(flat: NDArray[np.int64], seq_len: int) -> NDArray[np.int64]:
     return np.lib.stride_tricks.sliding_window_view(flat, seq_len + 1)[::seq_len]
 
 
-def validation_sequences(shards: list[Path], seq_len: int, vocab_size: int) -> NDArray[np.int64]:
-    """The whole validation split, but for the tail that fills no sequence.
+def byte_sidecar(data_path: str, count: int) -> Tokens | None:
+    """Bytes of text for each validation token, [count]; None where the data have no such files.
+
+    Data whose tokens stand for transformed text (CaseOps) bring them in the shards' own format.
 
     Raises:
-        TrainerError: It is shorter than a sequence, or holds tokens outside the vocabulary.
+        TrainerError: They are not as many as the tokens.
     """
-    flat = np.concatenate([open_shard(path) for path in shards]).astype(np.int64)
-    rows = (len(flat) - 1) // seq_len
-    require(rows > 0, f"{shards[0].parent}: validation is shorter than TRAIN_SEQ_LEN={seq_len}")
-    check_vocabulary(flat, vocab_size, shards[0])
-    return as_sequences(flat[: rows * seq_len + 1], seq_len)
+    paths = sorted(Path(data_path).glob("fineweb_val_bytes_*.bin"))
+    if not paths:
+        return None
+    sizes = np.concatenate([open_shard(path) for path in paths])
+    require(
+        len(sizes) == count,
+        f"{paths[0]}: bytes of {len(sizes)} tokens, but the validation shards hold {count}",
+    )
+    return sizes
+
+
+def validation_tokens(shards: list[Path], vocab_size: int) -> NDArray[np.int64]:
+    """The whole validation split.
+
+    Raises:
+        TrainerError: It holds tokens outside the vocabulary.
+    """
+    tokens = np.concatenate([open_shard(path) for path in shards]).astype(np.int64)
+    check_vocabulary(tokens, vocab_size, shards[0])
+    return tokens

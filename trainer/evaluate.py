@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 
 from trainer.config import require
+from trainer.data import byte_sidecar, find_shards, validation_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 SPACE_MARK = "\u2581"
 IGNORED = -100
+BYTES_PER_TOKEN_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +78,62 @@ def byte_tables(config: Config) -> ByteTables:
     return ByteTables(piece_bytes=piece_bytes, leading_space=leading_space, boundary=boundary)
 
 
-def count_bytes(tables: ByteTables, sequences: NDArray[np.int64]) -> int:
-    """Bytes of text that the targets of rows of tokens stand for."""
-    previous, targets = sequences[:, :-1], sequences[:, 1:]
+def bytes_of_targets(tables: ByteTables, tokens: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Bytes of text that each token after the first stands for, [N] of tokens [N + 1]."""
+    previous, targets = tokens[:-1], tokens[1:]
     spaces = tables.leading_space[targets] & ~tables.boundary[previous]
-    return int(tables.piece_bytes[targets].sum() + spaces.sum())
+    return tables.piece_bytes[targets] + spaces
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """What is scored: every token after the first, once.
+
+    Attributes:
+        tokens: int64 [N + 1], N a multiple of the sequence length.
+        target_bytes: Bytes of text of each target, [N].
+    """
+
+    tokens: NDArray[np.int64]
+    target_bytes: NDArray[np.integer]
+
+    def first(self, count: int) -> Validation:
+        """The first so many targets."""
+        return Validation(tokens=self.tokens[: count + 1], target_bytes=self.target_bytes[:count])
+
+
+def validation_set(config: Config, tables: ByteTables) -> Validation:
+    """The validation split, but for the tail that fills no sequence.
+
+    Raises:
+        TrainerError: It is shorter than a sequence, its files contradict each other, or its bytes
+            cannot be those of its tokens: the score would be worth nothing.
+    """
+    shards = find_shards(config.data_path, "val")
+    tokens = validation_tokens(shards, config.vocab_size)
+    count = (len(tokens) - 1) // config.train_seq_len * config.train_seq_len
+    length = f"TRAIN_SEQ_LEN={config.train_seq_len}"
+    require(count > 0, f"{shards[0].parent}: validation is shorter than {length}")
+    sidecar = byte_sidecar(config.data_path, len(tokens))
+    tokens = tokens[: count + 1]
+    plain = bytes_of_targets(tables, tokens)
+    found = Validation(
+        tokens=tokens, target_bytes=plain if sidecar is None else sidecar[1 : count + 1]
+    )
+    total, by_pieces = int(found.target_bytes.sum(dtype=np.int64)), int(plain.sum())
+    # A transformed text is of about the length of the original, whatever the transformation.
+    require(
+        0 < by_pieces / 2 <= total <= 2 * by_pieces,
+        f"{config.data_path}: {total} bytes of validation text, but its tokens' pieces have "
+        f"{by_pieces}: the byte files or the tokenizer belong to other data",
+    )
+    expected = config.bytes_per_token
+    require(
+        expected == 0 or abs(total / count / expected - 1) <= BYTES_PER_TOKEN_TOLERANCE,
+        f"{config.data_path}: {total / count:.4f} bytes a validation token, but "
+        f"BYTES_PER_TOKEN={expected}: the score would not be comparable",
+    )
+    return found
 
 
 def batch_rows(config: Config, rows: int, shares: int) -> int:
@@ -97,41 +150,49 @@ def batch_rows(config: Config, rows: int, shares: int) -> int:
 def evaluate(
     config: Config,
     model: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    sequences: NDArray[np.int64],
-    tables: ByteTables,
+    validation: Validation,
     *,
     shares: int,
     device: torch.device,
+    stride: int = 0,
 ) -> tuple[float, float]:
-    """Mean loss in nats per token and bits per byte over all sequences, the same on every rank.
+    """Mean loss in nats per token and bits per byte over all targets, the same on every rank.
 
     bpb = (sum of nats / ln 2) / bytes = val_loss / ln 2 * tokens / bytes.
 
     Args:
         config: The run's configuration.
         model: Inputs and targets to the mean loss over targets that are not ignored.
-        sequences: Tokens [rows, seq_len + 1]; each rank scores its contiguous part.
-        tables: Bytes of the tokens.
+        validation: What is scored; each rank scores its contiguous part.
         shares: Ranks times micro-batches, among which VAL_BATCH_SIZE is divided.
         device: Where the model is.
+        stride: Targets that a sequence scores, its last ones, so that each has at least
+            TRAIN_SEQ_LEN - stride tokens before it (the first sequence scores all of its own);
+            0 has sequences follow each other. Each target is scored once either way.
     """
-    total = len(sequences)
+    length, count = config.train_seq_len, len(validation.target_bytes)
+    stride = stride or length
+    starts = np.minimum(np.arange(0, count - length + stride, stride), count - length)
+    scored_before = np.append(0, starts[:-1] + length) - starts
+    windows = np.lib.stride_tricks.sliding_window_view(validation.tokens, length + 1)
+    total = len(starts)
     first = total * config.rank // config.world_size
     last = total * (config.rank + 1) // config.world_size
     size = batch_rows(config, math.ceil(total / config.world_size), shares)
     nats = torch.zeros((), dtype=torch.float64, device=device)
     for start in range(first, last, size):
-        rows = sequences[start : min(start + size, last)]
+        rows = np.arange(start, min(start + size, last))
         # Every batch has the same shape, so that one compiled graph serves all.
-        batch = np.zeros((size, rows.shape[1]), dtype=np.int64)
-        batch[: len(rows)] = rows
+        batch = np.zeros((size, length + 1), dtype=np.int64)
+        batch[: len(rows)] = windows[starts[rows]]
+        ignored = np.ones((size, length), dtype=np.bool_)
+        ignored[: len(rows)] = np.arange(length) < scored_before[rows, None]
         tokens = torch.from_numpy(batch).to(device)
-        targets = tokens[:, 1:].contiguous()
-        targets[len(rows) :] = IGNORED
+        targets = tokens[:, 1:].masked_fill(torch.from_numpy(ignored).to(device), IGNORED)
         loss = model(tokens[:, :-1].contiguous(), targets)
-        nats += loss.double() * (rows.size - len(rows))
+        nats += loss.double() * int((~ignored).sum())
     if config.world_size > 1:
         dist.all_reduce(nats)
-    val_loss = nats.item() / (total * (sequences.shape[1] - 1))
-    tokens_per_byte = total * (sequences.shape[1] - 1) / count_bytes(tables, sequences)
+    val_loss = nats.item() / count
+    tokens_per_byte = count / int(validation.target_bytes.sum(dtype=np.int64))
     return val_loss, val_loss / math.log(2.0) * tokens_per_byte

@@ -1,7 +1,6 @@
-"""The GPT: grouped-query attention, rotary positions, relu-squared MLP, U-Net skips.
+"""The GPT: blocks around a residual stream, U-Net skips, loops over blocks, two lanes.
 
-Shapes: B sequences, T positions, D model width, H query heads, K key and value heads,
-E width of a head, V vocabulary. Weights are float32 and cast to the arithmetic's type where used.
+Shapes: B sequences, T positions, D model width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -12,142 +11,148 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainer.layers import MLP, Attention, Linear, rms_norm, rotary_tables
+
 if TYPE_CHECKING:
     from trainer.config import Config
 
-
-class Linear(nn.Linear):
-    """A matrix without bias that works in the type of its input."""
-
-    def __init__(self, columns: int, rows: int, *, zero: bool = False) -> None:
-        super().__init__(columns, rows, bias=False)
-        if zero:  # a branch that starts as nothing leaves the residual stream alone
-            nn.init.zeros_(self.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Last dimension from columns to rows."""
-        return functional.linear(x, self.weight.to(x.dtype))
-
-
-def rms_norm(x: Tensor) -> Tensor:
-    """Rows of unit root mean square."""
-    return functional.rms_norm(x, (x.size(-1),))
-
-
-def rotary_tables(seq_len: int, head_dim: int, base: float) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of each position's angles, [T, E / 2]. Source: arXiv 2104.09864."""
-    frequencies = base ** (-torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
-    angles = torch.outer(torch.arange(seq_len, dtype=torch.float32), frequencies)
-    return angles.cos(), angles.sin()
-
-
-def rotate(x_BHTE: Tensor, cos_TE: Tensor, sin_TE: Tensor) -> Tensor:
-    """Turn each pair (first half, second half) of a head by its position's angle."""
-    first, second = x_BHTE.chunk(2, dim=-1)
-    return torch.cat((first * cos_TE + second * sin_TE, second * cos_TE - first * sin_TE), dim=-1)
-
-
-class Attention(nn.Module):
-    """Causal attention with normalised queries and keys and a learnt gain on the queries."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.heads, self.kv_heads = config.num_heads, config.num_kv_heads
-        kv_width = config.num_kv_heads * config.head_dim
-        self.q = Linear(config.model_dim, config.model_dim)
-        self.k = Linear(config.model_dim, kv_width)
-        self.v = Linear(config.model_dim, kv_width)
-        self.out = Linear(config.model_dim, config.model_dim, zero=True)
-        self.q_gain = nn.Parameter(torch.full((config.num_heads,), config.qk_gain_init))
-
-    def forward(self, x_BTD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """What each position gathers from itself and those before it."""
-        batch, length, width = x_BTD.shape
-        q_BHTE = self.q(x_BTD).view(batch, length, self.heads, -1).transpose(1, 2)
-        k_BKTE = self.k(x_BTD).view(batch, length, self.kv_heads, -1).transpose(1, 2)
-        v_BKTE = self.v(x_BTD).view(batch, length, self.kv_heads, -1).transpose(1, 2)
-        gain = self.q_gain.to(x_BTD.dtype)[:, None, None]
-        q_BHTE = rotate(rms_norm(q_BHTE), cos, sin) * gain
-        k_BKTE = rotate(rms_norm(k_BKTE), cos, sin)
-        mixed_BHTE = functional.scaled_dot_product_attention(
-            q_BHTE, k_BKTE, v_BKTE, is_causal=True, enable_gqa=self.kv_heads != self.heads
-        )
-        return self.out(mixed_BHTE.transpose(1, 2).reshape(batch, length, width))
-
-
-class MLP(nn.Module):
-    """Two matrices around a squared relu. Source: arXiv 2109.08668."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        hidden = config.mlp_mult * config.model_dim
-        self.up = Linear(config.model_dim, hidden)
-        self.down = Linear(hidden, config.model_dim, zero=True)
-
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        """Each position by itself."""
-        return self.down(functional.relu(self.up(x_BTD)).square())
+BOS = 1
+"""Token that starts a document in the contest's data and in ours."""
 
 
 class Block(nn.Module):
-    """Attention and MLP, each with a gain for every channel, after a mix with the embedding."""
+    """Attention and MLP, each with a scale for every channel, after a mix with the embedding."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, index: int) -> None:
         super().__init__()
         width = config.model_dim
-        self.attn = Attention(config)
+        self.norm_scale = (index + 1) ** -0.5 if config.ln_scale else 1.0
+        self.attn = Attention(config, index)
         self.mlp = MLP(config)
-        self.attn_gain = nn.Parameter(torch.ones(width))
-        self.mlp_gain = nn.Parameter(torch.ones(width))
-        self.stream_mix = nn.Parameter(torch.stack((torch.ones(width), torch.zeros(width))))
+        self.attn_scale = nn.Parameter(torch.ones(width))
+        self.mlp_scale = nn.Parameter(torch.ones(width))
+        self.resid_mix = nn.Parameter(torch.stack((torch.ones(width), torch.zeros(width))))
+        if 0 < config.parallel_start_layer <= index:
+            # Rows: what is kept of each lane, what attention and what the MLP add to it.
+            self.lane_scale = nn.Parameter(torch.tensor([[1.1, 1.1], [1.0, 1.0], [1.0, 1.0]]))
+
+    def attended(
+        self, x_BTD: Tensor, embedded_BTD: Tensor, cos: Tensor, sin: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The stream mixed with the embedding, and what attention adds to it."""
+        keep, again = self.resid_mix.to(x_BTD.dtype)
+        x_BTD = keep * x_BTD + again * embedded_BTD
+        added = self.attn(self.normed(x_BTD), cos, sin)
+        return x_BTD, self.attn_scale.to(x_BTD.dtype) * added
+
+    def fed(self, x_BTD: Tensor) -> Tensor:
+        """What the MLP adds."""
+        return self.mlp_scale.to(x_BTD.dtype) * self.mlp(self.normed(x_BTD))
+
+    def normed(self, x_BTD: Tensor) -> Tensor:
+        """Unit rows, smaller in later blocks with LN_SCALE."""
+        return rms_norm(x_BTD) if self.norm_scale == 1.0 else rms_norm(x_BTD) * self.norm_scale
 
     def forward(self, x_BTD: Tensor, embedded_BTD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """The residual stream after this block."""
-        dtype = x_BTD.dtype
-        keep, again = self.stream_mix.to(dtype)
-        x_BTD = keep * x_BTD + again * embedded_BTD
-        x_BTD = x_BTD + self.attn_gain.to(dtype) * self.attn(rms_norm(x_BTD), cos, sin)
-        return x_BTD + self.mlp_gain.to(dtype) * self.mlp(rms_norm(x_BTD))
+        x_BTD, added = self.attended(x_BTD, embedded_BTD, cos, sin)
+        x_BTD = x_BTD + added
+        return x_BTD + self.fed(x_BTD)
+
+    def lanes(
+        self, x_BTD: Tensor, other_BTD: Tensor, embedded_BTD: Tensor, cos: Tensor, sin: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Two residual streams after this block: attention reads the first, the MLP the second."""
+        _, added = self.attended(x_BTD, embedded_BTD, cos, sin)
+        fed = self.fed(other_BTD)
+        keep, attn, mlp = self.lane_scale.to(x_BTD.dtype)
+        first = keep[0] * x_BTD + attn[0] * added + mlp[0] * fed
+        return first, keep[1] * other_BTD + attn[1] * added + mlp[1] * fed
+
+
+def block_order(config: Config) -> list[int]:
+    """Blocks in the order of a pass: 0-2, 3-5, 3-5, 3-5, 6-10 with two loops over 3 to 5."""
+    if not config.num_loops:
+        return list(range(config.num_layers))
+    start, end = config.loop_start, config.loop_end + 1
+    repeated = list(range(start, end)) * (config.num_loops + 1)
+    return [*range(start), *repeated, *range(end, config.num_layers)]
 
 
 class GPT(nn.Module):
     """The language model; its output is the mean cross-entropy in nats.
 
-    The first half of the blocks hands each output over to the second half, last to first.
+    The first half of a pass hands each block's output over to the second half, last to first.
+
+    Attributes:
+        looping: Whether a pass goes over the blocks in `block_order`, else each once.
     """
 
     def __init__(self, config: Config, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.dtype = dtype
         self.softcap = config.logit_softcap
-        self.embed = nn.Embedding(config.vocab_size, config.model_dim)
+        self.parallel_from = config.parallel_start_layer or config.num_layers
+        self.orders = list(range(config.num_layers)), block_order(config)
+        self.looping = False
+        width, skips = config.model_dim, len(self.orders[1]) // 2
+        self.embed = nn.Embedding(config.vocab_size, width)
         if config.tie_embeddings:
             nn.init.normal_(self.embed.weight, std=config.tied_embed_init_std)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
-        self.skips = config.num_layers // 2
-        self.skip_gain = nn.Parameter(torch.ones(self.skips, config.model_dim))
-        self.head = (
-            None
-            if config.tie_embeddings
-            else Linear(config.model_dim, config.vocab_size, zero=True)
-        )
-        cos, sin = rotary_tables(config.train_seq_len, config.head_dim, config.rope_base)
+        self.blocks = nn.ModuleList(Block(config, index) for index in range(config.num_layers))
+        self.skip_scale = nn.Parameter(torch.ones(skips, width))
+        if config.skip_gates_enabled:
+            self.skip_gate = nn.Parameter(torch.zeros(skips, width))
+        if config.smear_gate_enabled:
+            self.smear_gate = nn.Parameter(torch.zeros(config.gate_window))
+            self.smear_scale = nn.Parameter(torch.zeros(1))
+        self.head = None if config.tie_embeddings else Linear(width, config.vocab_size, zero=True)
+        rotated = config.rope_dims or config.head_dim
+        cos, sin = rotary_tables(config.train_seq_len, rotated, config.rope_base)
         self.register_buffer("cos", cos.to(dtype), persistent=False)
         self.register_buffer("sin", sin.to(dtype), persistent=False)
 
+    def skipped(self, x_BTD: Tensor, kept_BTD: Tensor, index: int) -> Tensor:
+        """The stream with what an earlier block handed over, added or, with gates, blended in."""
+        kept_BTD = self.skip_scale[index].to(self.dtype) * kept_BTD
+        if hasattr(self, "skip_gate"):
+            return torch.lerp(kept_BTD, x_BTD, self.skip_gate[index].to(self.dtype).sigmoid())
+        return x_BTD + kept_BTD
+
+    def smeared(self, x_BTD: Tensor, inputs_BT: Tensor) -> Tensor:
+        """Each embedding with a share of the one before it, but for a document's first token."""
+        weight = self.smear_gate.to(self.dtype)
+        share_BT1 = (x_BTD[:, 1:, : len(weight)] @ weight).sigmoid().unsqueeze(-1)
+        inside_BT1 = (inputs_BT[:, 1:] != BOS).unsqueeze(-1)
+        before = self.smear_scale.to(self.dtype) * share_BT1 * inside_BT1 * x_BTD[:, :-1]
+        return torch.cat((x_BTD[:, :1], x_BTD[:, 1:] + before), dim=1)
+
+    def hidden(self, inputs_BT: Tensor) -> Tensor:
+        """What the output layer reads, [B, T, D]."""
+        x_BTD = self.embed(inputs_BT).to(self.dtype)
+        if hasattr(self, "smear_gate"):
+            x_BTD = self.smeared(x_BTD, inputs_BT)
+        x_BTD = embedded = rms_norm(x_BTD)
+        order = self.orders[self.looping]
+        half = len(order) // 2
+        kept: list[Tensor] = []
+        other: Tensor | None = None
+        for place, index in enumerate(order):
+            block = self.blocks[index]
+            if place >= half and kept:
+                x_BTD = self.skipped(x_BTD, kept.pop(), place - half)
+            if place >= half and index >= self.parallel_from:
+                other = x_BTD if other is None else other
+                x_BTD, other = block.lanes(x_BTD, other, embedded, self.cos, self.sin)
+            else:
+                x_BTD = block(x_BTD, embedded, self.cos, self.sin)
+            if place < half:
+                kept.append(x_BTD)
+        return rms_norm(x_BTD if other is None else (x_BTD + other) / 2)
+
     def forward(self, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
         """Mean over the targets that are not -100."""
-        embedded = rms_norm(self.embed(inputs_BT).to(self.dtype))
-        x_BTD = embedded
-        kept: list[Tensor] = []
-        for index, block in enumerate(self.blocks):
-            if index >= self.skips and kept:
-                gain = self.skip_gain[index - self.skips].to(self.dtype)
-                x_BTD = x_BTD + gain * kept.pop()
-            x_BTD = block(x_BTD, embedded, self.cos, self.sin)
-            if index < self.skips:
-                kept.append(x_BTD)
         weight = (self.embed if self.head is None else self.head).weight
-        logits = functional.linear(rms_norm(x_BTD), weight.to(self.dtype))
+        logits = functional.linear(self.hidden(inputs_BT), weight.to(self.dtype))
         logits = self.softcap * torch.tanh(logits / self.softcap)
         return functional.cross_entropy(logits.flatten(0, 1).float(), targets_BT.flatten())

@@ -18,21 +18,45 @@ if TYPE_CHECKING:
 
 # Quintic that drives singular values towards one, steepest at zero. Source: Keller Jordan,
 # https://kellerjordan.github.io/posts/muon/
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+NEWTON_SCHULZ = ((3.4445, -4.7750, 2.0315),)
+
+# The best quintic for each of five steps in turn. Source: Amsel et al. 2025, arXiv 2505.16932,
+# as in the contest's PR #1344.
+POLAR_EXPRESS = (
+    (8.15655, -22.48329, 15.87877),
+    (4.04293, -2.80892, 0.50002),
+    (3.89167, -2.77248, 0.50606),
+    (3.28575, -2.36813, 0.46449),
+    (2.34654, -1.70978, 0.42324),
+)
 
 # Renamed in torch 2.13; under the old names it warns.
 all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
 reduce_scatter = getattr(dist, "reduce_scatter_single", dist.reduce_scatter_tensor)
 
 
-def orthogonalize(g_NRC: Tensor, steps: int) -> Tensor:
-    """Matrices with the singular vectors of `g_NRC` and singular values near one, [N, R, C]."""
-    a, b, c = NEWTON_SCHULZ
+def orthogonalize(
+    g_NRC: Tensor,
+    steps: int,
+    quintics: tuple[tuple[float, float, float], ...] = NEWTON_SCHULZ,
+    *,
+    rows_alike: bool = False,
+) -> Tensor:
+    """Matrices with the singular vectors of `g_NRC` and singular values near one, [N, R, C].
+
+    Args:
+        g_NRC: The matrices.
+        steps: Iterations.
+        quintics: Coefficients of each; the last ones serve what iterations remain.
+        rows_alike: Whether each row is divided by its norm first. Source: PR #1217 (MuonEq-R).
+    """
+    if rows_alike:
+        g_NRC = g_NRC / g_NRC.float().norm(dim=2, keepdim=True).clamp_min(1e-7).to(g_NRC.dtype)
     x_NRC = g_NRC / (g_NRC.float().norm(dim=(1, 2), keepdim=True) + 1e-7).to(g_NRC.dtype)
     tall = x_NRC.size(1) > x_NRC.size(2)
     if tall:
         x_NRC = x_NRC.mT
-    for _ in range(steps):
+    for a, b, c in (*quintics, *quintics[-1:] * steps)[:steps]:
         gram = torch.bmm(x_NRC, x_NRC.mT)
         polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         x_NRC = torch.baddbmm(x_NRC, polynomial, x_NRC, beta=a)
@@ -88,7 +112,7 @@ class Muon:
         newton_schulz_steps: Iterations of the orthogonalisation.
         rank: This process among the `world_size` that share the work.
         world_size: Number of processes.
-        orthogonalizer: `orthogonalize`, perhaps compiled.
+        orthogonalizer: `orthogonalize`, perhaps compiled or with further arguments.
         dtype: Arithmetic of the orthogonalisation.
     """
 
@@ -100,7 +124,7 @@ class Muon:
         newton_schulz_steps: int = 5,
         rank: int = 0,
         world_size: int = 1,
-        orthogonalizer: Callable[[Tensor, int], Tensor] = orthogonalize,
+        orthogonalizer: Callable[..., Tensor] = orthogonalize,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.weight_decay = weight_decay
@@ -146,7 +170,7 @@ class Adam:
     """Adam with bias correction, over groups of tensors with a rate each.
 
     Args:
-        groups: Tensors and their peak learning rate.
+        groups: Tensors, their peak learning rate and their decoupled weight decay.
         betas: Decay of the first and second moments.
         eps: Offset of the denominator.
         world_size: Number of processes.
@@ -154,7 +178,7 @@ class Adam:
 
     def __init__(
         self,
-        groups: list[tuple[list[Tensor], float]],
+        groups: list[tuple[list[Tensor], float, float]],
         *,
         betas: tuple[float, float] = (0.9, 0.95),
         eps: float = 1e-8,
@@ -164,7 +188,7 @@ class Adam:
         self.betas = betas
         self.eps = eps
         self.world_size = world_size
-        self.tensors = [tensor for group, _ in groups for tensor in group]
+        self.tensors = [tensor for group, _, _ in groups for tensor in group]
         self.first = {id(tensor): torch.zeros_like(tensor) for tensor in self.tensors}
         self.second = {id(tensor): torch.zeros_like(tensor) for tensor in self.tensors}
         self.steps = 0
@@ -192,7 +216,7 @@ class Adam:
         beta1, beta2 = self.betas
         first_correction = 1.0 - beta1**self.steps
         second_correction = (1.0 - beta2**self.steps) ** 0.5
-        for group, peak_lr in self.groups:
+        for group, peak_lr, weight_decay in self.groups:
             tensors = [tensor for tensor in group if tensor.grad is not None]
             gradients = [tensor.grad for tensor in tensors]
             first = [self.first[id(tensor)] for tensor in tensors]
@@ -203,6 +227,8 @@ class Adam:
             denominators = torch._foreach_sqrt(second)  # noqa: SLF001 - there is no public name
             torch._foreach_div_(denominators, second_correction)
             torch._foreach_add_(denominators, self.eps)
+            if weight_decay:
+                torch._foreach_mul_(tensors, 1.0 - lr_scale * peak_lr * weight_decay)
             step_size = lr_scale * peak_lr / first_correction
             torch._foreach_addcdiv_(tensors, first, denominators, -step_size)
 

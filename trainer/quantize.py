@@ -5,11 +5,12 @@ and codes are rounded against that float16, so what is stored is exactly what is
 
     rowmax       step = max|w| / Q; no value is clipped
     percentile   step = CLIP_PERCENTILE of |w| / Q; the contest's baseline, without its floor
-    sdclip       step = CLIP_SIGMAS * rms(w) / Q; the entropy of a code is then known beforehand
+    sdclip       step = CLIP_SIGMAS * rms(w) / Q, by group of tensors where ATTN_, MLP_ or
+                 EMBED_CLIP_SIGMAS is set; the entropy of a code is then known beforehand
     mse          the step between 30 % and 100 % of rowmax with the least squared error
 
-Every matrix is quantized; every vector and every gain or mix (`GAIN_NAMES`) is kept as float16.
-Unlike the baseline no matrix is kept for being small: in a tiny model all of them are.
+Every matrix is quantized; every vector and every scale, mix or gate is kept as float16. Unlike the
+baseline no matrix is kept for being small: in a tiny model all of them are.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     Floats: TypeAlias = NDArray[np.float32]
 
-GAIN_NAMES = ("gain", "mix")
+FLOAT_NAMES = ("scale", "mix", "gate")
 MSE_SHRINKS = tuple(1.0 - 0.025 * index for index in range(29))
 
 
@@ -54,7 +55,7 @@ Stored: TypeAlias = "Quantized | NDArray[np.float16]"
 
 def tensor_bits(config: Config, name: str, ndim: int) -> int:
     """Bits that a tensor is stored with; 16 stands for float16, not quantized."""
-    if ndim != 2 or any(gain in name for gain in GAIN_NAMES):
+    if ndim != 2 or any(part in name for part in FLOAT_NAMES):
         return 16
     if ".attn." in name:
         return config.attn_bits or config.matrix_bits
@@ -63,7 +64,16 @@ def tensor_bits(config: Config, name: str, ndim: int) -> int:
     return config.embed_bits
 
 
-def row_clips(config: Config, weights: Floats, levels: int) -> Floats:
+def tensor_sigmas(config: Config, name: str) -> float:
+    """Clip of sdclip for a tensor, in standard deviations of a row."""
+    if ".attn." in name:
+        return config.attn_clip_sigmas or config.clip_sigmas
+    if ".mlp." in name:
+        return config.mlp_clip_sigmas or config.clip_sigmas
+    return config.embed_clip_sigmas or config.clip_sigmas
+
+
+def row_clips(config: Config, weights: Floats, levels: int, name: str) -> Floats:
     """The largest absolute value of each row that the rule keeps, [rows]."""
     magnitudes = np.abs(weights)
     top: Floats = magnitudes.max(axis=1)
@@ -71,7 +81,7 @@ def row_clips(config: Config, weights: Floats, levels: int) -> Floats:
         clips = np.percentile(magnitudes, config.clip_percentile, axis=1)
         return np.asarray(clips, dtype=np.float32)
     if config.quant_scale == "sdclip":
-        clips = config.clip_sigmas * np.sqrt(np.mean(np.square(weights), axis=1))
+        clips = tensor_sigmas(config, name) * np.sqrt(np.mean(np.square(weights), axis=1))
         return np.asarray(clips, dtype=np.float32)
     if config.quant_scale == "mse":
         best = top
@@ -115,7 +125,7 @@ def quantize(config: Config, weights: Floats, bits: int, name: str = "a matrix")
     levels = 2 ** (bits - 1) - 1
     # The largest steps of any rule but sdclip's; bounded first, squares of weights stay finite.
     as_float16(np.abs(weights).max(axis=1) / levels, f"a step of {name}")
-    steps = as_float16(row_clips(config, weights, levels) / levels, f"a step of {name}")
+    steps = as_float16(row_clips(config, weights, levels, name) / levels, f"a step of {name}")
     codes = round_to(weights, steps.astype(np.float32)[:, None], levels)
     return Quantized(bits=bits, codes=codes.astype(np.int8), steps=steps)
 

@@ -21,19 +21,30 @@ def decay_shape(schedule: str, progress: float) -> float:
     return 1.0 - progress
 
 
+def progress(config: Config, step: int, elapsed_seconds: float) -> float:
+    """Share of the run that is done, by iterations or by the wallclock, whichever is further."""
+    done = step / config.iterations
+    cap = config.max_wallclock_seconds
+    return max(done, elapsed_seconds / cap) if cap > 0 else done
+
+
+def loops(config: Config, step: int, elapsed_seconds: float) -> bool:
+    """Whether the step goes over the looped blocks again."""
+    return config.num_loops > 0 and (
+        progress(config, step, elapsed_seconds) >= config.enable_looping_at
+    )
+
+
 def warmdown_progress(config: Config, step: int, elapsed_seconds: float) -> float:
     """How far the warmdown is: 0 before it starts, towards 1 at the end of the run.
 
     The run ends by iterations or by the wallclock, whichever comes first. Seconds become steps by
     the mean step so far, so that a warmdown given in steps lasts as long as so many steps.
     """
-    cap = config.max_wallclock_seconds
     if config.warmdown_frac > 0:
-        done = step / config.iterations
-        if cap > 0:
-            done = max(done, elapsed_seconds / cap)
-        start = 1.0 - config.warmdown_frac
-        return min(max((done - start) / config.warmdown_frac, 0.0), 1.0)
+        into = progress(config, step, elapsed_seconds) - (1.0 - config.warmdown_frac)
+        return min(max(into / config.warmdown_frac, 0.0), 1.0)
+    cap = config.max_wallclock_seconds
     if config.warmdown_iters <= 0:
         return 0.0
     steps_left = float(config.iterations - step)
@@ -47,7 +58,7 @@ def lr_scale(config: Config, step: int, elapsed_seconds: float) -> float:
     if step < config.lr_warmup_steps:
         return (step + 1) / config.lr_warmup_steps
     left = decay_shape(config.lr_schedule, warmdown_progress(config, step, elapsed_seconds))
-    return config.min_lr_frac + (1.0 - config.min_lr_frac) * left
+    return max(config.min_lr_frac + (1.0 - config.min_lr_frac) * left, config.min_lr)
 
 
 def muon_momentum(config: Config, step: int) -> float:

@@ -9,6 +9,7 @@ import math
 import resource
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,125 +19,28 @@ import torch.distributed as dist
 
 from trainer.artifact import compress, pack, pack_body, unpack
 from trainer.config import Config, TrainerError, read_config
-from trainer.data import TokenStream, find_shards, validation_sequences
-from trainer.evaluate import byte_tables, evaluate
+from trainer.data import TokenStream, find_shards
+from trainer.evaluate import Validation, byte_tables, evaluate, validation_set
 from trainer.export import smaller_exports
 from trainer.model import GPT
-from trainer.muon import Adam, Muon, all_gather, clip_gradients, orthogonalize
-from trainer.quantize import GAIN_NAMES, dequantize, quantize_all
-from trainer.schedule import lr_scale, muon_momentum, should_stop
+from trainer.muon import (
+    NEWTON_SCHULZ,
+    POLAR_EXPRESS,
+    Adam,
+    Muon,
+    clip_gradients,
+    orthogonalize,
+)
+from trainer.quantize import FLOAT_NAMES, dequantize, quantize_all
+from trainer.runtime import Ema, Log, LossAndClock, Stopwatch
+from trainer.schedule import loops, lr_scale, muon_momentum, should_stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from trainer.quantize import Floats
-
-
-class Log:
-    """Lines on stdout of rank 0, and in ``logs/<RUN_ID>.txt`` where a run id is set."""
-
-    def __init__(self, config: Config) -> None:
-        self.speaks = config.rank == 0
-        self.path = Path("logs", f"{config.run_id}.txt") if config.run_id else None
-        if self.speaks and self.path:
-            self.path.parent.mkdir(exist_ok=True)
-
-    def __call__(self, line: str) -> None:
-        """Write one line."""
-        if not self.speaks:
-            return
-        print(line, flush=True)
-        if self.path:
-            with self.path.open("a", encoding="utf-8") as file:
-                print(line, file=file)
-
-
-class Stopwatch:
-    """Training seconds: what lies between `resume` and `pause`, the device's work included."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.before = 0.0
-        self.started = time.perf_counter()
-
-    def wait(self) -> None:
-        """Let the device finish what it was given."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
-    def seconds(self) -> float:
-        """Time so far, while running."""
-        return self.before + time.perf_counter() - self.started
-
-    def pause(self) -> None:
-        """Stop counting."""
-        self.wait()
-        self.before = self.seconds()
-
-    def resume(self) -> None:
-        """Count again."""
-        self.wait()
-        self.started = time.perf_counter()
-
-
-class Consensus:
-    """Mean loss and latest clock of all ranks, so that every rank decides the same.
-
-    On a GPU the answer travels while the backward pass runs: `post` before it, `read` after it
-    has been queued, and no kernel waits for the processor.
-    """
-
-    def __init__(self, config: Config, device: torch.device) -> None:
-        self.world_size = config.world_size
-        self.device = device
-        self.on_gpu = device.type == "cuda"
-        shape = (config.world_size, 2)
-        self.answer = torch.zeros(shape, dtype=torch.float64, pin_memory=self.on_gpu)
-        self.arrived = torch.cuda.Event() if self.on_gpu else None
-
-    def post(self, loss: Tensor, seconds: float) -> None:
-        """Tell the other ranks this rank's loss and clock."""
-        clock = torch.full((), seconds, dtype=torch.float64, device=self.device)
-        everyone = mine = torch.stack((loss.double(), clock))[None]
-        if self.world_size > 1:
-            everyone = mine.new_empty(self.world_size, 2)
-            all_gather(everyone, mine)
-        self.answer.copy_(everyone, non_blocking=True)
-        if self.arrived:
-            self.arrived.record()
-
-    def read(self) -> tuple[float, float]:
-        """Mean loss and latest clock."""
-        if self.arrived:
-            self.arrived.synchronize()
-        return self.answer[:, 0].mean().item(), self.answer[:, 1].max().item()
-
-
-class Average:
-    """Exponential moving average of the weights, with a shorter memory in the first steps."""
-
-    def __init__(self, weights: list[Tensor], decay: float) -> None:
-        self.weights = weights
-        self.decay = decay
-        self.steps = 0
-        self.mean = [weight.detach().clone() for weight in weights] if decay else []
-
-    @torch.no_grad()
-    def update(self) -> None:
-        """Take in the weights of a step."""
-        if self.decay:
-            self.steps += 1
-            decay = min(self.decay, self.steps / (self.steps + 9.0))
-            torch._foreach_lerp_(self.mean, self.weights, 1.0 - decay)
-
-    @torch.no_grad()
-    def apply(self) -> None:
-        """Put the average in the weights' place."""
-        if self.decay:
-            torch._foreach_copy_(self.weights, self.mean)
 
 
 class Run:
@@ -148,17 +52,15 @@ class Run:
         self.log = log
         on_gpu = device.type == "cuda"
         self.shares = config.accumulation(on_gpu=on_gpu)
-        self.tables = byte_tables(config)
+        self.validation = validation_set(config, byte_tables(config))
         self.train_shards = find_shards(config.data_path, "train")
         self.stream = TokenStream(self.train_shards, config.vocab_size)
-        val_shards = find_shards(config.data_path, "val")
-        self.validation = validation_sequences(val_shards, config.train_seq_len, config.vocab_size)
         torch.manual_seed(config.seed)
         half = on_gpu if config.dtype == "auto" else config.dtype == "bf16"
         self.model = GPT(config, torch.bfloat16 if half else torch.float32).to(device)
         self.compiled = on_gpu if config.compile == "auto" else config.compile == "1"
         self.forward: Callable[[Tensor, Tensor], Tensor] = self.model
-        orthogonalizer = orthogonalize
+        orthogonalizer: Callable[..., Tensor] = orthogonalize
         if self.compiled:
             self.forward = torch.compile(self.model, dynamic=False, fullgraph=True)
             orthogonalizer = torch.compile(orthogonalize, dynamic=False, fullgraph=True)
@@ -169,20 +71,27 @@ class Run:
             newton_schulz_steps=config.muon_backend_steps,
             rank=config.rank,
             world_size=config.world_size,
-            orthogonalizer=orthogonalizer,
+            orthogonalizer=partial(
+                orthogonalizer,
+                quintics=POLAR_EXPRESS if config.polar_express else NEWTON_SCHULZ,
+                rows_alike=config.muon_row_normalize,
+            ),
             dtype=torch.bfloat16 if on_gpu else torch.float32,
         )
         embed_lr = config.tied_embed_lr if config.tie_embeddings else config.embed_lr
-        groups = [([self.model.embed.weight], embed_lr), (scalars, config.scalar_lr)]
+        groups = [
+            ([self.model.embed.weight], embed_lr, config.embed_wd),
+            (scalars, config.scalar_lr, config.adam_wd),
+        ]
         if self.model.head is not None:
-            groups.append(([self.model.head.weight], config.head_lr))
+            groups.append(([self.model.head.weight], config.head_lr, config.embed_wd))
         self.adam = Adam(
             groups,
             betas=(config.beta1, config.beta2),
             eps=config.adam_eps,
             world_size=config.world_size,
         )
-        self.consensus = Consensus(config, device)
+        self.agreed = LossAndClock(config, device)
 
     def micro_batches(self) -> list[tuple[Tensor, Tensor]]:
         """Inputs and targets of this rank's part of the next step."""
@@ -216,9 +125,9 @@ class Run:
             loss = self.forward(inputs, targets) / len(batches)
             total += loss.detach()
             if index == len(batches):
-                self.consensus.post(total, stopwatch.seconds())
+                self.agreed.post(total, stopwatch.seconds())
             loss.backward()
-        train_loss, seconds = self.consensus.read()
+        train_loss, seconds = self.agreed.read()
         if math.isfinite(train_loss):
             self.muon.reduce()
             self.adam.reduce()
@@ -235,23 +144,26 @@ class Run:
         """Steps that make the compiler do its work; weights, optimizers and data start afresh."""
         initial = {name: value.clone() for name, value in self.model.state_dict().items()}
         stopwatch = Stopwatch(self.device)
-        for index in range(1, self.config.warmup_steps + 1):
-            self.step(1.0, self.config.muon_momentum, stopwatch)
-            self.log(f"warmup_step:{index}/{self.config.warmup_steps}")
+        for looping in {False, self.config.num_loops > 0}:
+            self.model.looping = looping
+            for index in range(1, self.config.warmup_steps + 1):
+                self.step(1.0, self.config.muon_momentum, stopwatch)
+                self.log(f"warmup_step:{index}/{self.config.warmup_steps}")
+        self.model.looping = False
         self.model.load_state_dict(initial)
         self.muon.reset()
         self.adam.reset()
         self.stream = TokenStream(self.train_shards, self.config.vocab_size)
 
-    def score(self, sequences: NDArray[np.int64]) -> tuple[float, float]:
+    def score(self, validation: Validation, stride: int = 0) -> tuple[float, float]:
         """Validation loss in nats and bits per byte, the same on every rank."""
         return evaluate(
             self.config,
             self.forward,
-            sequences,
-            self.tables,
+            validation,
             shares=self.shares * self.config.world_size,
             device=self.device,
+            stride=stride,
         )
 
     def train(self) -> None:
@@ -262,9 +174,10 @@ class Run:
         """
         config, log = self.config, self.log
         stopwatch = Stopwatch(self.device)
-        average = Average(list(self.model.parameters()), config.ema_decay)
-        interim_rows = math.ceil(config.val_interim_tokens / config.train_seq_len)
-        interim = self.validation[:interim_rows] if interim_rows else self.validation
+        ema = Ema(list(self.model.parameters()), config.ema_decay)
+        length = config.train_seq_len
+        interim_tokens = math.ceil(config.val_interim_tokens / length) * length
+        interim = self.validation.first(interim_tokens) if interim_tokens else self.validation
         step, elapsed, stopping = 0, 0.0, False
         stopwatch.resume()
         while True:
@@ -272,7 +185,8 @@ class Run:
             last = step == config.iterations or stopping
             if last or (config.val_loss_every > 0 and step % config.val_loss_every == 0):
                 if last:
-                    average.apply()
+                    ema.apply()
+                    self.model.looping = config.num_loops > 0
                 stopwatch.pause()
                 val_loss, val_bpb = self.score(self.validation if last else interim)
                 log(
@@ -284,13 +198,14 @@ class Run:
                 stopwatch.resume()
             if last:
                 break
+            self.model.looping = loops(config, step, elapsed)
             train_loss, elapsed = self.step(
                 lr_scale(config, step, elapsed), muon_momentum(config, step), stopwatch
             )
             finite = math.isfinite(train_loss)
             step += 1
             if finite:
-                average.update()
+                ema.update()
             stopping = should_stop(config, step, elapsed)
             every = config.train_log_every
             if not finite or (every > 0 and (step <= 10 or step % every == 0 or stopping)):
@@ -309,7 +224,7 @@ class Run:
             )
         log(peak_memory(self.device))
 
-    def ship(self) -> None:
+    def export_and_score(self) -> None:
         """Write the artifact, load what was written and score it.
 
         One over ARTIFACT_CAP_BYTES is followed by another of the same weights, at the first of
@@ -374,12 +289,18 @@ class Run:
             dist.barrier()
         started = time.perf_counter()
         self.load(path.read_bytes())
-        val_loss, val_bpb = self.score(self.validation)
-        eval_ms = 1000 * (time.perf_counter() - started)
         final = f"final_int{bits}_{config.codec}_roundtrip"
-        log(f"{final} val_loss:{val_loss:.4f} val_bpb:{val_bpb:.4f} eval_time:{eval_ms:.0f}ms")
-        log(f"{final}_exact val_loss:{val_loss:.8f} val_bpb:{val_bpb:.8f}")
+        self.final_score(final, started)
+        if config.eval_stride:
+            self.final_score(f"{final}_sliding", started, config.eval_stride)
         return excess
+
+    def final_score(self, label: str, started: float, stride: int = 0) -> None:
+        """Score what was loaded, and log it with the time since the evaluation started."""
+        val_loss, val_bpb = self.score(self.validation, stride)
+        eval_ms = 1000 * (time.perf_counter() - started)
+        self.log(f"{label} val_loss:{val_loss:.4f} val_bpb:{val_bpb:.4f} eval_time:{eval_ms:.0f}ms")
+        self.log(f"{label}_exact val_loss:{val_loss:.8f} val_bpb:{val_bpb:.8f}")
 
     @torch.no_grad()
     def load(self, blob: bytes) -> None:
@@ -390,11 +311,11 @@ class Run:
 
 
 def split_parameters(model: GPT) -> tuple[list[Tensor], list[Tensor]]:
-    """The blocks' matrices for Muon, and the gains and mixes for Adam."""
+    """The blocks' matrices for Muon, and the scales, mixes and gates for Adam."""
     matrices: list[Tensor] = []
     scalars: list[Tensor] = []
     for name, parameter in model.named_parameters():
-        if any(gain in name for gain in GAIN_NAMES):
+        if any(part in name for part in FLOAT_NAMES):
             scalars.append(parameter)
         elif name.startswith("blocks."):
             matrices.append(parameter)
@@ -447,7 +368,7 @@ def describe(run: Run) -> None:
     log(f"val_bpb:enabled tokenizer_kind=sentencepiece tokenizer_path={config.tokenizer_path}")
     log(
         f"train_loader:dataset:{Path(config.data_path).name} train_shards:{len(run.train_shards)} "
-        f"val_tokens:{len(run.validation) * config.train_seq_len}"
+        f"val_tokens:{len(run.validation.target_bytes)}"
     )
     log(f"model_params:{parameters}")
     log(
@@ -488,7 +409,7 @@ def main() -> None:
         if run.compiled:
             run.warm_up()
         run.train()
-        run.ship()
+        run.export_and_score()
     except TrainerError as error:
         sys.exit(f"error: {error}" if rank == 0 else 1)
     finally:

@@ -25,7 +25,8 @@ from pgolf_sweep.gate.gate import Gate
 from pgolf_sweep.gate.physics.inventory import read_config, tensors
 from pgolf_sweep.script.program import load_program
 from trainer.artifact import pack
-from trainer.config import CODEC_BEST_LEVEL, CODEC_LEAST_LEVEL
+from trainer.checks import CODEC_LEAST_LEVEL
+from trainer.config import CODEC_BEST_LEVEL
 from trainer.quantize import quantize_all
 
 TRAINED = {"ITERATIONS": 20_000, "MAX_WALLCLOCK_SECONDS": 0.0, "TRAIN_BATCH_TOKENS": 2**32}

@@ -25,7 +25,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from trainer.config import CODEC_BEST_LEVEL, CODEC_LEAST_LEVEL
+from trainer.checks import CODEC_LEAST_LEVEL
+from trainer.config import CODEC_BEST_LEVEL
 
 MODEL_BYTES = (36_000, 360_000)  # 0.3 to 3 times `replay.CAP_BYTES`
 MOST_FLOPS = 2.5e11
@@ -124,7 +125,8 @@ def train(knobs: dict[str, Any], data: Path, keep: Path | None) -> int:
     import numpy as np
     import torch
 
-    from trainer.train import Log, Run
+    from trainer.runtime import Log
+    from trainer.train import Run
 
     config = config_of(knobs, data)
     here = Path.cwd()
@@ -133,13 +135,14 @@ def train(knobs: dict[str, Any], data: Path, keep: Path | None) -> int:
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 run = Run(config, torch.device("cpu"), Log(config))
-                run.validation = run.validation[:32]  # the score is not what is measured here
+                # The score is not what is measured here.
+                run.validation = run.validation.first(32 * config.train_seq_len)
                 run.train()
                 weights = {
                     name: value.detach().numpy().copy()
                     for name, value in run.model.named_parameters()
                 }
-                run.ship()
+                run.export_and_score()
             size = next(Path().glob("final_model.*")).stat().st_size
         finally:
             os.chdir(here)

@@ -5,6 +5,7 @@ from __future__ import annotations
 # Importing a module registers its commands, in the order in which a user meets them.
 from pgolf_sweep.cli import (  # noqa: F401
     calibrate,
+    dashboard,
     data,
     define,
     doctor,
@@ -14,6 +15,7 @@ from pgolf_sweep.cli import (  # noqa: F401
     leaderboard,
     promote,
     propose,
+    recover,
     report,
     study,
     verify,

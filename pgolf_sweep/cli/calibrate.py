@@ -124,12 +124,13 @@ def _of_study(study: str, runs: Path) -> list[Measured]:
 
 def _of_log(path: Path, settings: list[str], program: Program) -> list[Measured]:
     """The sizes that a log tells: of the artifact as configured, and of a smaller export of it."""
-    from pgolf_sweep.cli.gate import parsed_settings, value_of
+    from pgolf_sweep.cli.settings import parse_settings, value_of
     from pgolf_sweep.gate.store import measured
     from pgolf_sweep.script.logs.stream import parse_log
+    from pgolf_sweep.workflows.gate import checked_knobs
 
     summary = parse_log(path)
-    knobs = parsed_settings(settings, program)
+    knobs = checked_knobs(parse_settings(settings), program)
     _check_params(path, summary.model_params, knobs, program)
     if summary.seed is not None:
         knobs.setdefault("SEED", summary.seed)

@@ -22,9 +22,10 @@ import typer
 from rich.console import Console
 
 from pgolf_sweep import __version__
+from pgolf_sweep.cli.literal import LiteralTyper
 from pgolf_sweep.core.errors import InfraError, InterruptedSweepError, PgolfError
 
-app = typer.Typer(
+app = LiteralTyper(
     name="pgolf-sweep",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -57,8 +58,8 @@ DEFAULT_DATA = Path("data")
 WIDE = 200
 """Columns where the output is no terminal, so that a table in a file is not folded."""
 
-out = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else WIDE)
+err = Console(stderr=True, highlight=False, markup=False)
 
 
 def say(text: str = "", *, style: str | None = None) -> None:
@@ -98,10 +99,20 @@ def fail(error: PgolfError) -> None:
         say(line)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"pgolf-sweep {__version__}\n")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
+    *,
+    version: Annotated[  # noqa: ARG001 - its callback ends the program before a command is missed
+        bool,
+        typer.Option(
+            "--version", help="Print the version and exit.", is_eager=True, callback=_print_version
+        ),
     ] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show tracebacks and debug logging.")
@@ -114,9 +125,6 @@ def options(
 
     Example: pgolf-sweep launch sweeps/demo.yaml
     """
-    if version:
-        sys.stdout.write(f"pgolf-sweep {__version__}\n")
-        raise typer.Exit
     if debug:
         os.environ["PGOLF_DEBUG"] = "1"
     logging.basicConfig(

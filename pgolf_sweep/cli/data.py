@@ -10,13 +10,14 @@ import typer
 from rich.table import Table
 
 from pgolf_sweep.cli.common import DEFAULT_DATA, DataRootOption, JsonOption, app, emit, out, say
+from pgolf_sweep.cli.literal import LiteralTyper
 
 if TYPE_CHECKING:
     from pgolf_sweep.data import DataSet, Survey
     from pgolf_sweep.data.build import Built
     from pgolf_sweep.data.hub import Progress
 
-data_app = typer.Typer(no_args_is_help=True, help="Make, download and check data sets.")
+data_app = LiteralTyper(no_args_is_help=True, help="Make, download and check data sets.")
 app.add_typer(data_app, name="data")
 
 ForceOption = Annotated[bool, typer.Option("--force", help="Make it anew even if it is there.")]

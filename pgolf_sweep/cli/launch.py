@@ -115,6 +115,7 @@ def launch(  # noqa: PLR0915 - the order of its steps is what it is about
         make_driver,
         prepare_folder,
     )
+    from pgolf_sweep.workflows.recover import is_whole
 
     # Here, too, where the trials run elsewhere: validation data and tokenizer identify a study.
     session = open_session(sweep, data_root=data_root, name=name)
@@ -133,6 +134,8 @@ def launch(  # noqa: PLR0915 - the order of its steps is what it is about
             claim_storage(session, study, paths)
             # Not before it has proved to be one: later commands take it from here.
             write_text(paths.storage_url, without_password(storage) + "\n")
+        if not is_whole(study, paths):
+            study = recovered(session, study, paths, storage)
         begin_study(session, study, paths.root.parent)
         StatusFile(paths).reopen()
         say(headline(session, paths, resumed=resumed))
@@ -168,6 +171,30 @@ def launch(  # noqa: PLR0915 - the order of its steps is what it is about
         show_result(session, final, paths)
     again = f"pgolf-sweep launch {sweep}" + (f" --name {name}" if name is not None else "")
     conclude(final, paths, again, interrupted=interrupted)
+
+
+def recovered(session: Session, study: Any, paths: StudyPaths, storage: str | None) -> Any:
+    """The study rebuilt from its folder, if the user at the terminal wants it.
+
+    Raises:
+        InputError: The study has lost trials, and nobody agreed to rebuild it.
+    """
+    import sys
+
+    from pgolf_sweep.cli.recover import show_recovered
+    from pgolf_sweep.core.errors import InputError
+    from pgolf_sweep.search.study import open_study
+    from pgolf_sweep.workflows.recover import check_whole, recover
+
+    try:
+        check_whole(study, paths)
+    except InputError as error:
+        say(error.what)
+        if not sys.stdin.isatty() or not typer.confirm("Rebuild it from its folder?", err=True):
+            raise
+    study.close()
+    show_recovered(recover(session, paths, storage=storage), paths)
+    return open_study(session.spec, paths, storage=storage, write=True)
 
 
 def conclude(final: Snapshot, paths: StudyPaths, again: str, *, interrupted: bool) -> None:

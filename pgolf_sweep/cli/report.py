@@ -38,13 +38,13 @@ def report(
     from pgolf_sweep.core.paths import write_text
     from pgolf_sweep.report.noops import no_op_knobs
     from pgolf_sweep.report.page import page
-    from pgolf_sweep.report.read import study_status
+    from pgolf_sweep.report.story import read_story
 
     paths = look(runs, study)
-    found = study_status(paths)
+    found = read_story(paths)
     target = file or paths.report
     write_text(target, page(found))
-    idle = no_op_knobs(found.records)
+    idle = no_op_knobs(found.status.records)
     if json_output:
         rows = [dataclasses.asdict(one) for one in idle]
         emit({"study": paths.name, "file": target, "no_op_knobs": rows})

@@ -90,19 +90,19 @@ def trials(
     from pgolf_sweep.core.errors import InputError
     from pgolf_sweep.core.record import State
     from pgolf_sweep.report.noops import no_op_knobs
-    from pgolf_sweep.report.read import study_records
+    from pgolf_sweep.report.read import read_trials
 
     if outcome is not None and outcome not in set(State):
         raise InputError(
             f"no outcome is called {outcome!r}", expected=", ".join(state.value for state in State)
         )
     paths = look(runs, study)
-    everything = study_records(paths.root)
+    found = read_trials(paths)
+    everything = found.records
     chosen = [record for record in everything if outcome in {None, record.outcome.value}]
     if json_output:
         idle = [dataclasses.asdict(one) for one in no_op_knobs(everything)]
-        rows = [record.to_json() for record in chosen]
-        emit({"study": paths.name, "trials": rows, "no_op_knobs": idle})
+        emit({"study": paths.name, "trials": found.rows(chosen), "no_op_knobs": idle})
         return
     out.print(trials_table(chosen, varied_knobs(everything)))
     for one in no_op_knobs(everything):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 import tempfile
@@ -95,6 +96,16 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
     """Write a JSON document with its schema version, readable by people."""
     content = {"schema_version": SCHEMA_VERSION, **document}
     write_text(path, json.dumps(content, indent=1, sort_keys=False) + "\n")
+
+
+def put_aside(path: Path) -> Path:
+    """Rename a damaged file or folder, so that nothing overwrites it; its new path."""
+    for turn in itertools.count(1):
+        aside = path.with_name(f"{path.name}.aside-{turn}")
+        if not aside.exists():
+            path.replace(aside)
+            return aside
+    raise AssertionError("itertools.count does not end")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -217,6 +228,11 @@ class StudyPaths:
         return self.root / "origin.json"
 
     @property
+    def rows(self) -> Path:
+        """The final row of each trial that was told, a JSON line each: what discards leave."""
+        return self.root / "rows.jsonl"
+
+    @property
     def driver_lock(self) -> Path:
         """Held by the live driver; contains its process id and host."""
         return self.root / "driver.lock"
@@ -274,3 +290,7 @@ class StudyPaths:
     def trial(self, number: int) -> TrialPaths:
         """The folder of one trial."""
         return TrialPaths(self.trials / str(number))
+
+    def trial_numbers(self) -> list[int]:
+        """Numbers of the trials that have a folder."""
+        return sorted(int(p.name) for p in self.trials.glob("*") if p.name.isdecimal())

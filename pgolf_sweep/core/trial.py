@@ -209,6 +209,8 @@ class LogSummary:
     finals: Mapping[str, float] = field(default_factory=dict)
     model_bytes: int | None = None
     code_bytes: int | None = None
+    uncompressed_code_bytes: int | None = None
+    """The script before it was packed, where the log counts it apart."""
     total_bytes: int | None = None
     model_params: int | None = None
     steps: int | None = None

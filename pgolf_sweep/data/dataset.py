@@ -56,8 +56,13 @@ class DataSet:
         }
 
     def shards(self, split: str) -> list[Path]:
-        """Shards of ``train`` or ``val``, in the order that scripts read them."""
-        return sorted(self.path.glob(f"fineweb_{split}_*.bin"))
+        """Token shards of ``train`` or ``val``, in the order that scripts read them."""
+        paths = sorted(self.path.glob(f"fineweb_{split}_*.bin"))
+        return [path for path in paths if "_bytes_" not in path.name]
+
+    def byte_counts(self) -> list[Path]:
+        """Files in the shards' format with the bytes of each validation token (CaseOps)."""
+        return sorted(self.path.glob("fineweb_val_bytes_*.bin"))
 
     @property
     def mend(self) -> str:
@@ -206,7 +211,17 @@ def survey(dataset: DataSet, vocab_size: int | None = None) -> Survey:
             next_step=mend,
         )
     _check_tokenizer(dataset, vocab_size)
-    return Survey(train=_survey_split(dataset, "train"), val=_survey_split(dataset, "val"))
+    found = Survey(train=_survey_split(dataset, "train"), val=_survey_split(dataset, "val"))
+    sizes = [inspect_shard(path, mend=mend) for path in dataset.byte_counts()]
+    if sizes and sum(sizes) != found.val.tokens:
+        raise DataError(
+            f"{dataset.name} has bytes of other validation tokens than it holds",
+            where=str(dataset.byte_counts()[0]),
+            got=f"bytes of {sum(sizes)} tokens",
+            expected=f"{found.val.tokens}, as many as the validation shards hold",
+            next_step=mend,
+        )
+    return found
 
 
 def _check_tokenizer(dataset: DataSet, vocab_size: int | None) -> None:
@@ -255,7 +270,7 @@ def identity(dataset: DataSet) -> str:
     more of them is another run, not another measure.
     """
     digest = hashlib.sha256(file_sha256(dataset.tokenizer).encode())
-    for path in dataset.shards("val"):
+    for path in (*dataset.shards("val"), *dataset.byte_counts()):
         digest.update(file_sha256(path).encode())
     return digest.hexdigest()[:16]
 

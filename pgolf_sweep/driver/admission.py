@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.core.errors import InputError
+from pgolf_sweep.core.kept import make_room, whole_result
 from pgolf_sweep.core.paths import write_bytes, write_json
 from pgolf_sweep.core.record import State, TrialRecord
 from pgolf_sweep.core.trial import Discarded, VerdictKind
@@ -75,6 +76,11 @@ class Admission:
         if original is not None:
             self.teller.follow(live, original)
             return None
+        folder = self.teller.paths.trial(proposal.number)
+        make_room(folder, spec.identity, self.teller.message)
+        if (result := whole_result(folder, self.teller.message)) is not None:
+            self.teller.tell_result(result)
+            return None
         self._prepare(live)
         self.teller.note(live, record)
         return live
@@ -110,7 +116,6 @@ class Admission:
     def _prepare(self, live: Live) -> None:
         """Write a queued trial's folder ahead of its slot, which then need not wait for it."""
         folder = self.teller.paths.trial(live.record.number)
-        folder.result.unlink(missing_ok=True)
         more = {"provenance": dict(self.provenance)}
         write_json(folder.spec, dataclasses.asdict(live.spec) | more)
         for name, content in self.teller.session.program.files.items():

@@ -29,7 +29,8 @@ from typing import TYPE_CHECKING, Any
 from pgolf_sweep.config.types import NodesBlock
 from pgolf_sweep.core.classify import PRUNE_REASON, classify
 from pgolf_sweep.core.errors import InfraError, InterruptedSweepError, StorageAwayError
-from pgolf_sweep.core.paths import read_json, write_json
+from pgolf_sweep.core.kept import whole_result
+from pgolf_sweep.core.paths import write_json
 from pgolf_sweep.core.record import State
 from pgolf_sweep.core.trial import EndCause, Failed, FailureKind
 from pgolf_sweep.driver.admission import Admission
@@ -251,12 +252,12 @@ class Driver:
 
     def _resume(self, proposal: Proposal, noted: TrialRecord | None) -> None:
         """Tell a trial that has a result here; queue one that has none."""
-        result = self.paths.trial(proposal.number).result
-        if result.is_file():
-            document = read_json(result)
-            if noted is None or document["record"]["identity"] == noted.identity:
-                self._teller.tell_result(document)
-                return
+        document = whole_result(self.paths.trial(proposal.number), self.observer.message)
+        if document is not None and (
+            noted is None or document["record"]["identity"] == noted.identity
+        ):
+            self._teller.tell_result(document)
+            return
         if noted is not None and noted.outcome.final:  # its driver died in the middle of telling
             self._teller.tell(noted)
             return
@@ -298,6 +299,7 @@ class Driver:
                 self._roster.enqueue(live)
                 room -= 1
                 continue
+            room = min(room, self._quota.left())  # it may have had its result already
             self._idle_proposals += 1
             if self._idle_proposals >= MAX_IDLE_PROPOSALS:
                 self._finish(
@@ -313,7 +315,7 @@ class Driver:
         while starting and (live := self._next_to_start()) is not None:
             if live.near_cap and self._admission.no_longer_fits(live):
                 continue
-            live.ordinal, live.val_bpb, live.step, live.cancelling = 0, None, None, False
+            live.scores, live.val_bpb, live.step, live.cancelling = [], None, None, False
             live.started_at, live.held_from = self.clock.now(), self.clock.monotonic()
             record = dataclasses.replace(
                 live.record,
@@ -386,13 +388,13 @@ class Driver:
     def _validated(self, live: Live, val_bpb: float) -> None:
         if not live.step:
             return  # Before the first step every model scores alike: no ground to prune on.
-        live.ordinal += 1
+        live.scores.append(val_bpb)
         live.val_bpb = val_bpb
-        number = live.record.number
-        stop = self._patience.insist(lambda: self.study.report(number, live.ordinal, val_bpb))
+        number, ordinal = live.record.number, len(live.scores)
+        stop = self._patience.insist(lambda: self.study.report(number, ordinal, val_bpb))
         if stop and not live.cancelling:
             live.cancelling = True
-            reason = f"{PRUNE_REASON} at validation {live.ordinal} with val_bpb {val_bpb:.4f}"
+            reason = f"{PRUNE_REASON} at validation {ordinal} with val_bpb {val_bpb:.4f}"
             self.launcher.cancel(str(number), reason)
 
     def _ended(self, live: Live, end: RunEnd) -> None:
@@ -419,7 +421,11 @@ class Driver:
                 return
             reason = f"{record.reason} (infrastructure; {record.attempts} attempts)"
             record = dataclasses.replace(record, reason=reason)
-        result: dict[str, Any] = {"record": record.to_json(), "end": dataclasses.asdict(end)}
+        result: dict[str, Any] = {
+            "record": record.to_json(),
+            "end": dataclasses.asdict(end),
+            "scores": live.scores,
+        }
         if smaller is not None:
             row = exported(record, smaller, self.session.defaults, cap_bytes=cap_bytes)
             result["export"] = None if row is None else row.to_json()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,15 @@ def pending(paths: StudyPaths) -> list[Wish]:
             logger.warning("%s is no proposal and is set aside: %s", path, error)
             path.replace(path.with_suffix(".unread"))
     return [wish for wish in found if wish.number is None and not wish.refused]
+
+
+def answered(paths: StudyPaths) -> list[Wish]:
+    """Requests that a driver has enqueued, oldest first; files that are none are left out."""
+    found = []
+    for path in sorted(paths.proposals.glob("*.json")):
+        with suppress(InfraError, KeyError, TypeError):
+            found.append(_read(path))
+    return [wish for wish in found if wish.number is not None]
 
 
 def answer(paths: StudyPaths, wish: Wish, *, number: int | None = None, refused: str = "") -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pgolf_sweep.config.blocks import EXPORT_ONLY_KNOBS, STUDY_NAME_RULE, is_study_name
 from pgolf_sweep.config.rules import load_rules
 from pgolf_sweep.config.sweep_file import check_against_knobs, load_spec, place_of
-from pgolf_sweep.core.errors import InputError
+from pgolf_sweep.core.errors import InfraError, InputError
 from pgolf_sweep.core.paths import StudyPaths, read_json, write_bytes, write_json
 from pgolf_sweep.core.trial import Limits, Resources, TrialSpec, Verdict, VerdictKind, knob_text
 from pgolf_sweep.gate.exports import SPARE, smaller_exports
@@ -38,6 +38,11 @@ if TYPE_CHECKING:
     from pgolf_sweep.core.trial import KnobValue
     from pgolf_sweep.data import DataSet
     from pgolf_sweep.script.program import Program
+
+
+class DamagedError(InputError):
+    """A file that a launch keeps in the study's folder is damaged or gone; a launch restores it."""
+
 
 START_SECONDS = 300.0
 """Allowed beyond training and evaluation: imports, compilation, the artifact's compression."""
@@ -285,13 +290,18 @@ def reopen_session(paths: StudyPaths, *, need_data: bool = True) -> Session:
         InputError: The study's files were changed or lost.
     """
     spec = dataclasses.replace(load_spec(paths.sweep), name=paths.name)
-    origin = read_json(paths.origin)
+    try:
+        origin = read_json(paths.origin)
+        base, data_root = Path(origin["base"]), Path(origin["data_root"])
+    except (InfraError, KeyError, TypeError) as error:
+        raise DamagedError(
+            f"study {paths.name!r} does not say any more where it was launched from",
+            where=str(paths.origin),
+            got=str(error).partition("\n")[0],
+            next_step="pgolf-sweep launch SWEEP.yaml writes the file anew",
+        ) from error
     return _session(
-        spec,
-        stored_program(paths),
-        base=Path(origin["base"]),
-        data_root=Path(origin["data_root"]),
-        need_data=need_data,
+        spec, stored_program(paths), base=base, data_root=data_root, need_data=need_data
     )
 
 
@@ -307,16 +317,23 @@ def stored_program(paths: StudyPaths) -> Program:
     """The program that `store_program` kept.
 
     Raises:
-        InputError: A stored file was changed or lost since.
+        DamagedError: A stored file is lost, or says nothing that can be read.
+        InputError: A stored file was changed.
     """
-    document = read_json(paths.program / "program.json")
+    listed = paths.program / "program.json"
     try:
+        document = read_json(listed)
         files = {name: (paths.program / name).read_bytes() for name in document["files"]}
-    except OSError as error:
-        raise InputError(
-            "a file of the study's program is gone", where=str(error.filename)
+        program = from_files(document["name"], files, builtin=document["builtin"])
+    except (InfraError, OSError, AttributeError, KeyError, TypeError) as error:
+        where = getattr(error, "filename", None) or getattr(error, "where", None) or listed
+        raise DamagedError(
+            "a file of the study's program is damaged or gone",
+            where=str(where),
+            got=str(error).partition("\n")[0],
+            next_step=f"pgolf-sweep launch SWEEP.yaml with the program that {paths.name!r} began "
+            "with: it restores the file",
         ) from error
-    program = from_files(document["name"], files, builtin=document["builtin"])
     if program.sha256 != document["sha256"]:
         raise InputError(
             "the study's program was changed after its launch",

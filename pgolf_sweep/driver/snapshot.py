@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -43,8 +43,8 @@ class Live:
     near_cap: bool = False
     fit_probability: float = 1.0
     """That a trial near the cap is within it."""
-    ordinal: int = 0
-    """Validations reported in this attempt."""
+    scores: list[float] = field(default_factory=list)
+    """Validations reported in this attempt, those before the first step left out."""
     step: int | None = None
     total_steps: int | None = None
     val_bpb: float | None = None

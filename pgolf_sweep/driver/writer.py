@@ -10,6 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pgolf_sweep.core.kept import append_row
 from pgolf_sweep.core.record import State, TrialRecord
 from pgolf_sweep.driver.exports import keep
 from pgolf_sweep.driver.snapshot import line
@@ -61,6 +62,7 @@ class Teller:
         """End a trial in the study, and with it those that waited for its result."""
         if not self.patience.insist(lambda: self.study.tell(record)):
             return  # another driver took the trial over, or the storage does not answer
+        append_row(self.paths, record)
         self.learn(record)
         if record.outcome is not State.DISCARDED and record.duplicate_of is None:
             self.message(line(record))

@@ -16,11 +16,23 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pgolf_sweep.core.trial import Interval, KnobValue, Verdict, VerdictKind, knob_text
 from pgolf_sweep.gate.calibration import Calibration
 from pgolf_sweep.gate.physics import predict as physics
-from pgolf_sweep.gate.physics.inventory import UnbuildableError, read_config, refused_batches
+from pgolf_sweep.gate.physics.inventory import (
+    UnbuildableError,
+    by_our_names,
+    read_config,
+    refused_batches,
+)
 from pgolf_sweep.gate.physics.layouts import Layouts
 from pgolf_sweep.gate.physics.predict import GroupSize
 from pgolf_sweep.gate.probed import Unknown
-from pgolf_sweep.gate.resources import MEMORY_SURE, Machine, Pace, peak_bytes, step_flops
+from pgolf_sweep.gate.resources import (
+    MEMORY_SURE,
+    Machine,
+    Pace,
+    evaluation_passes,
+    peak_bytes,
+    step_flops,
+)
 from pgolf_sweep.gate.suggest import Suggestion, smaller_values, suggestions
 
 if TYPE_CHECKING:
@@ -31,6 +43,7 @@ if TYPE_CHECKING:
 NOT_SIZE_KNOBS = frozenset({
     "SEED", "RUN_ID", "DATA_PATH", "DATA_DIR", "TOKENIZER_PATH", "VAL_BATCH_SIZE",
     "VAL_LOSS_EVERY", "VAL_INTERIM_TOKENS", "TRAIN_LOG_EVERY", "COMPILE", "WARMUP_STEPS",
+    "EVAL_STRIDE", "BYTES_PER_TOKEN",
 })  # fmt: skip
 """Knobs that leave the configuration the same in the eyes of calibration."""
 
@@ -200,7 +213,8 @@ class Gate:
             flops = step_flops(config, params) * steps
             self.pace.learn(flops, train_seconds, units=steps)
         if eval_seconds:
-            self.eval_pace.learn(params, eval_seconds)
+            passes = evaluation_passes(config)
+            self.eval_pace.learn(params * passes, eval_seconds, units=passes)
 
     def groups(self, knobs: Mapping[str, KnobValue]) -> list[GroupSize]:
         """The prediction by tensor group; empty where nothing is known.
@@ -258,7 +272,7 @@ class Gate:
             return {}
 
     def _config(self, knobs: Mapping[str, KnobValue]) -> Any:
-        return read_config({**self._defaults, **knobs})
+        return read_config({**self._defaults, **by_our_names(knobs, self._defaults)})
 
     def _layout(self, config: Any) -> physics.Layout:
         try:
@@ -312,8 +326,9 @@ class Gate:
                     f"{machine.memory_bytes / 2**30:.0f}"
                 )
         z = NormalDist().inv_cdf(self.confidence)
-        evaluation = self.eval_pace.seconds(model_params) if machine.eval_seconds else None
-        if evaluation is not None and machine.eval_seconds is not None:
+        passes = evaluation_passes(config)
+        evaluation = self.eval_pace.seconds(model_params * passes, units=passes)
+        if evaluation is not None and machine.eval_seconds:
             seconds, spread = evaluation
             if seconds * math.exp(-z * spread) > machine.eval_seconds:
                 return "time", (

@@ -69,28 +69,47 @@ class Pace:
         Args:
             flops: The arithmetic that was timed.
             seconds: What it took.
-            units: The steps that it was; `seconds` is asked of one.
+            units: The steps or passes that it was.
         """
         if flops > 0 and seconds > 0:
             self._logs.append(math.log(seconds / flops))
             self._sizes.append(math.log(flops / units))
 
-    def seconds(self, flops: float) -> tuple[float, float] | None:
-        """Expected time and the standard deviation of its logarithm."""
+    def seconds(self, flops: float, *, units: float = 1) -> tuple[float, float] | None:
+        """Expected time of some arithmetic in that many units, and the SD of its logarithm."""
         count = len(self._logs)
         if not count:
             return None if self._guess is None else (math.exp(self._guess) * flops, GUESSED_SD)
         mean = math.fsum(self._logs) / count
         squares = math.fsum((value - mean) ** 2 for value in self._logs)
         variance = (4 * LEAST_SD**2 + squares) / (4 + count - 1)
-        away = min(abs(math.log(max(flops, 1.0)) - size) for size in self._sizes)
+        away = min(abs(math.log(max(flops / units, 1.0)) - size) for size in self._sizes)
         spread = math.hypot(math.sqrt(variance * (1 + 1 / count)), EXTRAPOLATED_SD * away)
         return math.exp(mean) * flops, spread
 
 
 def step_flops(config: Any, model_params: int) -> float:
-    """Arithmetic of one training step: forward and backward, attention's products left out."""
-    return 6.0 * model_params * float(config.train_batch_tokens)
+    """Arithmetic of a mean training step: forward and backward, attention's products left out."""
+    share = 1.0 - config.enable_looping_at
+    looped = share * _repeated_blocks(config) * _block_params(config)
+    return float(6.0 * (model_params + looped) * config.train_batch_tokens)
+
+
+def _repeated_blocks(config: Any) -> int:
+    """How many blocks more than it has a pass with loops goes through."""
+    return int(config.num_loops * (config.loop_end - config.loop_start + 1))
+
+
+def _block_params(config: Any) -> float:
+    """Weights of one block's matrices."""
+    kv_share = config.num_kv_heads / config.num_heads
+    return float((2 + 2 * kv_share + 2 * config.mlp_mult) * config.model_dim**2)
+
+
+def evaluation_passes(config: Any) -> float:
+    """The final evaluation's work, in plain passes over the validation split."""
+    sliding = config.train_seq_len / config.eval_stride if config.eval_stride else 0.0
+    return float((1.0 + sliding) * (1.0 + _repeated_blocks(config) / config.num_layers))
 
 
 def peak_bytes(config: Any, model_params: int, gpus: int) -> float:
@@ -99,6 +118,7 @@ def peak_bytes(config: Any, model_params: int, gpus: int) -> float:
     parts = (config.grad_accum_steps or 8 // ranks) * ranks if gpus else 1
     tokens = config.train_batch_tokens / parts
     width = (4 + config.mlp_mult) / 6 * config.model_dim
-    activations = ACTIVATIONS * tokens * config.num_layers * width
+    blocks = config.num_layers + _repeated_blocks(config)
+    activations = ACTIVATIONS * tokens * blocks * width
     logits = 10.0 * tokens * config.vocab_size  # bfloat16, float32 and the latter's gradient
     return float(16.0 * model_params + activations + logits)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.core.trial import Interval, KnobValue, Verdict, VerdictKind
 from pgolf_sweep.gate.physics.entropy import ScaleRule
-from trainer.config import CODEC_BEST_LEVEL, CODECS, QUANT_SCALES
+from trainer.checks import QUANT_SCALES
+from trainer.config import CODEC_BEST_LEVEL, CODECS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Mapping
@@ -68,14 +69,17 @@ def smaller_values(config: Any) -> Iterator[tuple[str, list[KnobValue]]]:
     step = math.lcm(64, head) if config.model_dim > 4 * math.lcm(64, head) else head
     widths = range(config.model_dim - config.model_dim % step, 0, -step)
     yield "MODEL_DIM", [width for width in widths if width < config.model_dim]
-    yield "MLP_MULT", list(range(config.mlp_mult - 1, 0, -1))
+    yield "MLP_MULT", [half / 2 for half in range(math.ceil(2 * config.mlp_mult) - 1, 0, -1)]
     fewer = range(config.num_kv_heads - 1, 0, -1)
     yield "NUM_KV_HEADS", [heads for heads in fewer if config.num_heads % heads == 0]
     for knob in ("MATRIX_BITS", "ATTN_BITS", "MLP_BITS", "EMBED_BITS"):
         now = getattr(config, knob.lower()) or config.matrix_bits
         yield knob, list(range(now - 1, 3, -1))
     if config.quant_scale == ScaleRule.SDCLIP:
-        yield "CLIP_SIGMAS", [round(config.clip_sigmas * 1.01**n, 2) for n in range(1, 80)]
+        for group in ("", "ATTN_", "MLP_", "EMBED_"):
+            knob = f"{group}CLIP_SIGMAS"
+            if now := getattr(config, knob.lower()):
+                yield knob, [round(now * 1.01**n, 2) for n in range(1, 80)]
     if not config.tie_embeddings:
         yield "TIE_EMBEDDINGS", [True]
 

@@ -1,41 +1,41 @@
-"""Studies as pandas frames, for notebooks and for whatever the tables do not answer."""
+"""Rows of trials as pandas frames."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+import dataclasses
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from pgolf_sweep.report.read import study_records
+from pgolf_sweep.core.record import TrialRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
-    from pgolf_sweep.core.record import TrialRecord
+INTERIM = "intermediate"
+COLUMNS = [*(item.name for item in dataclasses.fields(TrialRecord)), INTERIM]
 
 
-def trials(study_folder: str | Path) -> pd.DataFrame:
-    """One row a trial, one column a field; knobs as columns of their own name.
+def nested(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """One row a trial, one column a key of ``trials --json``, in its order and with its types."""
+    return pd.DataFrame(rows, columns=COLUMNS)
 
-    Args:
-        study_folder: ``runs/<study>``.
+
+def flat(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """One row a trial with cells that a table file can hold.
 
     Returns:
-        Frame indexed by trial number; `predicted_bytes` is split into low, mid and high.
+        Frame by trial number. `predicted_bytes` is split into low, mid and high, `finals` and the
+        interim scores are left out, and each knob is a column of its own name (``knob.NAME`` where
+        that is a column's already).
     """
-    return frame(study_records(Path(study_folder)))
-
-
-def frame(records: Iterable[TrialRecord]) -> pd.DataFrame:
-    """`trials`, from records in memory."""
-    rows = []
-    for record in records:
-        row = record.to_json()
-        knobs = row.pop("knobs")
-        row.pop("finals")
-        predicted = row.pop("predicted_bytes") or {}
-        row |= {f"predicted_bytes_{side}": predicted.get(side) for side in ("low", "mid", "high")}
-        rows.append(row | knobs)
-    table = pd.DataFrame(rows)
-    return table.set_index("number").sort_index() if rows else table
+    taken = {name for name in COLUMNS if name not in {"knobs", "finals", INTERIM}}
+    found = []
+    for row in rows:
+        predicted = row["predicted_bytes"] or {}
+        plain = {name: value for name, value in row.items() if name in taken}
+        del plain["predicted_bytes"]
+        plain |= {f"predicted_bytes_{side}": predicted.get(side) for side in ("low", "mid", "high")}
+        knobs = row["knobs"]
+        found.append(plain | {(f"knob.{n}" if n in taken else n): v for n, v in knobs.items()})
+    return pd.DataFrame(found)

@@ -1,14 +1,17 @@
-"""A study as one HTML page: no network, no script, whatever its knobs and reasons contain."""
+"""A study as one HTML page that needs no network, and that no knob or reason can script."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import math
-import statistics
+from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.core.record import State, ranked
-from pgolf_sweep.report.charts import Axis, Dot, chart
+from pgolf_sweep.report.figures import figures
 from pgolf_sweep.report.noops import no_op_knobs
 from pgolf_sweep.report.text import (
     artifact_text,
@@ -22,84 +25,191 @@ from pgolf_sweep.report.text import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from pgolf_sweep.core.record import TrialRecord
-    from pgolf_sweep.report.read import Status
+    from pgolf_sweep.report.figures import Figure
+    from pgolf_sweep.report.story import Promoted, Story
 
 BEST = 10
 """So many trials are in the table of the best."""
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2126; --soft: #5b6670; --line: #d9dee3;
-  --paper: #fff; --panel: #f5f7f9; --good: #0b6bcb; --over: #c2410c; --warn: #fff4d6;
-  --edge: #d99a00; }
+  --paper: #fff; --panel: #f5f7f9; --good: #0b6bcb; --over: #c2410c; --prune: #b7791f;
+  --fail: #a61b3c; --warn: #fff4d6; --edge: #d99a00; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e8ec; --soft: #9aa6b2; --line: #38414a;
-  --paper: #14181c; --panel: #1d2329; --good: #62b0ff; --over: #ff9457; --warn: #3a2f10; } }
+  --paper: #14181c; --panel: #1d2329; --good: #62b0ff; --over: #ff9457; --prune: #e3b341;
+  --fail: #ff7b93; --warn: #3a2f10; } }
 @media print { :root { color-scheme: light; --ink: #000; --soft: #444; --line: #bbb;
   --paper: #fff; --panel: #fff; --good: #0b6bcb; --over: #c2410c; --warn: #fff; }
   body { max-width: none; padding: 0; font-size: 9pt; } .wide { overflow: visible; }
   figure, tr, .figures, .warning { break-inside: avoid; } h2 { break-after: avoid; } }
 * { box-sizing: border-box; }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
-  max-width: 75rem; margin: 0 auto; padding: 1.5rem; }
-h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
+  max-width: 80rem; margin: 0 auto; padding: 1.5rem; }
+h1 { font-size: 1.5rem; margin: 0; overflow-wrap: anywhere; }
+h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
 p { margin: .3rem 0; overflow-wrap: anywhere; } .soft, figcaption { color: var(--soft); }
+figcaption { font-size: .9rem; }
 .figures { display: flex; flex-wrap: wrap; gap: .75rem; margin: 1rem 0; padding: 0; }
 .figures div { background: var(--panel); border: 1px solid var(--line); border-radius: 6px;
-  padding: .5rem .9rem; }
+  padding: .5rem .9rem; min-width: 0; overflow-wrap: anywhere; }
 dt { color: var(--soft); font-size: .85rem; } dd { margin: 0; font-size: 1.15rem; }
+.facts { display: grid; grid-template-columns: max-content 1fr; gap: 0 1rem; margin: .5rem 0; }
+.facts dd { font-size: 1rem; overflow-wrap: anywhere; }
 .warning { background: var(--warn); border: 1px solid var(--edge); border-left-width: 6px;
   border-radius: 4px; padding: .5rem .9rem; margin: 1rem 0; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr));
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr));
   gap: 0 1.5rem; }
-figure { margin: 0; } .chart { width: 100%; height: auto; font-size: 12px; }
-.chart text { fill: var(--soft); } .grid { stroke: var(--line); } .bar { stroke: var(--soft); }
-.dot { fill: var(--good); } .over { fill: none; stroke: var(--over); stroke-width: 2; }
-.best { fill: none; stroke: var(--good); stroke-width: 2; }
-.equal { stroke: var(--soft); stroke-dasharray: 5 4; } .cap { stroke: var(--over); }
+figure { margin: 0; min-width: 0; } figure.broad { grid-column: 1 / -1; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: .88rem; }
 th, td { text-align: left; vertical-align: top; padding: .25rem .8rem .25rem 0;
   border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 600; white-space: nowrap; }
 .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
-.text { overflow-wrap: break-word; }
+.text { overflow-wrap: break-word; } .knob { white-space: nowrap; }
+@media (max-width: 40rem) {
+  body { padding: .75rem; }
+  /* A row becomes a card: each cell says what it is. */
+  table, tbody, tr, td { display: block; } thead { display: none; }
+  tr { border: 1px solid var(--line); border-radius: 6px; padding: .4rem .6rem; margin: .5rem 0; }
+  td { border: 0; padding: 0; } td.number { text-align: left; } td:empty { display: none; }
+  td::before { content: attr(data-head) " "; color: var(--soft); }
+}
+"""
+
+BROAD = {"slices", "parallel", "timeline"}
+"""Charts that take the page's whole width."""
+
+DRAW = """
+(function () {
+  var figures = JSON.parse(document.getElementById("figures").textContent);
+  var style = getComputedStyle(document.documentElement);
+  function resolved(value) {
+    if (typeof value === "string" && value[0] === "@")
+      return style.getPropertyValue("--" + value.slice(1)).trim();
+    if (Array.isArray(value)) return value.map(resolved);
+    if (value && typeof value === "object") {
+      var copy = {};
+      for (var key in value) copy[key] = resolved(value[key]);
+      return copy;
+    }
+    return value;
+  }
+  function axis(given) {
+    return Object.assign({gridcolor: "@line", linecolor: "@line", zerolinecolor: "@line",
+      automargin: true}, given, given.title ? {title: {text: given.title}} : {});
+  }
+  function draw() {
+    figures.forEach(function (figure) {
+      var element = document.getElementById(figure.name);
+      var layout = Object.assign({height: 340, margin: {l: 56, r: 12, t: 8, b: 48},
+        paper_bgcolor: "@paper", plot_bgcolor: "@paper", hovermode: "closest",
+        font: {family: "system-ui, sans-serif", size: 12, color: "@ink"},
+        hoverlabel: {align: "left"}, legend: {orientation: "h", y: 1.02, yanchor: "bottom"},
+        showlegend: figure.traces.length > 1, xaxis: {}, yaxis: {}}, figure.layout);
+      if (layout.narrow && element.clientWidth < 640) {
+        layout.grid = Object.assign({}, layout.grid,
+          {rows: layout.narrow.rows, columns: layout.narrow.columns});
+        layout.height = layout.narrow.height;
+      }
+      delete layout.narrow;
+      for (var key in layout)
+        if (/^[xy]axis/.test(key)) layout[key] = axis(layout[key]);
+      Plotly.react(element, resolved(figure.traces), resolved(layout),
+        {responsive: true, displaylogo: false, displayModeBar: false});
+    });
+  }
+  draw();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  var wide = innerWidth;
+  addEventListener("resize", function () {
+    if ((wide < 700) !== (innerWidth < 700)) { wide = innerWidth; draw(); }
+  });
+})();
 """
 
 
-def page(found: Status) -> str:
+def page(story: Story) -> str:
     """The study as it stands.
 
     Args:
-        found: What `study_status` read; nothing else is looked at.
+        story: What `read_story` read; nothing else is looked at.
 
     Returns:
-        An HTML document that is complete in itself.
+        An HTML document that is complete in itself: it asks for nothing from outside.
     """
+    from plotly.offline import get_plotlyjs  # noqa: PLC0415 - 5 MB, for this page only
+
+    found = story.status
     records = sorted(found.records, key=lambda record: record.number)
     knobs = sorted(varied_knobs(records))
     document = found.to_json()
+    drawn = figures(story)
     body = [
-        _headline(document),
+        _headline(document, story),
         _warnings(records),
+        _promotions(story.promoted),
         _best(ranked(records)[:BEST], knobs),
-        f'<section class="charts">{_progress(records)}{_prediction(records)}</section>',
+        f'<section class="charts">{"".join(map(_figure, drawn))}</section>' if drawn else "",
         _gate(document),
         _everything(records, knobs),
     ]
+    scripts = [get_plotlyjs(), DRAW] if drawn else []
+    hashes = " ".join(f"'sha256-{_sha256(script)}'" for script in scripts) or "'none'"
+    # Only these very scripts run: what the page quotes of a study cannot.
+    policy = (
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src {hashes}; img-src data: blob:"
+    )
+    data = ""
+    if drawn:
+        plain = json.dumps([_plain(figure) for figure in drawn], separators=(",", ":"))
+        data = f'<script type="application/json" id="figures">{_inert(plain)}</script>\n'
+        data += "".join(f"<script>{script}</script>\n" for script in scripts)
     name = escape(found.name)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        # The page asks for nothing, and whatever it quotes cannot make it ask.
-        '<meta http-equiv="Content-Security-Policy"'
-        " content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{name} - pgolf-sweep</title>\n<style>{STYLE}</style>\n</head>\n"
-        f"<body>\n{chr(10).join(part for part in body if part)}\n</body>\n</html>\n"
+        f"<body>\n{chr(10).join(part for part in body if part)}\n{data}</body>\n</html>\n"
     )
 
 
-def _headline(document: Mapping[str, Any]) -> str:
+def _sha256(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _inert(text: str) -> str:
+    """JSON that no HTML parser takes for markup."""
+    return text.replace("<", "\\u003c")
+
+
+def _plain(figure: Figure) -> dict[str, Any]:
+    """A figure for the page's script; NaN and infinities, which JSON lacks, are gaps."""
+    return {
+        "name": f"chart-{figure.name}",
+        "traces": [_quoted(trace) for trace in figure.traces],
+        "layout": _quoted(figure.layout),
+    }
+
+
+def _quoted(value: Any) -> Any:
+    """Plotly reads some tags in texts: those of a study are shown as they are."""
+    if isinstance(value, str):
+        quoted = value.replace("&", "&amp;").replace("<", "&lt;")
+        return quoted.replace("&lt;br>", "<br>").replace("&lt;extra>&lt;/extra>", "<extra></extra>")
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _quoted(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_quoted(item) for item in value]
+    return value
+
+
+def _headline(document: Mapping[str, Any], story: Story) -> str:
     tally = document["trials"]
     top = document["best"]
     figures = []
@@ -116,10 +226,34 @@ def _headline(document: Mapping[str, Any]) -> str:
         figures.append(("run_cap", str(document["run_cap"])))
     state = document["state"] + (f" ({document['reason']})" if document["reason"] else "")
     none = "" if top else "<p>No completed trial within the cap yet.</p>"
+    question = f"<p>{escape(story.question)}</p>" if story.question else ""
+    facts = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in story.facts)
     return (
         f"<header><h1>{escape(document['study'])}</h1>"
-        f'<p class="soft">{escape(state)}</p>{none}{_figures(figures)}</header>'
+        f'{question}<p class="soft">{escape(state)}</p>{none}{_figures(figures)}'
+        + (f'<dl class="facts">{facts}</dl>' if facts else "")
+        + "</header>"
     )
+
+
+def _promotions(promoted: Sequence[Promoted]) -> str:
+    """The confirmed score of each submission folder: fresh seeds, not the search's lucky one."""
+    parts = []
+    for one in promoted:
+        spread = f" \u00b1 {one.std:.4f}" if one.std is not None else ""
+        verdict = "passes its rules" if one.ok else f"breaks: {', '.join(one.failures)}"
+        pairs = [
+            ("mean val_bpb on fresh seeds", f"{one.val_bpb:.4f}{spread}"),
+            ("seeds", ", ".join(map(str, one.seeds)) or "none named"),
+            ("artifact", bytes_text(one.artifact_bytes)),
+            ("verify", verdict),
+        ]
+        if one.trial is not None:
+            pairs.insert(0, ("trial", str(one.trial)))
+        if one.p_value is not None:
+            pairs.insert(3, ("p against the record", f"{one.p_value:.2g}"))
+        parts.append(f"<h2>Promotion: {escape(one.folder)}</h2>{_figures(pairs)}")
+    return "".join(parts)
 
 
 def _warnings(records: Sequence[TrialRecord]) -> str:
@@ -182,97 +316,13 @@ def _gate(document: Mapping[str, Any]) -> str:
     )
 
 
-def _progress(records: Sequence[TrialRecord]) -> str:
-    """Scores in the order in which they came, and the best of them so far."""
-    done = [
-        record
-        for record in records
-        if record.outcome is State.COMPLETED
-        and record.duplicate_of is None
-        and record.val_bpb is not None
-        and math.isfinite(record.val_bpb)
-    ]
-    if not done:
-        return ""
-    done.sort(key=lambda record: (record.ended_at or 0.0, record.number))
-    dots = []
-    corners: list[tuple[float, float]] = []
-    lowest = math.inf
-    for place, record in enumerate(done, 1):
-        value = record.val_bpb or 0.0
-        over = "" if record.submittable else ", over the cap"
-        label = f"trial {record.number}: {score(value)}{over}"
-        dots.append(Dot(x=place, y=value, label=label, kind="over" if over else "dot"))
-        if not over and value < lowest:
-            corners += [(place, lowest), (place, value)] if corners else [(place, value)]
-            lowest = value
-    if corners:
-        corners.append((len(done), lowest))
-    drawn = chart(
-        "Best val_bpb so far",
-        Axis(title="completed trials, in the order of their end", text="{:.0f}".format, whole=True),
-        Axis(title="val_bpb", text="{:.6g}".format),
-        dots,
-        lines=[("best", corners)] if corners else [],
+def _figure(figure: Figure) -> str:
+    kind = ' class="broad"' if figure.name in BROAD else ""
+    return (
+        f"<figure{kind}><h2>{escape(figure.title)}</h2>"
+        f'<div id="chart-{figure.name}"></div>'
+        f"<figcaption>{escape(figure.caption)}</figcaption></figure>"
     )
-    caption = "The line is the best so far."
-    if any(not record.submittable for record in done):
-        caption += " Rings are over the cap and do not count."
-    return _figure("Best so far", drawn, caption)
-
-
-def _prediction(records: Sequence[TrialRecord]) -> str:
-    """What the gate expected, against what came out."""
-    dots = []
-    errors = []
-    within = 0
-    cap = None
-    for record in records:
-        expected, measured = record.predicted_bytes, record.artifact_bytes
-        if expected is None or not measured or record.duplicate_of is not None:
-            continue
-        if record.headroom_bytes is not None:
-            cap = measured + record.headroom_bytes
-        dots.append(
-            Dot(
-                x=measured,
-                y=expected.mid,
-                low=expected.low,
-                high=expected.high,
-                label=(
-                    f"trial {record.number}: predicted {bytes_text(expected.mid)},"
-                    f" measured {bytes_text(measured)}"
-                ),
-                kind="dot" if (record.headroom_bytes or 0) >= 0 else "over",
-            )
-        )
-        errors.append(abs(expected.mid / measured - 1))
-        within += expected.low <= measured <= expected.high
-    if not dots:
-        return ""
-    span = [v for dot in dots for v in (dot.x, dot.y, dot.low or dot.y, dot.high or dot.y)]
-    # Far enough to cross the whole plot: the chart cuts what leaves it.
-    low, high = min(span) / 2, max(span) * 2
-    lines = [("equal", [(low, low), (high, high)])]
-    if cap is not None:
-        lines += [("cap", [(cap, low), (cap, high)]), ("cap", [(low, cap), (high, cap)])]
-    drawn = chart(
-        "Predicted against measured bytes",
-        Axis(title="measured artifact, bytes", text="{:,.0f}".format, whole=True),
-        Axis(title="predicted artifact, bytes", text="{:,.0f}".format, whole=True),
-        dots,
-        lines=lines,
-    )
-    caption = (
-        f"Median error {statistics.median(errors):.1%}; {within} of {len(dots)} within the"
-        f" gate's interval (bars). Dashed: predicted as measured. Solid: the cap."
-    )
-    return _figure("Predicted against measured bytes", drawn, caption)
-
-
-def _figure(title: str, drawn: str, caption: str) -> str:
-    below = f"<figcaption>{escape(caption)}</figcaption>"
-    return f"<figure><h2>{escape(title)}</h2>{drawn}{below}</figure>"
 
 
 def _figures(pairs: Iterable[tuple[str, str]]) -> str:
@@ -284,12 +334,25 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: int)
     """A table whose first columns hold numbers."""
     kinds = ["number" if place < numbers else "text" for place in range(len(heads))]
 
-    def cells(tag: str, texts: Sequence[str]) -> str:
-        pairs = zip(kinds, texts, strict=True)
-        return "".join(f'<{tag} class="{kind}">{escape(text)}</{tag}>' for kind, text in pairs)
+    named = [(kind, escape(head)) for kind, head in zip(kinds, heads, strict=True)]
 
-    body = "\n".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
+    def cells(row: Sequence[str]) -> str:
+        # On a phone a row is a card, whose cells say what they are.
+        return "".join(
+            f'<td class="{kind}" data-head="{head}">{_cell(head, text)}</td>'
+            for (kind, head), text in zip(named, row, strict=True)
+        )
+
+    top = "".join(f'<th class="{kind}">{head}</th>' for kind, head in named)
+    body = "\n".join(f"<tr>{cells(row)}</tr>" for row in rows)
     return (
-        f'<div class="wide"><table><thead><tr>{cells("th", heads)}</tr></thead>'
+        f'<div class="wide"><table><thead><tr>{top}</tr></thead>'
         f"<tbody>\n{body}\n</tbody></table></div>"
     )
+
+
+def _cell(head: str, text: str) -> str:
+    """A cell's text; a knob and its value stay on one line."""
+    if head != "knobs":
+        return escape(text)
+    return " ".join(f'<span class="knob">{escape(pair)}</span>' for pair in text.split(" "))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.config.sweep_file import load_spec
+from pgolf_sweep.core.kept import lost_trials, settled
 from pgolf_sweep.core.paths import StudyPaths, read_json
 from pgolf_sweep.core.record import State, TrialRecord, counts, ranked
 from pgolf_sweep.driver.control import live_driver
@@ -17,16 +19,126 @@ from pgolf_sweep.launch.remote.dashboard import UNREACHABLE, Place, read_place
 from pgolf_sweep.report.noops import no_op_knobs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    import pandas as pd
 
     from pgolf_sweep.search.study import Study
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyRead:
+    """A study's trials as they stood when it was read; of a simulated sweep, at its end.
+
+    Attributes:
+        name: The study's name.
+        records: A row for every trial, by number.
+        curves: Interim validations of a trial by its number: ordinal, from 1, and `val_bpb`.
+        state: ``running``, ``finished``, ...; see `Status`.
+        reason: Why the sweep ended, where it has.
+    """
+
+    name: str
+    records: tuple[TrialRecord, ...]
+    curves: Mapping[int, Sequence[tuple[int, float]]] = field(default_factory=dict)
+    state: str = ""
+    reason: str = ""
+
+    def __repr__(self) -> str:
+        """The name, the counts and the best, for an interactive session."""
+        tally = ", ".join(f"{n} {key}" for key, n in counts(self.records).items() if n)
+        found = self.winner
+        score = (
+            "" if found is None else f", best val_bpb {found.val_bpb:.4f} (trial {found.number})"
+        )
+        return f"<study {self.name}: {tally or 'no trial'}{score}>"
+
+    @property
+    def winner(self) -> TrialRecord | None:
+        """The best trial whose artifact is not over the cap; None while there is none."""
+        return next(iter(ranked(self.records)), None)
+
+    def rows(self, records: Iterable[TrialRecord] | None = None) -> list[dict[str, Any]]:
+        """The rows of ``trials --json``, of all trials or of some."""
+        chosen = self.records if records is None else records
+        return [
+            record.to_json()
+            | {
+                "intermediate": [
+                    {"validation": ordinal, "val_bpb": value}
+                    for ordinal, value in self.curves.get(record.number, ())
+                ]
+            }
+            for record in chosen
+        ]
+
+    def trials(self) -> pd.DataFrame:
+        """One row a trial, the columns of ``trials --json``; `knobs` holds mappings."""
+        from pgolf_sweep.report.frames import nested  # noqa: PLC0415 - pandas loads late
+
+        return nested(self.rows())
+
+    def best(self, top: int = 5) -> pd.DataFrame:
+        """The best trials within the cap, best first, in the columns of `trials`."""
+        from pgolf_sweep.report.frames import nested  # noqa: PLC0415 - pandas loads late
+
+        return nested(self.rows(ranked(self.records)[:top]))
+
+    def table(self) -> pd.DataFrame:
+        """One row a trial with plain cells: each knob a column, `predicted_bytes` three."""
+        from pgolf_sweep.report.frames import flat  # noqa: PLC0415 - pandas loads late
+
+        return flat(self.rows())
+
+
+def read_study(study: str | Path, *, runs: str | Path = "runs") -> StudyRead:
+    """Read a study, whoever drives it and whether or not it has ended.
+
+    Args:
+        study: Its name, or the path of its folder.
+        runs: Folder that holds the studies.
+
+    Raises:
+        InputError: There is no such study.
+        InfraError: Its storage does not answer.
+    """
+    return read_trials(StudyPaths.existing(Path(runs), str(study)))
+
+
+def read_trials(paths: StudyPaths) -> StudyRead:
+    """`read_study` for a folder that is known to be one."""
+    found = study_status(paths)
+    return StudyRead(
+        name=found.name,
+        records=tuple(found.records),
+        curves=found.curves,
+        state=found.state,
+        reason=found.reason,
+    )
+
+
 def study_records(folder: Path) -> list[TrialRecord]:
-    """A row for every trial of the study in a folder, by number."""
+    """A row for every trial of the study in a folder, by number.
+
+    Raises:
+        InputError: The study has lost trials that its folder holds.
+    """
     with reading(folder) as study:
-        return study.records()
+        return _rows(study, StudyPaths(folder))
+
+
+def _rows(study: Study, paths: StudyPaths) -> list[TrialRecord]:
+    """Rows as they stand: where no driver lives, nothing runs."""
+    copied = read_place(paths) is not None
+    # Before the rows: a driver adds to the study first.
+    folders = [] if copied else paths.trial_numbers()
+    records = study.records()
+    known = {record.number for record in records}
+    if lost := [number for number in folders if number not in known]:
+        raise lost_trials(paths, lost)
+    if copied or paths.storage_url.is_file() or live_driver(paths) is not None:
+        return records
+    return settled(records)
 
 
 @contextmanager
@@ -52,6 +164,7 @@ class Status:
         last: The driver's last snapshot as plain data.
         place: Where the study is driven, if not here.
         sharing: What the drivers of a shared study say of themselves, the dead ones among them.
+        curves: Interim validations of a trial by its number: ordinal and `val_bpb`.
     """
 
     name: str
@@ -61,6 +174,7 @@ class Status:
     last: dict[str, Any]
     place: Place | None = None
     sharing: list[dict[str, Any]] = field(default_factory=list)
+    curves: dict[int, list[tuple[int, float]]] = field(default_factory=dict)
 
     @property
     def reason(self) -> str:
@@ -142,10 +256,11 @@ def study_status(paths: StudyPaths) -> Status:
         driver = None if holder is None else str(holder)
     else:
         driver = str(place) if place.alive else None
-    records, sharing = [], []
+    records, sharing, curves = [], [], {}
     if place is None or paths.journal.is_file() or paths.storage_url.is_file():
         with reading(paths.root) as study:
-            records, sharing = study.records(), drivers(study.attributes())
+            records, sharing = _rows(study, paths), drivers(study.attributes())
+            curves = study.curves()
     return Status(
         name=paths.name,
         state=_state(last, place, alive=driver is not None),
@@ -154,6 +269,7 @@ def study_status(paths: StudyPaths) -> Status:
         last=last,
         place=place,
         sharing=sharing,
+        curves=curves,
     )
 
 

@@ -2,8 +2,8 @@
 
 What a reader of the file needs stays: code, line breaks, comments, the first line of a class's
 docstring. What goes is what one file does not need or what only costs bytes against the cap:
-imports between the modules and for type checkers, the other docstrings, lint marks, and half of
-the indentation.
+imports between the modules and for type checkers, the other docstrings, lint marks, statements
+marked ``# package only``, and half of the indentation.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from importlib import resources
 PACKAGE = "trainer"
 MODULES = (
     "config",
+    "layers",
     "model",
     "muon",
     "schedule",
@@ -24,6 +25,7 @@ MODULES = (
     "quantize",
     "artifact",
     "export",
+    "runtime",
     "train",
 )
 """In the order in which they are joined: a module uses at import only what lies before it."""
@@ -33,6 +35,7 @@ HEADER = '''"""A GPT for the contest in one file: environment variables in, log 
 Joined from the modules of the package `trainer`.
 """
 '''
+PACKAGE_ONLY = "# package only"
 LINT_MARK = re.compile(r"\s*# noqa\b.*$")
 INDENT = re.compile(r"^( +)", re.MULTILINE)
 
@@ -123,6 +126,8 @@ def _body(source: str, tree: ast.Module) -> str:
         if _is_import(node) or _is_typing_only(node):
             dropped |= set(range(node.lineno, _end(node) + 1))
     for owner in ast.walk(tree):
+        if isinstance(owner, ast.stmt) and lines[owner.lineno - 1].endswith(PACKAGE_ONLY):
+            dropped |= set(range(owner.lineno, _end(owner) + 1))
         if not isinstance(owner, ast.Module | ast.ClassDef | ast.FunctionDef):
             continue
         text = ast.get_docstring(owner)

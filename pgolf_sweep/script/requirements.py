@@ -10,9 +10,13 @@ import ast
 import importlib.metadata
 import importlib.util
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 from pgolf_sweep.script.source import decoded, parsed
 from pgolf_sweep.script.unpack import unpack
@@ -29,9 +33,9 @@ MODULES = {
     "pillow": "PIL",
     "zstd": "zstandard",
 }
-"""Module of a distribution whose name is another one."""
-_LINE = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?\s*([<>=!~][^;#]*)?")
-_PART = re.compile(r"(==|>=|<=|>|<)\s*([0-9][0-9.]*)")
+"""Module of a distribution that is not here and whose name is another one."""
+_COMMENT = re.compile(r"(^|\s)#.*$")
+_PIP_OPTION = re.compile(r"\s--")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,24 +68,27 @@ def lacking(files: Mapping[str, bytes], script: str) -> list[Lack]:
         return []
     wanted = _imported(unpack(decoded(files[script]), path=Path(script), files=files))
     found = []
-    for name, versions, line in _requirements(files[FILE].decode(errors="replace")):
-        module = MODULES.get(name, name.replace("-", "_"))
-        if module not in wanted:
+    for requirement, line in _requirements(files[FILE].decode(errors="replace")):
+        modules = _modules(requirement.name) & wanted
+        if not modules:
             continue
-        installed = _installed(name)
-        if importlib.util.find_spec(module) is None:
+        installed = _installed(requirement.name)
+        if all(importlib.util.find_spec(module) is None for module in modules):
             found.append(Lack(requirement=line, installed=None))
-        elif installed is not None and not _meets(installed, versions):
+        # A development build that a node has is as good as its release.
+        elif installed and not requirement.specifier.contains(installed, prereleases=True):
             found.append(Lack(requirement=line, installed=installed))
     return found
 
 
-def _requirements(text: str) -> Iterator[tuple[str, str, str]]:
-    for raw in text.splitlines():
-        line = raw.partition("#")[0].strip()
-        match = _LINE.match(line)
-        if match:
-            yield match[1].lower().replace("_", "-"), match[2] or "", line
+def _requirements(text: str) -> Iterator[tuple[Requirement, str]]:
+    """What pip would install here, with its line; options, paths and bare URLs name no package."""
+    for raw in text.replace("\\\n", " ").splitlines():
+        line = _COMMENT.sub("", raw).strip()
+        with suppress(InvalidRequirement):
+            requirement = Requirement(_PIP_OPTION.split(line)[0])
+            if requirement.marker is None or requirement.marker.evaluate():
+                yield requirement, line
 
 
 def _imported(source: str) -> set[str]:
@@ -99,27 +106,22 @@ def _imported(source: str) -> set[str]:
     return names
 
 
+def _modules(distribution: str) -> set[str]:
+    """Top modules of a distribution: as it says itself if it is here, else by its name."""
+    name = canonicalize_name(distribution)
+    guess = MODULES.get(name, name.replace("-", "_"))
+    try:
+        here = importlib.metadata.distribution(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return {guess}
+    listed = here.read_text("top_level.txt")
+    if listed is not None:
+        return {guess, *listed.split()}
+    return {guess, *(path.parts[0].removesuffix(".py") for path in here.files or ())}
+
+
 def _installed(name: str) -> str | None:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _meets(installed: str, versions: str) -> bool:
-    """Whether a version satisfies plain comparisons; others are taken as met."""
-    have = _numbers(installed)
-    for operator, text in _PART.findall(versions):
-        want = _numbers(text)
-        width = max(len(have), len(want))
-        a = have + (0,) * (width - len(have))
-        b = want + (0,) * (width - len(want))
-        met = {"==": a == b, ">=": a >= b, "<=": a <= b, ">": a > b, "<": a < b}
-        if not met[operator]:
-            return False
-    return True
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    match = re.match(r"\d+(?:\.\d+)*", version)
-    return tuple(int(part) for part in match[0].split(".")) if match else ()

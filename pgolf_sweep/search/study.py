@@ -16,7 +16,6 @@ How each end is told (measured: docs/adr/0001):
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import secrets
@@ -31,30 +30,42 @@ from optuna.trial import TrialState
 
 from pgolf_sweep.core.classify import OUT_OF_MEMORY
 from pgolf_sweep.core.errors import InfraError, InputError, StorageAwayError
+from pgolf_sweep.core.paths import read_json
 from pgolf_sweep.core.record import State, TrialRecord
 from pgolf_sweep.core.trial import configuration_hash
+from pgolf_sweep.search.journal import (
+    PROPOSER,
+    RECORD,
+    FlockLock,
+    damaged_record,
+    record_of,
+    repair_journal,
+)
 from pgolf_sweep.search.network_fs import network_file_system_of
 from pgolf_sweep.search.pruner import make_pruner
 from pgolf_sweep.search.sampler import make_sampler
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Mapping
+    from collections.abc import Container, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pgolf_sweep.config.sweep_file import SweepSpec
     from pgolf_sweep.core.paths import StudyPaths
     from pgolf_sweep.core.trial import KnobValue
+    from pgolf_sweep.search.journal import OldTrial
     from pgolf_sweep.search.storage_lock import StudyLock
     from pgolf_sweep.space.space import Space
 
 logger = logging.getLogger(__name__)
 
-_RECORD = "record"
-_PROPOSER = "proposer"
 _POINT = "point"
 _KEY = "key"
 _NO_SCORE_YET = 100.0
 """Told to the GP sampler for a discard while no trial has a score: worse than any bits per byte."""
+
+
+LEAST_FOR_IMPORTANCE = 10
+"""Completed trials below which the importance of a knob is noise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +168,7 @@ class Study:
 
     def enqueue(self, knobs: Mapping[str, KnobValue], *, by: str) -> None:
         """Have these knobs proposed before anything that the sampler draws."""
-        attributes = {_PROPOSER: by, _POINT: _point(knobs)}
+        attributes = {PROPOSER: by, _POINT: _point(knobs)}
         self._study.enqueue_trial(self._space.encode(knobs), user_attrs=attributes)
 
     def enqueue_once(self, knobs: Mapping[str, KnobValue], *, by: str, key: str) -> int:
@@ -168,7 +179,7 @@ class Study:
         """
         found = self._number_of(key)
         if found is None:
-            attributes = {_PROPOSER: by, _POINT: _point(knobs), _KEY: key}
+            attributes = {PROPOSER: by, _POINT: _point(knobs), _KEY: key}
             self._study.enqueue_trial(self._space.encode(knobs), user_attrs=attributes)
             found = self._number_of(key)
         assert found is not None  # noqa: S101 - it was just written
@@ -202,15 +213,15 @@ class Study:
         left = []
         for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             proposal = self._proposal(optuna.Trial(self._study, frozen._trial_id))
-            record = _record_of(frozen)
-            left.append((proposal, record if frozen.user_attrs.get(_RECORD) else None))
+            record = record_of(frozen)
+            left.append((proposal, record if frozen.user_attrs.get(RECORD) else None))
         return left
 
     def open_rows(self) -> list[TrialRecord]:
         """Rows of the trials that were asked and not told, oldest first; changes nothing."""
         with self._reaching():
             running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return [_record_of(frozen) for frozen in running]
+        return [record_of(frozen) for frozen in running]
 
     def proposal(self, number: int) -> Proposal:
         """What a trial that was asked is to try, for a driver that takes it over."""
@@ -218,7 +229,7 @@ class Study:
 
     def _proposal(self, trial: optuna.Trial) -> Proposal:
         knobs = self._space.suggest(trial)
-        proposer = trial.user_attrs.get(_PROPOSER, self._method)
+        proposer = trial.user_attrs.get(PROPOSER, self._method)
         return Proposal(number=trial.number, knobs=knobs, proposer=str(proposer))
 
     def _waiting(self) -> bool:
@@ -249,7 +260,7 @@ class Study:
                 holder = record.driver if of is None else of
                 if frozen.state.is_finished() or not _is_held(frozen, holder):
                     return False
-            trial.set_user_attr(_RECORD, record.to_json())
+            trial.set_user_attr(RECORD, record.to_json())
         return True
 
     def report(self, number: int, ordinal: int, val_bpb: float) -> bool:
@@ -286,7 +297,7 @@ class Study:
         # Optuna keeps the first value of a key; a driver that died here may have set it.
         if constraint is not None and constraint[0] not in frozen.constraints:
             trial.set_constraint(*constraint)
-        trial.set_user_attr(_RECORD, record.to_json())
+        trial.set_user_attr(RECORD, record.to_json())
         state, value = self._told_as(record)
         self._study.tell(record.number, value, state=state)
         return True
@@ -297,7 +308,7 @@ class Study:
                 return TrialState.COMPLETE, record.val_bpb
             case State.DISCARDED if self._method == "gp":
                 trials = self._study.get_trials(deepcopy=False)
-                rows = [trial.user_attrs.get(_RECORD, {}) for trial in trials]
+                rows = [t.user_attrs.get(RECORD, {}) for t in trials if t.state.is_finished()]
                 scores = [row["val_bpb"] for row in rows if row.get("val_bpb") is not None]
                 return TrialState.COMPLETE, max(scores, default=_NO_SCORE_YET)
             case State.PRUNED | State.DISCARDED:
@@ -306,17 +317,83 @@ class Study:
                 return TrialState.FAIL, None
         raise ValueError(f"trial {record.number} is {record.outcome}, which is no end")
 
+    # -- rebuilding -----------------------------------------------------------------------------
+
+    def rebuild(
+        self,
+        record: TrialRecord,
+        point: Mapping[str, KnobValue],
+        *,
+        key: str | None = None,
+        scores: Sequence[float] = (),
+    ) -> None:
+        """Add a trial that a lost study held, still open; it must be the next one by number.
+
+        Args:
+            record: Its row; an end is for `tell`.
+            point: Parameters of the space; what they leave out the sampler fills in.
+            key: Under what it was enqueued, if it was.
+            scores: Validation scores in the order in which the trial reported them.
+        """
+        attributes = {PROPOSER: record.proposer, _POINT: _point(point)}
+        if key is not None:
+            attributes[_KEY] = key
+        self._study.enqueue_trial(self._space.encode(point), user_attrs=attributes)
+        trial = self._study.ask()
+        if trial.number != record.number:
+            raise ValueError(f"trial {record.number} became {trial.number}")
+        self._space.suggest(trial)
+        for ordinal, score in enumerate(scores, start=1):
+            trial.report(score, ordinal)
+        trial.set_user_attr(RECORD, record.to_json())
+
+    def enqueue_again(self, lost: OldTrial) -> None:
+        """Enqueue what waited in a lost journal for its turn; leaves others alone."""
+        if lost.waiting is not None:
+            fixed, attributes = lost.waiting
+            self._study.enqueue_trial(fixed, user_attrs=attributes)
+
+    def waiting_points(self) -> list[dict[str, Any]]:
+        """Parameters of the trials that wait for their turn, as they were enqueued."""
+        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        return [dict(trial.system_attrs.get("fixed_params", {})) for trial in waiting]
+
     # -- reading --------------------------------------------------------------------------------
 
     def records(self) -> list[TrialRecord]:
         """A row for every trial, by number."""
         with self._reaching():
-            return [_record_of(frozen) for frozen in self._study.get_trials(deepcopy=False)]
+            return [record_of(frozen) for frozen in self._study.get_trials(deepcopy=False)]
+
+    def curves(self) -> dict[int, list[tuple[int, float]]]:
+        """Validations of each trial that has any: their ordinal, from 1, and `val_bpb`."""
+        with self._reaching():
+            trials = self._study.get_trials(deepcopy=False)
+        return {
+            frozen.number: sorted(frozen.intermediate_values.items())
+            for frozen in trials
+            if frozen.intermediate_values
+        }
+
+    def importances(self) -> dict[str, float]:
+        """Share of what tells good trials from the rest that each parameter explains.
+
+        PED-ANOVA (Watanabe et al., IJCAI 2023) as Optuna has it; largest first, sums to one.
+
+        Returns:
+            Empty while fewer than ten trials have completed: their order says little.
+        """
+        with self._reaching():
+            done = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if len(done) < LEAST_FOR_IMPORTANCE:
+            return {}
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+        return optuna.importance.get_param_importances(self._study, evaluator=evaluator)
 
     def ended_besides(self, known: Container[int]) -> list[TrialRecord]:
         """Rows of the trials that ended, without those that are known, by number."""
         return [
-            _record_of(frozen)
+            record_of(frozen)
             for frozen in self._study.get_trials(deepcopy=False)
             if frozen.number not in known and frozen.state.is_finished()
         ]
@@ -371,45 +448,10 @@ def _constraint(record: TrialRecord) -> tuple[str, float] | None:
 
 def _is_held(frozen: optuna.trial.FrozenTrial, driver: str) -> bool:
     """Whether an open trial is a driver's; one that nobody has noted yet is anybody's."""
-    return bool(frozen.user_attrs.get(_RECORD, {}).get("driver", driver) == driver)
-
-
-def _record_of(frozen: optuna.trial.FrozenTrial) -> TrialRecord:
-    document = frozen.user_attrs.get(_RECORD)
-    if document is not None:
-        return TrialRecord.from_json(document)
-    fixed = frozen.system_attrs.get("fixed_params", {})
-    return TrialRecord(
-        number=frozen.number,
-        outcome=State.QUEUED,
-        knobs={**fixed, **frozen.params},
-        proposer=str(frozen.user_attrs.get(_PROPOSER, "")),
-    )
+    return bool(frozen.user_attrs.get(RECORD, {}).get("driver", driver) == driver)
 
 
 # -- opening ------------------------------------------------------------------------------------
-
-
-class _FlockLock:
-    """The journal's lock by flock(2): a killed driver leaves no stale lock behind.
-
-    Optuna's own locks are files; after kill -9 the next writer waits out a grace period of 30 s.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._handle: int | None = None
-
-    def acquire(self) -> bool:
-        handle = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o644)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        self._handle = handle
-        return True
-
-    def release(self) -> None:
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
 
 
 def open_study(
@@ -429,12 +471,13 @@ def open_study(
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     url = _url(paths, storage)
-    backend = _storage(paths, url, write=write)
     try:
+        backend = _storage(paths, url, write=write)
+        name = _name_in(backend, spec.name) if url is None else _name_of(paths, spec.name)
         if write:
             study = optuna.create_study(
                 storage=backend,
-                study_name=spec.name,
+                study_name=name,
                 direction="minimize",
                 load_if_exists=True,
                 pruner=make_pruner(spec.early_terminate),
@@ -444,14 +487,14 @@ def open_study(
                 # Drivers that begin together must not draw the same.
                 asked += secrets.randbelow(2**31)
         else:
-            study = optuna.load_study(storage=backend, study_name=spec.name)
-    except KeyError as error:
-        raise InputError(
-            f"study {spec.name!r} has no trials yet",
-            where=str(paths.root),
-            next_step=f"pgolf-sweep launch {paths.sweep}",
-        ) from error
+            study = optuna.load_study(storage=backend, study_name=name)
+    except (InputError, InfraError):
+        raise
     except Exception as error:
+        if url is None and (damage := damaged_record(paths.journal)) is not None:
+            raise _damaged(paths, damage) from error
+        if isinstance(error, KeyError):
+            raise _no_trials(paths) from error
         # Every database driver has errors of its own; to the user they are one.
         raise _unreachable(paths, url, error) from error
     if write:
@@ -465,6 +508,62 @@ def open_study(
 
         lock = lock_of(study._storage._backend.engine, study._study_id)  # type: ignore[attr-defined]
     return Study(study, spec, lock)
+
+
+def open_storage(paths: StudyPaths) -> tuple[Any, str]:
+    """The storage that holds a folder's study, for one who only looks, and the study's name there.
+
+    Raises:
+        InfraError: It cannot be reached.
+        InputError: There is no such study yet.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    url = _url(paths, None)
+    backend = _storage(paths, url, write=False)
+    return backend, _name_in(backend, paths.name) if url is None else _name_of(paths, paths.name)
+
+
+def _name_in(backend: Any, name: str) -> str:
+    """The study that a journal holds, whatever its folder is called by now."""
+    names = [study.study_name for study in backend.get_all_studies()]
+    return name if name in names or len(names) != 1 else str(names[0])
+
+
+def _name_of(paths: StudyPaths, name: str) -> str:
+    """The name under which a folder's study stands in a database, whatever the folder is called."""
+    if not paths.origin.is_file():
+        return name
+    with suppress(InfraError):
+        return str(read_json(paths.origin).get("study", name))
+    return name
+
+
+def _no_trials(paths: StudyPaths) -> InputError:
+    """There is no study: not yet, or not any more."""
+    kept = paths.trial_numbers()
+    if not kept:
+        return InputError(
+            f"study {paths.name!r} has no trials yet",
+            where=str(paths.root),
+            next_step=f"pgolf-sweep launch {paths.sweep}",
+        )
+    return InputError(
+        f"study {paths.name!r} has lost its record of {len(kept)} trials",
+        where=str(paths.journal),
+        got="no study in it",
+        expected="the journal that the launch wrote; the trials' folders are there",
+        next_step=f"pgolf-sweep recover {paths.name}",
+    )
+
+
+def _damaged(paths: StudyPaths, damage: tuple[int, str]) -> InputError:
+    line, why = damage
+    return InputError(
+        f"record {line} of the study's journal is damaged: {why}",
+        where=f"{paths.journal}:{line}",
+        expected="one record a line, as the driver wrote it",
+        next_step=f"pgolf-sweep recover {paths.name}",
+    )
 
 
 def _url(paths: StudyPaths, storage: str | None) -> str | None:
@@ -498,13 +597,9 @@ def _storage(paths: StudyPaths, url: str | None, *, write: bool) -> Any:
         _refuse_network(paths.journal)
         repair_journal(paths.journal)
     elif not paths.journal.is_file():
-        raise InputError(
-            f"study {paths.name!r} has no trials yet",
-            where=str(paths.root),
-            next_step=f"pgolf-sweep launch {paths.sweep}",
-        )
+        raise _no_trials(paths)
     # Optuna exports no base class for locks; it calls `acquire` and `release`.
-    lock: Any = _FlockLock(paths.journal.with_suffix(".lock"))
+    lock: Any = FlockLock(paths.journal.with_suffix(".lock"))
     return optuna.storages.JournalStorage(JournalFileBackend(str(paths.journal), lock_obj=lock))
 
 
@@ -524,31 +619,6 @@ def _refuse_network(file: Path) -> None:
             expected="a local disk, or a database",
             next_step="launch with --runs FOLDER on a local disk, or with --storage postgresql://…",
         )
-
-
-def repair_journal(journal: Path) -> int:
-    """Cut an incomplete last line, which a full disk or a power cut leaves; bytes cut.
-
-    The record that it held was never acknowledged, so nothing that anyone was told is lost.
-    """
-    if not journal.is_file():
-        journal.parent.mkdir(parents=True, exist_ok=True)
-        return 0
-    size = journal.stat().st_size
-    with journal.open("r+b") as file:
-        position = size
-        while position > 0:
-            start = max(0, position - 65_536)
-            file.seek(start)
-            newline = file.read(position - start).rfind(b"\n")
-            if newline >= 0:
-                position = start + newline + 1
-                break
-            position = start
-        if position < size:
-            file.truncate(position)
-            logger.warning("%s: cut %d bytes of an incomplete record", journal, size - position)
-    return size - position
 
 
 def _unreachable(paths: StudyPaths, url: str | None, error: Exception) -> InfraError:

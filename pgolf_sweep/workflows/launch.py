@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import socket
@@ -15,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from pgolf_sweep import __version__
-from pgolf_sweep.core.errors import InputError
-from pgolf_sweep.core.paths import StudyPaths, read_json, write_json, write_text
+from pgolf_sweep.core.errors import InfraError, InputError
+from pgolf_sweep.core.kept import read_spec
+from pgolf_sweep.core.paths import StudyPaths, put_aside, read_json, write_json, write_text
 from pgolf_sweep.core.record import ranked
 from pgolf_sweep.driver.driver import Driver, Options
 from pgolf_sweep.driver.ledger import Ledger
-from pgolf_sweep.driver.session import store_program, stored_program
+from pgolf_sweep.driver.session import DamagedError, store_program, stored_program
 from pgolf_sweep.driver.sharing.leases import short
 from pgolf_sweep.launch.remote.dashboard import refuse_copies
 from pgolf_sweep.nodes.check import CheckOrder, FileMark, mark
@@ -31,7 +33,7 @@ from pgolf_sweep.track.make import make_study_tracker
 from pgolf_sweep.track.mode import node_environment, run_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from pgolf_sweep.core.clock import Clock
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
     from pgolf_sweep.launch.base import Launcher
     from pgolf_sweep.search.study import Study
     from pgolf_sweep.track.mode import ResolvedMode
+
+logger = logging.getLogger(__name__)
 
 PROJECT = "pgolf-sweep"
 """W&B project where the sweep file names none."""
@@ -84,22 +88,71 @@ def prepare_folder(session: Session, paths: StudyPaths, *, sweep: Path, data_roo
                 next_step="undo the change, or give the sweep another name: in a new file, "
                 "or with --name NEW",
             )
-        stored = stored_program(paths)
-        if stored.sha256 != session.program.sha256:
+        stored = _stored_sha256(paths, session)
+        if stored != session.program.sha256:
             raise InputError(
                 f"study {paths.name!r} was launched with another version of its program",
                 where=session.spec.program,
                 got=session.program.sha256[:16],
-                expected=stored.sha256[:16],
+                expected=stored[:16],
                 next_step="scores of two programs cannot share a study: launch with --name NEW",
             )
-        created_at = read_json(paths.origin)["created_at"]
+        created_at = _created_at(paths)
     else:
         store_program(paths, session.program)
         created_at = time.time()
-    write_json(paths.origin, {"created_at": created_at, **_origin(sweep, data_root)})
+    study = {"study": _name_within(paths), "identity": identity_of_session(session)}
+    write_json(paths.origin, {"created_at": created_at, **study, **_origin(sweep, data_root)})
     write_text(paths.sweep, session.spec.text)
     return resumed
+
+
+def _stored_sha256(paths: StudyPaths, session: Session) -> str:
+    """Hash of the program that a study runs; what is damaged of it is restored from this launch.
+
+    Raises:
+        InputError: It is damaged, and this launch's is another, or it was edited.
+    """
+    try:
+        return stored_program(paths).sha256
+    except DamagedError as error:
+        ran = {
+            spec["program_sha256"]
+            for number in paths.trial_numbers()
+            if (spec := read_spec(paths.trial(number))) is not None
+        }
+        if ran - {session.program.sha256}:
+            raise InputError(
+                f"{error.what}, and the program of this launch is not the one that its trials ran",
+                where=error.where,
+                got=session.program.sha256[:16],
+                expected=", ".join(sorted(one[:16] for one in ran)),
+                next_step="launch the program that the study began with",
+            ) from error
+        if paths.program.is_dir():
+            put_aside(paths.program)
+        store_program(paths, session.program)
+        logger.warning("%s: restored from this launch's program", error.what)
+        return session.program.sha256
+
+
+def _created_at(paths: StudyPaths) -> float:
+    """When a study began: as ``origin.json`` says, else as its oldest file does."""
+    try:
+        return float(read_json(paths.origin)["created_at"])
+    except (InfraError, KeyError, TypeError, ValueError) as error:
+        if paths.origin.is_file():
+            put_aside(paths.origin)
+        logger.warning("%s is damaged or gone and is written anew: %s", paths.origin.name, error)
+        specs = [paths.trial(number).spec for number in paths.trial_numbers()]
+        return min(p.stat().st_mtime for p in [*specs, paths.sweep] if p.is_file())
+
+
+def _name_within(paths: StudyPaths) -> str:
+    """The study's name in its storage: that of its folder when it began."""
+    with suppress(InfraError, OSError):
+        return str(read_json(paths.origin).get("study", paths.name))
+    return paths.name
 
 
 def begin_study(session: Session, study: Study, runs: Path) -> None:
@@ -126,12 +179,18 @@ def enqueue_warm_start(session: Session, study: Study, runs: Path) -> None:
     Raises:
         InputError: A study that it names does not exist, or has no trial within this space.
     """
+    for knobs, by in warm_starts(session, runs):
+        study.enqueue(knobs, by=by)
+
+
+def warm_starts(session: Session, runs: Path) -> Iterator[tuple[Mapping[str, KnobValue], str]]:
+    """Configurations that a sweep file wants first, and who proposes them; see above."""
     for start in session.spec.pgolf.warm_start:
         if start.study is None:
-            study.enqueue(start.knobs, by="warm_start")
+            yield start.knobs, "warm_start"
             continue
         for knobs in best_of(StudyPaths.existing(runs, start.study), session, start.top):
-            study.enqueue(knobs, by=f"warm_start:{start.study}")
+            yield knobs, f"warm_start:{start.study}"
 
 
 def best_of(other: StudyPaths, session: Session, top: int) -> list[dict[str, KnobValue]]:
@@ -177,11 +236,7 @@ def check_identity(session: Session, study: Study) -> None:
     Raises:
         InputError: The validation data, the tokenizer, the program or the rules changed.
     """
-    now: dict[str, Any] = {
-        "program": session.program.sha256,
-        "data": session.data_identity,
-        "rules": f"{session.rules.name}, cap {session.rules.artifact_cap_bytes} bytes",
-    }
+    now = identity_of_session(session)
     before = study.attribute("identity")
     if before is None:
         study.set_attribute("identity", now)
@@ -195,6 +250,15 @@ def check_identity(session: Session, study: Study) -> None:
             expected=str(before.get(key)),
             next_step="restore it, or launch with --name NEW",
         )
+
+
+def identity_of_session(session: Session) -> dict[str, Any]:
+    """What two trials must share for their scores to compare."""
+    return {
+        "program": session.program.sha256,
+        "data": session.data_identity,
+        "rules": f"{session.rules.name}, cap {session.rules.artifact_cap_bytes} bytes",
+    }
 
 
 def claim_storage(session: Session, study: Study, paths: StudyPaths) -> None:
@@ -342,7 +406,7 @@ def node_fitness(session: Session) -> Fitness | None:
     shards = None
     dataset = session.dataset
     if dataset is not None:
-        scored = [dataset.tokenizer, *dataset.shards("val")]
+        scored = [dataset.tokenizer, *dataset.shards("val"), *dataset.byte_counts()]
         files |= {str(path.resolve()): mark(path, whole=True) for path in scored}
         # Tens of gigabytes: of these, sizes and samples.
         files |= {str(path.resolve()): mark(path, whole=False) for path in dataset.shards("train")}

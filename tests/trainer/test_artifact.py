@@ -21,10 +21,10 @@ def gaussian_model(seed=0, width=24):
     return {
         "embed.weight": draw(64, width),
         "blocks.0.attn.q.weight": draw(width, width),
-        "blocks.0.attn.q_gain": draw(4),
+        "blocks.0.attn.q_scale": draw(4),
         "blocks.0.mlp.up.weight": draw(2 * width, width),
-        "blocks.0.stream_mix": draw(2, width),
-        "skip_gain": draw(0, width),
+        "blocks.0.resid_mix": draw(2, width),
+        "skip_scale": draw(0, width),
     }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import trainer
+from trainer.checks import ALIASES
 from trainer.config import Config, TrainerError, read_config
 
 BASELINE = {
@@ -59,7 +60,21 @@ def test_every_field_is_its_variable_in_lower_case():
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "os.environ.get"
     ]
-    assert sorted(name.lower() for name in names) == sorted(field.name for field in fields(Config))
+    knobs = [field.name.upper() for field in fields(Config)]
+    assert sorted(names) == sorted([*knobs, *ALIASES])
+
+
+def test_a_records_name_comes_before_ours(tiny_config):
+    assert tiny_config(MUON_WD=0.095).weight_decay == 0.095
+    assert tiny_config(MUON_WD=0.0, WEIGHT_DECAY=0.1).weight_decay == 0.0
+    assert tiny_config(WEIGHT_DECAY=0.1).weight_decay == 0.1
+    assert tiny_config(MATRIX_CLIP_SIGMAS=10).clip_sigmas == 10.0
+
+
+def test_a_hidden_layer_may_be_any_share_of_the_width(tiny_config):
+    assert tiny_config(MLP_MULT="3.5").hidden_dim == 112
+    assert tiny_config(MLP_MULT="1.07").hidden_dim == 34
+    assert tiny_config(MLP_MULT=4).hidden_dim == 128
 
 
 def test_no_other_module_reads_the_environment():
@@ -81,8 +96,8 @@ def test_no_other_module_reads_the_environment():
         ({"CODEC_LEVEL": 3}, "CODEC_LEVEL must be 0 or from 4 to 9 for zlib"),
         ({"CODEC": "zstd", "CODEC_LEVEL": 15}, "CODEC_LEVEL must be 0 or from 16 to 22 for zstd"),
         ({"CODEC": "brotli", "CODEC_LEVEL": 9}, "must be 0 or from 10 to 11 for brotli"),
-        ({"MODEL_DIM": 2**33}, "MODEL_DIM x MLP_MULT must be at most 4294967295"),
-        ({"MLP_MULT": 10**9}, "MODEL_DIM x MLP_MULT must be at most 4294967295"),
+        ({"MODEL_DIM": 2**33}, "MODEL_DIM x MLP_MULT must be at least 1 and at most 4294967295"),
+        ({"MLP_MULT": 10**9}, "MODEL_DIM x MLP_MULT must be at least 1 and at most 4294967295"),
         ({"NUM_LAYERS": 10**9}, "NUM_LAYERS must be at most 1000, got 1000000000"),
         ({"ITERATIONS": 10**30}, "ITERATIONS must be a finite number, got 1000"),
         ({"CLIP_SIGMAS": "inf"}, "CLIP_SIGMAS must be a finite number, got inf"),
@@ -92,6 +107,10 @@ def test_no_other_module_reads_the_environment():
         ({"MUON_MOMENTUM_WARMUP_START": -2}, "MUON_MOMENTUM_WARMUP_START must be at least 0"),
         ({"LR_SCHEDULE": "step"}, "LR_SCHEDULE must be one of linear, cosine, wsd"),
         ({"MIN_LR_FRAC": 1.5}, "MIN_LR_FRAC must be from 0 to 1"),
+        ({"MIN_LR": -0.1}, "MIN_LR must be from 0 to 1, got -0.1"),
+        ({"MLP_MULT": 0.01}, "MODEL_DIM x MLP_MULT must be at least 1"),
+        ({"EVAL_STRIDE": 17}, "EVAL_STRIDE must be from 0 to TRAIN_SEQ_LEN=16, got 17"),
+        ({"BYTES_PER_TOKEN": -1}, "BYTES_PER_TOKEN must be at least 0, got -1"),
         ({"EMA_DECAY": 1}, "EMA_DECAY must be at least 0 and below 1"),
         ({"GRAD_ACCUM_STEPS": -1}, "GRAD_ACCUM_STEPS must be at least 0, got -1"),
         ({"MUON_MOMENTUM_WARMUP_START": -0.5}, "MUON_MOMENTUM_WARMUP_START must be at least 0"),

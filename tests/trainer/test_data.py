@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from trainer.config import TrainerError
-from trainer.data import TokenStream, find_shards, open_shard, validation_sequences
+from trainer.data import TokenStream, byte_sidecar, find_shards, open_shard, validation_tokens
 
 VOCAB_SIZE = 320
 
@@ -21,10 +21,22 @@ def test_stream_walks_through_all_shards_without_a_gap_and_starts_again(tmp_path
     assert targets.tolist() == [*range(1, 23), 0, 1]
 
 
-def test_validation_is_every_whole_sequence(tmp_path, write_shard):
+def test_validation_is_every_token_of_its_shards_and_no_byte_count(tmp_path, write_shard):
     write_shard(tmp_path / "fineweb_val_000000.bin", np.arange(12))
-    rows = validation_sequences(find_shards(str(tmp_path), "val"), 5, VOCAB_SIZE)
-    assert rows.tolist() == [[0, 1, 2, 3, 4, 5], [5, 6, 7, 8, 9, 10]]
+    write_shard(tmp_path / "fineweb_val_000001.bin", np.arange(12, 15))
+    write_shard(tmp_path / "fineweb_val_bytes_000000.bin", np.full(12, 4))
+    write_shard(tmp_path / "fineweb_val_bytes_000001.bin", np.arange(3))
+    shards = find_shards(str(tmp_path), "val")
+    assert [path.name[12:18] for path in shards] == ["000000", "000001"]
+    assert validation_tokens(shards, VOCAB_SIZE).tolist() == [*range(15)]
+    assert byte_sidecar(str(tmp_path), 15).tolist() == [*[4] * 12, 0, 1, 2]
+    with pytest.raises(TrainerError, match="bytes of 15 tokens, but the validation shards hold 14"):
+        byte_sidecar(str(tmp_path), 14)
+
+
+def test_most_data_have_no_byte_counts(tmp_path, write_shard):
+    write_shard(tmp_path / "fineweb_val_000000.bin", np.arange(12))
+    assert byte_sidecar(str(tmp_path), 12) is None
 
 
 def test_missing_shards_name_the_pattern(tmp_path):
@@ -53,10 +65,4 @@ def test_token_outside_the_vocabulary_is_named(tmp_path, write_shard):
     with pytest.raises(TrainerError, match="token 399 is outside VOCAB_SIZE=320"):
         TokenStream(shards, VOCAB_SIZE).batch(100, 4)
     with pytest.raises(TrainerError, match="token 399"):
-        validation_sequences(shards, 5, VOCAB_SIZE)
-
-
-def test_validation_shorter_than_a_sequence_is_refused(tmp_path, write_shard):
-    write_shard(tmp_path / "fineweb_val_000000.bin", np.arange(5))
-    with pytest.raises(TrainerError, match="shorter than TRAIN_SEQ_LEN=5"):
-        validation_sequences(find_shards(str(tmp_path), "val"), 5, VOCAB_SIZE)
+        validation_tokens(shards, VOCAB_SIZE)

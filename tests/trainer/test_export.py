@@ -10,7 +10,8 @@ from trainer.artifact import unpack
 from trainer.config import TrainerError
 from trainer.export import smaller_exports
 from trainer.quantize import dequantize
-from trainer.train import Log, Run
+from trainer.runtime import Log
+from trainer.train import Run
 
 CPU = torch.device("cpu")
 
@@ -38,9 +39,9 @@ def test_an_artifact_over_the_cap_is_followed_by_the_first_smaller_one_that_fits
     tiny_config, capsys, tmp_path
 ):
     knobs = {"VAL_LOSS_EVERY": 0, "MATRIX_BITS": 8, "EMBED_BITS": 8}
-    trained(tiny_config(**knobs)).ship()
+    trained(tiny_config(**knobs)).export_and_score()
     (full,) = totals(capsys.readouterr().out)
-    trained(tiny_config(**knobs | {"MATRIX_BITS": 5})).ship()
+    trained(tiny_config(**knobs | {"MATRIX_BITS": 5})).export_and_score()
     out = capsys.readouterr().out
     (wanted,), ((_, wanted_score),) = totals(out), scores(out)
     blob = (tmp_path / "final_model.int5.ptz").read_bytes()
@@ -49,7 +50,7 @@ def test_an_artifact_over_the_cap_is_followed_by_the_first_smaller_one_that_fits
     caps = {"ARTIFACT_CAP_BYTES": wanted, "SMALLER_EXPORTS": settings}
     run = trained(tiny_config(**knobs | caps))
     (tmp_path / "final_model.int5.ptz").unlink()
-    run.ship()
+    run.export_and_score()
     out = capsys.readouterr().out
     # The same training, stored as a run with MATRIX_BITS=5 stores it: to the last bit.
     assert totals(out) == [full, wanted]
@@ -71,7 +72,7 @@ def test_one_artifact_without_a_cap_within_it_or_where_nothing_fits(
     tiny_config, capsys, tmp_path, cap, settings
 ):
     config = tiny_config(ARTIFACT_CAP_BYTES=cap, SMALLER_EXPORTS=settings, VAL_LOSS_EVERY=0)
-    trained(config).ship()
+    trained(config).export_and_score()
     out = capsys.readouterr().out
     assert len(totals(out)) == len(scores(out)) == 1
     assert "smaller_export" not in out

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from trainer.config import read_config
-from trainer.model import GPT, rotary_tables, rotate
+from trainer.layers import rotary_tables, rotate
+from trainer.model import GPT
 from trainer.train import split_parameters
 
 

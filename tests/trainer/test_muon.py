@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainer.muon import Adam, Muon, clip_gradients, orthogonalize
+from trainer.muon import POLAR_EXPRESS, Adam, Muon, clip_gradients, orthogonalize
 
 
 @pytest.fixture(autouse=True)
@@ -17,6 +17,30 @@ def test_singular_values_come_near_one(shape):
     assert values.min() > 0.4
     assert values.max() < 1.3
     assert 0.75 < values.mean() < 1.1
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (2, 64, 16), (1, 16, 48)])
+def test_polar_express_brings_singular_values_nearer_to_one(shape):
+    matrices = torch.randn(shape)
+    values = torch.linalg.svdvals(orthogonalize(matrices, 5, POLAR_EXPRESS))
+    plain = torch.linalg.svdvals(orthogonalize(matrices, 5))
+    assert (values - 1).abs().max() < 0.4
+    assert (values - 1).square().mean() < (plain - 1).square().mean()
+
+
+def test_further_iterations_repeat_the_last_quintic():
+    matrices = torch.randn(1, 8, 8)
+    longer = (*POLAR_EXPRESS, POLAR_EXPRESS[-1], POLAR_EXPRESS[-1])
+    expected = orthogonalize(matrices, 7, longer)
+    assert torch.equal(orthogonalize(matrices, 7, POLAR_EXPRESS), expected)
+
+
+def test_rows_that_are_made_alike_lose_their_lengths():
+    matrices = torch.randn(2, 8, 24)
+    lengths = torch.rand(2, 8, 1) * 9 + 1
+    found = orthogonalize(matrices * lengths, 5, rows_alike=True)
+    assert torch.allclose(found, orthogonalize(matrices, 5, rows_alike=True), atol=1e-4)
+    assert not torch.allclose(found, orthogonalize(matrices * lengths, 5), atol=1e-2)
 
 
 def test_singular_vectors_are_kept():
@@ -71,12 +95,15 @@ def test_muon_forgets_on_reset():
     assert not muon.banks[0].momentum.any()
 
 
-def test_adam_is_torchs():
+def test_adam_with_decoupled_decay_is_torchs():
     ours = with_gradients((5, 3), (4,))
     theirs = [tensor.detach().clone().requires_grad_() for tensor in ours]
-    adam = Adam([([ours[0]], 0.1), ([ours[1]], 0.02)], betas=(0.9, 0.95), eps=1e-8)
-    groups = [{"params": [theirs[0]], "lr": 0.05}, {"params": [theirs[1]], "lr": 0.01}]
-    reference = torch.optim.Adam(groups, betas=(0.9, 0.95), eps=1e-8)
+    adam = Adam([([ours[0]], 0.1, 0.3), ([ours[1]], 0.02, 0.0)], betas=(0.9, 0.95), eps=1e-8)
+    groups = [
+        {"params": [theirs[0]], "lr": 0.05, "weight_decay": 0.3},
+        {"params": [theirs[1]], "lr": 0.01, "weight_decay": 0.0},
+    ]
+    reference = torch.optim.AdamW(groups, betas=(0.9, 0.95), eps=1e-8)
     for _ in range(5):
         for mine, other in zip(ours, theirs, strict=True):
             mine.grad = torch.randn_like(mine)
@@ -93,7 +120,7 @@ def test_clipping_is_torchs():
     for tensor, copy in zip(tensors, copies, strict=True):
         copy.grad = tensor.grad.clone()
     torch.nn.utils.clip_grad_norm_(copies, 0.3)
-    muon, adam = Muon(tensors[:2]), Adam([(tensors[2:], 0.1)])
+    muon, adam = Muon(tensors[:2]), Adam([(tensors[2:], 0.1, 0.0)])
     muon.reduce()
     clip_gradients(muon, adam, 0.3, world_size=1)
     assert torch.allclose(muon.banks[0].gradient[1], copies[1].grad, atol=1e-6)

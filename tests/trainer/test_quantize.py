@@ -79,16 +79,26 @@ def test_bits_follow_the_tensors_group(tiny_config):
         "head.weight": 7,
         "blocks.0.attn.q.weight": 6,
         "blocks.0.mlp.up.weight": 5,
-        "blocks.0.stream_mix": 16,
-        "skip_gain": 16,
+        "blocks.0.resid_mix": 16,
+        "skip_scale": 16,
     }
     assert {name: tensor_bits(config, name, 2) for name in names} == names
-    assert tensor_bits(config, "blocks.0.attn.q_gain", 1) == 16
+    assert tensor_bits(config, "blocks.0.attn.q_scale", 1) == 16
 
 
 def test_all_tensors_are_stored_in_order(tiny_config, weights):
-    given = {"embed.weight": weights, "skip_gain": weights[:2], "blocks.0.mlp.up.weight": weights}
+    given = {"embed.weight": weights, "skip_scale": weights[:2], "blocks.0.mlp.up.weight": weights}
     stored = quantize_all(tiny_config(MATRIX_BITS=5), given)
     assert list(stored) == list(given)
     kinds = [t.bits if isinstance(t, Quantized) else str(t.dtype) for t in stored.values()]
     assert kinds == [8, "float16", 5]
+
+
+def test_clips_follow_the_tensors_group(tiny_config, weights):
+    config = tiny_config(
+        QUANT_SCALE="sdclip", CLIP_SIGMAS=8, MLP_CLIP_SIGMAS=6, EMBED_CLIP_SIGMAS=9
+    )
+    deviation = np.sqrt(np.square(weights).mean(axis=1))
+    for name, clip in (("embed", 9), ("head", 9), ("blocks.0.attn.q", 8), ("blocks.0.mlp.up", 6)):
+        steps = quantize(config, weights, 6, f"{name}.weight").steps
+        assert np.array_equal(steps, (np.float32(clip) * deviation / 31).astype(np.float16))

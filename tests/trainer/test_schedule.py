@@ -62,3 +62,9 @@ def test_no_step_is_begun_that_would_end_past_the_cap(tiny_config):
     assert not should_stop(config, 97, 9.7)
     assert should_stop(config, 99, 9.9)
     assert not should_stop(tiny_config(MAX_WALLCLOCK_SECONDS=0), 99, 1e9)
+
+
+def test_min_lr_is_a_floor_as_records_write_it(tiny_config):
+    config = tiny_config(ITERATIONS=100, WARMDOWN_FRAC=0.75, MIN_LR=0.1)
+    wanted = [1.0] * 25 + [max((100 - step) / 75, 0.1) for step in range(25, 100)]
+    assert curve(config) == pytest.approx(wanted)

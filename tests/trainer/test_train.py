@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from trainer.config import TrainerError
-from trainer.train import Average, Log, Run, Stopwatch, describe, main
+from trainer.runtime import Ema, Log, Stopwatch
+from trainer.train import Run, describe, main
 
 CPU = torch.device("cpu")
 EXACT = re.compile(r"final_int6_zlib_roundtrip_exact val_loss:(\d+\.\d{8}) val_bpb:(\d+\.\d{8})")
+SLIDING = re.compile(r"final_int6_zlib_roundtrip_sliding_exact val_loss:(\d+\.\d{8})")
 TOTAL = re.compile(r"Total submission size \S+: (\d+) bytes")
 GOLDEN = [
     5.7712,
@@ -48,7 +50,7 @@ def finish(config):
     run = start(config)
     describe(run)
     run.train()
-    run.ship()
+    run.export_and_score()
 
 
 def test_loss_curve_is_the_stored_one(tiny_config, capsys):
@@ -96,6 +98,28 @@ def test_same_seed_repeats_to_the_last_digit(tiny_config, capsys):
         {"TIE_EMBEDDINGS": 0},
         {"EMA_DECAY": 0.9, "WEIGHT_DECAY": 0.1, "GRAD_CLIP_NORM": 0.3},
         {"GRAD_ACCUM_STEPS": 4, "DTYPE": "bf16"},
+        {
+            "ROPE_DIMS": 4,
+            "LN_SCALE": 1,
+            "XSA_LAST_N": 3,
+            "MLP_SLOPE": 0.5,
+            "NUM_LOOPS": 1,
+            "LOOP_START": 1,
+            "LOOP_END": 1,
+            "PARALLEL_START_LAYER": 2,
+            "SKIP_GATES_ENABLED": 1,
+            "ATTN_GATE_ENABLED": 1,
+            "SMEAR_GATE_ENABLED": 1,
+            "ORTHO_INIT": 1,
+            "ADAM_WD": 0.02,
+            "MUON_ROW_NORMALIZE": 1,
+            "POLAR_EXPRESS": 1,
+            "EMBED_WD": 0.1,
+            "MUON_WD": 0.1,
+            "QUANT_SCALE": "sdclip",
+            "MLP_CLIP_SIGMAS": 10,
+            "MLP_MULT": 3.5,
+        },
         {"QUANT_SCALE": "mse", "CODEC": "lzma", "MATRIX_BITS": 6, "VAL_INTERIM_TOKENS": 100},
     ],
 )
@@ -169,13 +193,13 @@ def test_diverging_run_exits_with_one_line(tiny_env, monkeypatch, tmp_path):
     assert not list(tmp_path.glob("final_model*"))
 
 
-@pytest.mark.parametrize("name", ["embed.weight", "blocks.0.mlp.up.weight", "skip_gain"])
+@pytest.mark.parametrize("name", ["embed.weight", "blocks.0.mlp.up.weight", "skip_scale"])
 def test_weights_that_do_not_fit_their_storage_are_not_exported(tiny_config, tmp_path, name):
     run = start(tiny_config())
     with torch.no_grad():
         run.model.get_parameter(name).view(-1)[0] = 1e30
     with pytest.raises(TrainerError, match=rf"{re.escape(name)} does not fit float16"):
-        run.ship()
+        run.export_and_score()
     assert not list(tmp_path.glob("final_model*"))
 
 
@@ -206,14 +230,14 @@ def test_missing_codec_package_is_told_before_training(tiny_env, monkeypatch, ca
     assert capsys.readouterr().out == ""
 
 
-def test_average_follows_the_weights():
+def test_ema_follows_the_weights():
     weight = torch.zeros(1)
-    average = Average([weight], decay=0.9)
+    ema = Ema([weight], decay=0.9)
     for _ in range(200):
         weight.fill_(1.0)
-        average.update()
+        ema.update()
     weight.fill_(7.0)
-    average.apply()
+    ema.apply()
     assert weight.item() == pytest.approx(1.0, abs=1e-3)
 
 
@@ -235,10 +259,10 @@ def test_stopwatch_leaves_out_what_lies_between_pause_and_resume(monkeypatch):
 
 
 @pytest.mark.slow
-def test_two_processes_train_and_export_the_same_model(process_env, tmp_path):
+def test_two_and_four_processes_train_and_export_the_model_of_one(process_env, tmp_path):
     outputs: list[str] = []
     cap = 0
-    for processes in (1, 2):
+    for processes in (1, 2, 4):
         folder = tmp_path / str(processes)
         folder.mkdir()
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
@@ -246,6 +270,13 @@ def test_two_processes_train_and_export_the_same_model(process_env, tmp_path):
             [sys.executable, *(launcher if processes > 1 else []), "-m", "trainer.train"],
             env=process_env(
                 GRAD_CLIP_NORM=1.0,
+                NUM_LOOPS=1,
+                LOOP_START=1,
+                LOOP_END=1,
+                PARALLEL_START_LAYER=2,
+                SMEAR_GATE_ENABLED=1,
+                POLAR_EXPRESS=1,
+                EVAL_STRIDE=4,
                 MAX_WALLCLOCK_SECONDS=60,
                 ARTIFACT_CAP_BYTES=cap,
                 SMALLER_EXPORTS="EMBED_BITS=7;MATRIX_BITS=4",
@@ -263,10 +294,12 @@ def test_two_processes_train_and_export_the_same_model(process_env, tmp_path):
             cap = sizes[-1] - 3000  # the second run's first artifact is over it
     assert sizes[0] > cap >= sizes[1]
     assert sorted(path.name for path in folder.glob("final*")) == ["final_model.int4.ptz"]
+    for pattern, tolerance in ((EXACT, 5e-3), (SLIDING, 5e-3)):
+        scores = [float(pattern.search(output)[1]) for output in outputs]
+        assert scores == pytest.approx([scores[0]] * 3, abs=tolerance)
     curves = [train_losses(output) for output in outputs]
-    assert np.allclose(curves[0], curves[1], atol=3e-3)
-    scores = [float(EXACT.search(output)[1]) for output in outputs]
-    assert scores[0] == pytest.approx(scores[1], abs=5e-3)
+    for curve in curves[1:]:
+        assert np.allclose(curves[0], curve, atol=3e-3)
 
 
 @pytest.mark.slow
@@ -285,3 +318,15 @@ def test_starting_a_cpu_run_does_not_import_the_compiler(process_env, tmp_path):
         check=False,
     )
     assert done.stderr.strip() == "[]"
+
+
+def test_the_sliding_score_is_the_last_line_beside_the_plain_one(tiny_config, capsys):
+    finish(tiny_config(EVAL_STRIDE=4, VAL_LOSS_EVERY=0))
+    lines = capsys.readouterr().out.splitlines()
+    finals = [line.split()[0] for line in lines if line.startswith("final")]
+    plain = "final_int6_zlib_roundtrip"
+    wanted = [plain, f"{plain}_exact", f"{plain}_sliding", f"{plain}_sliding_exact"]
+    assert finals == wanted
+    assert lines[-1].startswith(finals[-1])
+    scores = [float(line.split("val_bpb:")[1]) for line in lines if "_exact" in line]
+    assert scores[1] != scores[0]

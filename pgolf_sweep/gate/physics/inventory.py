@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pgolf_sweep.core.trial import KnobValue, knob_text
+from trainer.checks import ALIASES
 from trainer.config import Config, TrainerError
 
 if TYPE_CHECKING:
@@ -33,12 +34,23 @@ SIZE_KNOBS = (
     "NUM_HEADS",
     "MLP_MULT",
     "TIE_EMBEDDINGS",
+    "NUM_LOOPS",
+    "LOOP_START",
+    "LOOP_END",
+    "PARALLEL_START_LAYER",
+    "SKIP_GATES_ENABLED",
+    "ATTN_GATE_ENABLED",
+    "SMEAR_GATE_ENABLED",
+    "GATE_WINDOW",
     "MATRIX_BITS",
     "ATTN_BITS",
     "MLP_BITS",
     "EMBED_BITS",
     "QUANT_SCALE",
     "CLIP_SIGMAS",
+    "ATTN_CLIP_SIGMAS",
+    "MLP_CLIP_SIGMAS",
+    "EMBED_CLIP_SIGMAS",
     "CLIP_PERCENTILE",
     "CODEC",
     "CODEC_LEVEL",
@@ -95,6 +107,22 @@ _FIELDS = tuple(
 )
 
 
+def by_our_names(
+    knobs: Mapping[str, KnobValue], defaults: Mapping[str, KnobValue]
+) -> dict[str, KnobValue]:
+    """Knobs with those that records call otherwise under the trainer's own names as well.
+
+    Args:
+        knobs: Values by name.
+        defaults: Values of what is not set; a stored configuration may hold them too.
+    """
+    values = dict(knobs)
+    for alias, name in ALIASES.items():
+        if alias in knobs and knobs[alias] != defaults.get(alias):
+            values[name] = knobs[alias]
+    return values
+
+
 def read_config(knobs: Mapping[str, KnobValue]) -> Config:
     """The trainer's configuration from knobs, by the trainer's own checks.
 
@@ -134,11 +162,16 @@ def _as_read(kind: str, text: str) -> KnobValue:
     return _READERS[kind](text)
 
 
+def pass_length(config: Any) -> int:
+    """Blocks that a pass goes through, those of a loop as often as it goes over them."""
+    return int(config.num_layers + config.num_loops * (config.loop_end - config.loop_start + 1))
+
+
 def tensors(config: Config) -> Iterator[TensorInfo]:
     """Every tensor of the state dict, in its order."""
     width, vocab, layers = config.model_dim, config.vocab_size, config.num_layers
     kv_width = config.num_kv_heads * config.head_dim
-    hidden = config.mlp_mult * width
+    hidden = int(config.mlp_mult * width)
     attn_bits = config.attn_bits or config.matrix_bits
     mlp_bits = config.mlp_bits or config.matrix_bits
 
@@ -148,14 +181,24 @@ def tensors(config: Config) -> Iterator[TensorInfo]:
     def matrix(name: str, group: Group, rows: int, columns: int, bits: int) -> TensorInfo:
         return TensorInfo(name=f"{name}.weight", shape=(rows, columns), group=group, bits=bits)
 
-    yield kept("skip_gain", layers // 2, width)
+    skips = pass_length(config) // 2
+    yield kept("skip_scale", skips, width)
+    if config.skip_gates_enabled:
+        yield kept("skip_gate", skips, width)
+    if config.smear_gate_enabled:
+        yield kept("smear_gate", config.gate_window)
+        yield kept("smear_scale", 1)
     yield matrix("embed", "embed", vocab, width, config.embed_bits)
     for layer in range(layers):
         block = f"blocks.{layer}"
-        yield kept(f"{block}.attn_gain", width)
-        yield kept(f"{block}.mlp_gain", width)
-        yield kept(f"{block}.stream_mix", 2, width)
-        yield kept(f"{block}.attn.q_gain", config.num_heads)
+        yield kept(f"{block}.attn_scale", width)
+        yield kept(f"{block}.mlp_scale", width)
+        yield kept(f"{block}.resid_mix", 2, width)
+        if 0 < config.parallel_start_layer <= layer:
+            yield kept(f"{block}.lane_scale", 3, 2)
+        yield kept(f"{block}.attn.q_scale", config.num_heads)
+        if config.attn_gate_enabled:
+            yield kept(f"{block}.attn.gate", config.num_heads, config.gate_window)
         for name, rows in (("q", width), ("k", kv_width), ("v", kv_width), ("out", width)):
             yield matrix(f"{block}.attn.{name}", "attn", rows, width, attn_bits)
         yield matrix(f"{block}.mlp.up", "mlp", hidden, width, mlp_bits)
@@ -185,7 +228,9 @@ def census(config: Config) -> Census:
 
 
 _SHAPE_FIELDS = tuple(
-    name.lower() for name in SIZE_KNOBS if name in SIZE_KNOBS[:7] or name.endswith("_BITS")
+    name.lower()
+    for name in SIZE_KNOBS
+    if name in SIZE_KNOBS[: SIZE_KNOBS.index("MATRIX_BITS")] or name.endswith("_BITS")
 )
 
 

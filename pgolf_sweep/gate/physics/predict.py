@@ -146,8 +146,9 @@ def layout(config: Any, parameter: float) -> Layout:
         rows, columns = tensors * tensor.shape[0], tensor.shape[1]
         starts = kind in UNIFORM_START
         weights["start" if starts else kind] += count
+        clip = group_clip(config, tensor.group) if rule is ScaleRule.SDCLIP else 0.0
         few, many, table = _matrix(
-            rule, tensor.bits, columns, parameter, config.codec, starts=starts
+            rule, tensor.bits, columns, clip or parameter, config.codec, starts=starts
         )
         coded = count / 8 * (few + scale * (many - few))
         if kind in {"embed", "head"}:
@@ -190,6 +191,12 @@ def layout(config: Any, parameter: float) -> Layout:
             str(part) for part in (config.codec, rule, bits_of["attn"], bits_of["mlp"])
         ),
     )
+
+
+def group_clip(config: Any, group: str) -> float:
+    """Clip of sdclip that a group has for itself, in standard deviations; 0 follows the common."""
+    name = {"attn": "attn_clip_sigmas", "mlp": "mlp_clip_sigmas"}.get(group, "embed_clip_sigmas")
+    return float(getattr(config, name))
 
 
 def between(low: Layout, high: Layout, share: float) -> Layout:
@@ -246,7 +253,8 @@ def moved(config: Any, steps: float) -> Motion:
 
 def group_bytes(config: Any, known: Layout, steps: float) -> dict[str, float]:
     """Bytes by group of a configuration of a layout, trained for so many steps."""
-    sizes = known.at(moved(config, steps).uniform)
+    # Orthogonal matrices start with entries that are Gaussian from the first step on.
+    sizes = known.at(0.0 if config.ortho_init else moved(config, steps).uniform)
     unused = unused_share(config)
     if "head" in sizes:  # untied: the embedding starts wide, the head at zero
         sizes["head"] -= unused * known.vocabulary["head"]
@@ -327,8 +335,10 @@ def _traits(
         f"container {codec}": 1.0,
     }  # fmt: skip
     if rule == ScaleRule.SDCLIP:
-        traits["blocks clip"] = blocks * math.log(config.clip_sigmas / 6)
-        traits["down young clip"] = down * young * math.log(config.clip_sigmas / 6)
+        attn = group_clip(config, "attn") or config.clip_sigmas
+        mlp = group_clip(config, "mlp") or config.clip_sigmas
+        traits["blocks clip"] = blocks * ((math.log(attn) + math.log(mlp)) / 2 - math.log(6))
+        traits["down young clip"] = down * young * (math.log(mlp) - math.log(6))
     if 0 < config.codec_level < CODEC_BEST_LEVEL[codec]:
         traits[f"level {codec}"] = model_bytes / 100
         traits[f"level {codec} bits"] = model_bytes / 100 * bits

@@ -7,7 +7,6 @@ source code which a log begins with (``val_bpb:{val_bpb:.4f}``) never matches.
 from __future__ import annotations
 
 import re
-from enum import StrEnum
 
 NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+|nan|inf(?:inity)?)"
 """A number as Python formats it, NaN and infinity included (matched without regard to case)."""
@@ -47,43 +46,36 @@ CODE_END = re.compile(r"(?:={40,}|-{60,}|\*{60,})$")
 """The rule that the baseline's family prints between its source and its first message."""
 
 STEP = re.compile(
-    r"(?:\bstep[: ]\s*(\d+)(?:\s*/\s*(\d+))?|^(\d+)/(\d+)(?=\s+(?:train|val)_loss\b))"
+    r"(?:\bstep[: =]\s*(\d+)(?:\s*/\s*(\d+))?|^(\d+)/(\d+)(?=\s+(?:train|val)_loss\b))",
+    re.IGNORECASE,
 )
 """Step and planned steps: ``step:200/20000 ...`` or ``200/20000 train_loss: ...``."""
 
 PAIR = re.compile(
-    rf"(?<![\w.])(train_loss|val_loss|val_bpb|loss|train_time|t|step_avg|avg|tok/s|tok_s|tokens/s"
-    rf"|eval_time|time|elapsed)\s*[:=]\s*({NUMBER})\s*(ms|s|m|h)?(?![a-z.\d])",
+    rf"(?<![\w.])(train[_ ]loss|val[_ ]loss|val[_ ]bpb|loss|train_time|t|step_avg|avg|tok/s|tok_s"
+    rf"|tokens/s|eval_time|time|elapsed)\s*[:=]\s*({NUMBER})\s*(ms|s|m|h)?(?![a-z.\d])",
     re.IGNORECASE,
 )
 """``key:value`` pairs of step and score lines, with the unit of times."""
 
 UNIT_SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
-NOT_TRAINING = ("final", "ttt", "eval", "calib", "gptq", "warmup")
+NOT_TRAINING = ("final", "ttt", "eval", "calib", "gptq", "warmup", "refit", "slot")
 """Words before ``step`` on lines that count the steps of something else."""
+
+TAG = re.compile(r"\s*\[([A-Za-z_ -]{2,40})\]")
+TRAINING_TAGS = frozenset({"train", "training", "val", "valid", "validation", "trainer", "info"})
+"""``[head] step 3`` counts the steps of something else, unless its tag is one of these."""
 
 STOPPED = re.compile(
     r"stopping_early:?\s*\w*(?:\s+train_time:\s*(\d+(?:\.\d+)?)\s*(ms|s|m))?(?:\s+step:\s*(\d+))?"
 )
 """The wallclock cap ended the run, at which time and step."""
 
-SCORE = re.compile(rf"\bval_(?:loss|bpb)\s*[:=]\s*{NUMBER}", re.IGNORECASE)
-"""Where a score begins; what stands before it on the line is its label."""
-
 SCORE_END = re.compile(r"^(?!.*\bstep:?\s*\d)(?!\d+/\d).*\bval_bpb\s*[:=]\s*\S+$", re.IGNORECASE)
 """A line whose last word is a score of no training step, as the last line of many logs."""
 
-_BPB = r"(?:bpb|bits[ _/-](?:per[ _-])?byte)"
-_DECIMAL = r"[-+]?(?:\d+\.\d\d+|nan|inf(?:inity)?)"
-BPB = re.compile(_BPB, re.IGNORECASE)
-LOOKS_FINAL = re.compile(
-    rf"""{_BPB}\W{{0,24}}?\s*({NUMBER})(?![\w.]*[({{])      # BPB = 1.0821
-        |{_BPB}\b[^:={{}}\n]{{1,60}}?[:=]\s*({_DECIMAL})\b    # bpb (int8 round trip): 1.0821
-        |({_DECIMAL})\s*(?:val[_ ]?)?{_BPB}\b(?!\s*[:=])     # 1.0821 bpb""",
-    re.VERBOSE | re.IGNORECASE,
-)
-"""A number that some unknown line calls bpb."""
+BPB = re.compile(r"bpb|bits[ _/-](?:per[ _-])?byte", re.IGNORECASE)
 
 JSON_MEMBER = re.compile(rf"""["'][^"']*["']\s*:\s*{NUMBER}\s*,?$""", re.IGNORECASE)
 """``"final_val_bpb": 1.0821,`` in a document of several lines."""
@@ -91,80 +83,6 @@ JSON_MEMBER = re.compile(rf"""["'][^"']*["']\s*:\s*{NUMBER}\s*,?$""", re.IGNOREC
 SOURCE = re.compile(r"""\(f["']|\{[A-Za-z_]|\bdef |\breturn """)
 """Marks of source code, which a report has not."""
 
-
-class ScoreKind(StrEnum):
-    """What a labelled score is worth."""
-
-    BARRED = "barred"
-    """A score that the rules do not count, or of another model or other data: kept by name, never
-    the trial's value."""
-    PREQUANT = "prequant"
-    """Before the round trip."""
-    FINAL = "final"
-    """After the round trip; the last one is the trial's value."""
-
-
-PROGRESS = re.compile(
-    r"\b(?:(?:progress|chunk|batch|(?<!sliding\ )window|warmup|epoch|doc)\b|running"
-    r"|(?:ttt_progress|ttt_chunk|sliding_eval|\w+_diagnostics)\b)",
-    re.IGNORECASE | re.ASCII,
-)
-"""Words of running values in the middle of an evaluation."""
-
-_TAG = r"[\w.+-]"
-_BEFORE = r"(?:fp32|fp16|bf16|float|raw|unquantized|pre_?quant|ema|swa)"
-_AFTER = r"(?:roundtrip|quant|int\d|fp[48]|ternary|binary|ttt|sliding|zlib|lzma|zstd|brotli)"
-_REST = r"(?:_(?:set|subset|data|split|eval|model|weights|exact))*"
-_UN = r"(?:pre|un|non|not|no|before|without)"
-_SCORE_LABELS = (
-    (ScoreKind.BARRED, rf"{_TAG}*(?:illegal|non_?legal|oracle|cheat){_TAG}*"),
-    (ScoreKind.BARRED, rf"\bfinal_(?:{_TAG}*_)?(?:teacher|subset){_REST}"),
-    (ScoreKind.BARRED, rf"\bfinal_(?:model_|eval_|on_)?train(?:ing|set)?{_REST}"),
-    (
-        ScoreKind.PREQUANT,
-        rf"(?:diagnostic\s+)?(?<![a-z])(?:{_UN}[-_ ]?quant\w*|post[-_ ]?ema)(?:\s+[\w-]+)?",
-    ),
-    (
-        ScoreKind.PREQUANT,
-        rf"\b(?:final_|diagnostic )?{_BEFORE}(?:_eval|_model|_exact)*",
-    ),
-    (ScoreKind.PREQUANT, rf"\bfinal_(?!{_TAG}*{_AFTER})(?:{_TAG}*_)?{_BEFORE}{_REST}"),
-    (ScoreKind.FINAL, rf"final_{_TAG}*(?:\s+sliding)?"),
-    (ScoreKind.FINAL, rf"(?:diagnostic\s+)?quantized{_TAG}*"),
-    (ScoreKind.FINAL, rf"(?:legal_ttt|ttt_(?:sliding|lora|final|eval)){_TAG}*"),
-    (ScoreKind.FINAL, rf"\b{_TAG}*(?:roundtrip|sliding_window){_TAG}*"),
-)
-SCORE_LABELS = tuple(
-    (kind, re.compile(rf"(?P<label>{pattern})(?::done)?$", re.IGNORECASE))
-    for kind, pattern in _SCORE_LABELS
-)
-"""Labels of scores, at the end of what stands before the score; the first that matches decides."""
-
-LABEL_NOISE = re.compile(r"(?:\s+\w+[:=][\w.]+)*[\s:,|>-]*$")
-"""Settings and punctuation between a label and its score, such as ``stride:64``."""
-
-MODEL_BYTES = re.compile(
-    r"""(?:serialized[ _]model(?:[ _](?P<codec>[^:]{1,60}?))?
-        |(?P<scheme>\bint\d\+\w+)\s+model)
-        \s*:\s*(?P<bytes>COUNT)(?:\s*bytes|B\b)""".replace("COUNT", COUNT),
-    re.VERBOSE | re.IGNORECASE,
-)
-"""Bytes of the model file; without a codec's name it is the raw checkpoint."""
-
-CODE_BYTES = re.compile(
-    rf"\bcode(?:[ _]size)?(?:\s*\((?P<form>[\w ]+)\))?\s*:\s*(?P<bytes>{COUNT})"
-    r"(?:\s*bytes|B\b|\s*$)",
-    re.IGNORECASE,
-)
-"""Bytes of the counted code; ``(uncompressed)`` is not what counts when a packed form is shown."""
-
-TOTAL_BYTES = re.compile(
-    r"""(?:total\s+submission(?:\s+size)?(?:\s+(?P<codec>[^:\s]{1,60}))?\s*:\s*(?P<bytes>COUNT)\s*bytes
-        |^artifact_bytes\s*:\s*(?P<artifact>COUNT)\s*$
-        |^budget\s*:\s*(?P<budget>COUNT)/\d)""".replace("COUNT", COUNT),
-    re.VERBOSE | re.IGNORECASE,
-)
-"""Code plus model."""
 
 SMALLER_EXPORT = re.compile(r"^artifact:smaller_export setting:(\S+)$")
 """Our trainer's word that the artifact was over the cap: what follows is a smaller one of it."""
@@ -176,12 +94,25 @@ MODEL_PARAMS = re.compile(
 )
 """Parameters of the model."""
 
+PHASE = re.compile(r"^[\w.-]+(?: \w+)?:\s?(?:start|starting|begin)\b")
+"""``ttt:start``: an evaluation begins, which ends with a score of its own."""
+
+DIED = re.compile(r"^(?:Traceback \(most recent|Segmentation fault|Killed\b)")
+"""A script ends before its time."""
+
 SEED = re.compile(
     r"^(?:(?:(?i:using|random|the)\s+)*[Ss]eed(?:\s*[:=]\s*|\s+)(\d+)\s*(?:$|[,;]|\s\w+[:=])"
-    r"|params:.*\bs:(\d+)$|.*[A-Za-z0-9],?\sseed=(\d+)(?:,?\s+\w+=|$)"
     r"|(?:export\s+)?SEED=(\d+)\b)"
 )
-"""The run's seed: alone on a line, or in a one-line list of hyperparameters."""
+"""The run's seed, which begins a line."""
+
+SETTING_SEED = re.compile(
+    r"[:=](?:[^\s:=]*\d[^\s:=]*|true|false),?\s+seed\s*[:=]\s*(\d+)(?![\w.])"
+    r"|[A-Za-z0-9],?\sseed=(\d+)(?:,?\s+\w+=|$)"
+    r"|^=+\s*seed\s+(\d+)\s*=|^params:.*\bs:(\d+)$",
+    re.IGNORECASE,
+)
+"""A seed among other settings, ``wall:600s seed:1337``, or in a banner, ``=== Seed 42 ===``."""
 
 BATCH_TOKENS = re.compile(r"\btrain_batch_tokens\s*[:=]\s*(\d+)")
 """Tokens a step, which turn a throughput into a step time."""

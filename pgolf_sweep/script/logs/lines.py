@@ -11,33 +11,20 @@ import re
 from enum import Enum
 
 from pgolf_sweep.script.logs import dialects
+from pgolf_sweep.script.logs.pairs import pairs
+from pgolf_sweep.script.logs.scores import names_score, running
 
 _TELLING = re.compile(
-    "|".join(
-        (
-            *(
-                "val_",
-                "inal",
-                "FINAL",
-                "stopping_early",
-                "params",
-                "ubmission",
-                "erialized",
-                "size",
-                "SIZE",
-                "_bytes:",
-                "budget:",
-            ),
-            *("artifact:", "model:", "[Ss]eed", "SEED[=:]", "batch_tokens", "eak"),
-            *("-{60}", "={40}", r"\*{60}"),
-        )
-    )
+    r"val_|final|stopping_early|params|submission|serialized|size|bytes|budget|artifact|model"
+    r"|code|total|blob|seed|batch_tokens|peak|start|begin|traceback|segmentation|killed"
+    r"|-{60}|={40}|\*{60}",
+    re.IGNORECASE,
 )
 """Every line that a dialect reads contains one of these, or begins source code, or is a step's, or
 calls some number bpb."""
-_STEPPING = re.compile("loss[:=]|fitness:| t:")
+_STEPPING = re.compile(r"loss\s*[:=]|fitness:| t[:=]", re.IGNORECASE)
 """Every line of a training step contains one of these, or a validation's score."""
-_MAY_STEP = re.compile(r"step[: ]|/\d*\s+(?:train|val)_loss")
+_MAY_STEP = re.compile(r"step[: =]|/\d*\s+(?:train|val)_loss", re.IGNORECASE)
 """And every one, but for its digits, says so like this."""
 _NO_DIGITS = str.maketrans("", "", "0123456789")
 _QUOTED = ('"', "'", "#", "|", "`", "{", "}", 'f"', "f'")
@@ -63,7 +50,7 @@ def shape_of(text: str) -> Shape:
     if not (may_step or starts_code or _tells(text)):
         return Shape.IDLE
     bare = _bare(text)
-    if bare.startswith((*_QUOTED, *dialects.CODE_STARTS)) or training_step(bare) is None:
+    if bare.startswith((*_QUOTED, *dialects.CODE_STARTS)) or training_step(bare, text) is None:
         return Shape.TELLING
     return Shape.SCORED_STEP if "val_" in bare else Shape.STEP
 
@@ -76,17 +63,20 @@ def readable(line: str) -> str | None:
     return None if text.startswith(_QUOTED) and not _quoted_score(text) else text
 
 
-def training_step(text: str) -> re.Match[str] | None:
-    """Where a line names a step of the training."""
+def training_step(text: str, line: str) -> re.Match[str] | None:
+    """Where a line names a step of the training.
+
+    Args:
+        text: As `readable` gives it.
+        line: The whole line, whose tag may name another phase.
+    """
     if "stopping_early" in text or (step := dialects.STEP.search(text)) is None:
+        return None
+    tag = dialects.TAG.match(line)
+    if tag and tag[1].lower() not in dialects.TRAINING_TAGS:
         return None
     before = text[: step.start()].lower()
     return None if any(word in before for word in dialects.NOT_TRAINING) else step
-
-
-def running(text: str) -> bool:
-    """Whether what stands before a score says that it is not the last word."""
-    return dialects.PROGRESS.search(text) is not None and "final" not in text.lower()
 
 
 def _tells(line: str) -> bool:
@@ -99,7 +89,7 @@ def _tells(line: str) -> bool:
 def _quoted_score(text: str) -> bool:
     """Whether what begins like a quotation is a table's row, or JSON, with a score in it."""
     scored = text.startswith(("{", "|")) or dialects.JSON_MEMBER.match(text) is not None
-    return scored and dialects.LOOKS_FINAL.search(text) is not None
+    return scored and any(map(names_score, pairs(text)))
 
 
 def _bare(line: str) -> str:

@@ -18,16 +18,24 @@ Three rules decide what counts:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pgolf_sweep.core.trial import LogSummary, StepReport
+from pgolf_sweep.core.trial import StepReport
 from pgolf_sweep.script.logs import dialects
-from pgolf_sweep.script.logs.dialects import ScoreKind
-from pgolf_sweep.script.logs.lines import readable, running, training_step
+from pgolf_sweep.script.logs.facts import RunFacts
+from pgolf_sweep.script.logs.lines import readable, training_step
+from pgolf_sweep.script.logs.pairs import pairs
+from pgolf_sweep.script.logs.scores import ScoreKind, names_score, running, score
+from pgolf_sweep.script.logs.sizes import SizesSeen
 
 if TYPE_CHECKING:
     import re
+    from collections.abc import Iterable, Sequence
+
+    from pgolf_sweep.core.trial import LogSummary
+    from pgolf_sweep.script.logs.pairs import Pair
+    from pgolf_sweep.script.logs.scores import Score
 
 LONGEST_LINE_CHARS = 4000
 """No dialect's line is longer; of a longer one (packed source, a dumped tensor) nothing is read."""
@@ -38,44 +46,12 @@ LINES_OF_CODE = 3
 """So many different ones make a source; one may be a word of the script's."""
 
 
-@dataclass(slots=True)
-class _Run:
-    """What is known so far of one run."""
-
-    finals: dict[str, tuple[str, float]] = field(default_factory=dict)
-    """By label: the number as printed, and as a number."""
-    last_final: str | None = None
-    val_loss_nats: float | None = None
-    eval_seconds: float | None = None
-    prequant: tuple[float | None, float | None] | None = None
-    validation: tuple[float | None, float | None] | None = None
-    model_bytes: int | None = None
-    code_bytes: int | None = None
-    packed_code: bool = False
-    total_bytes: int | None = None
-    model_params: int | None = None
-    steps: int | None = None
-    step_avg_ms: float | None = None
-    tokens_per_second: float | None = None
-    batch_tokens: int | None = None
-    train_seconds: float | None = None
-    peak_memory_mib: float | None = None
-    seed: int | None = None
-    later_seed: int | None = None
-    """Another one, printed after it."""
-    stopped_early: bool = False
-    non_finite: bool = False
-    unread: dict[str, float] = field(default_factory=dict)
-    over_cap: LogSummary | None = None
-    exported: dict[str, str] = field(default_factory=dict)
-
-
 class LogParser:
     """Reads one log, line by line; never raises, whatever the line is."""
 
     def __init__(self) -> None:
-        self._run = _Run()
-        self._before_code: _Run | None = None
+        self._run = RunFacts()
+        self._before_code: RunFacts | None = None
         self._code: set[str] = set()  # different lines of source since the last result
         self._sample_step: int | None = None  # that the source's end shows
         self._params_again: int | None = None  # printed after steps; the next step decides
@@ -97,62 +73,23 @@ class LogParser:
             return None
         if not complete and dialects.SCORE_END.search(text) is None:
             text = text.rpartition(" ")[0]  # the last word may lack its end, a unit or a digit
-        if step := training_step(text):
-            return self._step_line(step, text)
-        if "val_" in text and (score := dialects.SCORE.search(text)):
-            self._score_line(text, score.start(), complete=complete)
-        elif dialects.BPB.search(text) and dialects.LOOKS_FINAL.search(text):
-            self._unknown_score(text)
+        step = training_step(text, line)
+        if step is not None and (report := self._step_line(step, text)) is not None:
+            return report
+        if step is None and dialects.BPB.search(text):
+            self._score_line(text, complete=complete)
         else:
             self._fact_line(text)
         return None
 
     def summary(self) -> LogSummary:
         """Everything that the lines so far have said."""
-        run = self._run
-        finals = {label: value for label, (_, value) in run.finals.items()}
-        last = None if run.last_final is None else finals[run.last_final]
-        scored = last is not None and math.isfinite(last)
-        val_loss_before, val_bpb_before = run.prequant or run.validation or (None, None)
-        total_bytes, model_bytes = run.total_bytes, run.model_bytes
-        if run.code_bytes is not None:
-            if model_bytes is None and total_bytes is not None:
-                model_bytes = total_bytes - run.code_bytes
-            elif total_bytes is None and model_bytes is not None:
-                total_bytes = model_bytes + run.code_bytes
-        known = {value for value in finals.values() if math.isfinite(value)}
-        return LogSummary(
-            val_bpb=last if scored else None,
-            val_loss_nats=run.val_loss_nats if scored else None,
-            val_bpb_prequant=val_bpb_before,
-            val_loss_nats_prequant=val_loss_before,
-            finals=finals,
-            model_bytes=model_bytes,
-            code_bytes=run.code_bytes,
-            total_bytes=total_bytes,
-            model_params=run.model_params,
-            steps=run.steps,
-            step_avg_ms=_step_avg_ms(run),
-            train_seconds=run.train_seconds,
-            eval_seconds=run.eval_seconds,
-            peak_memory_mib=run.peak_memory_mib,
-            seed=run.seed,
-            stopped_early=run.stopped_early,
-            non_finite=run.non_finite,
-            unread_finals=tuple(
-                line
-                for line, value in run.unread.items()
-                if not any(abs(value - other) < 5e-5 for other in known)
-            ),
-            over_cap=run.over_cap,
-            exported=dict(run.exported),
-        )
+        return self._run.summary()
 
     def _enter_code(self, line: str) -> None:
         """Remember what was known before the source that the log now shows."""
         if self._before_code is None:
-            run = self._run
-            self._before_code = replace(run, finals=dict(run.finals), unread=dict(run.unread))
+            self._before_code = self._run.copy()
         self._sample_step = None
         if len(self._code) < LINES_OF_CODE:
             self._code.add(line)
@@ -165,103 +102,129 @@ class LogParser:
             self._code.clear()
 
     def _step_line(self, step: re.Match[str], text: str) -> StepReport | None:
-        pairs: dict[str, float] = {}
+        values: dict[str, float] = {}
         for key, number, unit in dialects.PAIR.findall(text, step.end()):
-            name, value = key.lower(), float(number)
-            if name in {"train_time", "t", "time"}:
+            name, value = key.lower().replace(" ", "_"), float(number)
+            if name in {"train_time", "t", "time", "elapsed"}:
                 name, value = "seconds", value * dialects.UNIT_SECONDS.get(unit.lower(), 1e-3)
-            pairs[name] = value
-        val_loss, val_bpb = pairs.get("val_loss"), pairs.get("val_bpb")
-        train_loss = pairs.get("train_loss", pairs.get("loss"))
-        if not pairs or (val_loss is val_bpb is train_loss is None and "seconds" not in pairs):
+            values[name] = value
+        val_loss, val_bpb = values.get("val_loss"), values.get("val_bpb")
+        train_loss = values.get("train_loss", values.get("loss"))
+        if not values or (val_loss is val_bpb is train_loss is None and "seconds" not in values):
             return None
         steps = _whole(step[1] or step[3])
-        if self._sample_step not in {None, steps}:
-            self._code.clear()  # one step may be a sample, two are a training
-        self._sample_step = steps
-        if self._params_again is not None and steps <= (self._run.steps or 0):
-            self._run = _another(self._run, self._params_again)
-        self._params_again = None
+        self._begin(steps, text[: step.start()])
         run = self._run
+        if not run.stream_is(text[: step.start()]):
+            return None  # of another phase
         losses = (val_loss, val_bpb, train_loss)
         run.non_finite |= any(loss is not None and not math.isfinite(loss) for loss in losses)
-        run.steps = steps
-        run.train_seconds = pairs.get("seconds", run.train_seconds)
-        step_avg_ms = pairs.get("step_avg", pairs.get("avg"))
-        run.step_avg_ms = run.step_avg_ms if step_avg_ms is None else step_avg_ms
-        for name in ("tok/s", "tok_s", "tokens/s"):
-            run.tokens_per_second = pairs.get(name, run.tokens_per_second)
-        if val_loss is not None or val_bpb is not None:
-            run.validation = (val_loss, val_bpb)
+        step_avg_ms = values.get("step_avg", values.get("avg"))
+        if run.goes_on(steps):
+            run.steps = steps
+            run.train_seconds = values.get("seconds", run.train_seconds)
+            run.step_avg_ms = run.step_avg_ms if step_avg_ms is None else step_avg_ms
+            for name in ("tok/s", "tok_s", "tokens/s"):
+                run.tokens_per_second = values.get(name, run.tokens_per_second)
+            if val_loss is not None or val_bpb is not None:
+                run.validation = (val_loss, val_bpb)
+        elif run.stopped_early:
+            return None
         return StepReport(
-            step=run.steps,
+            step=steps,
             total_steps=_whole(step[2] or step[4]) if step[2] or step[4] else None,
-            train_seconds=pairs.get("seconds"),
+            train_seconds=values.get("seconds"),
             val_bpb=val_bpb,
             val_loss_nats=val_loss,
             train_loss_nats=train_loss,
             step_avg_ms=step_avg_ms,
         )
 
-    def _score_line(self, text: str, start: int, *, complete: bool) -> None:
-        """A validation score that belongs to no training step."""
-        shown = {key.lower(): (number, unit) for key, number, unit in dialects.PAIR.findall(text)}
-        before = dialects.LABEL_NOISE.sub("", text[max(0, start - 160) : start])
-        if running(before):
+    def _begin(self, steps: int, stream: str) -> None:
+        """Whether this step is the first of another run."""
+        if self._sample_step not in {None, steps}:
+            self._code.clear()  # one step may be a sample, two are a training
+        self._sample_step = steps
+        if self._params_again is not None and steps <= (self._run.steps or 0):
+            if self._run.stream_is(stream):
+                self._run = _another(self._run, self._params_again)
+                self._params_again = None
+        else:
+            self._params_again = None
+
+    def _score_line(self, text: str, *, complete: bool) -> None:
+        """A line that calls a number bpb and belongs to no training step."""
+        shown = pairs(text)
+        found = score(text, shown)
+        if found is None or found.kind is ScoreKind.UNKNOWN:
+            self._unknown_score(text, shown)
             return
-        kind, label = _labelled(before)
-        if kind is None or "val_bpb" not in shown:
-            self._unknown_score(text)
+        if found.kind is ScoreKind.RUNNING:
             return
-        printed = shown["val_bpb"][0]
-        value = float(printed)
-        exact = "_exact" in label
-        if not complete and math.isfinite(value) and _decimals(printed) < (8 if exact else 4):
+        value = float(found.number.replace(",", ""))
+        digits = 8 if "_exact" in found.label else 4
+        if not complete and math.isfinite(value) and _decimals(found.number) < digits:
             return  # the log was cut within this number
         self._code.clear()
-        loss = float(shown["val_loss"][0]) if "val_loss" in shown else None
+        loss = None if found.loss is None else float(found.loss.replace(",", ""))
         self._run.non_finite |= not all(math.isfinite(n) for n in (value, loss or 0.0))
-        if kind is ScoreKind.PREQUANT:
+        if found.kind is ScoreKind.PREQUANT:
             self._run.prequant = (loss, value)
         else:
-            self._final(label, printed, loss, barred=kind is ScoreKind.BARRED)
-            self._eval_time(shown)
+            self._final(found, value, loss, text)
 
-    def _final(self, label: str, printed: str, loss: float | None, *, barred: bool) -> None:
+    def _final(self, found: Score, value: float, loss: float | None, text: str) -> None:
         """A score after the round trip."""
         run = self._run
-        name = " ".join(label.replace("_exact", "").split())
+        name = " ".join(found.label.replace("_exact", "").split())
         if name not in run.finals and len(run.finals) >= MOST_FINALS:
-            del run.finals[next(held for held in run.finals if held != run.last_final)]
-        more_exact_known = name in run.finals and _refines(run.finals[name][0], printed)
+            oldest = next(held for held in run.finals if held != run.label)
+            del run.finals[oldest]
+            run.counted.pop(oldest, None)
+        repeats = name not in run.finals and _repeats(run.counted.values(), found.number)
+        more_exact_known = name in run.finals and _refines(run.finals[name][0], found.number)
         if not more_exact_known:
-            run.finals[name] = (printed, float(printed))
-        if barred:
+            run.finals[name] = (found.number, value)
+        if repeats and run.last_final is not None:
+            # A report at the end repeats what was measured, perhaps with another clock.
+            if _repeats([run.counted[run.last_final]], found.number):
+                self._eval_time(found)
+                run.val_loss_nats = loss if run.val_loss_nats is None else run.val_loss_nats
             return
-        if not more_exact_known or run.last_final != name:
+        if found.kind is ScoreKind.FINAL:
+            known, run.last_final = run.last_final, name
+            run.counted[name] = run.finals[name][0]
+        elif found.kind is ScoreKind.DIAGNOSTIC and run.last_final is None:
+            known, run.last_diagnostic = run.last_diagnostic, name
+        else:
+            if found.kind is ScoreKind.DIAGNOSTIC and not found.standard:
+                self._keep_unread(text, value)
+            return
+        run.unended = False
+        if not more_exact_known or known != name:
             run.val_loss_nats = loss
-        run.last_final = name
+        self._eval_time(found)
 
-    def _eval_time(self, shown: dict[str, tuple[str, str]]) -> None:
-        for key in ("eval_time", "time", "elapsed"):
-            if key in shown:
-                number, unit = shown[key]
-                self._run.eval_seconds = float(number) * dialects.UNIT_SECONDS.get(
-                    unit.lower(), 1e-3
-                )
+    def _eval_time(self, found: Score) -> None:
+        if found.eval_time is not None:
+            number, unit = found.eval_time
+            seconds = float(number.replace(",", "")) * dialects.UNIT_SECONDS.get(unit, 1e-3)
+            self._run.eval_seconds = seconds
 
-    def _unknown_score(self, text: str) -> None:
-        """Keep a line that seems to hold a final score in words that no dialect knows."""
-        number = dialects.LOOKS_FINAL.search(text)
-        if number is None or dialects.SOURCE.search(text) or running(text[:160]):
+    def _unknown_score(self, text: str, shown: Sequence[Pair]) -> None:
+        """Keep a line that seems to hold a final score in words that decide nothing."""
+        values = [float(p.number.replace(",", "")) for p in shown if names_score(p)]
+        if not values or dialects.SOURCE.search(text) or running(text[:160]):
             return
-        value = float(next(group for group in number.groups() if group))
-        if 0.2 < value < 20 or not math.isfinite(value):
-            unread = self._run.unread
-            unread.pop(text[:300], None)
-            unread[text[:300]] = value
-            if len(unread) > MOST_UNREAD_FINALS:
-                del unread[next(iter(unread))]
+        if 0 < values[0] < 20 or not math.isfinite(values[0]):
+            self._keep_unread(text, values[0])
+
+    def _keep_unread(self, text: str, value: float) -> None:
+        unread = self._run.unread
+        unread.pop(text[:300], None)
+        unread[text[:300]] = value
+        if len(unread) > MOST_UNREAD_FINALS:
+            del unread[next(iter(unread))]
 
     def _fact_line(self, text: str) -> None:
         """A line that says a number other than a score."""
@@ -270,6 +233,8 @@ class LogParser:
             self._leave_code()
         elif match := dialects.SMALLER_EXPORT.match(text):
             self._smaller_export(match[1])
+        elif dialects.PHASE.match(text) or dialects.DIED.match(text):
+            run.unended = True
         elif match := dialects.STOPPED.search(text):
             run.stopped_early = True
             if match[1]:
@@ -279,7 +244,7 @@ class LogParser:
         else:
             if match := dialects.MODEL_PARAMS.search(text):
                 self._params(_whole(match[1] or match[2]), text)
-            self._byte_facts(text)
+            run.sizes.take(pairs(text))
             self._setting(text)
 
     def _smaller_export(self, setting: str) -> None:
@@ -290,11 +255,12 @@ class LogParser:
         self._run = replace(
             run,
             finals={},
+            counted={},
             last_final=None,
+            last_diagnostic=None,
             val_loss_nats=None,
             eval_seconds=None,
-            model_bytes=None,
-            total_bytes=None,
+            sizes=SizesSeen(),
             over_cap=first,
             exported=exported,
         )
@@ -309,6 +275,12 @@ class LogParser:
                 run.seed = seed
             elif seed != run.seed:
                 run.later_seed = seed
+        elif match := dialects.SETTING_SEED.search(text):
+            seed = _whole(next(group for group in match.groups() if group))
+            if run.setting_seed is None:
+                run.setting_seed = seed
+            elif seed != run.setting_seed:
+                run.later_setting_seed = seed
         if match := dialects.PEAK_MEMORY.search(text):
             run.peak_memory_mib = float(match[1]) * dialects.MEMORY_MIB[match[2].lower()]
 
@@ -321,54 +293,27 @@ class LogParser:
         elif self._run.model_params is None or begins:
             self._run.model_params = count
 
-    def _byte_facts(self, text: str) -> None:
-        run = self._run
-        match = dialects.MODEL_BYTES.search(text)
-        if match and (match["codec"] or match["scheme"]):
-            run.model_bytes = _whole(match["bytes"])
-        if match := dialects.CODE_BYTES.search(text):
-            uncompressed = "uncompressed" in (match["form"] or "")
-            if not (uncompressed and run.packed_code):
-                run.code_bytes = _whole(match["bytes"])
-            run.packed_code |= match["form"] is not None and not uncompressed
-        if match := dialects.TOTAL_BYTES.search(text):
-            # Without a codec's name it is the checkpoint's, until a compressed model is known.
-            total = _whole(match["bytes"] or match["artifact"] or match["budget"])
-            if match["codec"] or run.model_bytes is not None or not match["bytes"]:
-                run.total_bytes = total
 
-
-def _another(run: _Run, model_params: int) -> _Run:
+def _another(run: RunFacts, model_params: int) -> RunFacts:
     """What the log has said of a run that begins after another one's end."""
-    seed = run.seed if run.later_seed is None else run.later_seed
-    return _Run(seed=seed, batch_tokens=run.batch_tokens, model_params=model_params)
-
-
-def _labelled(text: str) -> tuple[ScoreKind | None, str]:
-    """What kind of score a text announces, and the label by which it does; None if unknown."""
-    if dialects.PROGRESS.search(text):
-        return None, ""
-    for kind, pattern in dialects.SCORE_LABELS:
-        if match := pattern.search(text):
-            return kind, match["label"]
-    return None, ""
-
-
-def _step_avg_ms(run: _Run) -> float | None:
-    """Milliseconds a step: printed, or from the clock, or from the throughput."""
-    if run.step_avg_ms is not None:
-        return run.step_avg_ms
-    if run.steps and run.train_seconds:
-        return 1000 * run.train_seconds / run.steps
-    if run.tokens_per_second and run.batch_tokens:
-        return 1000 * run.batch_tokens / run.tokens_per_second
-    return None
+    setting = run.setting_seed if run.later_setting_seed is None else run.later_setting_seed
+    return RunFacts(
+        seed=run.seed if run.later_seed is None else run.later_seed,
+        setting_seed=setting,
+        batch_tokens=run.batch_tokens,
+        model_params=model_params,
+    )
 
 
 def _refines(held: str, new: str) -> bool:
     """Whether the score held already says what the new one says, with more digits."""
     more_digits = _decimals(held) > _decimals(new)
     return more_digits and abs(float(held) - float(new)) <= 0.51 * 10.0 ** -_decimals(new)
+
+
+def _repeats(held: Iterable[str], new: str) -> bool:
+    """Whether a score is one of those held, with fewer digits."""
+    return any(_refines(one, new) for one in held)
 
 
 def _decimals(number: str) -> int:

@@ -7,6 +7,7 @@ So only lines that can say something reach the parser.
 
 from __future__ import annotations
 
+import codecs
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.script.logs.lines import Shape, shape_of
@@ -28,6 +29,13 @@ Scores of a validation are always reported."""
 LONGEST_LINE_BYTES = 4 * LONGEST_LINE_CHARS
 """A longer one has too many characters, whatever its encoding is."""
 
+ENCODINGS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
+LONGEST_MARK = max(map(len, ENCODINGS))
+
 
 class LogStream:
     """Reads one log; never raises, whatever the bytes are.
@@ -41,9 +49,12 @@ class LogStream:
         self._shapes: dict[bytes, Shape] = {}
         self._live = live
         self._rest = b""
+        self._head: bytes | None = b""  # until it shows how the log is encoded
+        self._decoder: codecs.IncrementalDecoder | None = None
 
     def feed(self, data: bytes) -> list[StepReport]:
         """Take the next bytes, cut anywhere, and report the progress that full lines show."""
+        data = self._as_utf8(data)
         if b"\r" in data:
             data = data.replace(b"\r", b"\n")
         cut = data.rfind(b"\n") + 1
@@ -61,12 +72,28 @@ class LogStream:
         Args:
             complete: Whether nothing can have been cut off it.
         """
+        if self._head is not None:
+            self._rest, self._head = self._rest + self._head, None
         line, self._rest = self._rest.decode(errors="replace"), b""
         return self._parser.feed(line, complete=complete)
 
     def summary(self) -> LogSummary:
         """Everything that the log has said so far."""
         return self._parser.summary()
+
+    def _as_utf8(self, data: bytes) -> bytes:
+        """Bytes of a log whose first ones may name an encoding: Windows' shells write UTF-16."""
+        if self._head is not None:
+            data = self._head + data
+            if len(data) < LONGEST_MARK:
+                self._head = data
+                return b""
+            self._head = None
+            mark = next((mark for mark in ENCODINGS if data.startswith(mark)), b"")
+            data = data[len(mark) :]
+            if mark in ENCODINGS and ENCODINGS[mark] != "utf-8":
+                self._decoder = codecs.getincrementaldecoder(ENCODINGS[mark])("replace")
+        return data if self._decoder is None else self._decoder.decode(data).encode("utf-8")
 
     def _telling(self, block: bytes) -> Iterator[bytes]:
         """The lines of a block that can change a summary, in order."""

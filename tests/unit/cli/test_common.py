@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
+from typing import Annotated
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
+import pgolf_sweep
 from pgolf_sweep.cli import common
 from pgolf_sweep.cli.launch import log_to_file
+from pgolf_sweep.cli.literal import LiteralTyper
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.paths import StudyPaths
 
@@ -53,3 +58,20 @@ def test_mistake_of_our_own_is_no_answer_and_shows_no_traceback(monkeypatch, cap
 def test_interruption_that_typer_swallowed_is_named(monkeypatch, capsys):
     assert ended_by(monkeypatch, SystemExit(130)) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_version_needs_no_command():
+    done = CliRunner().invoke(common.app, ["--version"])
+    assert (done.exit_code, done.stdout) == (0, f"pgolf-sweep {pgolf_sweep.__version__}\n")
+
+
+def test_brackets_in_help_are_text():
+    app = LiteralTyper()
+
+    @app.command()
+    def one(cap: Annotated[int, typer.Option(help="Trials [default: 64] of [bold]all[/bold]")] = 1):
+        """Run [FILE]... now."""
+
+    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).stdout
+    assert "Run [FILE]... now." in shown
+    assert "Trials [default: 64] of [bold]all[/bold]" in shown

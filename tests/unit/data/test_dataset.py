@@ -10,6 +10,7 @@ import pytest
 
 from pgolf_sweep.core.errors import DataError
 from pgolf_sweep.data import DataSet, check, from_paths, identity, locate, shards
+from pgolf_sweep.data.dataset import survey
 
 if TYPE_CHECKING:
     from pgolf_sweep.data.build import Built
@@ -152,3 +153,18 @@ def test_identity_follows_validation_and_tokenizer_only(copied: DataSet) -> None
     assert with_more_validation != before
     copied.tokenizer.write_bytes(b"other")
     assert identity(copied) not in {before, with_more_validation}
+
+
+def test_byte_counts_of_validation_tokens_are_no_shard_and_part_of_the_measure(
+    copied: DataSet,
+) -> None:
+    before, tokens = identity(copied), survey(copied).val.tokens
+    path = copied.path / "fineweb_val_bytes_000000.bin"
+    shards.write_shard(path, array("H", [60_000] * tokens))  # beyond any vocabulary
+    assert path not in copied.shards("val")
+    assert survey(copied).val.tokens == tokens
+    assert identity(copied) != before
+    shards.write_shard(path, array("H", [4] * (tokens - 1)))
+    with pytest.raises(DataError, match="bytes of other validation tokens") as caught:
+        survey(copied)
+    assert f"bytes of {tokens - 1} tokens" in str(caught.value)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -51,6 +52,15 @@ def drawn(rng: random.Random) -> dict[str, object]:
         "MODEL_DIM": heads * rng.choice([8, 16, 24]), "VOCAB_SIZE": rng.randint(64, 512),
         "QUANT_SCALE": rng.choice(["rowmax", "percentile", "sdclip", "mse"]),
         "CLIP_SIGMAS": 2.5 * 16 ** rng.random(),
+        **{
+            f"{group}_CLIP_SIGMAS": 2.5 * 16 ** rng.random()
+            for group in ("ATTN", "MLP", "EMBED")
+            if rng.random() < 0.3
+        },
+        "MLP_MULT": rng.choice([1, 2, 2.5]), "SKIP_GATES_ENABLED": rng.random() < 0.5,
+        "ATTN_GATE_ENABLED": rng.random() < 0.5, "SMEAR_GATE_ENABLED": rng.random() < 0.5,
+        "NUM_LOOPS": rng.choice([0, 2]), "LOOP_START": 0, "LOOP_END": 0,
+        "PARALLEL_START_LAYER": rng.choice([0, 1]),
         "CODEC": rng.choice(["zlib", "zstd", "lzma", "brotli"]), "ATTN_BITS": bits[0],
         "MLP_BITS": bits[1], "EMBED_BITS": bits[2], "TIE_EMBEDDINGS": rng.random() < 0.5,
         "BYTE_SHUFFLE": rng.random() < 0.5, "ITERATIONS": rng.choice([20, 20_000]),
@@ -173,7 +183,9 @@ EXTREMES = st.sampled_from(
             "NUM_LAYERS", "MATRIX_BITS", "MLP_MULT", "CODEC", "QUANT_SCALE", "CLIP_SIGMAS",
             "CLIP_PERCENTILE", "TIE_EMBEDDINGS", "ITERATIONS", "MATRIX_LR", "NUM_HEADS", "NOVEL",
             "MODEL_DIM", "TIED_EMBED_LR", "MUON_MOMENTUM_WARMUP_START", "WEIGHT_DECAY",
-            "TRAIN_BATCH_TOKENS", "MAX_WALLCLOCK_SECONDS",
+            "TRAIN_BATCH_TOKENS", "MAX_WALLCLOCK_SECONDS", "ROPE_DIMS", "XSA_LAST_N", "MLP_SLOPE",
+            "NUM_LOOPS", "LOOP_START", "LOOP_END", "PARALLEL_START_LAYER", "GATE_WINDOW",
+            "ATTN_CLIP_SIGMAS", "EMBED_CLIP_SIGMAS", "SMEAR_GATE_ENABLED", "EVAL_STRIDE",
         ]),
         KNOB_VALUES | st.integers(1, 12) | EXTREMES,
         max_size=5,
@@ -443,3 +455,80 @@ def test_groups_add_up_whatever_the_training(
     assert total == pytest.approx(verdict.model_bytes.mid)
     assert all(size.model_bytes >= 0 for size in gate.groups(knobs))
     assert 0 < verdict.model_bytes.low <= verdict.model_bytes.mid <= verdict.model_bytes.high
+
+
+def test_a_sliding_window_takes_the_evaluations_time_many_times_over(program):
+    gate = Gate(program, CAP, machine=Machine(gpus=0, eval_seconds=600))
+    gate.learn_time(SMALL, steps=None, train_seconds=None, eval_seconds=30.0)
+    wide, narrow = (gate.verdict({**SMALL, "EVAL_STRIDE": stride}) for stride in (512, 8))
+    assert wide.kind is not VerdictKind.INVALID
+    assert (narrow.kind, narrow.regime) == (VerdictKind.INVALID, "time")
+    assert "s of evaluation, the rules allow 600" in narrow.reason
+
+
+def test_a_records_name_of_a_knob_is_the_same_configuration(program):
+    knobs = dict(program.knobs)
+    for alias, name in (("MUON_WD", "WEIGHT_DECAY"), ("MATRIX_CLIP_SIGMAS", "CLIP_SIGMAS")):
+        knobs[alias] = knobs[name]  # as the bundle's source is read
+    gate = Gate(SimpleNamespace(**{**vars(program), "knobs": knobs}), CAP)
+    theirs = gate.verdict({"MUON_WD": 0.09, "MATRIX_CLIP_SIGMAS": 9, "QUANT_SCALE": "sdclip"})
+    ours = gate.verdict({"WEIGHT_DECAY": 0.09, "CLIP_SIGMAS": 9, "QUANT_SCALE": "sdclip"})
+    assert theirs.model_bytes == ours.model_bytes != gate.verdict({}).model_bytes
+
+
+RECIPE = {
+    "VOCAB_SIZE": 320, "NUM_LAYERS": 4, "MODEL_DIM": 64, "NUM_HEADS": 4, "NUM_KV_HEADS": 2,
+    "MLP_MULT": 3.5, "ROPE_DIMS": 8, "LN_SCALE": 1, "XSA_LAST_N": 4, "MLP_SLOPE": 0.5,
+    "NUM_LOOPS": 2, "LOOP_START": 1, "LOOP_END": 2, "PARALLEL_START_LAYER": 3,
+    "SKIP_GATES_ENABLED": 1, "ATTN_GATE_ENABLED": 1, "SMEAR_GATE_ENABLED": 1, "ORTHO_INIT": 1,
+    "MUON_ROW_NORMALIZE": 1, "POLAR_EXPRESS": 1, "WEIGHT_DECAY": 0.1, "EMBED_WD": 0.1,
+    "QUANT_SCALE": "sdclip", "MATRIX_BITS": 6, "EMBED_BITS": 7, "CLIP_SIGMAS": 13.0,
+    "MLP_CLIP_SIGMAS": 11.0, "EMBED_CLIP_SIGMAS": 15.0, "CODEC": "brotli",
+}  # fmt: skip
+"""The frontier's shape in miniature."""
+
+
+@pytest.mark.parametrize("without", [(), ("NUM_LOOPS", "PARALLEL_START_LAYER"), ("QUANT_SCALE",)])
+def test_the_artifact_of_a_real_run_has_the_tensors_and_about_the_bytes_that_the_gate_says(
+    program, defaults, tmp_path, monkeypatch, without
+):
+    import sentencepiece
+    import torch
+
+    from trainer.artifact import unpack
+    from trainer.config import read_config as read_environment
+    from trainer.quantize import Quantized
+    from trainer.runtime import Log
+    from trainer.train import Run
+
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    words = ["".join(rng.choice(list("abcdefghij"), 5)) for _ in range(200)]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([" ".join(rng.choice(words, 20)) for _ in range(50)]),
+        model_prefix="tiny", vocab_size=320, model_type="bpe", byte_fallback=True, minloglevel=2,
+    )  # fmt: skip
+    for split, count in (("train", 20_000), ("val", 500)):
+        header = np.zeros(256, dtype="<i4")
+        header[:3] = 20240520, 1, count
+        tokens = (rng.zipf(1.3, count) % 300 + 3).astype("<u2")
+        Path(f"fineweb_{split}_000000.bin").write_bytes(header.tobytes() + tokens.tobytes())
+    knobs = {name: value for name, value in RECIPE.items() if name not in without} | {
+        "DATA_PATH": ".", "TOKENIZER_PATH": "tiny.model", "TRAIN_SEQ_LEN": 32,
+        "TRAIN_BATCH_TOKENS": 512, "VAL_BATCH_SIZE": 512, "ITERATIONS": 25, "VAL_LOSS_EVERY": 0,
+        "MAX_WALLCLOCK_SECONDS": 0,
+    }  # fmt: skip
+    for name, value in knobs.items():
+        monkeypatch.setenv(name, str(value))
+    config = read_environment()
+    run = Run(config, torch.device("cpu"), Log(config))
+    run.train()
+    run.export_and_score()
+    blob = next(Path().glob("final_model.*")).read_bytes()
+    stored = [
+        (name, tensor.codes.shape if isinstance(tensor, Quantized) else tensor.shape)
+        for name, tensor in unpack(blob).items()
+    ]
+    assert [(t.name, t.shape) for t in tensors(read_config(defaults | knobs))] == stored
+    predicted = Gate(program, CAP, 0.99).verdict(knobs).model_bytes
+    assert predicted.low <= len(blob) <= predicted.high

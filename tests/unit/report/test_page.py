@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 
 from pgolf_sweep.core.record import State, TrialRecord
 from pgolf_sweep.core.trial import Interval
+from pgolf_sweep.report.figures import MOST_DOTS, figures
 from pgolf_sweep.report.page import page
 from pgolf_sweep.report.read import Status
+from pgolf_sweep.report.story import Promoted, Story
 
 CAP = 300_000
 VOID = {"meta", "br", "hr"}
@@ -44,7 +48,7 @@ class Document(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if self.open[-1:] != ["style"]:
+        if self.open[-1:] not in (["style"], ["script"]):
             self.words.append(data)
 
     @property
@@ -78,8 +82,17 @@ def discarded(number: int, **knobs: object) -> TrialRecord:
     )
 
 
-def study(*records: TrialRecord, name: str = "demo", **last: object) -> Status:
-    return Status(name=name, state="finished", driver=None, records=list(records), last=dict(last))
+def study(*records: TrialRecord, name: str = "demo", **last: object) -> Story:
+    status = Status(
+        name=name, state="finished", driver=None, records=list(records), last=dict(last)
+    )
+    return Story(status=status, cap_bytes=CAP)
+
+
+def traces(story: Story, name: str) -> dict[str, Any]:
+    """Traces of a chart by their name."""
+    figure = next(figure for figure in figures(story) if figure.name == name)
+    return {trace["name"]: trace for trace in figure.traces}
 
 
 FULL = study(
@@ -91,6 +104,7 @@ FULL = study(
     run_cap=4,
     saved_by_gate_seconds=200.0,
 )
+NASTY = "<b>&\"'</b><script>alert(1)</script>"
 
 
 def test_the_headline_is_the_best_within_the_cap() -> None:
@@ -98,6 +112,17 @@ def test_the_headline_is_the_best_within_the_cap() -> None:
     assert words[words.index("best val_bpb") + 1] == "2.4123", "trial 2 is over the cap"
     assert words[words.index("its headroom") + 1] == "10,000 B"
     assert "finished (run_cap reached)" in words
+
+
+def test_the_promotion_is_on_the_page_beside_the_lucky_seed() -> None:
+    promoted = Promoted(
+        folder="2026-11-28_demo", trial=1, val_bpb=2.4201, std=0.0007, seeds=(7, 8), p_value=0.004,
+        artifact_bytes=290_100, ok=False, failures=("seeds",),
+    )  # fmt: skip
+    words = Document(page(Story(status=FULL.status, promoted=[promoted]))).words
+    assert words[words.index("mean val_bpb on fresh seeds") + 1] == "2.4201 ± 0.0007"
+    assert words[words.index("p against the record") + 1] == "0.004"
+    assert words[words.index("verify") + 1] == "breaks: seeds"
 
 
 def test_every_trial_is_there_with_its_reason_and_the_knobs_that_vary() -> None:
@@ -116,52 +141,100 @@ def test_what_the_gate_saved_is_said() -> None:
 
 
 def test_charts_show_each_measured_trial_and_set_apart_those_over_the_cap() -> None:
-    document = Document(page(FULL))
-    assert document.elements.count("figure") == 2
-    assert document.kinds.count("dot") == 4, "two trials within the cap, in two charts"
-    assert document.kinds.count("over") == 2
-    assert document.kinds.count("bar") == 3
-    assert "Median error 1.0%; 3 of 3 within" in document.text
+    for name in ("progress", "bytes"):
+        drawn = traces(FULL, name)
+        assert sorted(drawn["within the cap"]["y"]) == [2.41234567, 2.61234567]
+        assert drawn["over the cap"]["y"] == [2.31234567]
+    assert "Median error 1.0 %; 3 of 3 within" in Document(page(FULL)).text
+
+
+def test_each_chart_has_its_place_and_its_data_in_the_page() -> None:
+    text = page(FULL)
+    data = text.partition('id="figures">')[2].partition("</script>")[0]
+    names = {figure["name"] for figure in json.loads(data)}
+    ids = {value for name, value in Document(text).attributes if name == "id"}
+    assert names == ids - {"figures"}
+    assert len(names) >= 4
 
 
 def test_the_best_so_far_only_falls_and_ends_at_the_last_trial() -> None:
-    text = page(study(*(completed(n, 2.0 + v, 9) for n, v in enumerate([0.3, 0.5, 0.1]))))
-    corners = text.partition('<polyline class="best" points="')[2].partition('"')[0].split()
-    heights = [float(corner.partition(",")[2]) for corner in corners]
-    assert heights == sorted(heights), "down the page is a better score"
-    assert len(corners) == 4
+    scores = [0.3, 0.5, 0.1, 0.4]
+    line = traces(study(*(completed(n, 2.0 + v, 9) for n, v in enumerate(scores))), "progress")
+    best = line["best so far"]
+    assert best["y"] == [2.3, 2.3, 2.1, 2.1, 2.1]
+    assert best["x"][-1] == len(scores)
+
+
+def test_random_search_is_extrapolated_from_the_first_trials_only() -> None:
+    scores = [2.5 + 0.01 * (n % 5) for n in range(10)] + [2.0] * 20
+    drawn = traces(study(*(completed(n, v, 9) for n, v in enumerate(scores))), "progress")
+    expected = drawn["random search, expected"]["y"]
+    assert expected == sorted(expected, reverse=True)
+    assert 2.45 < expected[-1] < 2.52, "the sampler's later successes are not in it"
+
+
+def test_curves_stop_where_their_trials_did() -> None:
+    pruned = TrialRecord(number=1, outcome=State.PRUNED, knobs={}, val_bpb=2.9)
+    story = Story(
+        status=study(completed(0, 2.5, 9), pruned).status,
+        curves={0: [2.9, 2.7, 2.5], 1: [3.0, 2.9], 2: [3.1]},
+    )
+    drawn = traces(story, "curves")
+    assert drawn["trial 0"]["y"] == [2.9, 2.7, 2.5]
+    assert drawn["trial 1"]["x"] == [1, 2]
+    assert "trial 2" not in drawn, "one point is no curve"
+
+
+def test_slots_that_run_at_the_same_time_have_rows_of_their_own() -> None:
+    def ran(number: int, start: float, end: float) -> TrialRecord:
+        return TrialRecord(
+            number=number, outcome=State.COMPLETED, knobs={}, val_bpb=2.5, node="n0",
+            started_at=start, ended_at=end,
+        )  # fmt: skip
+
+    rows = traces(study(ran(0, 100, 160), ran(1, 110, 170), ran(2, 161, 200)), "timeline")
+    assert rows["completed"]["y"] == ["n0 #1", "n0 #2", "n0 #1"]
+    assert rows["completed"]["base"] == pytest.approx([0, 1 / 6, 61 / 60])
 
 
 def test_text_of_a_study_stays_text() -> None:
-    nasty = "<b>&\"'</b><script>alert(1)</script>"
-    failed = TrialRecord(number=2, outcome=State.FAILED, knobs={}, reason=nasty)
+    failed = TrialRecord(number=2, outcome=State.FAILED, knobs={}, reason=NASTY)
     text = page(
         study(
-            completed(0, 2.512345678, 9, **{"ACT": nasty, nasty: 1}),
-            completed(1, 2.512345678, 9, **{"ACT": "relu", nasty: 1}),
+            completed(0, 2.512345678, 9, **{"ACT": NASTY, NASTY: 1}),
+            completed(1, 2.512345678, 9, **{"ACT": "relu", NASTY: 1}),
+            completed(3, 2.6, 9, ACT="gelu"),
             failed,
-            name=nasty,
-            reason=nasty,
+            name=NASTY,
+            reason=NASTY,
         )
     )
     document = Document(text)
     assert "b" not in document.elements
-    assert "script" not in document.elements
-    assert document.text.count(nasty) >= 5
+    assert document.elements.count("script") == 3, "the data, Plotly and what draws"
+    assert document.text.count(NASTY) >= 5
+    data = text.partition('id="figures">')[2].partition("</script>")[0]
+    assert "<" not in data
+    assert "<b>" not in json.dumps(json.loads(data)), "Plotly reads tags in texts"
 
 
 @pytest.mark.parametrize("records", [(), (completed(0, 2.5, 9),), (discarded(0),)])
 def test_a_page_asks_for_nothing_from_outside(records: tuple[TrialRecord, ...]) -> None:
-    document = Document(page(study(*records)))
-    assert not {"script", "link", "img", "iframe"} & set(document.elements)
+    text = page(study(*records))
+    document = Document(text)
+    assert not {"link", "img", "iframe"} & set(document.elements)
     assert not {"src", "href", "onclick"} & {name for name, _ in document.attributes}
-    assert "url(" not in page(study(*records))
+    policy = next(v for n, v in document.attributes if n == "content" and v and "default" in v)
+    assert "default-src 'none'" in policy
+    assert "unsafe-eval" not in policy
+    assert "script-src 'unsafe-inline'" not in policy
 
 
 def test_a_study_without_trials_has_a_page() -> None:
-    text = Document(page(study())).text
-    assert "No completed trial within the cap yet." in text
-    assert "None yet." in text
+    document = Document(page(study()))
+    assert "No completed trial within the cap yet." in document.text
+    assert "None yet." in document.text
+    assert "script" not in document.elements
 
 
 def test_knobs_without_effect_are_a_warning() -> None:
@@ -173,5 +246,13 @@ def test_knobs_without_effect_are_a_warning() -> None:
 
 
 def test_scores_that_are_not_finite_leave_the_charts_alone() -> None:
-    text = page(study(completed(0, float("nan"), 9), completed(1, 2.5, 9)))
-    assert Document(text).kinds.count("dot") == 3, "two sizes, one score"
+    story = study(completed(0, float("nan"), 9), completed(1, 2.5, 9))
+    assert traces(story, "progress")["within the cap"]["y"] == [2.5]
+    assert "NaN" not in page(story).partition('id="figures">')[2].partition("</script>")[0]
+
+
+def test_thousands_of_trials_keep_their_best_in_a_chart() -> None:
+    story = study(*(completed(n, 3.0 - n / 5000, 9) for n in range(3 * MOST_DOTS)))
+    drawn = traces(story, "progress")["within the cap"]
+    assert len(drawn["y"]) == MOST_DOTS
+    assert min(drawn["y"]) == pytest.approx(3.0 - (3 * MOST_DOTS - 1) / 5000)

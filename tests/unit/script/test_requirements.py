@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import TYPE_CHECKING
+
+import pytest
 
 from pgolf_sweep.core.trial import EndCause, Limits, Resources, TrialSpec
 from pgolf_sweep.launch.node.run import RunOrder
@@ -39,6 +42,36 @@ def test_package_that_the_script_does_not_need_is_not_asked_for() -> None:
 def test_other_version_is_noted_and_a_good_one_is_not() -> None:
     assert lacks("numpy>=999 # new\n") == [("numpy>=999", False)]
     assert lacks("numpy>=1.0,<999\n-r other.txt\n") == []
+
+
+HERE = version("numpy")
+MAJOR, MINOR = HERE.split(".")[:2]
+
+
+@pytest.mark.parametrize(
+    ("requirement", "met"),
+    [
+        (f"numpy=={HERE}", True),
+        (f"numpy=={MAJOR}.{MINOR}.*", True),
+        (f"numpy~={MAJOR}.0", True),
+        (f"numpy!={HERE}", False),
+        ("numpy~=1.20", False),
+        ("numpy==1.20.*", False),
+        ("numpy<1; python_version < '3'", True),
+        ("numpy<1; python_version >= '3'", False),
+        ("NumPy[extra] (>=1)", True),
+        ("numpy==1.0 \\\n    --hash=sha256:0", False),
+        ("./numpy", True),
+        ("numpy @ https://example.org/numpy.whl", True),
+    ],
+)
+def test_versions_mean_what_pip_takes_them_for(requirement: str, met: bool) -> None:
+    assert (lacks(requirement) == []) is met
+
+
+def test_a_distribution_of_another_name_is_known_by_its_modules() -> None:
+    files = {"train_gpt.py": b"import yaml\n", "requirements.txt": b"PyYAML>=999\n"}
+    assert [lack.requirement for lack in lacking(files, "train_gpt.py")] == ["PyYAML>=999"]
 
 
 def test_program_takes_its_requirements_and_siblings_along(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from pgolf_sweep.core.errors import InfraError, InputError
 from pgolf_sweep.core.record import State, TrialRecord
-from pgolf_sweep.search.study import open_study, repair_journal, without_password
+from pgolf_sweep.search.journal import repair_journal
+from pgolf_sweep.search.study import open_study, without_password
 
 
 def told(study, state=State.COMPLETED, **changes):
@@ -98,11 +99,11 @@ def test_torn_last_record_is_cut_and_the_rest_kept(make_bench, tail):
     assert len(bench.study().records()) == 1
 
 
-def test_journal_that_is_none_is_an_infrastructure_error(make_bench):
+def test_journal_that_is_none_is_named_with_its_record(make_bench):
     bench = make_bench()
     bench.paths.journal.parent.mkdir(parents=True)
     bench.paths.journal.write_text("not a journal\n")
-    with pytest.raises(InfraError, match="cannot be opened"):
+    with pytest.raises(InputError, match="record 1 of the study's journal is damaged"):
         bench.study()
 
 

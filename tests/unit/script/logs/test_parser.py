@@ -26,6 +26,9 @@ def fed(path: Path) -> LogSummary:
 
 
 def lines_of(data: bytes) -> list[str]:
+    for mark, encoding in logstream.ENCODINGS.items():
+        if data.startswith(mark):
+            data = data[len(mark) :].decode(encoding, errors="replace").encode()
     return data.replace(b"\r", b"\n").decode(errors="replace").split("\n")
 
 
@@ -161,7 +164,7 @@ def test_several_runs_in_a_file_are_read_as_the_last() -> None:
 
 
 def test_unknown_final_is_reported_with_its_line() -> None:
-    line = "*** Final BPB = 1.0821 (best model) ***"
+    line = "*** Our BPB = 1.0821 (best model) ***"
     summary = summary_of("step:5/5 val_loss:3 val_bpb:1.9 train_time:5ms", line)
     assert summary.unread_finals == (line,)
     assert summary.val_bpb is None
@@ -170,11 +173,15 @@ def test_unknown_final_is_reported_with_its_line() -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "val_bpb: 1.0821",
         "val_loss=2.7 val_bpb=1.0821 (submission)",
         "mystery_eval val_loss:2.7 val_bpb:1.0821",
-        "final_thing val_loss:2.7 bpb:1.0821",
-        "FINAL bits per byte, bpb: 1.0821",
+        "mystery val_loss:2.7 bpb:1.0821",
+        "bits per byte, bpb: 1.0821",
+        '{"final_val_bpb": 1.0821, "seed": 3}',
+        '"final_val_bpb": 1.0821,',
+        "| final | val_bpb: 1.0821 |",
+        "score (bits per byte): 1.0821",
+        "model_bpb: 1.2 ngram_bpb: 1.1",
     ],
 )
 def test_unknown_wording_of_a_final_is_never_dropped(line: str, tmp_path: Path) -> None:
@@ -233,25 +240,37 @@ def test_sample_output_in_the_middle_of_the_source_is_undone_at_its_end() -> Non
         "sliding window bpb: 1.1043",
         "quantized bpb: 1.1043",
         "roundtrip BPB 1.1043",
-        "Val BPB: 1.1043",
-        "VAL_BPB: 1.1043",
         "ttt_bpb=1.1043",
         "Test BPB after TTT = 1.1043",
-        "score (bits per byte): 1.1043",
         "Final score (full val set) val_bpb: 1.1043",
         "final val_bpb (fp16 roundtrip): 1.1043",
+        "val_bpb (int8 roundtrip): 1.1043",
+        "Quantized BPB (no XSA): 1.1043",
         "final bpb over all batches of the last epoch: 1.1043",
         "final result is 1.1043 bpb",
         "result: 1.1043 bpb",
-        '{"final_val_bpb": 1.1043, "seed": 3}',
-        '"final_val_bpb": 1.1043,',
-        "| final | val_bpb: 1.1043 |",
+        "*** Final BPB = 1.1043 (best model) ***",
+        "FINAL bits per byte, bpb: 1.1043",
+        "final_thing val_loss:2.7 bpb:1.1043",
+        "Post-quant sliding val_loss:2.0 val_bpb:1.1043",
+        "With Recalibration val_loss:1.9 val_bpb:1.1043 stride:64 eval_time:1604ms",
+        "hash_cache_exact val_loss:1.9 val_bpb:1.1043",
+        "mixer val_bpb:1.1043 eval_time:4713ms order=5",
+        "ttt:done val_loss=1.9 val_bpb=1.1043 elapsed=5.6s",
+        "**val_bpb after the round trip: 1.1043**",
     ],
 )
-def test_final_in_any_words_is_kept_until_the_end(line: str, tmp_path: Path) -> None:
+def test_final_is_read_in_the_words_that_people_use(line: str, tmp_path: Path) -> None:
     path = tmp_path / "train.log"
     path.write_text("\n".join([*TRAINED, line, ""]))
-    assert parse_log(path).unread_finals == summary_of(*TRAINED, line).unread_finals == (line,)
+    assert parse_log(path) == summary_of(*TRAINED, line)
+    assert (parse_log(path).val_bpb, parse_log(path).unread_finals) == (1.1043, ())
+
+
+@pytest.mark.parametrize("line", ["val_bpb: 1.0821", "Val BPB: 1.0821", "val_bpb=1.0821"])
+def test_a_line_that_is_nothing_but_a_score_counts_where_nothing_else_does(line: str) -> None:
+    assert summary_of(*TRAINED, line).val_bpb == 1.0821
+    assert summary_of(*TRAINED, FINAL, line).val_bpb == 1.15
 
 
 @pytest.mark.parametrize(
@@ -262,6 +281,9 @@ def test_final_in_any_words_is_kept_until_the_end(line: str, tmp_path: Path) -> 
         '    print(f"final bpb:{bpb:.4f}, before 1.0821 bpb")',
         '    f"bpb {1.0821:.4f}"',
         "# the round trip costs: 1.0821 bpb",
+        "final delta_bpb:-0.0031",
+        "ttt_gain: 0.0121 BPB gain over int6",
+        "quant_gap: 0.0121 BPB",
     ],
 )
 def test_running_values_and_source_are_no_finals(line: str) -> None:
@@ -270,9 +292,9 @@ def test_running_values_and_source_are_no_finals(line: str) -> None:
 
 def test_of_too_many_unread_finals_the_last_are_kept() -> None:
     lines = [f"eval {n}/300 val_bpb:1.{n:03}" for n in range(100, 400)]
-    unread = summary_of(*lines, lines[290], "Result val_bpb: 1.0812").unread_finals
+    unread = summary_of(*lines, lines[290], "Our val_bpb: 1.0812").unread_finals
     assert len(unread) == MOST_UNREAD_FINALS
-    assert unread[-3:] == (lines[299], lines[290], "Result val_bpb: 1.0812")
+    assert unread[-3:] == (lines[299], lines[290], "Our val_bpb: 1.0812")
 
 
 def test_of_too_many_finals_the_last_are_kept() -> None:
@@ -626,3 +648,139 @@ final_int6_lzma_roundtrip_exact val_loss:2.02000002 val_bpb:1.22000002
     assert (first.eval_seconds, last.eval_seconds) == pytest.approx((0.7, 0.8))
     assert first.steps == last.steps == 20
     assert first.over_cap is None
+
+
+@pytest.mark.parametrize(
+    ("lines", "code", "model", "total"),
+    [
+        (["Code size: 4961 bytes", "Serialized zstd-22: 79229 bytes  Total: 84190 bytes"],
+         4961, 79229, 84190),
+        (["Artifact: 79229 bytes, code: 4961 bytes, total: 84190 bytes"], 4961, 79229, 84190),
+        (["model:79229 code:4961 total:84190 (0.08 MB)"], 4961, 79229, 84190),
+        (["Code size: 4961 bytes", "Binary artifact: 79229 bytes (lzma) = 0.08MB",
+          "Total submission size: 84190 bytes = 0.08MB"], 4961, 79229, 84190),
+        (["q_int6+zstd19: artifact=79229 code=4961 total=84190 ratio=3.8x"], 4961, 79229, 84190),
+        (["packed_blob_bytes:79229 code_bytes:4961 total:84190"], 4961, 79229, 84190),
+        (["int6_brotli: 79,229 bytes | code: 4,961 | total: 84,190 (0.08MB)"], 4961, 79229, 84190),
+        (["Model blob : 79229 bytes", "Submission size: 84190 bytes"], None, 79229, 84190),
+        (["model_params:99000", "Serialized model: 396000 bytes  Code: 4961  Total: 400961"],
+         4961, None, None),
+        (["model_params:99000", "Serialized model: 79229 bytes", "Code size: 4961 bytes",
+          "Total submission size: 84190 bytes"], 4961, 79229, 84190),
+        (["Size check PASSED: 84190 / 16,000,000 (0.5%)"], None, None, 84190),
+        (["total_submission_size_int8_zlib:84190 bytes"], None, None, 84190),
+        (["FINAL_SUBMISSION_BYTES:84190"], None, None, 84190),
+        (["bytes_code:    4961", "bytes_total:   84190  (limit 16000000)"], 4961, 79229, 84190),
+        (["Size: 84190 bytes (limit: 16,000,000)"], None, None, 84190),
+        (["total_bytes=151080891", "loaded_state_bytes=79229"], None, None, None),
+        (["model_bytes=79229", "total_bytes=84190"], None, 79229, 84190),
+        (["batch 3/782 total_windows: 969088", "ttt_total_batches: 782/782 (expect 782)",
+          "exit code: 1", "Total params: 17059912"], None, None, None),
+    ],
+)  # fmt: skip
+def test_bytes_are_read_by_the_words_that_name_them(
+    lines: list[str], code: int | None, model: int | None, total: int | None, tmp_path: Path
+) -> None:
+    summary = summary_of(*lines)
+    assert (summary.code_bytes, summary.model_bytes, summary.total_bytes) == (code, model, total)
+    path = tmp_path / "train.log"
+    path.write_text("\n".join([*lines, ""]))
+    assert parse_log(path) == summary
+
+
+def test_raw_and_packed_code_are_told_apart() -> None:
+    summary = summary_of(
+        "Code size (uncompressed): 9000 bytes", "Code size (compressed): 3000 bytes"
+    )
+    assert (summary.code_bytes, summary.uncompressed_code_bytes) == (3000, 9000)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-8"])
+@given(cuts=CUTS)
+@settings(deadline=None, max_examples=10)
+def test_logs_of_a_windows_shell_are_read(encoding: str, cuts: list[int]) -> None:
+    text = (LOGS / "baseline.log").read_text()
+    data = ("\ufeff" + text).encode(encoding)
+    assert streamed(data, cuts) == line_by_line(text.encode())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "lr:embed=0.035 matrix=0.025 batch:786432 wall:600s seed:42",
+        "max_wallclock_seconds:600.0 seed:42",
+        "=== Seed 42 ===",
+        "eval: stride=64 zstd=1 seed=42",
+    ],
+)
+def test_seed_is_read_among_other_settings(line: str) -> None:
+    assert summary_of(line).seed == 42
+    assert summary_of(line, "seed:7").seed == 7
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "spinquant:baked seed:42 weights:5",
+        "backbone_seed: 42",
+        "x=1 hash_seed=42",
+        "== Seed 42 of 9",
+    ],
+)
+def test_seed_of_something_else_is_not_the_runs(line: str) -> None:
+    assert summary_of(line).seed is None
+
+
+@pytest.mark.parametrize("score", [0.157519, 0.0301, 12.5])
+def test_scores_of_any_size_are_read(score: float) -> None:
+    assert summary_of(f"ngram:done val_loss=0.3 val_bpb={score} elapsed=5.6s").val_bpb == score
+    assert summary_of(f"bpb: {score}").unread_finals == (f"bpb: {score}",)
+
+
+@pytest.mark.parametrize(
+    "end", [["ttt:start", "Traceback (most recent call last):"], ["ttt_sliding:start chunks=3"]]
+)
+def test_diagnostic_of_a_run_that_died_before_its_end_is_no_final(end: list[str]) -> None:
+    diagnostic = "diagnostic quantized val_loss:2.3565 val_bpb:1.0768 eval_time:51550ms"
+    summary = summary_of(*TRAINED, diagnostic, *end)
+    assert (summary.val_bpb, summary.val_loss_nats, summary.eval_seconds) == (None, None, None)
+    assert summary.finals == {"diagnostic quantized": 1.0768}
+    assert summary_of(*TRAINED, diagnostic).val_bpb == 1.0768
+    assert summary_of(*TRAINED, FINAL, "Traceback (most recent call last):").val_bpb == 1.15
+    assert summary_of(*TRAINED, FINAL, diagnostic).val_bpb == 1.15
+
+
+LONG = (
+    "model_params:1000",
+    "step:9000/20000 train_loss:2.1 train_time:690000ms step_avg:69.00ms",
+    "stopping_early: wallclock_cap train_time:690000ms step:9000/20000",
+)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "refit:step 600 loss=0.0174 t=56.4s",
+        "[head] ep 12/20 step 48 loss=2.4783 elapsed=0.3s",
+        "[head] step 48 loss=2.4783 elapsed=0.3s",
+        "step:600/600 train_loss:0.0174 train_time:56400ms step_avg:9.00ms",
+        "step:1/600 train_loss:0.0174 train_time:4ms step_avg:4.00ms",
+        "swa pass: step 600 val_loss:2.1 val_bpb:1.1 t:5ms",
+    ],
+)
+def test_steps_of_another_phase_hide_no_training(other: str, tmp_path: Path) -> None:
+    summary = summary_of(*LONG, other, FINAL)
+    assert (summary.steps, summary.train_seconds, summary.step_avg_ms) == (9000, 690.0, 69.0)
+    path = tmp_path / "train.log"
+    path.write_text("\n".join([*LONG, other, FINAL, ""]))
+    assert parse_log(path) == summary
+
+
+def test_training_that_begins_anew_before_its_cap_is_read_as_the_last() -> None:
+    first = "step:90/100 train_loss:2.0 train_time:90ms"
+    again = [
+        "step:0/100 train_loss:3.0 train_time:0ms",
+        "step:40/100 train_loss:2.0 train_time:44ms",
+    ]
+    summary = summary_of(first, *again)
+    assert (summary.steps, summary.train_seconds) == (40, 0.044)

@@ -1,0 +1,139 @@
+"""A sweep before it is launched: what it costs and how much of its space fits."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pgolf_sweep.driver.session import Session, open_session
+from pgolf_sweep.gate import plan as planning
+from pgolf_sweep.workflows.gate import teach
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pgolf_sweep.gate.plan import Bin, Cost, Draw, FitShare, Influence, Largest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepPlan:
+    """What a sweep would cost, from a sample of its space.
+
+    Attributes:
+        sweep: The sweep file.
+        gpus: GPUs of one trial.
+        share: Verdicts of the sampled configurations.
+        histogram: Their predicted artifact bytes.
+        deciding_knobs: The knobs that decide the size, with their shares of its variance.
+        largest_that_fits: For each width of the blocks' weights in bits, the largest model.
+        cost: Trials, time, GPU-hours and dollars.
+        deadline_hours: The hours that were asked about.
+        slots_needed: Trials at a time that end the sweep within them; None where none would.
+        learnt: What the gate learnt from stores, for people.
+    """
+
+    sweep: Path
+    cap_bytes: int
+    code_bytes: int
+    gpus: int
+    share: FitShare
+    histogram: Sequence[Bin]
+    deciding_knobs: Sequence[Influence]
+    largest_that_fits: Sequence[Largest]
+    cost: Cost
+    deadline_hours: float | None = None
+    slots_needed: int | None = None
+    learnt: Sequence[str] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of ``plan --json``; keys stay stable."""
+        names = [item.name for item in dataclasses.fields(self)]
+        return {name: getattr(self, name) for name in names if name not in {"gpus", "learnt"}}
+
+
+def load_sweep(
+    sweep: str | Path, *, name: str | None = None, data_root: str | Path = "data"
+) -> Session:
+    """Load a sweep file and check all that it names; its data need not be here.
+
+    Args:
+        sweep: The sweep file.
+        name: Name of the study instead of the sweep file's.
+        data_root: Folder of datasets and tokenizers.
+
+    Returns:
+        The sweep with its program, rules and gate: `spec` is what the file says, `verdict(knobs)`
+        asks the gate.
+
+    Raises:
+        SpecError: The sweep file has problems, all of them listed with their lines.
+        InputError: The program or the rules are missing or broken.
+    """
+    return open_session(Path(sweep), data_root=Path(data_root), name=name, need_data=False)
+
+
+def plan(
+    sweep: str | Path | Session,
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+    slots: int = 1,
+    deadline_hours: float | None = None,
+    calibration: str | None = None,
+    data_root: str | Path = "data",
+) -> SweepPlan:
+    """Say what a sweep would cost and how much of its space fits; no GPU and no data are needed.
+
+    Args:
+        sweep: A sweep file, or what `load_sweep` gave.
+        draws: Configurations to sample.
+        seed: Of the sampling.
+        slots: Trials that run at a time.
+        deadline_hours: Also say how many slots end the sweep within so many hours.
+        calibration: A store of measured sizes to learn from: ``user``, or a file's path.
+        data_root: Folder of datasets and tokenizers.
+
+    Raises:
+        SpecError: The sweep file has problems, all of them listed.
+        InputError: A file is missing.
+    """
+    session = sweep if isinstance(sweep, Session) else load_sweep(sweep, data_root=data_root)
+    learnt = [session.learnt] if session.learnt else []
+    if calibration is not None:
+        learnt += teach(calibration, session.gate, session)
+    space = session.spec.space
+    sampled = planning.sample_space(session, space, draws=draws, seed=seed)
+    cost = planning.expected_cost(
+        sampled,
+        session.gate,
+        trials=planning.most_trials(session, space, sampled, session.spec.run_cap),
+        gpus=session.resources.gpus,
+        slots=slots,
+        train_seconds=session.rules.train_seconds,
+        budget=session.spec.pgolf.budget,
+    )
+    needed = None if deadline_hours is None else planning.slots_needed(cost, 3600 * deadline_hours)
+    varied = {name for name in space.parameters if _varies(sampled, name)}
+    return SweepPlan(
+        sweep=session.spec.source,
+        cap_bytes=session.rules.artifact_cap_bytes,
+        code_bytes=session.program.code_bytes,
+        gpus=session.resources.gpus,
+        share=planning.fit_share(sampled),
+        histogram=planning.histogram(sampled),
+        deciding_knobs=planning.deciding_knobs(sampled),
+        largest_that_fits=[
+            dataclasses.replace(one, knobs={k: v for k, v in one.knobs.items() if k in varied})
+            for one in planning.largest_by_bits(sampled, session.gate)
+        ],
+        cost=cost,
+        deadline_hours=deadline_hours,
+        slots_needed=needed,
+        learnt=learnt,
+    )
+
+
+def _varies(sampled: Sequence[Draw], name: str) -> bool:
+    return len({draw.knobs.get(name) for draw in sampled}) > 1
