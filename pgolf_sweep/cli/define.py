@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,19 @@ _AXES = "What to search"
 
 def _axis(flag: str, meaning: str) -> Any:
     return typer.Option(flag, metavar="RANGE", help=meaning, rich_help_panel=_AXES)
+
+
+@app.command()
+def schema() -> None:
+    """The JSON schema of sweep files, for editors that complete and check YAML.
+
+    `define` puts it beside the files that it writes, and a line into them by which editors find it.
+
+    Example: pgolf-sweep schema > sweeps/pgolf-sweep.schema.json
+    """
+    from pgolf_sweep.config.schema import schema_text
+
+    sys.stdout.write(schema_text())
 
 
 @app.command()
@@ -98,6 +112,7 @@ def define(
     --lr 0.015:0.08:log --schedule linear,cosine,wsd --bits 4,5,6,8
     """
     from pgolf_sweep.config.generate import AXES, Draft, draft_text, parse_knobs
+    from pgolf_sweep.config.schema import SCHEMA_FILE, schema_text
     from pgolf_sweep.config.sweep_file import check_against_knobs, load_spec, parse_spec
     from pgolf_sweep.core.errors import InputError
     from pgolf_sweep.core.paths import write_text
@@ -140,6 +155,7 @@ def define(
     loaded = load_program(spec.program, base=path.resolve().parent, extra_files=spec.pgolf.files)
     check_against_knobs(spec, loaded.knobs, loaded.unnamed)
     write_text(path, text)
+    write_text(path.with_name(SCHEMA_FILE), schema_text())
 
     session = open_session(path, data_root=data_root, need_data=False)
     shares = fit_share(sample_space(session, spec.space, draws=500, seed=0))

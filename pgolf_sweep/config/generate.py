@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from pgolf_sweep.config.schema import SCHEMA_LINE
 from pgolf_sweep.config.types import DEFAULT_RULES
 from pgolf_sweep.config.yaml_lines import Document, read_scalar
 from pgolf_sweep.core.errors import InputError
@@ -178,6 +179,7 @@ def draft_text(draft: Draft, *, existing: SweepSpec | None = None) -> str:
     present = {key: value for key, value in (top | other).items() if value is not None}
     lines = [
         f"# {draft.question or _question(parameters)}",
+        SCHEMA_LINE,
         *_aligned(present, notes, indent=""),
         "parameters:",
         *_aligned(parameters, meanings, indent="  "),

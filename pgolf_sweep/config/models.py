@@ -93,6 +93,7 @@ Number = Annotated[int | float, PlainValidator(_number), WithJsonSchema({"type":
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 AnyValue = Annotated[Any, WithJsonSchema({})]
+AnyList = Annotated[Any, WithJsonSchema({"type": "array"})]
 
 
 class Block(BaseModel):
@@ -125,9 +126,9 @@ class ParameterBlock(BaseModel):
 
     value: AnyValue = Field(default=None, examples=[512])
     """A constant: a number, true or false, text, null, a list or a mapping."""
-    values: AnyValue = Field(default=None, examples=[["linear", "cosine", "wsd"]])
+    values: AnyList = Field(default=None, examples=[["linear", "cosine", "wsd"]])
     """A list of values of any kind. A value that stands twice is twice as likely."""
-    probabilities: AnyValue = Field(default=None, examples=[[0.5, 0.25, 0.25]])
+    probabilities: AnyList = Field(default=None, examples=[[0.5, 0.25, 0.25]])
     """A probability for each of `values`; they sum to 1."""
     distribution: Distribution | None = Field(default=None, examples=["log_uniform_values"])
     """How values are drawn. Without it `value` is a constant, `values` a choice, and `min` with
@@ -164,9 +165,11 @@ class MetricBlock(Block):
     """Whether low or high is good; the contest's score is minimised."""
     target: float | None = Field(default=None, examples=[1.2])
     """The sweep starts no further trial once one has reached it."""
-    impute: Literal["latest", "best", "worst"] | None = None
+    impute: Literal["latest", "best", "worst"] | None = Field(default=None, examples=["worst"])
     """Score that a failed trial gets in the sampler's eyes. Without it, as in Optuna, none."""
-    impute_while_running: Literal["latest", "best", "worst", "false"] | None = None
+    impute_while_running: Literal["latest", "best", "worst", "false"] | None = Field(
+        default=None, examples=["false"]
+    )
     """Only `false` is offered: running trials have no made-up score."""
 
 
@@ -232,7 +235,7 @@ class SchemeModel(Block):
 class GateBlock(Block):
     """What is judged before a trial takes a slot; docs/gate.md."""
 
-    enabled: bool | None = None
+    enabled: bool | None = Field(default=None, examples=[False])
     """Whether configurations are judged; true if absent, false under `rules: none`."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.99
     """Probability that a discard is right."""
@@ -295,7 +298,7 @@ class NodesBlock(Block):
     """The sweep ends when no node could take a trial for this long."""
     check: bool = True
     """Whether a node is looked at before its first trial."""
-    speed: Literal["refuse", "mark", "none"] | None = None
+    speed: Literal["refuse", "mark", "none"] | None = Field(default=None, examples=["mark"])
     """What a node gets that is slower than `min_speed`: `refuse`, `mark` (its trials are marked) or
     `none` (nothing is measured); refuse with GPUs, none without if absent."""
     min_speed: Annotated[float, Field(gt=0, lt=1)] = 0.9
@@ -341,7 +344,7 @@ class PgolfModel(Block):
     """Wallclock limits."""
     budget: Budget = Field(default=Budget(), examples=[{"gpu_hours": 40}])
     """Money and time."""
-    warm_start: AnyValue = Field(
+    warm_start: AnyList = Field(
         default=None, examples=[[{"MATRIX_LR": 0.04}, {"study": "first", "top": 5}]]
     )
     """What is tried first: configurations, or parts of them, and the best of other studies."""
@@ -389,7 +392,7 @@ class SweepFile(Block):
         default=EarlyTerminateBlock(), examples=[{"type": "hyperband", "min_iter": 3}]
     )
     """How trials that lag behind are stopped."""
-    command: AnyValue = Field(
+    command: AnyList = Field(
         default=None, examples=[["${env}", "${interpreter}", "${program}", "${args}"]]
     )
     """Words that start a trial, with W&B's macros; docs/wandb.md."""

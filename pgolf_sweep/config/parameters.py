@@ -153,10 +153,13 @@ def _entries(
             noted = len(document.problems)
             read = read_block(ParameterBlock, value, document, place)
             entry = _Entry(document=document, where=place, path=path, raw=value, block=read)
-            yield name, entry if len(document.problems) == noted else _partly(entry)
+            sound = len(document.problems) == noted
+            if not sound:
+                _note_more(entry)
+            yield name, entry if sound else None
 
 
-def _partly(entry: _Entry) -> None:
+def _note_more(entry: _Entry) -> None:
     """Note what else is wrong with a parameter that has mistakes; there is nothing to search."""
     wrong = {p.path for p in entry.document.problems}
     dotted = ".".join(str(part) for part in entry.where)

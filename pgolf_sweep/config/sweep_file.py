@@ -51,7 +51,9 @@ __all__ = [
     "SweepSpec",
     "check_against_knobs",
     "draft_spec",
+    "load_draft",
     "load_spec",
+    "note_against_knobs",
     "parse_spec",
     "place_of",
     "unnamed_hint",
@@ -63,6 +65,18 @@ def load_spec(path: Path) -> SweepSpec:
     Raises:
         InputError: The file cannot be read.
         SpecError: It has mistakes; all of them are reported.
+    """
+    document, spec = load_draft(path)
+    document.raise_problems()
+    return spec
+
+
+def load_draft(path: Path) -> tuple[Document, SweepSpec]:
+    """Read a sweep file with its mistakes; see `draft_spec`.
+
+    Raises:
+        InputError: The file cannot be read.
+        SpecError: It is no mapping of keys.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -76,7 +90,7 @@ def load_spec(path: Path) -> SweepSpec:
             got=error.strerror,
             next_step=f"pgolf-sweep define {path} --lr 0.015:0.08:log",
         ) from error
-    return parse_spec(text, path)
+    return draft_spec(text, path)
 
 
 def parse_spec(text: str, source: Path) -> SweepSpec:
@@ -105,7 +119,7 @@ def draft_spec(text: str, source: Path) -> tuple[Document, SweepSpec]:
         document.problem((), f"must be a mapping of keys, not {shown(document.value)}")
     if not isinstance(document.value, dict):
         document.raise_problems()
-    raw: dict[str, Any] = document.value
+    raw: dict[str, Any] = document.value or {}
     notes: list[str] = []
     top = read_block(SweepFile, raw | {"parameters": None}, document, ())
     command = read_command(document, top.command, top.program)
@@ -157,6 +171,14 @@ def check_against_knobs(
             hold, or a requirement that speaks of neither; all of them are reported.
     """
     document = Document(spec.text, str(spec.source))
+    note_against_knobs(document, spec, knobs, unnamed)
+    document.raise_problems()
+
+
+def note_against_knobs(
+    document: Document, spec: SweepSpec, knobs: Mapping[str, Knob], unnamed: Sequence[str]
+) -> None:
+    """`check_against_knobs`, the mistakes noted on a document."""
     for name, parameter in spec.space.parameters.items():
         knob = knobs.get(name)
         if knob is None:
@@ -179,7 +201,6 @@ def check_against_knobs(
                 f"{name} is neither a parameter nor read by {spec.program}"
                 f"{did_you_mean(name, known)}",
             )
-    document.raise_problems()
 
 
 def unnamed_hint(name: str, unnamed: Sequence[str]) -> str:

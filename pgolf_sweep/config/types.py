@@ -16,6 +16,23 @@ if TYPE_CHECKING:
     from pgolf_sweep.core.trial import KnobValue
     from pgolf_sweep.space.space import Space
 
+__all__ = [
+    "DEFAULT_RULES",
+    "METHODS",
+    "METRIC",
+    "NO_RULES",
+    "Budget",
+    "DataBlock",
+    "EarlyTerminate",
+    "LimitsBlock",
+    "Method",
+    "NodesBlock",
+    "PgolfBlock",
+    "SchemeBlock",
+    "SweepSpec",
+    "WarmStart",
+]
+
 METHODS: tuple[str, ...] = get_args(Method)
 METRIC = "val_bpb"
 DEFAULT_RULES = "parameter-golf-2026"

@@ -48,7 +48,8 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
 
 def is_text_to_wandb(spelled: str) -> bool:
     """Whether plain YAML 1.1, and so W&B, takes an unquoted scalar for text, as it does ``1e3``."""
-    return bool(yaml.SafeLoader("").resolve(yaml.ScalarNode, spelled, (True, False)) == _TEXT)
+    loader: Any = yaml.SafeLoader("")
+    return bool(loader.resolve(yaml.ScalarNode, spelled, (True, False)) == _TEXT)
 
 
 def read_scalar(text: str) -> Any:

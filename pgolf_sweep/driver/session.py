@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING
 
 from pgolf_sweep.config.blocks import EXPORT_ONLY_KNOBS, STUDY_NAME_RULE, is_study_name
 from pgolf_sweep.config.rules import load_rules
-from pgolf_sweep.config.sweep_file import check_against_knobs, load_spec, place_of
+from pgolf_sweep.config.sweep_file import (
+    check_against_knobs,
+    load_draft,
+    load_spec,
+    note_against_knobs,
+    place_of,
+)
 from pgolf_sweep.core.errors import InfraError, InputError
 from pgolf_sweep.core.paths import StudyPaths, read_json, write_bytes, write_json
 from pgolf_sweep.core.trial import Limits, Resources, TrialSpec, Verdict, VerdictKind, knob_text
@@ -35,6 +41,7 @@ if TYPE_CHECKING:
 
     from pgolf_sweep.config.rules import Rules
     from pgolf_sweep.config.sweep_file import SweepSpec
+    from pgolf_sweep.config.yaml_lines import Document
     from pgolf_sweep.core.trial import KnobValue
     from pgolf_sweep.data import DataSet
     from pgolf_sweep.script.program import Program
@@ -235,7 +242,7 @@ def read_sweep(sweep: Path, *, name: str | None = None) -> tuple[SweepSpec, Prog
         SpecError: The sweep file has problems, all of them listed.
         InputError: The program is missing or broken, or the name cannot be a study's.
     """
-    spec = load_spec(sweep)
+    document, spec = load_draft(sweep)
     if name is not None:
         if not is_study_name(name):
             raise InputError(
@@ -245,12 +252,27 @@ def read_sweep(sweep: Path, *, name: str | None = None) -> tuple[SweepSpec, Prog
                 expected=STUDY_NAME_RULE,
             )
         spec = dataclasses.replace(spec, name=name)
-    base = sweep.resolve().parent
-    with said_at(spec, "program"):
-        program = load_program(spec.program, base=base)
-    with said_at(spec, "pgolf", "files"):
-        program = load_program(spec.program, base=base, extra_files=spec.pgolf.files)
+    program = _program_of(document, spec, base=sweep.resolve().parent)
+    note_against_knobs(document, spec, program.knobs, program.unnamed)
+    document.raise_problems()
     return spec, program
+
+
+def _program_of(document: Document, spec: SweepSpec, *, base: Path) -> Program:
+    """The program that a sweep file names; where it is missing, that is one more mistake."""
+    place: tuple[str, ...] = ("program",)
+    try:
+        with said_at(spec, *place):
+            program = load_program(spec.program, base=base)
+        place = ("pgolf", "files")
+        with said_at(spec, *place):
+            return load_program(spec.program, base=base, extra_files=spec.pgolf.files)
+    except InputError as error:
+        if not document.problems:
+            raise
+        document.problem(place, f"{error.what}; {error.expected or error.where}")
+        document.raise_problems()
+        return program
 
 
 @contextmanager
@@ -301,8 +323,13 @@ def reopen_session(paths: StudyPaths, *, need_data: bool = True) -> Session:
             next_step="pgolf-sweep launch SWEEP.yaml writes the file anew",
         ) from error
     return _session(
-        spec, stored_program(paths), base=base, data_root=data_root, need_data=need_data
+        spec, _checked(spec, stored_program(paths)), base=base, data_root=data_root, need_data=need_data
     )
+
+
+def _checked(spec: SweepSpec, program: Program) -> Program:
+    check_against_knobs(spec, program.knobs, program.unnamed)
+    return program
 
 
 def store_program(paths: StudyPaths, program: Program) -> None:
@@ -348,7 +375,6 @@ def stored_program(paths: StudyPaths) -> Program:
 def _session(
     spec: SweepSpec, program: Program, *, base: Path, data_root: Path, need_data: bool
 ) -> Session:
-    check_against_knobs(spec, program.knobs, program.unnamed)
     with said_at(spec, "pgolf", "rules"):
         rules = load_rules(spec.pgolf.rules, base=base)
     with said_at(spec, "pgolf", "data"):

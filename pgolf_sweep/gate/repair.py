@@ -34,11 +34,12 @@ def nearest_values(domain: DomainLike, value: KnobValue) -> list[KnobValue]:
     count = domain.count()
     if count is not None and count <= COUNTABLE:
         found = [other for other in domain.values() if other != value]
-        numbers = [other for other in found if isinstance(other, int | float)]
+        numbers: list[int | float] = [v for v in found if isinstance(v, int | float)]
         if not isinstance(value, int | float) or len(numbers) < len(found):
             return found
         middle = float(value)
-        return sorted(numbers, key=lambda other: abs(other - middle))
+        by_distance = sorted(numbers, key=lambda other: abs(other - middle))
+        return [*by_distance]
     if not isinstance(value, int | float):
         return []
     nearby: list[KnobValue] = []
