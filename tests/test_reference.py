@@ -12,9 +12,8 @@ import pytest
 import yaml
 from support.reference import DOCS, pages
 
-from pgolf_sweep.config.models import ParameterBlock
+from pgolf_sweep.config.models import ParameterBlock, SweepFile
 from pgolf_sweep.config.schema import _blocks, sweep_schema
-from pgolf_sweep.config.models import SweepFile
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -113,7 +113,7 @@ def define(
     """
     from pgolf_sweep.config.generate import AXES, Draft, draft_text, parse_knobs
     from pgolf_sweep.config.schema import SCHEMA_FILE, schema_text
-    from pgolf_sweep.config.sweep_file import check_against_knobs, load_spec, parse_spec
+    from pgolf_sweep.config.sweep_file import check_against_program, load_spec, parse_spec
     from pgolf_sweep.core.errors import InputError
     from pgolf_sweep.core.paths import write_text
     from pgolf_sweep.driver.session import open_session
@@ -153,7 +153,7 @@ def define(
     spec = parse_spec(text, path)
     path.parent.mkdir(parents=True, exist_ok=True)  # `..` leads nowhere from a folder not there
     loaded = load_program(spec.program, base=path.resolve().parent, extra_files=spec.pgolf.files)
-    check_against_knobs(spec, loaded.knobs, loaded.unnamed)
+    check_against_program(spec, loaded)
     write_text(path, text)
     write_text(path.with_name(SCHEMA_FILE), schema_text())
 

@@ -131,9 +131,17 @@ def read_early_terminate(
     if kind == "median":
         startup = 5 if block.startup_trials is None else block.startup_trials
         return EarlyTerminate(kind="median", min_iter=block.min_iter or 1, startup_trials=startup)
+    return _hyperband(document, block, notes)
+
+
+def _hyperband(document: Document, block: EarlyTerminateBlock, notes: list[str]) -> EarlyTerminate:
+    """W&B's pruner; which of its keys wins goes to the notes."""
+    where: KeyPath = ("early_terminate",)
     goes_back = block.max_iter is not None and block.s is not None
     if block.min_iter is None and not goes_back:
-        document.problem((*where, "min_iter"), "missing; hyperband needs min_iter, or max_iter and s")
+        document.problem(
+            (*where, "min_iter"), "missing; hyperband needs min_iter, or max_iter and s"
+        )
     if goes_back and block.min_iter is not None:
         notes.append(
             f"early_terminate: max_iter {block.max_iter} and s decide, as in W&B; "
@@ -154,7 +162,7 @@ def read_early_terminate(
     if goes_back and not found.iterations():
         document.problem(
             (*where, "max_iter"),
-            f"max_iter {block.max_iter} divided by eta {found.eta:g} is below 1: no trial would stop",
+            f"max_iter {block.max_iter} by eta {found.eta:g} is below 1: no trial would stop",
         )
     return found
 

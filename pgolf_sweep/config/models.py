@@ -85,9 +85,7 @@ Text = Annotated[str, StringConstraints(pattern=r"\S")]
 Texts = Annotated[
     tuple[str, ...],
     BeforeValidator(_texts),
-    WithJsonSchema(
-        {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
-    ),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
 ]
 Number = Annotated[int | float, PlainValidator(_number), WithJsonSchema({"type": "number"})]
 Positive = Annotated[float, Field(gt=0)]
@@ -181,7 +179,7 @@ class EarlyTerminateBlock(Block):
     )
     """`hyperband` as W&B reads it; `median` stops what is worse than the median of the others."""
     min_iter: Count | None = Field(default=None, examples=[3])
-    """First iteration at which a trial may be stopped; hyperband goes on at `min_iter * eta ** k`."""
+    """First iteration at which a trial may be stopped; hyperband: also at `min_iter * eta ** k`."""
     max_iter: Count | None = Field(default=None, examples=[27])
     """Hyperband: last iteration; with `s` it wins over `min_iter`."""
     s: Annotated[float, Field(ge=1)] | None = Field(default=None, examples=[2])

@@ -324,7 +324,8 @@ def _choices(entry: _Entry, *, weighted: bool) -> Domain | None:
     if not isinstance(values, list) or not values:
         entry.problem("values", "must be a list with at least one value")
         return None
-    if not all([_is_value(entry, value, "values", index) for index, value in enumerate(values)]):
+    readable = [_is_value(entry, value, "values", index) for index, value in enumerate(values)]
+    if not all(readable):
         return None
     shares = entry.raw.get("probabilities")
     if not weighted and shares is None:
@@ -362,10 +363,9 @@ def _chosen(values: Sequence[KnobValue], shares: Sequence[float]) -> Domain:
 
 def _is_value(entry: _Entry, value: object, *keys: str | int) -> bool:
     """Whether a value can be given to a program; a problem is noted if not."""
-    if isinstance(value, list):
-        return all([_is_value(entry, item, *keys) for item in value])
-    if isinstance(value, dict):
-        return all([_is_value(entry, item, *keys) for item in value.values()])
+    if isinstance(value, list | dict):
+        items = value.values() if isinstance(value, dict) else value
+        return all(_is_value(entry, item, *keys) for item in items)
     finite = isinstance(value, float) and math.isfinite(value)
     if value is None or isinstance(value, str | bool | int) or finite:
         return True

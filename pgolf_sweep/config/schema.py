@@ -1,4 +1,4 @@
-"""The sweep file's JSON schema, for editors, and its reference, for people; both from the models."""
+"""The sweep file's JSON schema, for editors, and its reference, for people; from the models."""
 
 from __future__ import annotations
 

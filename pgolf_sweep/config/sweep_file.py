@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pgolf_sweep.config.binding import Binding, unnamed_hint
 from pgolf_sweep.config.blocks import (
     read_early_terminate,
     read_method,
@@ -35,10 +36,9 @@ from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.space.space import check_expression
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from pgolf_sweep.script.knobs.knobs import Knob
+    from pgolf_sweep.script.program import Program
 
 __all__ = [
     "METHODS",
@@ -49,15 +49,16 @@ __all__ = [
     "Method",
     "PgolfBlock",
     "SweepSpec",
-    "check_against_knobs",
+    "check_against_program",
     "draft_spec",
     "load_draft",
     "load_spec",
-    "note_against_knobs",
+    "note_against_program",
     "parse_spec",
     "place_of",
     "unnamed_hint",
 ]
+
 
 def load_spec(path: Path) -> SweepSpec:
     """Read a sweep file.
@@ -126,13 +127,9 @@ def draft_spec(text: str, source: Path) -> tuple[Document, SweepSpec]:
     require = read_require(document, top.pgolf.require)
     space = read_space(document, ("parameters",), raw.get("parameters"), require=require)
     if not raw.get("parameters"):
-        document.problem(
-            ("parameters",), "missing: name at least one environment variable or flag"
-        )
+        document.problem(("parameters",), "missing: name at least one environment variable or flag")
     rules = top.pgolf.rules
-    early = read_early_terminate(
-        document, top.early_terminate, raw.get("early_terminate"), notes
-    )
+    early = read_early_terminate(document, top.early_terminate, raw.get("early_terminate"), notes)
     spec = SweepSpec(
         source=source,
         text=text,
@@ -154,46 +151,28 @@ def draft_spec(text: str, source: Path) -> tuple[Document, SweepSpec]:
     return document, spec
 
 
-def check_against_knobs(
-    spec: SweepSpec, knobs: Mapping[str, Knob], unnamed: Sequence[str] = ()
-) -> None:
-    """Check a sweep file against the environment variables that its program reads.
+def check_against_program(spec: SweepSpec, program: Program) -> None:
+    """Check a sweep file against what its program reads.
 
     Args:
         spec: The sweep file.
-        knobs: What the program reads by names that stand in it.
-        unnamed: Where it reads by names that only the running program knows. A parameter may be one
-            of them or a slip of the pen; that it runs for nothing costs more than a line in the
-            script, so that it is refused, with this said.
+        program: Its knobs, its flags, and where it reads by names that only the running program
+            knows. A parameter may be one of those variables or a slip of the pen; that it runs for
+            nothing costs more than a line in the script, so that it is refused, with this said.
 
     Raises:
-        SpecError: A parameter that the program never reads, a value whose type the knob cannot
-            hold, or a requirement that speaks of neither; all of them are reported.
+        SpecError: A parameter that the program never reads, a value whose type it cannot hold, or
+            a requirement that speaks of neither; all of them are reported.
     """
     document = Document(spec.text, str(spec.source))
-    note_against_knobs(document, spec, knobs, unnamed)
+    note_against_program(document, spec, program)
     document.raise_problems()
 
 
-def note_against_knobs(
-    document: Document, spec: SweepSpec, knobs: Mapping[str, Knob], unnamed: Sequence[str]
-) -> None:
-    """`check_against_knobs`, the mistakes noted on a document."""
-    for name, parameter in spec.space.parameters.items():
-        knob = knobs.get(name)
-        if knob is None:
-            hint = did_you_mean(name, knobs) + unnamed_hint(name, unnamed)
-            document.problem(("parameters", name), f"{spec.program} never reads {name}{hint}")
-            continue
-        wrong = [v for v in parameter.domain.examples() if not knob.takes(v)]
-        if wrong:
-            fix = "; write whole numbers (min, max and q)" if knob.kind == "int" else ""
-            fix = f"; write {knob.asks_for()}" if knob.words is not None else fix
-            document.problem(
-                ("parameters", name),
-                f"{spec.program} reads {name} as {knob.kind} and cannot read {wrong[0]!r}{fix}",
-            )
-    known = {*knobs, *spec.space.parameters}
+def note_against_program(document: Document, spec: SweepSpec, program: Program) -> list[str]:
+    """`check_against_program`, the mistakes noted on a document; what people should know."""
+    notes = Binding(spec, program).note(document)
+    known = {*program.knobs, *program.flags.known, *spec.space.parameters}
     for index, expression in enumerate(spec.pgolf.require):
         for name in sorted(check_expression(expression) - known):
             document.problem(
@@ -201,17 +180,7 @@ def note_against_knobs(
                 f"{name} is neither a parameter nor read by {spec.program}"
                 f"{did_you_mean(name, known)}",
             )
-
-
-def unnamed_hint(name: str, unnamed: Sequence[str]) -> str:
-    """What to say of a name that is not found where a program reads others that nobody can see."""
-    if not unnamed:
-        return ""
-    return (
-        f"; {len(unnamed)} of its reads have names that only the running script knows "
-        f"({', '.join(unnamed[:3])}{', ...' if len(unnamed) > 3 else ''}): if {name} is one of "
-        f'them, write os.environ.get("{name}") into the script'
-    )
+    return notes
 
 
 def place_of(spec: SweepSpec, *path: str) -> str:

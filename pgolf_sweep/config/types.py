@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from pgolf_sweep.config.command import Command
 from pgolf_sweep.config.models import Budget, DataBlock, LimitsBlock, Method, NodesBlock
-from pgolf_sweep.core.trial import Metric
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from pgolf_sweep.core.trial import KnobValue
+    from pgolf_sweep.core.trial import KnobValue, Metric
     from pgolf_sweep.space.space import Space
 
 __all__ = [
@@ -208,5 +207,5 @@ class SweepSpec:
     entity: str | None
     description: str | None
     pgolf: PgolfBlock
-    command: Command = Command()
+    command: Command = field(default_factory=Command)
     notes: tuple[str, ...] = ()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-KnobValue: TypeAlias = bool | int | float | str | None | list[Any] | dict[str, Any]
+KnobValue: TypeAlias = bool | int | float | str | list[Any] | dict[str, Any] | None
 """A resolved knob: what the sweep file's space produces and what a script reads. Lists, mappings
 and null are for programs with flags, as W&B's sweeps give them."""
 

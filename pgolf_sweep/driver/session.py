@@ -13,13 +13,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pgolf_sweep.config.binding import Binding
 from pgolf_sweep.config.blocks import EXPORT_ONLY_KNOBS, STUDY_NAME_RULE, is_study_name
 from pgolf_sweep.config.rules import load_rules
 from pgolf_sweep.config.sweep_file import (
-    check_against_knobs,
+    check_against_program,
     load_draft,
     load_spec,
-    note_against_knobs,
+    note_against_program,
     place_of,
 )
 from pgolf_sweep.core.errors import InfraError, InputError
@@ -31,7 +32,6 @@ from pgolf_sweep.gate.probed import foreign_of
 from pgolf_sweep.gate.repair import nearest_values, repair
 from pgolf_sweep.gate.resources import Machine
 from pgolf_sweep.gate.store import USER, store_path, teach_store
-from pgolf_sweep.script.knobs.knobs import worded
 from pgolf_sweep.script.pack import packed_program
 from pgolf_sweep.script.program import from_files, load_program
 from pgolf_sweep.space.domains import Constant
@@ -167,8 +167,8 @@ class Session:
         self, number: int, knobs: Mapping[str, KnobValue], proposer: str, *, run_id: str
     ) -> TrialSpec:
         """What a trial runs, from its resolved knobs."""
-        texts = worded(knobs, self.program.knobs)
-        env = {name: knob_text(value) for name, value in texts.items()}
+        binding = Binding(self.spec, self.program)
+        env = binding.env(knobs)
         env |= self.dataset.env() if self.dataset is not None else {}
         return TrialSpec(
             study=self.spec.name,
@@ -180,6 +180,9 @@ class Session:
             resources=self.resources,
             limits=self.limits,
             proposer=proposer,
+            argv=binding.argv(knobs),
+            config=binding.config(knobs),
+            metric=self.spec.metric,
         )
 
     @property
@@ -253,9 +256,9 @@ def read_sweep(sweep: Path, *, name: str | None = None) -> tuple[SweepSpec, Prog
             )
         spec = dataclasses.replace(spec, name=name)
     program = _program_of(document, spec, base=sweep.resolve().parent)
-    note_against_knobs(document, spec, program.knobs, program.unnamed)
+    notes = note_against_program(document, spec, program)
     document.raise_problems()
-    return spec, program
+    return dataclasses.replace(spec, notes=(*spec.notes, *notes)), program
 
 
 def _program_of(document: Document, spec: SweepSpec, *, base: Path) -> Program:
@@ -323,12 +326,16 @@ def reopen_session(paths: StudyPaths, *, need_data: bool = True) -> Session:
             next_step="pgolf-sweep launch SWEEP.yaml writes the file anew",
         ) from error
     return _session(
-        spec, _checked(spec, stored_program(paths)), base=base, data_root=data_root, need_data=need_data
+        spec,
+        _checked(spec, stored_program(paths)),
+        base=base,
+        data_root=data_root,
+        need_data=need_data,
     )
 
 
 def _checked(spec: SweepSpec, program: Program) -> Program:
-    check_against_knobs(spec, program.knobs, program.unnamed)
+    check_against_program(spec, program)
     return program
 
 

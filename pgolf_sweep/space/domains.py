@@ -187,7 +187,7 @@ class Choices:
         return scalars and len({*self.options}) == len(self.options)
 
     def _answers(self) -> tuple[Any, ...]:
-        """What a sampler chooses from: the options, or their texts where it knows no such values."""
+        """What a sampler chooses from: the options, or texts where it knows no such values."""
         return self.options if self._plain() else tuple(value_key(one) for one in self.options)
 
 

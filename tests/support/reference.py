@@ -78,7 +78,11 @@ def _row(parameter: Any) -> str:
         shown += f" {value}"
     default = parameter.default
     empty = callable(default) or default in (None, False, (), []) or not parameter.show_default
-    cells = (f"`{shown}`", " ".join((parameter.help or "").split()), "" if empty else f"`{default}`")
+    cells = (
+        f"`{shown}`",
+        " ".join((parameter.help or "").split()),
+        "" if empty else f"`{default}`",
+    )
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import selectors
 import shutil
@@ -24,6 +25,7 @@ from pgolf_sweep.launch.node.bounded_log import BoundedLog
 from pgolf_sweep.launch.node.environment import environment, stray_knobs
 from pgolf_sweep.launch.node.process import exit_code
 from pgolf_sweep.launch.node.tracker_thread import TrackerFeed
+from pgolf_sweep.script.command import ARGS_JSON_FILE, PARAMETERS_FILE, on_node
 from pgolf_sweep.script.logs.stream import LogStream
 from pgolf_sweep.script.requirements import lacking
 
@@ -248,7 +250,9 @@ class Run:
         stray = stray_knobs(spec, self.order.files, os.environ)
         if stray:
             self._take(f"pgolf-sweep: {STRAY}: {', '.join(stray)}\n".encode())
-        argv, env = command(spec), environment(spec, os.environ, stray)
+        argv, env = command(spec, os.environ), environment(spec, os.environ, stray)
+        if ARGS_JSON_FILE in spec.argv:
+            (work / PARAMETERS_FILE).write_text(json.dumps(dict(spec.config)))
         self._guard.start(argv, cwd=work, env=env, seconds=spec.limits.total_seconds)
         if self._stopped is not None:
             self._guard.kill()  # stopped before there was anything to kill
@@ -429,8 +433,12 @@ def last_lines(data: bytes) -> tuple[str, ...]:
     return tuple(line.decode(errors="replace")[:TAIL_CHARS] for line in kept)
 
 
-def command(spec: TrialSpec) -> list[str]:
-    """What runs: the script, by torchrun where a trial has more than one GPU."""
+def command(spec: TrialSpec, environ: Mapping[str, str]) -> list[str]:
+    """What runs: the trial's own words, else the script, by torchrun on more than one GPU."""
+    if spec.argv:
+        return on_node(
+            spec.argv, interpreter=sys.executable, json_file=PARAMETERS_FILE, environ=environ
+        )
     if spec.resources.gpus <= 1:
         return [sys.executable, "-u", spec.program_name]
     ranks = f"--nproc_per_node={spec.resources.gpus}"

@@ -10,13 +10,14 @@ from pgolf_sweep.config.sweep_file import (
     Budget,
     EarlyTerminate,
     SweepSpec,
-    check_against_knobs,
+    check_against_program,
     load_spec,
     parse_spec,
 )
 from pgolf_sweep.core.errors import InputError, SpecError
 from pgolf_sweep.script.knobs.booleans import NOT_EMPTY, Words
 from pgolf_sweep.script.knobs.knobs import Knob
+from pgolf_sweep.script.program import Program
 from pgolf_sweep.space.domains import Choices, Constant, Multiples, Range
 
 GOOD = """\
@@ -400,8 +401,13 @@ KNOBS: dict[str, Knob] = {
 }
 
 
+def reading(knobs: dict[str, Knob], unnamed: tuple[str, ...] = ()) -> Program:
+    """A program that reads these variables and takes no flags."""
+    return Program(name="t.py", files={"t.py": b""}, knobs=knobs, builtin=False, unnamed=unnamed)
+
+
 def test_parameters_that_the_program_reads_pass() -> None:
-    check_against_knobs(read(GOOD), KNOBS)
+    check_against_program(read(GOOD), reading(KNOBS))
 
 
 @pytest.mark.parametrize(
@@ -420,20 +426,20 @@ def test_parameters_that_the_program_reads_pass() -> None:
 def test_a_parameter_that_the_program_cannot_read_is_refused(parameter: str, expected: str) -> None:
     spec = read(f"method: random\nparameters:\n  {parameter}\n")
     with pytest.raises(SpecError) as caught:
-        check_against_knobs(spec, KNOBS)
+        check_against_program(spec, reading(KNOBS))
     (problem,) = caught.value.problems
     assert problem.line == 3
     assert expected in problem.message
 
 
 def test_text_that_the_knob_can_hold_is_fine() -> None:
-    check_against_knobs(
+    check_against_program(
         read(
             "method: random\nparameters: {MATRIX_LR: {values: [1, '1e-2']}, "
             "NUM_LAYERS: {value: '7'}, TIE_EMBEDDINGS: {values: [true, 0, '1']}, "
             "LR_SCHEDULE: {values: [1, cosine]}}\n"
         ),
-        KNOBS,
+        reading(KNOBS),
     )
 
 
@@ -445,7 +451,7 @@ def flag(words: Words) -> dict[str, Knob]:
 def test_a_boolean_of_words_takes_booleans_and_its_words(values: str) -> None:
     words = Words(listed=("true",), meaning=True, fold="lower")
     spec = read(f"method: random\nparameters: {{FLAG: {{values: {values}}}}}\n")
-    check_against_knobs(spec, flag(words))
+    check_against_program(spec, reading(flag(words)))
 
 
 @pytest.mark.parametrize(
@@ -465,13 +471,13 @@ def test_a_text_that_the_script_reads_otherwise_is_refused(
 ) -> None:
     spec = read(f"method: random\nparameters: {{FLAG: {{value: {value}}}}}\n")
     with pytest.raises(SpecError, match=fix):
-        check_against_knobs(spec, flag(words))
+        check_against_program(spec, reading(flag(words)))
 
 
 def test_a_refusal_names_the_reads_whose_names_only_the_script_knows() -> None:
     spec = read("method: random\nparameters: {DEEP: {value: 1}}\n")
     with pytest.raises(SpecError, match=r'train\.py:7.*write os\.environ\.get\("DEEP"\) into'):
-        check_against_knobs(spec, KNOBS, ["train.py:7"])
+        check_against_program(spec, reading(KNOBS, ("train.py:7",)))
 
 
 def test_a_requirement_over_an_unknown_knob_is_refused() -> None:
@@ -479,7 +485,7 @@ def test_a_requirement_over_an_unknown_knob_is_refused() -> None:
         "method: random\nparameters: {SEED: {value: 1}}\npgolf: {require: [NUM_HEAD > 1]}\n"
     )
     with pytest.raises(SpecError, match=r"NUM_HEAD is neither .* did you mean 'NUM_HEADS'"):
-        check_against_knobs(spec, KNOBS)
+        check_against_program(spec, reading(KNOBS))
 
 
 def test_declared_scheme_reaches_the_gate(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_script_gets_the_nodes_environment_and_its_own_but_not_rays() -> None:
     node = {"PATH": "/bin", "RANK": "3", "RAY_JOB_ID": "1", "WORLD_SIZE": "4", "MUON": "1"}
     env = environment(trial, node, ("MUON",))
     assert env == {"PATH": "/bin", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "7"}
-    assert command(trial)[1:] == ["-u", "train_gpt.py"]
+    assert command(trial, {})[1:] == ["-u", "train_gpt.py"]
 
 
 @pytest.mark.parametrize(
