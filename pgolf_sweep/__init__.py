@@ -8,29 +8,48 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pgolf_sweep.promote.promote import About, Promotion
     from pgolf_sweep.report.read import StudyRead, read_study
+    from pgolf_sweep.verify.verify import Verification
     from pgolf_sweep.workflows.gate import GateAnswer, gate
+    from pgolf_sweep.workflows.launch import LaunchedStudy, launch
     from pgolf_sweep.workflows.plan import SweepPlan, load_sweep, plan
+    from pgolf_sweep.workflows.promote import promote
+    from pgolf_sweep.workflows.verify import verify
 
 __version__ = "0.1.0"
 __all__ = [
+    "About",
     "GateAnswer",
+    "LaunchedStudy",
+    "Promotion",
     "StudyRead",
     "SweepPlan",
+    "Verification",
     "gate",
+    "launch",
     "load_sweep",
     "plan",
+    "promote",
     "read_study",
+    "verify",
 ]
 
 _HOMES = {
+    "About": "promote.promote",
     "GateAnswer": "workflows.gate",
+    "LaunchedStudy": "workflows.launch",
+    "Promotion": "promote.promote",
     "StudyRead": "report.read",
     "SweepPlan": "workflows.plan",
+    "Verification": "verify.verify",
     "gate": "workflows.gate",
+    "launch": "workflows.launch",
     "load_sweep": "workflows.plan",
     "plan": "workflows.plan",
+    "promote": "workflows.promote",
     "read_study": "report.read",
+    "verify": "workflows.verify",
 }
 """Where each public name is defined; its module loads with the first use."""
 

@@ -12,15 +12,15 @@ import pytest
 import yaml
 from support.reference import DOCS, pages
 
-from pgolf_sweep.config.models import ParameterBlock, SweepFile
-from pgolf_sweep.config.schema import _blocks, sweep_schema
+from pgolf_sweep.config.models import ParameterBlock, fields_of
+from pgolf_sweep.config.schema import blocks, sweep_schema
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pydantic import BaseModel
 
-BLOCKS = dict(_blocks("", SweepFile))
+BLOCKS = blocks()
 SWEEPS = sorted((DOCS.parent / "sweeps").glob("*.yaml"))
 
 
@@ -32,11 +32,11 @@ def test_a_generated_page_is_up_to_date(path: Path) -> None:
 @pytest.mark.parametrize("path", BLOCKS)
 def test_every_key_has_a_meaning_and_an_example_that_reads(path: str) -> None:
     model: type[BaseModel] = BLOCKS[path]
-    for name, field in model.model_fields.items():
+    for name, field in fields_of(model).items():
         assert field.description, name
         assert field.examples or field.default is not None, name
         for example in field.examples or []:
-            assert name in model.model_validate({name: example}).model_fields_set
+            assert model.model_validate({name: example}).model_fields_set
 
 
 @pytest.mark.parametrize("sweep", SWEEPS, ids=lambda path: path.name)

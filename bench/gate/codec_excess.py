@@ -1,4 +1,4 @@
-"""What codecs make of the entropy of quantized Gaussian rows: the tables of size/excess.py.
+"""Bytes that codecs make of the entropy of quantized Gaussian rows: tables of `codec_overhead`.
 
     python bench/gate/codec_excess.py [--codecs zlib zstd] [--level 3]
 

@@ -3,8 +3,8 @@
     python bench/gate/gaussian.py --draws 200
 
 No training: weights are drawn, then quantized and packed as the trainer does it; what the gate says
-of training (youth, rare rows) is switched off by long runs on large batches. A gate that has learnt
-nothing has to hold the true size in its 99 % interval.
+of training (its warm-up, unused rows) is switched off by long runs on large batches. A gate that
+has learnt nothing has to hold the true size in its 99 % interval.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TRAINED = {"ITERATIONS": 20_000, "MAX_WALLCLOCK_SECONDS": 0.0, "TRAIN_BATCH_TOKE
 
 
 def drawn(rng: random.Random) -> dict[str, Any]:
-    """A configuration of 30 thousand to two million weights, whatever its quality."""
+    """A configuration of 30 thousand to two million weights, regardless of its quality."""
     heads = rng.choice((2, 4, 8))
     codec = rng.choice(tuple(CODEC_BEST_LEVEL))
     least, best = CODEC_LEAST_LEVEL[codec], CODEC_BEST_LEVEL[codec]

@@ -36,7 +36,7 @@ from pgolf_sweep.gate.resources import step_flops
 from pgolf_sweep.launch.inline import Finish, InlineLauncher, SimulatedClock
 from pgolf_sweep.search.study import open_study
 from pgolf_sweep.track.mode import ResolvedMode
-from pgolf_sweep.workflows.launch import make_driver
+from pgolf_sweep.workflows.launch_support import make_driver
 from trainer.export import EXPORT_KNOBS
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from pgolf_sweep.gate.physics.entropy import (
     top_level,
     weight_bits,
 )
-from pgolf_sweep.gate.physics.random_walk import adam_variance, muon_walk
+from pgolf_sweep.gate.physics.random_walk import adam_variance, muon_random_walk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -130,8 +130,8 @@ def predict_run(run: PublishedRun) -> PublishedSize:
 
 
 def _sigma(run: PublishedRun, columns: int) -> float:
-    """Spread of a block's weights with so many columns."""
-    return math.sqrt(muon_walk(run.course).variance(columns, 1 / (3 * columns)))
+    """Spread of a block's weights with that many columns."""
+    return math.sqrt(muon_random_walk(run.training).variance(columns, 1 / (3 * columns)))
 
 
 def _regime(run: PublishedRun) -> str:
@@ -139,11 +139,11 @@ def _regime(run: PublishedRun) -> str:
         return "R2"
     if _sigma(run, run.width) * float(row_maxima(run.width, 0.0).mean()) >= 1.0:
         return "R2f"
-    return "R3" if run.course.steps >= SHORT_STEPS else "R3 short"
+    return "R3" if run.training.steps >= SHORT_STEPS else "R3 short"
 
 
 def _parts(run: PublishedRun, *, blocks: float = 1.0, embed: float = 1.0) -> _Parts:
-    """Each part's bytes, with the spread of blocks or embedding taken so many times larger."""
+    """Each part's bytes, with the spread of blocks or embedding taken that many times larger."""
     rule = _unfloored_bits if run.floorless else floored_bits
     matrices = math.fsum(
         _packed(run.codec, params, rule(blocks * _sigma(run, columns), bits, columns))
@@ -153,8 +153,8 @@ def _parts(run: PublishedRun, *, blocks: float = 1.0, embed: float = 1.0) -> _Pa
             (run.attn_params, run.bits[1], run.width),
         )
     )
-    course = replace(run.course, rate=run.embed_rate)
-    adam = math.sqrt(adam_variance(course))
+    embedding_run = replace(run.training, rate=run.embed_rate)
+    adam = math.sqrt(adam_variance(embedding_run))
     if run.bits[2] == 16:
         embedding = FLOAT16_BITS * run.embed_params / 8
     else:
@@ -183,7 +183,7 @@ def _table_bits(run: PublishedRun, adam: float) -> float:
 
 
 def _packed(codec: str, params: float, bits: float) -> float:
-    """Bytes of so many codes of so many bits of entropy."""
+    """Bytes of that many codes of that many bits of entropy."""
     curve = EXCESS_BY_BITS.get(codec)
     excess = EXCESS[codec] if curve is None else float(np.interp(bits, *curve))
     return params * bits / 8 * (1 + excess)

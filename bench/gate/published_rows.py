@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pgolf_sweep.gate.physics.random_walk import Average, Course
+from pgolf_sweep.gate.physics.random_walk import Average, TrainingRun
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,7 +49,7 @@ class PublishedRun:
         scheme: The quantizer in words.
         bits: Bits of MLP, attention and embedding; 16 for what is kept.
         sigmas: Clips of MLP, attention and embedding in standard deviations, or None.
-        course: What Muon did.
+        training: What Muon did.
         embed_rate: Adam's rate for the embedding.
         float16_params: What is stored in float16 besides an embedding of 16 bits.
         float32_params: Gains and mixes, stored in float32.
@@ -71,7 +71,7 @@ class PublishedRun:
     hidden: int
     bits: tuple[int, int, int]
     sigmas: tuple[float, float, float] | None
-    course: Course
+    training: TrainingRun
     embed_rate: float
     float16_params: float = 0.0
     float32_params: float = 0.0
@@ -124,7 +124,7 @@ def read_run(row: Mapping[str, str]) -> PublishedRun | None:
                 _number(row, "attn_clip_sigmas", clip),
                 _number(row, "embed_clip_sigmas", clip),
             ),
-            course=_course(row, steps),
+            training=_training_run(row, steps),
             embed_rate=_number(row, "tied_embed_lr", 0.03),
             floorless=scheme in FLOORLESS,
             tables_as_attention=scheme in TABLES_AS_ATTENTION,
@@ -133,11 +133,11 @@ def read_run(row: Mapping[str, str]) -> PublishedRun | None:
         return None
     if run.other_params < 0 or run.codec not in CODECS or not steps:
         return None
-    course = run.course
+    training = run.training
     data = [row.get(name, "") for name in ("train_seq_len", "train_batch_tokens", "run_idx")]
     key = (
-        f"{run.record} {run.model_params} {course.rate} {course.momentum} {course.decay} "
-        f"{course.steps:.1g} {' '.join(data)}"
+        f"{run.record} {run.model_params} {training.rate} {training.momentum} {training.decay} "
+        f"{training.steps:.1g} {' '.join(data)}"
     )
     cap = math.inf
     if "sel-prune" in scheme and row.get("code_bytes"):
@@ -145,7 +145,7 @@ def read_run(row: Mapping[str, str]) -> PublishedRun | None:
     return _split(replace(run, configuration=key, cap_bytes=cap), row, layers, kv)
 
 
-def _course(row: Mapping[str, str], steps: int) -> Course:
+def _training_run(row: Mapping[str, str], steps: int) -> TrainingRun:
     fraction = _number(row, "warmdown_frac", math.nan)
     warmdown = _number(row, "warmdown_iters", 1200.0 if math.isnan(fraction) else math.nan)
     if math.isnan(warmdown):
@@ -153,7 +153,7 @@ def _course(row: Mapping[str, str], steps: int) -> Course:
     momentum = _number(row, "muon_momentum", 0.95)
     start, warm_up = _warm_up(momentum)
     average, length = _average(row.get("ema_or_swa", "none"), warmdown)
-    return Course(
+    return TrainingRun(
         steps=steps,
         rate=_number(row, "matrix_lr", 0.02),
         warmdown=warmdown,

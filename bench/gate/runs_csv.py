@@ -1,4 +1,4 @@
-"""How well the physics predicts the contest's logs, cross-validated by record.
+"""Accuracy of the physics on the contest's logs, cross-validated by record.
 
     python bench/gate/runs_csv.py RUNS.csv
 

@@ -1,4 +1,4 @@
-"""What verdicts cost: first, warm, 10,000 of one space, and the command from a cold start.
+"""Time of verdicts: first, warm, 10,000 of one space, and the command from a cold start.
 
     python bench/gate/speed.py
 

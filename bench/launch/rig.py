@@ -1,4 +1,4 @@
-"""What the measurements of this folder share: a script, its sweep file, who listens."""
+"""Shared parts of this folder's measurements: a script, its sweep file, an observer."""
 
 from __future__ import annotations
 

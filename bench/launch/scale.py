@@ -1,11 +1,11 @@
-"""What the driver costs by number of trials: processor seconds, memory, milliseconds of an ask.
+"""Cost of the driver by number of trials: processor seconds, memory, milliseconds of an ask.
 
     python bench/launch/scale.py [--slots 64] [--gpus 8] [--trials 300] [--early hyperband]
         [--already 0 1000 2000 5000 10000]
 
 The real driver, gate and study (a journal file) on simulated slots, whose time jumps: what is
 measured is the driver alone. Our trainer's sweep of eight knobs; a trial reports nine validations.
-For each line a process of its own resumes a study that holds so many finished trials already and
+For each line a process of its own resumes a study that holds that many finished trials already and
 runs some more: what these cost is shown by thousand trials, and the memory at their end.
 """
 
@@ -113,7 +113,7 @@ class Meter:
 
 
 def measure(already: int, options: argparse.Namespace) -> str:
-    """The line of a study that begins with so many finished trials."""
+    """The line of a study that begins with that many finished trials."""
     early = f"early_terminate: {{type: {options.early}, min_iter: 3}}" if options.early else ""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

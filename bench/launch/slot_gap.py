@@ -1,4 +1,4 @@
-"""How long a slot stands empty between two trials, the study on disk and the sampler included.
+"""Idle time of a slot between two trials, the study on disk and the sampler included.
 
     python bench/launch/slot_gap.py [--trials 200] [--slots 2] [--seconds 0] [--method tpe]
 

@@ -1,4 +1,4 @@
-"""Whether anything leaks over half an hour of short trials on as many Ray nodes as fit.
+"""Leaks over half an hour of short trials on as many Ray nodes as fit.
 
     python bench/launch/soak.py [--nodes 8] [--minutes 30] [--seconds 1] [--every 30]
 
@@ -66,7 +66,7 @@ def tree_size(folder: Path) -> tuple[int, float]:
 
 
 class Sampler(threading.Thread):
-    """Prints a line of what is held, every so many seconds."""
+    """Prints a line of what is held, every that many seconds."""
 
     def __init__(self, every: float, listener: Listener, scratch: Path, cluster: Cluster) -> None:
         super().__init__(daemon=True)

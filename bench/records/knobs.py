@@ -1,4 +1,4 @@
-"""How well the knobs of scripts that others wrote are read.
+"""Knobs read from scripts that others wrote, against a table read by people.
 
     python bench/records/knobs.py CHECKOUT
 

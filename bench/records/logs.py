@@ -1,4 +1,4 @@
-"""How well the log parser reads logs that others wrote, against a table read by people.
+"""Results read from logs that others wrote, against a table read by people.
 
     python bench/records/logs.py CHECKOUT --table runs.csv
 

@@ -1,4 +1,4 @@
-"""How fast logs are read, by kind of log, and that memory does not grow.
+"""Speed of reading logs, by kind of log, and memory that does not grow.
 
     python bench/records/speed.py [--megabytes 200]
 

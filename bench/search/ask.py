@@ -1,4 +1,4 @@
-"""How long an ask takes, and a tell and a report, by the number of trials that have finished.
+"""Time of an ask, a tell and a report, by the number of trials that have finished.
 
     python bench/search/ask.py [--trials 100 1000 5000 10000] [--method tpe] [--early hyperband]
 
@@ -101,7 +101,7 @@ def timed(work: Any, *arguments: Any) -> tuple[tuple[float, float], Any]:
 
 
 def measure(study: Study, asks: int, running: int) -> dict[str, list[tuple[float, float]]]:
-    """Milliseconds of each call, clock and processor, with so many trials running beside."""
+    """Milliseconds of each call, clock and processor, with that many trials running beside."""
     live = [study.ask() for _ in range(running)]
     times: dict[str, list[tuple[float, float]]] = {
         name: [] for name in ("ask", "note", "report", "tell")

@@ -1,4 +1,4 @@
-"""Whether TPE finds as good scores when it looks at a share of the trials.
+"""Scores that TPE finds when it looks at a share of the trials.
 
     python bench/search/quality.py [--proposals 2000] [--seeds 5] [--limits 0 500]
 
@@ -6,7 +6,7 @@ Two toys, both minimized, eight proposals under way at a time, and told as our d
 `cap` is the contest's shape: width, depth, bits, rates and a schedule; larger scores better and
 what is over the cap is infeasible (about half of the space), so that the best lies at the boundary.
 `rugged` is Rastrigin in six dimensions: many local minima. A limit of 0 is Optuna's own TPE, of all
-trials. Shown is the best feasible score after so many proposals, and the seconds of all asks.
+trials. Shown is the best feasible score after that many proposals, and the seconds of all asks.
 """
 
 from __future__ import annotations

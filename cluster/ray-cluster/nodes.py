@@ -1,4 +1,4 @@
-"""Ask Ray's autoscaler for nodes of so many GPUs, and wait for the first; 0 takes the request back.
+"""Ask Ray's autoscaler for nodes with N GPUs each and wait for the first; 0 withdraws the request.
 
 Usage, on the head node: python cluster/ray-cluster/nodes.py NODES [--gpus 8] [--wait-seconds 1800]
 
@@ -20,7 +20,7 @@ LOOK_SECONDS = 2.0
 
 
 def nodes_of(gpus: int) -> int:
-    """How many live nodes have at least so many GPUs."""
+    """How many live nodes have at least that many GPUs."""
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return sum(resources.get("GPU", 0) >= gpus for resources in alive)
 

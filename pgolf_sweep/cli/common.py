@@ -1,4 +1,4 @@
-"""What every command shares: the application, its options, output, and errors to exit codes.
+"""The parts that all commands share: application, options, output, errors to exit codes.
 
 Results go to stdout, people's progress and hints to stderr. With ``--json`` stdout holds exactly
 one JSON document.
@@ -14,6 +14,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +24,7 @@ from rich.console import Console
 
 from pgolf_sweep import __version__
 from pgolf_sweep.cli.literal import LiteralTyper
+from pgolf_sweep.cli.streams import open_standard_streams
 from pgolf_sweep.core.errors import InfraError, InterruptedSweepError, PgolfError
 
 app = LiteralTyper(
@@ -58,7 +60,8 @@ DEFAULT_DATA = Path("data")
 WIDE = 200
 """Columns where the output is no terminal, so that a table in a file is not folded."""
 
-out = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else WIDE)
+_AT_TERMINAL = sys.stdout is not None and sys.stdout.isatty()  # None where it is closed (>&-)
+out = Console(highlight=False, markup=False, width=None if _AT_TERMINAL else WIDE)
 err = Console(stderr=True, highlight=False, markup=False)
 
 
@@ -91,12 +94,13 @@ def plain(value: Any) -> Any:
 
 
 def fail(error: PgolfError) -> None:
-    """Print an error as its lines on stderr."""
+    """Print an error as its lines on stderr, as far as anyone is there to read it."""
     headline, *rest = error.lines()
-    err.print("error:", style="bold red", end=" ")
-    say(headline)
-    for line in rest:
-        say(line)
+    with suppress(OSError):
+        err.print("error:", style="bold red", end=" ")
+        say(headline)
+        for line in rest:
+            say(line)
 
 
 def _print_version(wanted: bool) -> None:
@@ -135,6 +139,7 @@ def options(
 
 def main() -> None:
     """Entry point of ``pgolf-sweep``: the one place that turns an error into an exit code."""
+    open_standard_streams()
     try:
         app()
     except PgolfError as error:

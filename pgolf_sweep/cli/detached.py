@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 DEFAULT_HOME = "~/pgolf-sweep"
 STORAGE = "PGOLF_STORAGE"
 START_SECONDS = 90.0
-"""How long a launch waits to see its driver begin: a mistake that only shows there is told here."""
+"""How long a launch waits to see its driver begin: it reports a mistake that only shows there."""
 LOOK_SECONDS = 0.5
 
 
@@ -67,15 +67,15 @@ def launch_detached(
         uninterrupted,
         write_place,
     )
-    from pgolf_sweep.launch.remote.entrypoint import Luggage
+    from pgolf_sweep.launch.remote.entrypoint import JobPayload
     from pgolf_sweep.report.read import study_status
     from pgolf_sweep.track.mode import resolve_mode, travelling_environment
-    from pgolf_sweep.workflows.detach import prepare_departure
+    from pgolf_sweep.workflows.detach import build_bundle
 
-    departure = prepare_departure(sweep, name=name)
+    bundle = build_bundle(sweep, name=name)
     resolve_mode(sending.wandb, {"WANDB_API_KEY": "the cluster may have one"} | dict(os.environ))
     _check_there(sending)
-    paths = StudyPaths(runs.resolve() / departure.study)
+    paths = StudyPaths(runs.resolve() / bundle.study)
     before = read_place(paths)
     if before is None and paths.sweep.is_file():
         raise InputError(
@@ -91,16 +91,16 @@ def launch_detached(
             next_step="`ray start --head` starts one on this machine",
         )
     home = sending.home or (before.home if before is not None else DEFAULT_HOME)
-    here = Path(departure.sweep)
+    here = Path(bundle.sweep)
     env = travelling_environment(os.environ)
-    luggage = Luggage(
+    payload = JobPayload(
         words=["launch", here.name, "--name", paths.name, "--address", "auto", *sending.options()],
         home=home,
         study=paths.name,
         begun=read_json(paths.origin)["created_at"] if paths.origin.is_file() else None,
         # The storage has a password, so it is no word of the command.
         env=env if sending.storage is None else env | {STORAGE: sending.storage},
-        files=departure.files,
+        files=bundle.files,
         folder=here.parent.as_posix(),
     )
     board = Dashboard(address)
@@ -108,10 +108,10 @@ def launch_detached(
     words = ["launch", str(sweep), "--detach", "--address", address, "--home", home, *named]
     again = f"pgolf-sweep {shlex.join(words + sending.options())}"
     with uninterrupted():
-        job = send_driver(board, luggage, last=before.job if before is not None else None)
+        job = send_driver(board, payload, last=before.job if before is not None else None)
         say(f"study {paths.name} is sent to {board.address} as job {job}: this machine may sleep")
         place = Place(address=board.address, job=job, home=home, again=again)
-        write_text(paths.sweep, departure.text)
+        write_text(paths.sweep, bundle.text)
         write_place(paths, place)
     try:
         _see_it_begin(paths, place, board)
@@ -166,7 +166,7 @@ def _failed(place: Place) -> PgolfError:
         "the driver did not start on the cluster",
         where=str(place),
         got=place.reason or place.state.lower(),
-        next_step=f"mend it, then the same command: {place.again}",
+        next_step=f"fix it, then the same command: {place.again}",
     )
 
 
@@ -233,8 +233,13 @@ def passed_on(
     Raises:
         InfraError: The cluster does not answer.
     """
-    from pgolf_sweep.launch.remote.dashboard import Dashboard, read_place, refresh, run_errand
-    from pgolf_sweep.launch.remote.entrypoint import Luggage
+    from pgolf_sweep.launch.remote.dashboard import (
+        Dashboard,
+        read_place,
+        refresh,
+        run_remote_command,
+    )
+    from pgolf_sweep.launch.remote.entrypoint import JobPayload
 
     place = read_place(paths)
     if place is None:
@@ -244,8 +249,8 @@ def passed_on(
         return False
     # Never among the words, which Ray shows.
     env = {name: os.environ[name] for name in (STORAGE,) if opens_study and os.environ.get(name)}
-    luggage = Luggage(words=words, home=place.home, study=paths.name, errand=True, env=env)
-    code, printed, said = run_errand(board, luggage)
+    payload = JobPayload(words=words, home=place.home, study=paths.name, waited_for=True, env=env)
+    code, printed, said = run_remote_command(board, payload)
     if said:
         say(said)
     sys.stdout.write(printed)

@@ -98,7 +98,7 @@ def plan(
     slots: Annotated[int, typer.Option(min=1, help="Trials that run at a time.")] = 1,
     deadline_hours: Annotated[
         float | None,
-        typer.Option(min=0, help="Say how many slots end the sweep within so many hours."),
+        typer.Option(min=0, help="Say how many slots end the sweep within that many hours."),
     ] = None,
     calibration: Annotated[
         str | None,

@@ -24,7 +24,7 @@ def leaderboard(
         str | None,
         typer.Option("--rules", help="Judge all by this preset or file; else each by its own."),
     ] = None,
-    top: Annotated[int | None, typer.Option(min=1, help="Only so many.")] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="Only that many.")] = None,
     runs: RunsOption = DEFAULT_RUNS,
     json_output: JsonOption = False,
 ) -> None:

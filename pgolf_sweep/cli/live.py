@@ -16,7 +16,7 @@ from pgolf_sweep.cli.common import err, say
 from pgolf_sweep.cli.render import bytes_text, duration, knobs_text, score, troubled_nodes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from pgolf_sweep.driver.snapshot import Live, Snapshot
 
@@ -27,9 +27,8 @@ LINE_SECONDS = 15.0
 class Display:
     """Observer of a driver; writes to stderr. Use as a context manager."""
 
-    def __init__(self, *, varied: set[str], on_turn: Callable[[Snapshot], None]) -> None:
+    def __init__(self, *, varied: set[str]) -> None:
         self._varied = varied
-        self._on_turn = on_turn
         self._live = RichLive(console=err, auto_refresh=False) if err.is_terminal else None
         self._last_line = time.monotonic()
 
@@ -48,7 +47,6 @@ class Display:
 
     def turn(self, snapshot: Snapshot) -> None:
         """Refresh the table, or print a line now and then."""
-        self._on_turn(snapshot)
         if self._live is not None:
             self._live.update(view(snapshot, self._varied), refresh=True)
             return

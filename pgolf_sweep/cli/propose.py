@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.core.paths import StudyPaths
     from pgolf_sweep.core.record import TrialRecord
     from pgolf_sweep.core.trial import KnobValue, Verdict
-    from pgolf_sweep.driver.proposals import Wish
+    from pgolf_sweep.driver.proposals import ProposalRequest
     from pgolf_sweep.driver.session import Session
 
 LOOK_SECONDS = 0.5
@@ -97,17 +97,17 @@ def propose(
                 next_step=f"pgolf-sweep gate --sweep {_launched(paths)} --set ... shows what would "
                 "fit",
             )
-    wish = submit(paths, knobs, by=by, at=time.time())
-    _say_what_follows(wish, paths, session, records, open_names)
+    request = submit(paths, knobs, by=by, at=time.time())
+    _say_what_follows(request, paths, session, records, open_names)
     record = None
     if wait:
-        wish, record = _wait(paths, wish, timeout)
+        request, record = _wait(paths, request, timeout)
     if json_output:
-        emit(_document(wish, session, knobs, open_names, verdict, record))
+        emit(_document(request, session, knobs, open_names, verdict, record))
     elif record is not None:
         _show(record)
     else:
-        out.print(wish.id, markup=False)
+        out.print(request.id, markup=False)
     if record is not None and record.outcome.value != "completed":
         raise AnswerNoError(
             f"trial {record.number} is {record.outcome.value}: {record.reason}",
@@ -140,7 +140,7 @@ def words_again(
 
 
 def _say_what_follows(
-    wish: Wish,
+    request: ProposalRequest,
     paths: StudyPaths,
     session: Session,
     records: Sequence[TrialRecord],
@@ -148,22 +148,24 @@ def _say_what_follows(
 ) -> None:
     if open_names:
         say(f"the sampler chooses {', '.join(open_names)}; the gate judges when it has")
-    say(_when(wish, paths, session, records))
+    say(_when(request, paths, session, records))
 
 
-def _when(wish: Wish, paths: StudyPaths, session: Session, records: Sequence[TrialRecord]) -> str:
+def _when(
+    request: ProposalRequest, paths: StudyPaths, session: Session, records: Sequence[TrialRecord]
+) -> str:
     """When a proposal will run, for people."""
     from pgolf_sweep.driver.control import live_driver
-    from pgolf_sweep.workflows.launch import cap_reached
+    from pgolf_sweep.workflows.study_folder import cap_reached
 
     if cap_reached(session, records):
         return (
-            f"proposal {wish.id} waits: run_cap of {session.spec.run_cap} is reached; raise it in "
-            "the sweep file and launch again"
+            f"proposal {request.id} waits: run_cap of {session.spec.run_cap} is reached; raise "
+            "it in the sweep file and launch again"
         )
     if live_driver(paths) is None:
-        return f"study {paths.name!r} is not running: the next launch takes proposal {wish.id} up"
-    return f"proposal {wish.id} is left for the driver"
+        return f"study {paths.name!r} is not running: the next launch takes up {request.id}"
+    return f"proposal {request.id} is left for the driver"
 
 
 def _asked(settings: Sequence[str], session: Session) -> dict[str, KnobValue]:
@@ -224,7 +226,9 @@ def _base(base: str, records: Sequence[TrialRecord], paths: StudyPaths) -> Mappi
     return found.knobs
 
 
-def _wait(paths: StudyPaths, wish: Wish, timeout: float | None) -> tuple[Wish, TrialRecord]:
+def _wait(
+    paths: StudyPaths, request: ProposalRequest, timeout: float | None
+) -> tuple[ProposalRequest, TrialRecord]:
     """Look until the proposal's trial has ended."""
     from pgolf_sweep.core.errors import AnswerNoError, InputError
     from pgolf_sweep.driver.control import live_driver
@@ -234,16 +238,16 @@ def _wait(paths: StudyPaths, wish: Wish, timeout: float | None) -> tuple[Wish, T
     driven_at = began
     told = False
     while True:
-        wish = look(paths, wish.id)
-        if wish.refused:
-            raise InputError(f"the driver refused the proposal: {wish.refused}")
-        if wish.number is not None:
+        request = look(paths, request.id)
+        if request.refused:
+            raise InputError(f"the driver refused the proposal: {request.refused}")
+        if request.number is not None:
             if not told:
-                say(f"proposal {wish.id} is trial {wish.number}")
+                say(f"proposal {request.id} is trial {request.number}")
                 told = True
-            record = next((r for r in _records(paths) if r.number == wish.number), None)
+            record = next((r for r in _records(paths) if r.number == request.number), None)
             if record is not None and record.outcome.final:
-                return wish, record
+                return request, record
         now = time.monotonic()
         if live_driver(paths) is not None:
             driven_at = now
@@ -251,7 +255,7 @@ def _wait(paths: StudyPaths, wish: Wish, timeout: float | None) -> tuple[Wish, T
             timeout is not None and now - began > timeout
         ):
             raise AnswerNoError(
-                f"proposal {wish.id} has not ended",
+                f"proposal {request.id} has not ended",
                 got="nobody drives the study" if now - driven_at > 1 else "time is up",
                 next_step=f"pgolf-sweep launch {paths.sweep}; the proposal is kept",
             )
@@ -259,7 +263,7 @@ def _wait(paths: StudyPaths, wish: Wish, timeout: float | None) -> tuple[Wish, T
 
 
 def _document(
-    wish: Wish | None,
+    request: ProposalRequest | None,
     session: Session,
     knobs: Mapping[str, KnobValue],
     open_names: Sequence[str],
@@ -269,9 +273,9 @@ def _document(
     """The document of ``propose --json``; keys stay stable."""
     return {
         "study": session.spec.name,
-        "proposal": None if wish is None else wish.id,
-        "by": None if wish is None else wish.by,
-        "number": None if wish is None else wish.number,
+        "proposal": None if request is None else request.id,
+        "by": None if request is None else request.by,
+        "number": None if request is None else request.number,
         "knobs": dict(knobs),
         "sampler_chooses": list(open_names),
         "verdict": None if verdict is None else verdict.kind,

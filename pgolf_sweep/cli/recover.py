@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import TYPE_CHECKING
 
 from pgolf_sweep.cli.common import (
     DEFAULT_RUNS,
@@ -15,10 +14,6 @@ from pgolf_sweep.cli.common import (
     emit,
     say,
 )
-
-if TYPE_CHECKING:
-    from pgolf_sweep.core.paths import StudyPaths
-    from pgolf_sweep.workflows.recover import Recovered
 
 
 @app.command()
@@ -51,19 +46,5 @@ def recover(
     elif found is None:
         say(f"study {paths.name!r} knows every trial of its folder: nothing to recover")
     else:
-        show_recovered(found, paths)
-
-
-def show_recovered(found: Recovered, paths: StudyPaths) -> None:
-    """What was rebuilt, and what was not."""
-    say(f"study {paths.name!r}: {found.trials} trials rebuilt, {found.ended} with their end")
-    if found.waiting:
-        say(f"  trials {_listed(found.waiting)} have no result and run again at the next launch")
-    if found.unknown:
-        say(f"  nothing is left of trials {_listed(found.unknown)}")
-    if found.put_aside is not None:
-        say(f"  the old journal is kept as {found.put_aside}")
-
-
-def _listed(numbers: tuple[int, ...]) -> str:
-    return ", ".join(map(str, numbers[:10])) + (", ..." if len(numbers) > 10 else "")
+        for line in found.lines(paths.name):
+            say(line)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rich.padding import Padding
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -21,6 +23,8 @@ from pgolf_sweep.report.text import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from rich.console import Console, ConsoleOptions, RenderResult
+
     from pgolf_sweep.core.record import TrialRecord
 
 __all__ = [
@@ -36,30 +40,88 @@ __all__ = [
 ]
 
 
+WIDE = 10_000
+DROPPED_FIRST = ("time", "headroom", "outcome", "artifact")
+"""Columns that a narrow terminal does without, in this order."""
+LEAST_REASON = 24
+"""Columns of text in which a reason still reads well beside the knobs."""
+
+
 def trials_table(
     records: Sequence[TrialRecord], knob_names: Collection[str], *, title: str | None = None
-) -> Table:
+) -> TrialsTable:
     """A table of trials: outcome, score, bytes, the knobs that vary, the reason."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for name in ("trial", "outcome", "val_bpb", "artifact", "headroom", "time"):
-        table.add_column(name, justify="left" if name == "outcome" else "right", no_wrap=True)
-    table.add_column("knobs", overflow="fold")
-    with_reason = any(record.reason for record in records)
-    if with_reason:
-        table.add_column("reason", overflow="fold")
-    for record in records:
-        cells = [
-            str(record.number),
-            outcome_text(record),
-            score(record.val_bpb),
-            artifact_text(record),
-            bytes_text(record.headroom_bytes),
-            duration(record.slot_seconds or None),
-            knobs_text({n: v for n, v in record.knobs.items() if n in knob_names}),
-        ]
-        texts = [*cells, record.reason] if with_reason else cells
-        table.add_row(*(Text(text) for text in texts))
-    return table
+    rows = [
+        {
+            "trial": str(record.number),
+            "outcome": outcome_text(record),
+            "val_bpb": score(record.val_bpb),
+            "artifact": artifact_text(record),
+            "headroom": bytes_text(record.headroom_bytes),
+            "time": duration(record.slot_seconds or None),
+            "knobs": knobs_text({n: v for n, v in record.knobs.items() if n in knob_names}),
+            "reason": record.reason,
+        }
+        for record in records
+    ]
+    return TrialsTable(rows, title)
+
+
+class TrialsTable:
+    """Rows that fit the terminal: where it is narrow, knobs and reason stand below their trial.
+
+    No number and no ``KNOB=value`` is ever broken, unless it alone is wider than the terminal.
+    """
+
+    def __init__(self, rows: Sequence[Mapping[str, str]], title: str | None) -> None:
+        self._rows = rows
+        self._title = title
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The table for the console's width."""
+        columns = ["trial", "outcome", "val_bpb", "artifact", "headroom", "time"]
+        pairs = [pair for row in self._rows for pair in row["knobs"].split(" ")]
+        longest = max(map(len, pairs), default=0)
+        texts = [name for name in ("knobs", "reason") if any(row[name] for row in self._rows)]
+        beside = longest + 2 + (LEAST_REASON + 2) * ("reason" in texts)
+        base = self._table(columns, [])
+        if console.measure(base, options=options.update(width=WIDE)).maximum + beside <= (
+            options.max_width
+        ):
+            yield self._table(columns, texts)
+            return
+        for name in DROPPED_FIRST:
+            if console.measure(base, options=options.update(width=WIDE)).maximum <= (
+                options.max_width
+            ):
+                break
+            columns.remove(name)
+            base = self._table(columns, [])
+        if self._title:
+            yield Text(self._title, style="italic")
+        head, *lines = console.render_lines(base, options.update(height=None), pad=False)
+        yield from head
+        yield Segment.line()
+        for row, line in zip(self._rows, lines, strict=True):
+            yield from line
+            yield Segment.line()
+            for name in texts:
+                if row[name]:
+                    yield Padding(Text(row[name]), (0, 0, 0, 4), expand=False)
+
+    def _table(self, columns: Sequence[str], texts: Sequence[str]) -> Table:
+        """The rows as a table; the title only where it is all that is shown."""
+        title = self._title if texts else None
+        table = Table(
+            title=title, title_justify="left", box=None, pad_edge=False, header_style="bold"
+        )
+        for name in columns:
+            table.add_column(name, justify="left" if name == "outcome" else "right", no_wrap=True)
+        for name in texts:
+            table.add_column(name, overflow="fold")
+        for row in self._rows:
+            table.add_row(*(Text(row[name]) for name in (*columns, *texts)))
+        return table
 
 
 def troubled_nodes(rows: Iterable[Mapping[str, Any]], now: float) -> list[str]:

@@ -265,10 +265,10 @@ def _ask_all(paths: StudyPaths, request: Request) -> None:
 
 
 def _sweeping(paths: StudyPaths) -> DriverInfo | None:
-    """The driver that heeds requests, or None where nobody drives.
+    """The driver that acts on requests, or None where nobody drives.
 
     Raises:
-        InputError: A promotion holds the study; it heeds none.
+        InputError: A promotion holds the study; it acts on none.
     """
     from pgolf_sweep.core.errors import InputError
     from pgolf_sweep.driver.control import live_driver

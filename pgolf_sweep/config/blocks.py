@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 EXPORT_ONLY_KNOBS = tuple(EXPORT_KNOBS)
 """Knobs of our trainer that change the artifact of a finished training, not the training."""
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}")
 STUDY_NAME_RULE = "use letters, digits, space and . _ -"
 
@@ -202,6 +203,7 @@ def read_pgolf(
         gate_min_steps=gate.min_steps,
         data=block.data,
         files=block.files,
+        env_pass=_passes(document, block),
         limits=block.limits,
         budget=block.budget,
         warm_start=_read_warm_start(document, block.warm_start, space),
@@ -232,6 +234,16 @@ def _gpus(document: Document, block: ResourcesBlock, command: Command, *, plain:
             f"must divide 8, as the contest's scripts ask; not {gpus}",
         )
     return gpus
+
+
+def _passes(document: Document, block: PgolfModel) -> tuple[str, ...]:
+    """``env.pass``: names of variables."""
+    for index, name in enumerate(block.env.pass_):
+        if not _VARIABLE.fullmatch(name):
+            document.problem(
+                ("pgolf", "env", "pass", index), f"{name!r} is no name of an environment variable"
+            )
+    return block.env.pass_
 
 
 def _check_nodes(document: Document, block: PgolfModel) -> None:

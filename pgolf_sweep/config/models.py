@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -26,6 +26,9 @@ from pydantic import (
 )
 
 from pgolf_sweep.config.yaml_lines import shown
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 Method = Literal["grid", "random", "bayes", "tpe", "gp", "cmaes", "qmc"]
 Distribution = Literal[
@@ -113,6 +116,11 @@ class Block(BaseModel):
         if not isinstance(value, dict):
             return value
         return {key: item for key, item in value.items() if item is not None}
+
+
+def fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """A block's fields by the keys of the file."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 class ParameterBlock(BaseModel):
@@ -303,6 +311,13 @@ class NodesBlock(Block):
     """Least tokens per second, as a share of the other nodes' median."""
 
 
+class EnvBlock(Block):
+    """What trials get of their node's environment; docs/scripts.md."""
+
+    pass_: Texts = Field(default=(), alias="pass", examples=[["MY_DATA_DIR"]])
+    """Variables of the node that the program gets beyond the system's."""
+
+
 class PromoteBlock(Block):
     """How a winner is confirmed."""
 
@@ -338,6 +353,8 @@ class PgolfModel(Block):
     """The data set, by name or as a mapping."""
     files: Texts = Field(default=(), examples=[["lib/*.py"]])
     """Paths or globs beside the program that trials need."""
+    env: EnvBlock = Field(default=EnvBlock(), examples=[{"pass": ["MY_DATA_DIR"]}])
+    """What trials get of their node's environment."""
     limits: LimitsBlock = Field(default=LimitsBlock(), examples=[{"total_seconds": 1800}])
     """Wallclock limits."""
     budget: Budget = Field(default=Budget(), examples=[{"gpu_hours": 40}])
@@ -350,8 +367,9 @@ class PgolfModel(Block):
         default=ReadMetricBlock(), examples=[{"pattern": r"eval loss is ([\d.]+)"}]
     )
     """How the metric is found in the log."""
-    pack: bool = False
-    """Whether trials run the program minified and compressed, as it would be submitted."""
+    pack: bool | None = Field(default=None, examples=[True])
+    """Whether trials run the program minified and compressed, as it would be submitted; our own
+    trainer is if absent."""
     max_retries: Annotated[int, Field(ge=0)] = 2
     """How often a trial that infrastructure lost is run again."""
     nodes: NodesBlock = Field(default=NodesBlock(), examples=[{"failures": 3}])

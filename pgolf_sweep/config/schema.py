@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from pgolf_sweep.config.models import ParameterBlock, SweepFile
+from pgolf_sweep.config.models import ParameterBlock, SweepFile, fields_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,14 +53,14 @@ def schema_text() -> str:
 def reference() -> str:
     """Every key of a sweep file as Markdown: type, default, meaning, example."""
     lines: list[str] = []
-    for path, model in _blocks("", SweepFile):
+    for path, model in blocks().items():
         lines += ["", f"## `{path}`" if path else "## Top of the file", "", _doc(model), ""]
         lines += ["| key | type | default | meaning | example |", "| --- | --- | --- | --- | --- |"]
         schema = model.model_json_schema()
         schema = schema.get("$defs", {}).get(model.__name__, schema)  # one that holds itself
         lines += [
             _row(name, field, schema["properties"][name])
-            for name, field in model.model_fields.items()
+            for name, field in fields_of(model).items()
         ]
         refused = getattr(model, "REFUSED", {})
         if refused:
@@ -69,15 +69,15 @@ def reference() -> str:
     return "\n".join(lines).strip() + "\n"
 
 
-def keys_of(path: str) -> tuple[str, ...]:
-    """The keys of the mapping at a dotted path, ``""`` for the top of the file."""
-    return tuple(dict(_blocks("", SweepFile))[path].model_fields)
+def blocks() -> dict[str, type[BaseModel]]:
+    """Every block of the file by its dotted path, ``""`` for the top."""
+    return dict(_blocks("", SweepFile))
 
 
 def _blocks(path: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
     """A model and those below it by dotted path; parameters hold parameters, which ends there."""
     yield path, model
-    for name, field in model.model_fields.items():
+    for name, field in fields_of(model).items():
         inner = _model_in(field.annotation)
         if inner is None or model is ParameterBlock:
             continue

@@ -1,4 +1,4 @@
-"""What a sweep file says, as frozen values; `pgolf_sweep.config.sweep_file` reads them."""
+"""Values of a sweep file, frozen; `pgolf_sweep.config.sweep_file` reads them."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class SchemeBlock:
         scale: How the step of a row is set: rowmax, percentile, sdclip or mse.
         parameter: k of ``sdclip``, the percentile of ``percentile``.
         codec: What compresses the container, or an empty string.
-        keep_below: Tensors of at most so many numbers stay 16-bit floating point.
+        keep_below: Tensors of at most that many numbers stay 16-bit floating point.
     """
 
     bits: int = 8
@@ -139,10 +139,12 @@ class PgolfBlock:
         gate_min_steps: Fewest training steps within the wallclock that are worth a slot.
         data: The data set, or None for the rules preset's.
         files: Paths or globs beside the program that trials need.
+        env_pass: Variables of the node that trials get beyond the system's.
         limits: Wallclock limits.
         budget: Money and time.
         warm_start: What is tried first.
-        pack: Whether trials run the program minified and compressed, as it would be submitted.
+        pack: Whether trials run the program minified and compressed, as it would be submitted; None
+            packs our own trainer, whose packed form is tested to be the same program.
         max_retries: How often a trial that infrastructure lost is run again.
         nodes: What is asked of the nodes.
         seed: The sampler's seed.
@@ -163,10 +165,11 @@ class PgolfBlock:
     gate_min_steps: int | None = None
     data: DataBlock | None = None
     files: tuple[str, ...] = ()
+    env_pass: tuple[str, ...] = ()
     limits: LimitsBlock = field(default_factory=LimitsBlock)
     budget: Budget = field(default_factory=Budget)
     warm_start: tuple[WarmStart, ...] = ()
-    pack: bool = False
+    pack: bool | None = None
     max_retries: int = 2
     nodes: NodesBlock = field(default_factory=NodesBlock)
     seed: int = 0

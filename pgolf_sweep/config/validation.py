@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from pgolf_sweep.config.models import fields_of
 from pgolf_sweep.config.yaml_lines import did_you_mean, shown
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def none_of(given: object, options: tuple[str, ...]) -> str:
 
 def _unknown(model: type[BaseModel], key: str) -> str:
     reason = getattr(model, "REFUSED", {}).get(key)
-    known = tuple(model.model_fields)
+    known = tuple(fields_of(model))
     near = did_you_mean(key, known)
     return reason or f"unknown key{near or '; known keys: ' + ', '.join(known)}"
 
@@ -114,14 +115,14 @@ def _unknown(model: type[BaseModel], key: str) -> str:
 def _annotation(model: type[BaseModel], keys: KeyPath) -> Any:
     """The field that a key path names."""
     holder = _model_at(model, keys[:-1])
-    return None if holder is None else holder.model_fields.get(str(keys[-1]))
+    return None if holder is None else fields_of(holder).get(str(keys[-1]))
 
 
 def _model_at(model: type[BaseModel], keys: KeyPath) -> type[BaseModel] | None:
     """The model of the mapping at a key path."""
     current: type[BaseModel] | None = model
     for key in keys:
-        field = None if current is None else current.model_fields.get(str(key))
+        field = None if current is None else fields_of(current).get(str(key))
         if field is None:
             continue  # the name of a parameter
         current = _inner_model(field.annotation)

@@ -30,6 +30,32 @@ _RANK_ENDED = re.compile(r"^\s*exitcode\s*:\s*(-?\d+) \(pid")
 _OUTSIDE_SIGNALS = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
+LEAST_BPB = 0.1
+"""No model of text compresses it further; the best large ones are above 0.5."""
+BYTES_PER_TOKEN = (0.9, 32.0)
+"""Of any tokenizer and text, with room: bytes have 1, vocabularies of 200,000 pieces about 5."""
+
+
+def impossible_score(val_bpb: float, val_loss_nats: float | None) -> str:
+    """Why a score cannot be true, in a sentence; empty where it can.
+
+    Loss and score are the same measurement: their ratio, loss / (bpb ln 2), is the tokenizer's
+    bytes per token on the validation text.
+    """
+    if val_bpb < LEAST_BPB:
+        return f"val_bpb {val_bpb:g} cannot be: no model of text is below {LEAST_BPB}"
+    if val_loss_nats is None or not math.isfinite(val_loss_nats):
+        return ""
+    ratio = val_loss_nats / (val_bpb * math.log(2))
+    low, high = BYTES_PER_TOKEN
+    if low <= ratio <= high:
+        return ""
+    return (
+        f"val_bpb {val_bpb:g} and val_loss {val_loss_nats:g} cannot both be: they ask for "
+        f"{ratio:.3g} bytes per token"
+    )
+
+
 def classify(end: RunEnd, *, last_val_bpb: float | None, last_step: int | None) -> Outcome:
     """What the end of a run means.
 
@@ -49,13 +75,13 @@ def classify(end: RunEnd, *, last_val_bpb: float | None, last_step: int | None) 
         case EndCause.SIGNALED:
             number = -end.exit_code if end.exit_code is not None and end.exit_code < 0 else 0
             return _signaled(end, number)
-        case EndCause.TIMEOUT | EndCause.SILENT | EndCause.UNMET:
+        case EndCause.TIMEOUT | EndCause.SILENT | EndCause.MISSING_DEPENDENCY:
             return _failed(FailureKind.DETERMINISTIC, end.detail, end)
         case (
             EndCause.CANCELLED
             | EndCause.SETUP
             | EndCause.LOST
-            | EndCause.UNKEPT
+            | EndCause.OUTPUT_WRITE_FAILED
             | EndCause.PREEMPTED
         ):
             return _failed(FailureKind.INFRASTRUCTURE, end.detail or end.cause.value, end)
@@ -97,6 +123,8 @@ def _exited(end: RunEnd) -> Outcome:
             FailureKind.DETERMINISTIC, f"exit code {end.exit_code}: {_last_word(end)}", end
         )
     if score is not None and math.isfinite(score):
+        if why := impossible_score(score, end.summary.val_loss_nats):
+            return _failed(FailureKind.DETERMINISTIC, why, end)
         return Completed(val_bpb=score, artifact_bytes=artifact_bytes(end))
     if end.summary.non_finite or score is not None:
         return _failed(FailureKind.DETERMINISTIC, "a loss was not finite (NaN or inf)", end)

@@ -1,4 +1,4 @@
-"""What can go wrong, as types that tell the caller what to do next.
+"""Errors, as types that tell the caller what to do next.
 
     PgolfError               base; carries an exit code
     ├── InputError      (2)  the user's input is wrong: fix it and type the command again

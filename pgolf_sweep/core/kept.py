@@ -1,4 +1,4 @@
-"""What a study's folder keeps of its trials, read with care: any of these files may be damaged."""
+"""Files of a study's folder that keep its trials, read with care: any of them may be damaged."""
 
 from __future__ import annotations
 

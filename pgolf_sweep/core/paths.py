@@ -1,7 +1,7 @@
 """Every file name below ``runs/<study>/``, and writing without half-written files.
 
-A trial's folder holds what ran and what came of it, whatever happens to the study's storage. Each
-file lands under a temporary name in the same folder and is renamed.
+A trial's folder holds what ran and what came of it, no matter what happens to the study's storage.
+Each file lands under a temporary name in the same folder and is renamed.
 """
 
 from __future__ import annotations
@@ -59,8 +59,13 @@ def on_disk(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, *, private: bool = False) -> None:
     """Write a file so that readers see the old content or the new, never a part.
+
+    Args:
+        path: Where.
+        data: What.
+        private: Whether nobody else may read it.
 
     Raises:
         InfraError: The disk refused (full, read-only); nothing was changed.
@@ -73,7 +78,7 @@ def write_bytes(path: Path, data: bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(temporary).chmod(0o644)
+            Path(temporary).chmod(0o600 if private else 0o644)
             Path(temporary).replace(path)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -87,15 +92,15 @@ def write_bytes(path: Path, data: bytes) -> None:
         ) from error
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, private: bool = False) -> None:
     """`write_bytes` for UTF-8 text."""
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(), private=private)
 
 
-def write_json(path: Path, document: dict[str, Any]) -> None:
+def write_json(path: Path, document: dict[str, Any], *, private: bool = False) -> None:
     """Write a JSON document with its schema version, readable by people."""
     content = {"schema_version": SCHEMA_VERSION, **document}
-    write_text(path, json.dumps(content, indent=1, sort_keys=False) + "\n")
+    write_text(path, json.dumps(content, indent=1, sort_keys=False) + "\n", private=private)
 
 
 def put_aside(path: Path) -> Path:
@@ -206,6 +211,11 @@ class StudyPaths:
     def sweep(self) -> Path:
         """The sweep file as launched."""
         return self.root / "sweep.yaml"
+
+    @property
+    def readable(self) -> Path:
+        """The program before it was packed, for reading; trials run the packed one."""
+        return self.root / "readable" / "train_gpt.py"
 
     @property
     def journal(self) -> Path:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from pgolf_sweep.core.classify import impossible_score
 from pgolf_sweep.core.trial import (
     Completed,
     Discarded,
@@ -50,8 +51,8 @@ class TrialRecord:
         predicted_bytes: What the gate expected of the whole artifact.
         artifact_bytes: Measured bytes of code plus model.
         headroom_bytes: Cap minus the artifact: measured, or predicted for a discarded trial.
-        excused: Attempts that ended for their node's sake (drained, quarantined, in doubt) or by
-            the user's cancel: they are in `attempts` and do not count against `max_retries`.
+        uncounted_attempts: Attempts that their node ended (drained, quarantined, in doubt) or the
+            user's cancel: they are in `attempts` and do not count against `max_retries`.
         node_speed: Tokens per second of its node as a share of the other nodes' median, where
             that was measured.
         duplicate_of: The trial whose result this one shares; such a trial took no slot.
@@ -61,6 +62,7 @@ class TrialRecord:
         finals: Every final score that the script printed, by label.
         driver: In a study that several drivers share, the one that holds the trial or told it;
             empty while a trial waits for any of them.
+        maximize: Whether a high score is good; never so for the contest's.
     """
 
     number: int
@@ -85,7 +87,7 @@ class TrialRecord:
     node: str | None = None
     proposer: str = ""
     attempts: int = 0
-    excused: int = 0
+    uncounted_attempts: int = 0
     node_speed: float | None = None
     duplicate_of: int | None = None
     export_of: int | None = None
@@ -94,23 +96,28 @@ class TrialRecord:
     finals: Mapping[str, float] = field(default_factory=dict)
     identity: str = ""
     driver: str = ""
+    maximize: bool = False
 
     @property
     def submittable(self) -> bool:
-        """Completed, and its measured artifact is known not to be over the cap."""
+        """Completed with a score that can be, and not known to be over the cap."""
         return (
             self.outcome is State.COMPLETED
             and self.val_bpb is not None
+            and not impossible_score(self.val_bpb, self.val_loss_nats)
             and (self.headroom_bytes is None or self.headroom_bytes >= 0)
         )
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, the form in which the study stores it."""
-        return dataclasses.asdict(self) | {"outcome": self.outcome.value}
+        former = {"excused": self.uncounted_attempts}  # its name in version 0.1, for one release
+        return dataclasses.asdict(self) | {"outcome": self.outcome.value} | former
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> TrialRecord:
         """Inverse of `to_json`; keys of other versions are left aside."""
+        if "excused" in document:
+            document = {"uncounted_attempts": document["excused"], **document}
         names = {item.name for item in dataclasses.fields(cls)}
         values = {key: value for key, value in document.items() if key in names}
         predicted = values.get("predicted_bytes")
@@ -161,12 +168,17 @@ class TrialRecord:
 
 
 def ranked(records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """Completed trials whose artifact is not over the cap, best `val_bpb` first; ties to the older.
+    """Completed trials whose artifact is not over the cap, best score first; ties to the older.
 
     Duplicates are left out: they are not evidence of their own.
     """
     good = [record for record in records if record.submittable and record.duplicate_of is None]
-    return sorted(good, key=lambda record: (record.val_bpb or 0.0, record.number))
+    return sorted(good, key=_rank)
+
+
+def _rank(record: TrialRecord) -> tuple[float, int]:
+    score = record.val_bpb or 0.0
+    return (-score if record.maximize else score, record.number)
 
 
 def counts(records: Iterable[TrialRecord]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""What a trial is, what a run of it measured, and how it can end.
+"""A trial, what a run of it measured, and how it can end.
 
 The vocabulary that every other module shares; nothing here does input or output.
 """
@@ -164,6 +164,7 @@ class TrialSpec:
             by torchrun where a trial has more than one GPU.
         config: The parameters as W&B hands them out, for ``${args_json_file}`` and wandb.config.
         metric: What is read from its log and from ``wandb.log``.
+        passes: Variables of the node that the script gets beyond the system's.
     """
 
     study: str
@@ -178,6 +179,7 @@ class TrialSpec:
     argv: tuple[str, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     metric: Metric = field(default_factory=Metric)
+    passes: tuple[str, ...] = ()
 
     @property
     def identity(self) -> str:
@@ -268,14 +270,20 @@ class EndCause(StrEnum):
     """We ended it: pruned, or the user asked."""
     SETUP = "setup"
     """The node could not start it: data missing, disk full."""
-    UNMET = "unmet"
+    MISSING_DEPENDENCY = "missing_dependency"
     """The node lacks a package that the program asks for: another attempt would find the same."""
     LOST = "lost"
     """The worker or its node is gone."""
-    UNKEPT = "unkept"
+    OUTPUT_WRITE_FAILED = "output_write_failed"
     """The driver's own disk refused what came of it: no fault of the node."""
     PREEMPTED = "preempted"
     """Its node was drained: taken away with notice."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> EndCause | None:
+        """Names that version 0.1 wrote; readers take them for one release more."""
+        former = {"unmet": cls.MISSING_DEPENDENCY, "unkept": cls.OUTPUT_WRITE_FAILED}
+        return former.get(str(value))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

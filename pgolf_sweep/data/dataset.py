@@ -191,7 +191,7 @@ def check(dataset: DataSet, vocab_size: int | None = None) -> None:
         vocab_size: VOCAB_SIZE of the run, or None if any will do.
 
     Raises:
-        DataError: The first problem: what, which file, got, expected, the command that mends it.
+        DataError: The first problem: what, which file, got, expected, the command that repairs it.
     """
     survey(dataset, vocab_size)
 

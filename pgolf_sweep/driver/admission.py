@@ -1,4 +1,4 @@
-"""From a proposal to a trial that waits for a slot, unless the gate or an equal trial ends it."""
+"""From a proposal to a trial that waits for a slot, unless the gate or a duplicate ends it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pgolf_sweep.core.trial import Verdict
-    from pgolf_sweep.driver.writer import Teller
+    from pgolf_sweep.driver.writer import TrialWriter
     from pgolf_sweep.search.study import Proposal
     from pgolf_sweep.track.base import StudyTracker
 
@@ -27,25 +27,25 @@ class Admission:
     """Gates proposals and prepares the folders of those that will run.
 
     Attributes:
-        teller: Writes their rows, and ends those that are discarded or ran before.
+        writer: Writes their rows, and ends those that are discarded or ran before.
         tracker: Hears of those that are discarded.
         provenance: Written into each ``spec.json``.
     """
 
-    teller: Teller
+    writer: TrialWriter
     tracker: StudyTracker
     provenance: Mapping[str, Any]
 
     def admit(self, proposal: Proposal, *, noted: TrialRecord | None = None) -> Live | None:
-        """Gate a proposal; None if it took its end at once or waits for its twin.
+        """Gate a proposal; None if it took its end at once or waits for its duplicate.
 
         Args:
             proposal: What to try.
             noted: The row that an earlier driver left of it: what it has cost so far counts.
         """
-        session = self.teller.session
+        session = self.writer.session
         knobs = session.resolve(proposal.knobs)
-        run_id = f"{self.teller.study.name}-{proposal.number}"
+        run_id = f"{self.writer.study.name}-{proposal.number}"
         spec = session.trial_spec(proposal.number, knobs, proposal.proposer, run_id=run_id)
         verdict = session.verdict(knobs)
         env = {**spec.env, **session.export_env(knobs, verdict)}
@@ -58,11 +58,12 @@ class Admission:
             model_params=verdict.model_params,
             code_bytes=verdict.code_bytes,
             proposer=proposal.proposer,
+            maximize=session.spec.metric.goal == "maximize",
             attempts=noted.attempts if noted is not None else 0,
-            excused=noted.excused if noted is not None else 0,
+            uncounted_attempts=noted.uncounted_attempts if noted is not None else 0,
             slot_seconds=noted.slot_seconds if noted is not None else 0.0,
             identity=spec.identity,
-            driver=self.teller.me,
+            driver=self.writer.me,
         )
         live = Live(record, spec, near_cap=verdict.kind is VerdictKind.NEAR)
         if live.near_cap and verdict.fit_probability is not None:
@@ -72,22 +73,22 @@ class Admission:
         if verdict.discards:
             self._discard(record, verdict)
             return None
-        original = self.teller.ledger.original(spec.identity, proposal.number)
+        original = self.writer.table.original(spec.identity, proposal.number)
         if original is not None:
-            self.teller.follow(live, original)
+            self.writer.dedupe(live, original)
             return None
-        folder = self.teller.paths.trial(proposal.number)
-        make_room(folder, spec.identity, self.teller.message)
-        if (result := whole_result(folder, self.teller.message)) is not None:
-            self.teller.tell_result(result)
+        folder = self.writer.paths.trial(proposal.number)
+        make_room(folder, spec.identity, self.writer.message)
+        if (result := whole_result(folder, self.writer.message)) is not None:
+            self.writer.tell_result(result)
             return None
         self._prepare(live)
-        self.teller.note(live, record)
+        self.writer.note(live, record)
         return live
 
     def no_longer_fits(self, live: Live) -> bool:
         """Judge one near the cap again: it has waited while finished trials taught the gate."""
-        verdict = self.teller.session.verdict(live.record.knobs)
+        verdict = self.writer.session.verdict(live.record.knobs)
         if verdict.discards:
             predicted = verdict.artifact_bytes
             self._discard(dataclasses.replace(live.record, predicted_bytes=predicted), verdict)
@@ -95,28 +96,28 @@ class Admission:
 
     def _discard(self, record: TrialRecord, verdict: Verdict) -> None:
         self.tracker.discarded(record.number, record.knobs, verdict)
-        cap_bytes = self.teller.session.rules.artifact_cap_bytes
-        self.teller.tell(record.ended(Discarded(verdict=verdict), None, cap_bytes=cap_bytes))
+        cap_bytes = self.writer.session.rules.artifact_cap_bytes
+        self.writer.tell(record.ended(Discarded(verdict=verdict), None, cap_bytes=cap_bytes))
 
     def _repaired(self, proposal: Proposal, verdict: Verdict) -> Verdict:
         """Enqueue what surely fits, by the knobs that may give; the proposal itself ends."""
-        changed = self.teller.session.repaired(proposal.knobs)
+        changed = self.writer.session.repaired(proposal.knobs)
         if changed is None:
             return verdict
         by = f"repair of {proposal.number}"
         try:
-            number = self.teller.study.enqueue_once(changed, by=by, key=by)
+            number = self.writer.study.enqueue_once(changed, by=by, key=by)
         except InputError as error:
             # One repair less, rather than a loop that ends here again at each launch.
-            self.teller.message(f"trial {proposal.number} is not repaired: {error.what}")
+            self.writer.message(f"trial {proposal.number} is not repaired: {error.what}")
             return verdict
         reason = f"{verdict.reason}; repaired as trial {number}"
         return dataclasses.replace(verdict, kind=VerdictKind.TOO_BIG, reason=reason)
 
     def _prepare(self, live: Live) -> None:
         """Write a queued trial's folder ahead of its slot, which then need not wait for it."""
-        folder = self.teller.paths.trial(live.record.number)
+        folder = self.writer.paths.trial(live.record.number)
         more = {"provenance": dict(self.provenance)}
         write_json(folder.spec, dataclasses.asdict(live.spec) | more)
-        for name, content in self.teller.session.program.files.items():
+        for name, content in self.writer.session.program.files.items():
             write_bytes(folder.root / name, content)

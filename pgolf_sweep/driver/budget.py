@@ -1,4 +1,4 @@
-"""How much more a driver may take on: trials under the cap, free slots, GPU-hours."""
+"""Budget of a driver: trials under the cap, free slots, GPU-hours."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pgolf_sweep.core.clock import Clock
-    from pgolf_sweep.driver.ledger import Ledger
-    from pgolf_sweep.driver.queue import Roster
-    from pgolf_sweep.driver.sharing.leases import Crew
+    from pgolf_sweep.driver.queue import TrialQueue
+    from pgolf_sweep.driver.sharing.leases import DriverLease
+    from pgolf_sweep.driver.table import TrialTable
     from pgolf_sweep.launch.base import Launcher
     from pgolf_sweep.nodes.quarantine import NodeBook
 
@@ -27,24 +27,24 @@ class Quota:
         gpu_hours: Budget over the whole life of the study, or None.
         gpus: Of one trial; a trial without any counts as one.
         learns: Whether the sampler learns from the trials before.
-        ledger: What is known of all trials.
-        roster: The trials that this driver holds.
+        table: What is known of all trials.
+        queue: The trials that this driver holds.
         launcher: Its slots.
         nodes: Which of their nodes are trusted.
         clock: What held slots cost until now.
-        crew: The other drivers' slots; None where there are no others.
+        lease: The other drivers' slots; None where there are no others.
     """
 
     run_cap: int | None
     gpu_hours: float | None
     gpus: int
     learns: bool
-    ledger: Ledger
-    roster: Roster
+    table: TrialTable
+    queue: TrialQueue
     launcher: Launcher
     nodes: NodeBook
     clock: Clock
-    crew: Crew | None
+    lease: DriverLease | None
 
     def room(self) -> float:
         """How many trials this driver should propose now."""
@@ -54,7 +54,7 @@ class Quota:
         """How many trials may be proposed before `run_cap` is reached."""
         if self.run_cap is None:
             return math.inf
-        spoken_for = len(self.ledger.took_slot) + len(self.roster.queue) + self.ledger.reserved
+        spoken_for = len(self.table.took_slot) + len(self.queue.queued) + self.table.reserved
         return self.run_cap - spoken_for
 
     def wanted(self) -> float:
@@ -62,11 +62,11 @@ class Quota:
 
         The last trials of a shared study are left to those that have free slots for them.
         """
-        near = self.roster.near()
-        ahead = self.crew is None or self.left() > self.crew.other_slots
+        near = self.queue.near()
+        ahead = self.lease is None or self.left() > self.lease.other_slots
         waiting = min(near, self._may_wait()) if near else 0
         free = self.launcher.free(self.nodes.closed())
-        return free + ahead - (len(self.roster.queue) - waiting)
+        return free + ahead - (len(self.queue.queued) - waiting)
 
     def _may_wait(self) -> int:
         """How many trials near the cap may wait beside the queue for those that fit.
@@ -81,5 +81,5 @@ class Quota:
         if self.gpu_hours is None:
             return False
         now, epoch = self.clock.monotonic(), self.clock.now()
-        seconds = self.ledger.slot_seconds(self.roster.live.values(), now=now, epoch=epoch)
+        seconds = self.table.slot_seconds(self.queue.live.values(), now=now, epoch=epoch)
         return seconds * max(1, self.gpus) / 3600 >= self.gpu_hours

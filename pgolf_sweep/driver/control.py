@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import threading
 import time
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -17,6 +18,7 @@ from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.paths import write_text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
     from types import FrameType, TracebackType
 
@@ -52,7 +54,7 @@ class DriverLock:
 
     Args:
         paths: The study's folder.
-        job: The command that holds it: ``launch`` heeds requests, ``promote`` does not.
+        job: The command that holds it: ``launch`` acts on requests, ``promote`` does not.
         driver: The holder's name among the drivers of a shared study.
 
     Attributes:
@@ -159,15 +161,43 @@ def wait_for_driver(paths: StudyPaths, timeout_seconds: float) -> bool:
     return True
 
 
+@contextlib.contextmanager
+def hang_ups_ignored() -> Iterator[bool]:
+    """Around a sweep: a closed terminal or a lost ssh session ends nothing that it starts.
+
+    Ray's daemons share the terminal, and would take the trials with them. `Requests` catches the
+    signal for the driver itself.
+
+    Yields:
+        Whether it is to be caught: not where the user has it ignored (nohup), nor in a thread,
+        where Python sets no handlers.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield False
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield before is not signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL if before is None else before)
+
+
 class Requests:
     """What the user wants of this driver, from the request file and from signals.
 
-    The first SIGINT drains, the second cancels; SIGTERM cancels. Use as a context manager, which
-    puts the previous handlers back.
+    The first SIGINT drains, the second cancels; SIGTERM cancels. SIGHUP drains, however often it
+    comes: a terminal that closes sends it, and its shell once more. Use as a context manager,
+    which puts the previous handlers back.
+
+    Args:
+        paths: The study's folder.
+        hang_ups: Whether SIGHUP counts; not where the user has it ignored (nohup).
     """
 
-    def __init__(self, paths: StudyPaths) -> None:
+    def __init__(self, paths: StudyPaths, *, hang_ups: bool = True) -> None:
         self._file = paths.request
+        self._signals = (signal.SIGINT, signal.SIGTERM, *(hang_ups * (signal.SIGHUP,)))
+        self._hung_up = False
         self._interrupts = 0
         self._terminated = False
         self._previous: dict[int, Any] = {}
@@ -175,11 +205,11 @@ class Requests:
     @property
     def interrupted(self) -> bool:
         """Whether a signal, rather than ``stop`` or ``cancel``, ended the sweep."""
-        return self._interrupts > 0 or self._terminated
+        return self._interrupts > 0 or self._terminated or self._hung_up
 
     def __enter__(self) -> Self:
         """Catch the signals."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in self._signals:
             self._previous[number] = signal.signal(number, self._caught)
         return self
 
@@ -196,6 +226,8 @@ class Requests:
     def _caught(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - signature
         if number == signal.SIGINT:
             self._interrupts += 1
+        elif number == signal.SIGHUP:
+            self._hung_up = True
         else:
             self._terminated = True
 
@@ -208,4 +240,4 @@ class Requests:
             asked = Request(self._file.read_text().strip())
         if asked is Request.CANCEL:
             return asked
-        return Request.DRAIN if self._interrupts else asked
+        return Request.DRAIN if self._interrupts or self._hung_up else asked

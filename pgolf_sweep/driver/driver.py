@@ -14,7 +14,7 @@ Where several drivers share the study, each does this to the trials that it hold
 with the others to propose, to take over and to tell (docs/adr/0006).
 
 The loop asks others for the rest: `quota` how much more there is room for, `admission` what becomes
-of a proposal, `roster` which trial is next, `telling` to write the rows, `handover` what the other
+of a proposal, `queue` which trial is next, `telling` to write the rows, `take_over` what the other
 drivers did.
 """
 
@@ -37,14 +37,14 @@ from pgolf_sweep.driver.admission import Admission
 from pgolf_sweep.driver.budget import Quota
 from pgolf_sweep.driver.control import Request
 from pgolf_sweep.driver.exports import exported, parted
-from pgolf_sweep.driver.ledger import Ledger
 from pgolf_sweep.driver.proposals import enqueue_pending
-from pgolf_sweep.driver.queue import Roster
+from pgolf_sweep.driver.queue import TrialQueue
 from pgolf_sweep.driver.sharing.leases import strongest
-from pgolf_sweep.driver.sharing.storage_retry import Patience
-from pgolf_sweep.driver.sharing.takeover import Handover, say_resumed
+from pgolf_sweep.driver.sharing.storage_retry import StorageRetry
+from pgolf_sweep.driver.sharing.takeover import TakeOver, say_resumed
 from pgolf_sweep.driver.snapshot import SweepState, metrics
-from pgolf_sweep.driver.writer import Teller
+from pgolf_sweep.driver.table import TrialTable
+from pgolf_sweep.driver.writer import TrialWriter
 from pgolf_sweep.launch.base import Ended, Job, Reported, Started
 from pgolf_sweep.nodes.quarantine import NodeBook
 
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.core.record import TrialRecord
     from pgolf_sweep.core.trial import RunEnd
     from pgolf_sweep.driver.session import Session
-    from pgolf_sweep.driver.sharing.leases import Crew
+    from pgolf_sweep.driver.sharing.leases import DriverLease
     from pgolf_sweep.driver.snapshot import Live, Observer, Snapshot
     from pgolf_sweep.launch.base import Launcher
     from pgolf_sweep.search.study import Proposal, Study
@@ -104,7 +104,7 @@ class Driver:
     """Runs one study to its end; see the module's docstring for what survives a kill.
 
     Attributes:
-        crew: This driver's place among those that share the study; None where it is alone.
+        lease: This driver's place among those that share the study; None where it is alone.
     """
 
     session: Session
@@ -115,30 +115,30 @@ class Driver:
     clock: Clock
     observer: Observer
     options: Options
-    crew: Crew | None = None
+    lease: DriverLease | None = None
 
-    _ledger: Ledger = field(default_factory=Ledger)
-    _roster: Roster = field(default_factory=Roster)
+    _table: TrialTable = field(default_factory=TrialTable)
+    _queue: TrialQueue = field(default_factory=TrialQueue)
     _state: SweepState = SweepState.RUNNING
     _end_reason: str = ""
     _idle_proposals: int = 0
     _shown_at: float = -math.inf
     _nodes: NodeBook = field(init=False)
     _nodes_seen_at: float = -math.inf
-    _patience: Patience = field(init=False)
+    _storage_retry: StorageRetry = field(init=False)
     _quota: Quota = field(init=False)
-    _teller: Teller = field(init=False)
+    _writer: TrialWriter = field(init=False)
     _admission: Admission = field(init=False)
-    _handover: Handover | None = None
+    _take_over: TakeOver | None = None
 
     def __post_init__(self) -> None:
-        self._patience = Patience(
+        self._storage_retry = StorageRetry(
             study=self.study,
             launcher=self.launcher,
             clock=self.clock,
             request=self.options.request,
             message=self.observer.message,
-            crew=self.crew,
+            lease=self.lease,
         )
         self._nodes = NodeBook(self.options.nodes, self.clock, self._say_of_nodes)
         self._quota = Quota(
@@ -146,30 +146,30 @@ class Driver:
             gpu_hours=self.options.gpu_hours,
             gpus=self.session.resources.gpus,
             learns=self.session.spec.method not in {"grid", "random", "qmc"},
-            ledger=self._ledger,
-            roster=self._roster,
+            table=self._table,
+            queue=self._queue,
             launcher=self.launcher,
             nodes=self._nodes,
             clock=self.clock,
-            crew=self.crew,
+            lease=self.lease,
         )
-        self._teller = Teller(
+        self._writer = TrialWriter(
             session=self.session,
             study=self.study,
             paths=self.paths,
-            patience=self._patience,
-            ledger=self._ledger,
-            roster=self._roster,
+            storage_retry=self._storage_retry,
+            table=self._table,
+            queue=self._queue,
             message=self.observer.message,
-            me="" if self.crew is None else self.crew.me,
+            me="" if self.lease is None else self.lease.me,
         )
         self._admission = Admission(
-            teller=self._teller, tracker=self.tracker, provenance=self.options.provenance
+            writer=self._writer, tracker=self.tracker, provenance=self.options.provenance
         )
-        if self.crew is not None:
-            self._handover = Handover(
-                crew=self.crew,
-                teller=self._teller,
+        if self.lease is not None:
+            self._take_over = TakeOver(
+                lease=self.lease,
+                writer=self._writer,
                 launcher=self.launcher,
                 max_retries=self.options.max_retries,
                 resume=self._resume,
@@ -194,42 +194,42 @@ class Driver:
 
     def turns(self) -> Iterator[None]:
         """`run`, one turn of the loop at a time."""
-        self._patience.insist(self._adopt)
+        self._storage_retry.call(self._adopt)
         try:
             while not self._over():
                 try:
                     self._turn()
                 except StorageAwayError as error:
-                    self._patience.sit_out(error)
+                    self._storage_retry.wait(error)
                 yield
-            if self._handover is not None:
-                self._handover.leave()
+            if self._take_over is not None:
+                self._take_over.leave()
         except (InfraError, InterruptedSweepError):
-            if self._patience.abandoned:
+            if self._storage_retry.abandoned:
                 # What ended meanwhile keeps its result, which the next launch tells.
-                while self._patience.events:
-                    self._handle(self._patience.events.popleft())
+                while self._storage_retry.events:
+                    self._handle(self._storage_retry.events.popleft())
             raise
 
     def _turn(self) -> None:
         turn_began = self.clock.monotonic()
         self._keep_in_touch()
-        self._heed_request()
-        self._heed_nodes()
+        self._handle_request()
+        self._handle_nodes()
         self._start_queued()
         self._propose()
         self._start_queued()
-        self._patience.events.extend(self.launcher.poll(POLL_SECONDS))
+        self._storage_retry.events.extend(self.launcher.poll(POLL_SECONDS))
         self._keep_in_touch()  # a driver that was frozen has missed things
-        while self._patience.events:
-            self._handle(self._patience.events.popleft())
+        while self._storage_retry.events:
+            self._handle(self._storage_retry.events.popleft())
         seconds = self.clock.monotonic() - turn_began
-        self._ledger.idle_seconds += self.launcher.free() * seconds
+        self._table.idle_seconds += self.launcher.free() * seconds
         self._show()
 
     def _keep_in_touch(self) -> None:
-        if self._handover is not None:
-            self._handover.keep_in_touch()
+        if self._take_over is not None:
+            self._take_over.keep_in_touch()
 
     # -- resuming -------------------------------------------------------------------------------
 
@@ -237,18 +237,18 @@ class Driver:
         """Take over what an earlier driver left: tell what ended, queue what did not."""
         half_told = {row.number for row in self.study.open_rows() if row.outcome.final}
         for record in self.study.records():
-            self._ledger.note(record)
-            if record.outcome.final and self.crew is None and record.number not in half_told:
-                self._teller.learn(record)
+            self._table.note(record)
+            if record.outcome.final and self.lease is None and record.number not in half_told:
+                self._writer.learn(record)
             if record.outcome is State.DISCARDED:
                 verdict = self.session.verdict(record.knobs)
                 self.tracker.discarded(record.number, record.knobs, verdict)
-        if self._handover is not None:
-            self._handover.keep_in_touch()
+        if self._take_over is not None:
+            self._take_over.keep_in_touch()
             return
         for proposal, noted in self.study.unfinished():
             self._resume(proposal, noted)
-        say_resumed(self.observer.message, self._roster.queue)
+        say_resumed(self.observer.message, self._queue.queued)
 
     def _resume(self, proposal: Proposal, noted: TrialRecord | None) -> None:
         """Tell a trial that has a result here; queue one that has none."""
@@ -256,14 +256,14 @@ class Driver:
         if document is not None and (
             noted is None or document["record"]["identity"] == noted.identity
         ):
-            self._teller.tell_result(document)
+            self._writer.tell_result(document)
             return
         if noted is not None and noted.outcome.final:  # its driver died in the middle of telling
-            self._teller.tell(noted)
+            self._writer.tell(noted)
             return
         live = self._admission.admit(proposal, noted=noted)
         if live is not None:
-            self._roster.queue.append(live)
+            self._queue.queued.append(live)
 
     # -- proposing ------------------------------------------------------------------------------
 
@@ -273,17 +273,29 @@ class Driver:
             return
         enqueue_pending(self.paths, self.study, self.observer.message)
         if self._quota.room() <= 0:
-            is_open = self._roster.live or self._roster.queue or self._ledger.elsewhere
+            is_open = self._queue.live or self._queue.queued or self._table.elsewhere
             if self._quota.left() <= 0 and not is_open:
                 self._finish(f"run_cap of {self.options.run_cap} trials reached")
             return
         if self._quota.over_budget():
             self._finish(f"budget of {self.options.gpu_hours} GPU-hours reached")
             return
-        with self.study.together():
-            if self._handover is not None:
-                self._handover.meet()
+        if (reached := self._target_reached()) is not None:
+            self._finish(reached)
+            return
+        with self.study.exclusive():
+            if self._take_over is not None:
+                self._take_over.sync()
             self._ask_for(self._quota.room())
+
+    def _target_reached(self) -> str | None:
+        """Which trial reached the metric's target, in a sentence; None while none has."""
+        metric, best = self.session.spec.metric, self._table.best
+        if metric.target is None or best is None or best.val_bpb is None:
+            return None
+        if metric.sign * best.val_bpb > metric.sign * metric.target:
+            return None
+        return f"trial {best.number} reached the target: {metric.name} {best.val_bpb:g}"
 
     def _ask_for(self, room: float) -> None:
         """Propose and admit as many trials as there is room for, or for as long as a turn takes."""
@@ -296,7 +308,7 @@ class Driver:
             live = self._admission.admit(proposal)
             if live is not None:
                 self._idle_proposals = 0
-                self._roster.enqueue(live)
+                self._queue.enqueue(live)
                 room -= 1
                 continue
             room = min(room, self._quota.left())  # it may have had its result already
@@ -311,7 +323,7 @@ class Driver:
     # -- running --------------------------------------------------------------------------------
 
     def _start_queued(self) -> None:
-        starting = self._starting() and not self._patience.abandoned
+        starting = self._starting() and not self._storage_retry.abandoned
         while starting and (live := self._next_to_start()) is not None:
             if live.near_cap and self._admission.no_longer_fits(live):
                 continue
@@ -323,7 +335,7 @@ class Driver:
                 attempts=live.record.attempts + 1,
                 started_at=live.started_at,
             )
-            if not self._teller.note(live, record):
+            if not self._writer.note(live, record):
                 continue
             job = Job(
                 key=str(record.number),
@@ -343,26 +355,26 @@ class Driver:
                 refused = dataclasses.replace(
                     record, outcome=State.QUEUED, attempts=record.attempts - 1
                 )
-                self._teller.note(live, refused)
-                self._roster.queue.appendleft(live)
+                self._writer.note(live, refused)
+                self._queue.queued.appendleft(live)
                 return
-            self._roster.live[record.number] = live
+            self._queue.live[record.number] = live
             self._nodes.started(record.number, node)
-            self._ledger.took_slot.add(record.number)
+            self._table.took_slot.add(record.number)
 
     def _next_to_start(self) -> Live | None:
         """Take the first queued trial that a free slot of a node open to it can hold."""
-        if not self._roster.queue or not self.launcher.free(self._nodes.closed()):
+        if not self._queue.queued or not self.launcher.free(self._nodes.closed()):
             return None
-        return self._roster.take(lambda number: self.launcher.free(self._nodes.closed(number)))
+        return self._queue.take(lambda number: self.launcher.free(self._nodes.closed(number)))
 
     def _handle(self, event: Started | Reported | Ended) -> None:
-        live = self._roster.live.get(int(event.key))
+        live = self._queue.live.get(int(event.key))
         if live is None or live.record.attempts != event.attempt:
             return  # A late word of an attempt that was given up.
         if live.given_up:
             if isinstance(event, Ended):
-                del self._roster.live[live.record.number]
+                del self._queue.live[live.record.number]
                 self._nodes.forget(live.record.number)
             return
         match event:
@@ -377,7 +389,7 @@ class Driver:
                 if report.val_bpb is not None:
                     self._validated(live, report.val_bpb)
             case Ended(end=end):
-                del self._roster.live[live.record.number]
+                del self._queue.live[live.record.number]
                 if end.cause is EndCause.EXITED:
                     # What waits goes first: the slot need not stand empty while the end is written.
                     # What infrastructure ended may be tried again, and then before all others.
@@ -391,7 +403,7 @@ class Driver:
         live.scores.append(val_bpb)
         live.val_bpb = val_bpb
         number, ordinal = live.record.number, len(live.scores)
-        stop = self._patience.insist(lambda: self.study.report(number, ordinal, val_bpb))
+        stop = self._storage_retry.call(lambda: self.study.report(number, ordinal, val_bpb))
         if stop and not live.cancelling:
             live.cancelling = True
             reason = f"{PRUNE_REASON} at validation {ordinal} with val_bpb {val_bpb:.4f}"
@@ -406,18 +418,18 @@ class Driver:
         marks = "; ".join(filter(None, (record.reason, self._nodes.slowness(end.node))))
         speed = self._nodes.speed(end.node)
         record = dataclasses.replace(record, reason=marks, node_speed=speed)
-        excuse = self._nodes.ended(number, outcome=outcome, end=end, step=live.step)
+        retry_reason = self._nodes.ended(number, outcome=outcome, end=end, step=live.step)
         infrastructure = isinstance(outcome, Failed) and outcome.kind is FailureKind.INFRASTRUCTURE
         if infrastructure and self._state is SweepState.CANCELLED:
-            self._teller.put_back(live, record)
+            self._writer.put_back(live, record)
             return
-        if excuse is not None:
-            record = dataclasses.replace(record, excused=record.excused + 1)
-            self._teller.retry(live, record, why=excuse)
+        if retry_reason is not None:
+            record = dataclasses.replace(record, uncounted_attempts=record.uncounted_attempts + 1)
+            self._writer.retry(live, record, why=retry_reason)
             return
         if infrastructure:
-            if record.attempts - record.excused <= self.options.max_retries:
-                self._teller.retry(live, record)
+            if record.attempts - record.uncounted_attempts <= self.options.max_retries:
+                self._writer.retry(live, record)
                 return
             reason = f"{record.reason} (infrastructure; {record.attempts} attempts)"
             record = dataclasses.replace(record, reason=reason)
@@ -430,26 +442,26 @@ class Driver:
             row = exported(record, smaller, self.session.defaults, cap_bytes=cap_bytes)
             result["export"] = None if row is None else row.to_json()
         write_json(self.paths.trial(number).result, result)
-        self._teller.tell_result(result)
+        self._writer.tell_result(result)
 
     # -- stopping -------------------------------------------------------------------------------
 
-    def _heed_request(self) -> None:
-        everybody = Request.CONTINUE if self.crew is None else self.crew.request
+    def _handle_request(self) -> None:
+        everybody = Request.CONTINUE if self.lease is None else self.lease.request
         request = strongest(self.options.request(), everybody)
         if request is Request.DRAIN and self._starting():
             self._state, self._end_reason = SweepState.DRAINING, "stopped by the user"
             self.observer.message(
-                f"draining: {len(self._roster.live)} running trials may finish, nothing more "
+                f"draining: {len(self._queue.live)} running trials may finish, nothing more "
                 f"starts; Ctrl-C again, or `pgolf-sweep cancel {self.study.name}`, ends them now"
             )
         if request is Request.CANCEL and self._state is not SweepState.CANCELLED:
             self._state, self._end_reason = SweepState.CANCELLED, CANCELLED
-            self.observer.message(f"ending {len(self._roster.live)} running trials")
-            for number in self._roster.live:
+            self.observer.message(f"ending {len(self._queue.live)} running trials")
+            for number in self._queue.live:
                 self.launcher.cancel(str(number), CANCELLED)
 
-    def _heed_nodes(self) -> None:
+    def _handle_nodes(self) -> None:
         """See what became of the nodes; end where none of them, or no trial, can do anything."""
         now = self.clock.monotonic()
         if now - self._nodes_seen_at < POLL_SECONDS:
@@ -458,14 +470,14 @@ class Driver:
         self._nodes.see(self.launcher.nodes())
         if not self._starting():
             return
-        hopeless, stranded = self._nodes.hopeless(), self._nodes.stranded()
+        same_error, no_healthy_nodes = self._nodes.same_error(), self._nodes.no_healthy_nodes()
         # What a living driver of a shared study holds is waited for all the same.
-        unheld = any(not row.driver for row in self._ledger.elsewhere.values())
-        waits = self._state is SweepState.RUNNING or self._roster.queue or unheld
-        if hopeless is not None:
-            self._state, self._end_reason = SweepState.HOPELESS, hopeless
-        elif stranded is not None and waits:
-            self._state, self._end_reason = SweepState.STRANDED, stranded
+        unheld = any(not row.driver for row in self._table.elsewhere.values())
+        waits = self._state is SweepState.RUNNING or self._queue.queued or unheld
+        if same_error is not None:
+            self._state, self._end_reason = SweepState.ABORTED_SAME_ERROR, same_error
+        elif no_healthy_nodes is not None and waits:
+            self._state, self._end_reason = SweepState.NO_HEALTHY_NODES, no_healthy_nodes
         else:
             return
         self._say_of_nodes(f"nothing more starts: {self._end_reason}")
@@ -483,10 +495,10 @@ class Driver:
         return self._state in {SweepState.RUNNING, SweepState.FINISHED}
 
     def _over(self) -> bool:
-        if self._state is SweepState.RUNNING or self._roster.live:
+        if self._state is SweepState.RUNNING or self._queue.live:
             return False
         if self._state is SweepState.FINISHED:
-            return not self._roster.queue and not self._ledger.elsewhere
+            return not self._queue.queued and not self._table.elsewhere
         if self._state is SweepState.DRAINING:
             self._state = SweepState.STOPPED
         return True
@@ -495,10 +507,10 @@ class Driver:
 
     def snapshot(self) -> Snapshot:
         """The sweep as it stands."""
-        snapshot = self._ledger.snapshot(
+        snapshot = self._table.snapshot(
             state=self._state,
             reason=self._end_reason,
-            live=list(self._roster.live.values()),
+            live=list(self._queue.live.values()),
             slots=len(self.launcher.slots()),
             run_cap=self.options.run_cap,
             now=self.clock.now(),

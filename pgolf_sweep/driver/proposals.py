@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class ProposalRequest:
     """A trial that somebody asked for.
 
     Attributes:
@@ -56,15 +56,19 @@ class Wish:
         return f"propose:{self.by}"
 
 
-def submit(paths: StudyPaths, knobs: Mapping[str, KnobValue], *, by: str, at: float) -> Wish:
+def submit(
+    paths: StudyPaths, knobs: Mapping[str, KnobValue], *, by: str, at: float
+) -> ProposalRequest:
     """Leave a request for the study's driver, the present one or the next."""
     # Sorted by time, so that the driver takes them in order.
-    wish = Wish(id=f"{at:015.3f}-{secrets.token_hex(4)}", by=by, knobs=dict(knobs), at=at)
-    _write(paths, wish)
-    return wish
+    request = ProposalRequest(
+        id=f"{at:015.3f}-{secrets.token_hex(4)}", by=by, knobs=dict(knobs), at=at
+    )
+    _write(paths, request)
+    return request
 
 
-def pending(paths: StudyPaths) -> list[Wish]:
+def pending(paths: StudyPaths) -> list[ProposalRequest]:
     """Requests that no driver has answered, oldest first."""
     if not paths.proposals.is_dir():
         return []
@@ -76,70 +80,79 @@ def pending(paths: StudyPaths) -> list[Wish]:
             # Somebody else's file must not end a sweep.
             logger.warning("%s is no proposal and is set aside: %s", path, error)
             path.replace(path.with_suffix(".unread"))
-    return [wish for wish in found if wish.number is None and not wish.refused]
+    return [request for request in found if request.number is None and not request.refused]
 
 
-def answered(paths: StudyPaths) -> list[Wish]:
+def answered(paths: StudyPaths) -> list[ProposalRequest]:
     """Requests that a driver has enqueued, oldest first; files that are none are left out."""
     found = []
     for path in sorted(paths.proposals.glob("*.json")):
         with suppress(InfraError, KeyError, TypeError):
             found.append(_read(path))
-    return [wish for wish in found if wish.number is not None]
+    return [request for request in found if request.number is not None]
 
 
-def answer(paths: StudyPaths, wish: Wish, *, number: int | None = None, refused: str = "") -> None:
+def answer(
+    paths: StudyPaths, request: ProposalRequest, *, number: int | None = None, refused: str = ""
+) -> None:
     """Write down what became of a request; the driver's word."""
     _write(
         paths,
-        Wish(id=wish.id, by=wish.by, knobs=wish.knobs, at=wish.at, number=number, refused=refused),
+        ProposalRequest(
+            id=request.id,
+            by=request.by,
+            knobs=request.knobs,
+            at=request.at,
+            number=number,
+            refused=refused,
+        ),
     )
 
 
 def enqueue_pending(paths: StudyPaths, study: Study, message: Callable[[str], None]) -> None:
     """Enqueue what was asked for; the asker finds the trial's number in the file."""
-    for wish in pending(paths):
+    for request in pending(paths):
         try:
-            with study.together():
-                number = study.enqueue_once(wish.knobs, by=wish.proposer, key=wish.id)
+            with study.exclusive():
+                number = study.enqueue_once(request.knobs, by=request.proposer, key=request.id)
         except InputError as error:
-            answer(paths, wish, refused=error.what)
+            answer(paths, request, refused=error.what)
             continue
-        answer(paths, wish, number=number)
-        message(f"trial {number} is proposed by {wish.by}")
+        answer(paths, request, number=number)
+        message(f"trial {number} is proposed by {request.by}")
 
 
-def look(paths: StudyPaths, wish_id: str) -> Wish:
+def look(paths: StudyPaths, request_id: str) -> ProposalRequest:
     """A request as it stands.
 
     Raises:
         InputError: There is no such request.
     """
-    path = _file(paths, wish_id)
+    path = _file(paths, request_id)
     if not path.is_file():
-        raise InputError(f"study {paths.name!r} has no proposal {wish_id}", where=str(path))
+        raise InputError(f"study {paths.name!r} has no proposal {request_id}", where=str(path))
     return _read(path)
 
 
-def _file(paths: StudyPaths, wish_id: str) -> Path:
-    return paths.proposals / f"{wish_id}.json"
+def _file(paths: StudyPaths, request_id: str) -> Path:
+    return paths.proposals / f"{request_id}.json"
 
 
-def _write(paths: StudyPaths, wish: Wish) -> None:
+def _write(paths: StudyPaths, request: ProposalRequest) -> None:
     write_json(
-        _file(paths, wish.id),
+        _file(paths, request.id),
         {
-            "id": wish.id,
-            "by": wish.by,
-            "knobs": dict(wish.knobs),
-            "at": wish.at,
-            "number": wish.number,
-            "refused": wish.refused,
+            "id": request.id,
+            "by": request.by,
+            "knobs": dict(request.knobs),
+            "at": request.at,
+            "number": request.number,
+            "refused": request.refused,
         },
     )
 
 
-def _read(path: Path) -> Wish:
+def _read(path: Path) -> ProposalRequest:
     """The request in a file.
 
     Raises:
@@ -148,15 +161,17 @@ def _read(path: Path) -> Wish:
         TypeError: It is not what `submit` writes.
     """
     document = read_json(path)
-    wish = Wish(**{name: document[name] for name in Wish.__dataclass_fields__})
-    if wish.id != path.stem:
-        raise TypeError(f"id {wish.id!r} is not the file's name")  # its answer would go elsewhere
-    if not isinstance(wish.knobs, dict):
+    request = ProposalRequest(
+        **{name: document[name] for name in ProposalRequest.__dataclass_fields__}
+    )
+    if request.id != path.stem:
+        raise TypeError(f"id {request.id!r} is not the file's name")  # else its answer is lost
+    if not isinstance(request.knobs, dict):
         raise TypeError("knobs are no mapping")
-    odd = [k for k, v in wish.knobs.items() if not isinstance(v, bool | int | float | str)]
+    odd = [k for k, v in request.knobs.items() if not isinstance(v, bool | int | float | str)]
     if odd:
         raise TypeError(f"{', '.join(odd)}: neither a number, a truth value nor a text")
-    return wish
+    return request
 
 
 # -- completing a request ------------------------------------------------------------------------

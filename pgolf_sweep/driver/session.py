@@ -23,6 +23,7 @@ from pgolf_sweep.config.sweep_file import (
     note_against_program,
     place_of,
 )
+from pgolf_sweep.config.types import NO_RULES
 from pgolf_sweep.core.errors import InfraError, InputError
 from pgolf_sweep.core.paths import StudyPaths, read_json, write_bytes, write_json
 from pgolf_sweep.core.trial import Limits, Resources, TrialSpec, Verdict, VerdictKind, knob_text
@@ -32,7 +33,7 @@ from pgolf_sweep.gate.probed import foreign_of
 from pgolf_sweep.gate.repair import nearest_values, repair
 from pgolf_sweep.gate.resources import Machine
 from pgolf_sweep.gate.store import USER, store_path, teach_store
-from pgolf_sweep.script.pack import packed_program
+from pgolf_sweep.script.pack import as_counted
 from pgolf_sweep.script.program import from_files, load_program
 from pgolf_sweep.space.domains import Constant
 
@@ -183,6 +184,7 @@ class Session:
             argv=binding.argv(knobs),
             config=binding.config(knobs),
             metric=self.spec.metric,
+            passes=self.spec.pgolf.env_pass,
         )
 
     @property
@@ -209,9 +211,11 @@ class Session:
         if total is None:
             total = self.rules.train_seconds + self.rules.eval_seconds + START_SECONDS
         silent = given.silent_seconds
+        plain = self.rules.name == NO_RULES  # of any program it is not known how quiet it is
+        quiet = min(SILENT_SECONDS, total)
         return Limits(
             total_seconds=total,
-            silent_seconds=silent if silent is not None else min(SILENT_SECONDS, total),
+            silent_seconds=silent if silent is not None else total if plain else quiet,
         )
 
 
@@ -232,8 +236,7 @@ def open_session(
     """
     spec, program = read_sweep(sweep, name=name)
     base = sweep.resolve().parent
-    if spec.pgolf.pack:
-        program = packed_program(program)
+    program = as_counted(program, spec.pgolf.pack)
     calibration_store(spec, base=base)
     return _session(spec, program, base=base, data_root=data_root, need_data=need_data)
 
@@ -265,10 +268,10 @@ def _program_of(document: Document, spec: SweepSpec, *, base: Path) -> Program:
     """The program that a sweep file names; where it is missing, that is one more mistake."""
     place: tuple[str, ...] = ("program",)
     try:
-        with said_at(spec, *place):
+        with located_at(spec, *place):
             program = load_program(spec.program, base=base)
         place = ("pgolf", "files")
-        with said_at(spec, *place):
+        with located_at(spec, *place):
             return load_program(spec.program, base=base, extra_files=spec.pgolf.files)
     except InputError as error:
         if not document.problems:
@@ -279,7 +282,7 @@ def _program_of(document: Document, spec: SweepSpec, *, base: Path) -> Program:
 
 
 @contextmanager
-def said_at(spec: SweepSpec, *path: str) -> Iterator[None]:
+def located_at(spec: SweepSpec, *path: str) -> Iterator[None]:
     """Adds to an error about what a sweep file names the line that names it."""
     try:
         yield
@@ -298,7 +301,7 @@ def calibration_store(spec: SweepSpec, *, base: Path) -> Path | None:
     name = spec.pgolf.gate_calibration
     store = None if name is None else store_path(name, base=base)
     if store is not None and name != USER and not store.is_file():
-        with said_at(spec, "pgolf", "gate", "calibration"):
+        with located_at(spec, "pgolf", "gate", "calibration"):
             raise InputError(
                 "there is no such calibration store",
                 where=str(store),
@@ -340,7 +343,7 @@ def _checked(spec: SweepSpec, program: Program) -> Program:
 
 
 def store_program(paths: StudyPaths, program: Program) -> None:
-    """Keep the program's files with the study: a trial runs these, whatever happens outside."""
+    """Keep the program's files with the study: a trial runs these, not those outside."""
     for name, content in program.files.items():
         write_bytes(paths.program / name, content)
     document = {"name": program.name, "builtin": program.builtin, "sha256": program.sha256}
@@ -382,12 +385,12 @@ def stored_program(paths: StudyPaths) -> Program:
 def _session(
     spec: SweepSpec, program: Program, *, base: Path, data_root: Path, need_data: bool
 ) -> Session:
-    with said_at(spec, "pgolf", "rules"):
+    with located_at(spec, "pgolf", "rules"):
         rules = load_rules(spec.pgolf.rules, base=base)
-    with said_at(spec, "pgolf", "data"):
+    with located_at(spec, "pgolf", "data"):
         dataset = _dataset(spec, data_root, base)
     implied: dict[str, KnobValue] = {}
-    if "MAX_WALLCLOCK_SECONDS" in program.knobs:
+    if "MAX_WALLCLOCK_SECONDS" in program.knobs and rules.name != NO_RULES:
         implied["MAX_WALLCLOCK_SECONDS"] = rules.train_seconds
     if dataset is not None and "VOCAB_SIZE" in program.knobs:
         implied["VOCAB_SIZE"] = dataset.vocab_size

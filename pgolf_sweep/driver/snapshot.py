@@ -28,10 +28,16 @@ class SweepState(StrEnum):
     FINISHED = "finished"
     STOPPED = "stopped"
     CANCELLED = "cancelled"
-    STRANDED = "stranded"
+    NO_HEALTHY_NODES = "no_healthy_nodes"
     """No node was fit to run a trial for too long."""
-    HOPELESS = "hopeless"
+    ABORTED_SAME_ERROR = "aborted_same_error"
     """No trial has trained, and the last ones all failed at once with the same error."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> SweepState | None:
+        """Names that version 0.1 wrote; readers take them for one release more."""
+        former = {"stranded": cls.NO_HEALTHY_NODES, "hopeless": cls.ABORTED_SAME_ERROR}
+        return former.get(str(value))
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """The one door through which a driver's trials change and end in the study.
 
-Whatever the loop, the gate or the other drivers make of a trial, its row is written here: to the
-study, into the ledger, and for those that wait for its result.
+Every change of a row by the loop, the gate or the other drivers is written here: to the
+study, into the table, and for those that wait for its result.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pgolf_sweep.core.paths import StudyPaths
-    from pgolf_sweep.driver.ledger import Ledger
-    from pgolf_sweep.driver.queue import Roster
+    from pgolf_sweep.driver.queue import TrialQueue
     from pgolf_sweep.driver.session import Session
-    from pgolf_sweep.driver.sharing.storage_retry import Patience
+    from pgolf_sweep.driver.sharing.storage_retry import StorageRetry
     from pgolf_sweep.driver.snapshot import Live
+    from pgolf_sweep.driver.table import TrialTable
     from pgolf_sweep.gate.gate import Gate
     from pgolf_sweep.search.study import Study
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Teller:
+class TrialWriter:
     """Writes the rows of the trials that one driver holds.
 
     Attributes:
         session: Its gate learns from what is told.
         study: Where the rows are.
         paths: The study's folder.
-        patience: Sits out a storage that does not answer.
-        ledger: What is known of all trials.
-        roster: The trials that this driver holds.
+        storage_retry: Sits out a storage that does not answer.
+        table: What is known of all trials.
+        queue: The trials that this driver holds.
         message: Where people hear of it.
         me: This driver's name; empty where it is alone.
     """
@@ -46,59 +46,59 @@ class Teller:
     session: Session
     study: Study
     paths: StudyPaths
-    patience: Patience
-    ledger: Ledger
-    roster: Roster
+    storage_retry: StorageRetry
+    table: TrialTable
+    queue: TrialQueue
     message: Callable[[str], None]
     me: str
 
     def note(self, live: Live, record: TrialRecord) -> bool:
         """A trial that has not ended changed; False if another driver has it by now."""
         live.record = record
-        self.ledger.note(record)
-        return self.patience.insist(lambda: self.study.note(record, of=self.me))
+        self.table.note(record)
+        return self.storage_retry.call(lambda: self.study.note(record, of=self.me))
 
     def tell(self, record: TrialRecord) -> None:
         """End a trial in the study, and with it those that waited for its result."""
-        if not self.patience.insist(lambda: self.study.tell(record)):
+        if not self.storage_retry.call(lambda: self.study.tell(record)):
             return  # another driver took the trial over, or the storage does not answer
         append_row(self.paths, record)
         self.learn(record)
         if record.outcome is not State.DISCARDED and record.duplicate_of is None:
             self.message(line(record))
-        self.end_twins(record)
+        self.finish_duplicates(record)
 
     def learn(self, record: TrialRecord) -> None:
         """What a finished trial teaches: its configuration is known, its bytes calibrate."""
-        if self.ledger.close(record):
+        if self.table.close(record):
             calibrate(self.session.gate, record)
 
-    # -- equal trials ---------------------------------------------------------------------------
+    # -- duplicates -----------------------------------------------------------------------------
 
-    def follow(self, twin: Live, original: TrialRecord) -> None:
+    def dedupe(self, duplicate: Live, original: TrialRecord) -> None:
         """Give a proposal the result of the trial that ran the same; wait for it if it must."""
         if original.outcome.final:
-            self.tell(_as_duplicate(twin.record, original))
+            self.tell(_as_duplicate(duplicate.record, original))
             return
-        self.note(twin, dataclasses.replace(twin.record, duplicate_of=original.number))
-        self.roster.twins.setdefault(original.number, []).append(twin)
+        self.note(duplicate, dataclasses.replace(duplicate.record, duplicate_of=original.number))
+        self.queue.duplicates.setdefault(original.number, []).append(duplicate)
 
-    def end_twins(self, record: TrialRecord) -> None:
+    def finish_duplicates(self, record: TrialRecord) -> None:
         """End those that waited for a trial's result."""
-        for twin in self.roster.twins.pop(record.number, []):
-            self.tell(_as_duplicate(twin.record, record))
+        for duplicate in self.queue.duplicates.pop(record.number, []):
+            self.tell(_as_duplicate(duplicate.record, record))
 
     # -- results --------------------------------------------------------------------------------
 
     def tell_result(self, result: Mapping[str, Any]) -> None:
         """End a trial as its ``result.json`` says, and what was exported of it besides."""
         record = dataclasses.replace(TrialRecord.from_json(result["record"]), driver=self.me)
-        if record.number not in self.ledger.ended:  # else an export, told with its trial
-            self.patience.insist(lambda: self._tell_with_export(record, result.get("export")))
+        if record.number not in self.table.ended:  # else an export, told with its trial
+            self.storage_retry.call(lambda: self._tell_with_export(record, result.get("export")))
 
     def _tell_with_export(self, record: TrialRecord, export: Mapping[str, Any] | None) -> None:
         """In turn: until it is told, the export's trial is one that anybody might take."""
-        with self.study.together():
+        with self.study.exclusive():
             rows = [record]
             if export is not None:
                 row = dataclasses.replace(TrialRecord.from_json(export), driver=self.me)
@@ -110,7 +110,7 @@ class Teller:
         """An export whose configuration was trained before is no evidence of its own."""
         if row.export_of is None:
             return row
-        original = self.ledger.original(row.identity, row.number)
+        original = self.table.original(row.identity, row.number)
         if original is None or not original.outcome.final:
             return row
         return dataclasses.replace(row, duplicate_of=original.number)
@@ -125,11 +125,11 @@ class Teller:
             outcome=State.QUEUED,
             failure=None,
             reason=reason,
-            excused=record.excused + 1,
+            uncounted_attempts=record.uncounted_attempts + 1,
             driver="",
         )
         self.note(live, free)
-        self.ledger.took_slot.discard(record.number)
+        self.table.took_slot.discard(record.number)
 
     def retry(self, live: Live, record: TrialRecord, *, why: str = "") -> None:
         """Try again what was not the trial's fault; the log of the failed attempt stays.
@@ -148,11 +148,11 @@ class Teller:
             log.replace(log.with_name(f"train.attempt{record.attempts}.log"))
         if not self.note(live, dataclasses.replace(record, outcome=State.QUEUED, failure=None)):
             return
-        self.ledger.took_slot.discard(number)
+        self.table.took_slot.discard(number)
         if why:
-            self.roster.enqueue(live)
+            self.queue.enqueue(live)
         else:
-            self.roster.queue.appendleft(live)
+            self.queue.queued.appendleft(live)
 
 
 def calibrate(gate: Gate, *records: TrialRecord) -> None:

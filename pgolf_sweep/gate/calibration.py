@@ -1,4 +1,4 @@
-"""What finished trials teach the gate: how far its predictions were off, and how sure it may be.
+"""Calibration of the gate by finished trials: the errors of its predictions and their spread.
 
 A prediction names its *traits* (`physics`): directions in which it may be wrong, each with the
 bytes that one unit of error is worth. The error of a configuration is modelled as::
@@ -38,7 +38,7 @@ PRIOR_WEIGHT = 8.0
 """How many trials the guess of the noise's scale counts for: the first degrees of freedom."""
 TAIL_FREEDOM = 5.0
 """Errors of trained models have heavier tails than a Gaussian, however many were seen: intervals
-are those of a Student t with so many degrees of freedom and the variance that was found."""
+are those of a Student t with that many degrees of freedom and the variance that was found."""
 SEED_SHARE = 0.15
 """Share of the noise's variance that differs between seeds of one configuration. The contest's
 records have 0.02 to 0.5 % between seeds."""
@@ -63,7 +63,7 @@ class Shift:
         return self.mean + self.sd * student_quantile(p)
 
     def below(self, error: float) -> float:
-        """Probability that the error is at most so many bytes."""
+        """Probability that the error is at most that many bytes."""
         return student_cdf((error - self.mean) / self.sd)
 
 

@@ -1,4 +1,4 @@
-"""What a trained model that turns out over the cap is exported as instead: smaller, same weights.
+"""Smaller exports of a trained model that turns out over the cap: the same weights, fewer bytes.
 
 Only knobs on which the artifact alone depends (`trainer.export.EXPORT_KNOBS`) can change after the
 training. The trainer tries the settings in their order and keeps the first that fits.
@@ -32,7 +32,7 @@ def smaller_exports(
 
     The best lossless one leads. The others follow by their size down to one that fits even where
     the artifact is as large as its prediction allows: errors of one training are much the same
-    whatever its weights are stored as.
+    regardless of how its weights are stored.
 
     Args:
         verdict: The gate's answer for a configuration.
@@ -58,7 +58,7 @@ def smaller_exports(
 
 
 def _spread(options: Sequence[dict[str, KnobValue]], count: int) -> list[dict[str, KnobValue]]:
-    """At most so many of a list, evenly, its last among them."""
+    """At most that many of a list, evenly, its last among them."""
     if len(options) <= count:
         return list(options)
     return [options[round((at + 1) * len(options) / count) - 1] for at in range(count)]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pgolf_sweep.core.trial import Interval, KnobValue, Verdict, VerdictKind, knob_text
 from pgolf_sweep.gate.calibration import Calibration
-from pgolf_sweep.gate.physics import predict as physics
+from pgolf_sweep.gate.physics import predict
 from pgolf_sweep.gate.physics.inventory import (
     UnbuildableError,
     by_our_names,
@@ -48,7 +48,7 @@ NOT_SIZE_KNOBS = frozenset({
 """Knobs that leave the configuration the same in the eyes of calibration."""
 
 LEAST_SHARE = 0.25
-"""No bound falls below this share of the prediction, whatever calibration says."""
+"""No bound falls below this share of the prediction, regardless of the calibration."""
 
 MEASURED_SD = 0.01
 """Relative spread between seeds of a program of which we know nothing but measured runs. Source:
@@ -129,7 +129,7 @@ class Gate:
         }
 
     def verdict(self, knobs: Mapping[str, KnobValue]) -> Verdict:
-        """Whether the configuration fits; never raises, whatever the knobs.
+        """Whether the configuration fits; never raises, regardless of the knobs.
 
         Args:
             knobs: Values by name; a knob that is absent has the program's default.
@@ -187,7 +187,7 @@ class Gate:
         expected = None if self.foreign is None else self.foreign.expected(knobs)
         if self.foreign is not None:
             self.foreign.learn(knobs, model_bytes)
-        if isinstance(expected, physics.Prediction):
+        if isinstance(expected, predict.Prediction):
             size, noise = expected.model_bytes, expected.noise_bytes
             self.calibration.learn(expected.traits, noise, configuration, model_bytes - size, size)
         else:
@@ -228,7 +228,7 @@ class Gate:
             expected, _ = self._expected(self._config(knobs))
         else:
             answer = None if self.foreign is None else self.foreign.expected(knobs)
-            if not isinstance(answer, physics.Prediction):
+            if not isinstance(answer, predict.Prediction):
                 return []
             expected = answer
         factor = verdict.model_bytes.mid / expected.model_bytes
@@ -274,7 +274,7 @@ class Gate:
     def _config(self, knobs: Mapping[str, KnobValue]) -> Any:
         return read_config({**self._defaults, **by_our_names(knobs, self._defaults)})
 
-    def _layout(self, config: Any) -> physics.Layout:
+    def _layout(self, config: Any) -> predict.Layout:
         try:
             return self._layouts.of(config)
         except (ArithmeticError, struct.error) as error:
@@ -293,7 +293,7 @@ class Gate:
         # The plan cuts the distribution off: what is surely reached has no spread.
         return min(planned, within), spread if within < planned * math.exp(2 * spread) else 0.0
 
-    def _expected(self, config: Any, made: int | None = None) -> tuple[physics.Prediction, float]:
+    def _expected(self, config: Any, made: int | None = None) -> tuple[predict.Prediction, float]:
         """The physics' answer and one unit of noise, the uncertainty of the steps included.
 
         `made` are the steps of a run that ended; without them they are expected.
@@ -301,10 +301,10 @@ class Gate:
         known = self._layout(config)
         steps, spread = (made, 0.0) if made else self._steps(config, known.model_params)
         try:
-            expected = physics.predict(config, known, steps)
+            expected = predict.predict(config, known, steps)
             if not spread:
                 return expected, expected.noise_bytes
-            fewer = physics.group_bytes(config, known, max(1.0, steps * math.exp(-spread)))
+            fewer = predict.group_bytes(config, known, max(1.0, steps * math.exp(-spread)))
         except ArithmeticError as error:
             raise UnbuildableError(f"no such training can be reckoned with: {error}") from error
         moved = math.fsum(fewer.values()) - expected.model_bytes
@@ -345,7 +345,7 @@ class Gate:
         return None
 
     def _refused_batches(self, config: Any, gpus: int) -> str:
-        """Why the trainer cannot part its batches among so many GPUs; empty if it can."""
+        """Why the trainer cannot part its batches among that many GPUs; empty if it can."""
         key = tuple(getattr(config, name) for name in _BATCH_FIELDS)
         if key not in self._batches:
             self._batches[key] = refused_batches(config, gpus)
@@ -361,7 +361,7 @@ class Gate:
         return " ".join(differing)
 
     def _predicted(
-        self, expected: physics.Prediction, noise: float, knobs: Mapping[str, KnobValue]
+        self, expected: predict.Prediction, noise: float, knobs: Mapping[str, KnobValue]
     ) -> Verdict:
         """A prediction as calibration corrects it, against the cap."""
         configuration, size = self._configuration(knobs), expected.model_bytes
@@ -468,7 +468,7 @@ class Gate:
 _BATCH_FIELDS = ("train_batch_tokens", "train_seq_len", "grad_accum_steps", "val_batch_size")
 
 
-def _moved(expected: physics.Prediction, error: float) -> float:
+def _moved(expected: predict.Prediction, error: float) -> float:
     """The prediction moved by an error in bytes, kept within what can be."""
     moved = expected.model_bytes + error
     return min(max(moved, LEAST_SHARE * expected.model_bytes), expected.ceiling)

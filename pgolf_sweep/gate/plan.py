@@ -1,4 +1,4 @@
-"""What a sweep would propose and cost, by sampling its space through the gate: no GPU, no data."""
+"""Proposals and cost of a sweep, by sampling its space through the gate: no GPU, no data."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from pgolf_sweep.gate.physics.dynamics import motion, trapezoid
+from pgolf_sweep.gate.physics.dynamics import trapezoid, weight_drift
 from pgolf_sweep.gate.physics.entropy import ScaleRule, weight_bits
 from pgolf_sweep.gate.physics.predict import GroupSize, Prediction
 from pgolf_sweep.script.knobs.knobs import worded
@@ -77,7 +77,7 @@ class Scheme:
         scale: How the step of a row is set.
         parameter: k for ``sdclip``, the percentile for ``percentile``.
         codec: What compresses the container; an empty string if it is not known.
-        keep_below: Tensors of at most so many numbers stay 16-bit floating point, as do vectors.
+        keep_below: Tensors of at most that many numbers stay 16-bit floating point, as do vectors.
     """
 
     bits: int = 8
@@ -339,7 +339,7 @@ def _variance_grown(values: Mapping[str, KnobValue]) -> Any:
     rate = number(0.02, "MATRIX_LR", "MUON_LR", "LEARNING_RATE")
     momentum = number(0.95, "MUON_MOMENTUM")
     scale = trapezoid(steps, number(0.0, "WARMDOWN_ITERS"))
-    return motion(
+    return weight_drift(
         steps=max(1.0, steps),
         decay=number(0.0, "MUON_WD", "MUON_WEIGHT_DECAY", "WEIGHT_DECAY", "WD"),
         rate=lambda step: rate * scale(step),

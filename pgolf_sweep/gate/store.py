@@ -35,7 +35,7 @@ class Measured:
     """One finished run.
 
     Attributes:
-        program: ``trainer`` for ours, whatever its version, else the hash of the script.
+        program: ``trainer`` for ours, regardless of its version, else the hash of the script.
         knobs: The run's values with the seed; of our trainer also what its other knobs were then,
             where they may move the size, since a later version may have other defaults.
         model_bytes: Measured bytes of the compressed model.

@@ -1,4 +1,4 @@
-"""What would make a configuration of our trainer fit: the nearest value of each knob."""
+"""Suggestions that make a configuration of our trainer fit: the nearest value of each knob."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Where trials run: one protocol, in-process with a simulated clock or on a Ray cluster."""
+"""Launchers of trials: one protocol, in-process with a simulated clock or on a Ray cluster."""

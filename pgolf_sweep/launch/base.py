@@ -70,9 +70,10 @@ class Reported:
 class Ended:
     """The run is over: its processes are gone, its files are in `Job.folder`, its slot is free.
 
-    Exactly one for each started job, whatever happened to worker or node. With the cause ``lost``
-    nobody could look: on a node that is cut off the run goes on for up to four leases, and what
-    SIGKILL does not end for as long as it hangs (docs/faults.md). The slot of such a run is gone.
+    Exactly one for each started job, no matter what happened to worker or node. With the cause
+    ``lost`` nobody could look: on a node that is cut off the run goes on for up to four leases, and
+    what SIGKILL does not end for as long as it hangs (docs/faults.md). The slot of such a run is
+    gone.
     """
 
     key: str
@@ -116,7 +117,7 @@ class Launcher(Protocol):
         ...
 
     def poll(self, timeout_seconds: float) -> list[Event]:
-        """Events since the last call, in order for each job; waits for one at most so long."""
+        """Events since the last call, in order for each job; waits for one at most this long."""
         ...
 
     def cancel(self, key: str, reason: str) -> None:
@@ -127,7 +128,7 @@ class Launcher(Protocol):
         ...
 
     def close(self) -> None:
-        """End whatever still runs, then everything that this launcher started itself."""
+        """End what still runs, then everything that this launcher started itself."""
         ...
 
 

@@ -24,9 +24,11 @@ POLL_SECONDS = 0.5
 GIVE_UP_SECONDS = 3600.0
 """Without a node that runs anything; `pgolf.nodes.give_up_seconds` of a sweep file overrules it."""
 GRACE_SECONDS = 10.0
-"""Without a node before that is said."""
+"""Without a node before that is reported."""
 
-INFRASTRUCTURE = frozenset({EndCause.LOST, EndCause.UNKEPT, EndCause.SETUP, EndCause.PREEMPTED})
+INFRASTRUCTURE = frozenset(
+    {EndCause.LOST, EndCause.OUTPUT_WRITE_FAILED, EndCause.SETUP, EndCause.PREEMPTED}
+)
 UNFINISHED = frozenset({*INFRASTRUCTURE, EndCause.CANCELLED})
 """Ends that say nothing of the script: such a job may run again."""
 
@@ -182,7 +184,7 @@ class _Wait:
                 f"no node could take a run for {self._limit / 60:.0f} min",
                 got=self._troubles(),
                 expected="a node that runs it; what finished is kept",
-                next_step="mend or replace the nodes, then run the same command again",
+                next_step="fix or replace the nodes, then run the same command again",
             )
         if away >= GRACE_SECONDS and not self._said:
             self._said = True

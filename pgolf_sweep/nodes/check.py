@@ -1,8 +1,8 @@
-"""What a node is like before its first trial: data, disk, GPUs, versions, speed.
+"""The check of a node before its first trial: data, disk, GPUs, versions, speed.
 
 Runs in a worker on the node and needs nothing but the standard library; what torch has to say
 comes from a process of its own, since a broken CUDA driver can end or hang the one that asks.
-What the node alone can tell is judged here, what takes other nodes in `fitness`.
+What the node alone can tell is judged here, what takes other nodes in `comparison`.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ class NodeReport:
         node: Its name.
         began_at: Its clock at the beginning, epoch seconds.
         ended_at: Its clock at the end.
-        faults: What is wrong whatever other nodes are like.
-        alike: What should be the same on every node, by name.
+        faults: What is wrong regardless of other nodes.
+        compared: What should be the same on every node, by name.
         tokens_per_second: Of its slowest GPU, or of its CPU; None where it was not measured.
     """
 
@@ -93,7 +93,7 @@ class NodeReport:
     began_at: float
     ended_at: float
     faults: tuple[Refusal, ...]
-    alike: Mapping[str, str]
+    compared: Mapping[str, str]
     tokens_per_second: float | None
 
 
@@ -141,13 +141,13 @@ def look(
             ``tokens_per_second`` (one figure a GPU, or one for the CPU), or ``error``.
     """
     began_at = time.time()
-    alike = {"Python": platform.python_version()}
+    compared = {"Python": platform.python_version()}
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        alike["torch"] = importlib.metadata.version("torch")
+        compared["torch"] = importlib.metadata.version("torch")
     faults = [*_data_faults(order), *_disk_faults(order, scratch)]
     if order.shards is not None:
         try:
-            alike["training shards"] = _shards(*order.shards)
+            compared["training shards"] = _shards(*order.shards)
         except OSError as error:
             faults.append(_shard_fault(order, error))
     driver = False
@@ -155,9 +155,9 @@ def look(
         try:
             gpus = visible(nvidia_smi(), os.environ.get("CUDA_VISIBLE_DEVICES"))
             driver = gpus is not None
-            alike["NVIDIA driver"] = "none" if gpus is None else ", ".join(_set(gpus, "driver"))
+            compared["NVIDIA driver"] = "none" if gpus is None else ", ".join(_set(gpus, "driver"))
             if gpus is not None:
-                alike["GPU"] = ", ".join(_set(gpus, "name")) or "none"
+                compared["GPU"] = ", ".join(_set(gpus, "name")) or "none"
                 faults += _gpu_faults(order, gpus)
         except _SmiError as error:
             faults.append(_smi_fault(order, str(error)))
@@ -172,7 +172,7 @@ def look(
         began_at=began_at,
         ended_at=time.time(),
         faults=tuple(faults),
-        alike=alike,
+        compared=compared,
         tokens_per_second=tokens_per_second,
     )
 

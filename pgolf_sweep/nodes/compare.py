@@ -1,7 +1,7 @@
-"""Which nodes are fit for trials, from what they answered: pure, over all answers so far.
+"""Comparison of nodes by their answers: which of them are fit for trials. Pure.
 
-Nodes are held against each other: a value that differs from most others' is refused, whatever it
-is; where as many have one value as another, the one that came first stands.
+Each value is compared across nodes: one that differs from most others' is refused, regardless of
+its value; where as many have one value as another, the one that came first stands.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CLOCK_SECONDS = 10.0
 
 
 @dataclass(slots=True)
-class Fitness:
+class NodeComparison:
     """The answers of all workers, and what follows from them for each.
 
     Attributes:
@@ -39,7 +39,7 @@ class Fitness:
     _clocks: dict[Hashable, tuple[Refusal, ...]] = field(default_factory=dict)
     _values: dict[str, Counter[str]] = field(default_factory=dict)
     _speeds: list[float] = field(default_factory=list)
-    """Of all workers, in order; with hundreds of them each answer is held against all others."""
+    """Of all workers, in order; with hundreds of them each answer is compared with all others."""
 
     def take(
         self, worker: Hashable, report: NodeReport, *, sent_at: float, received_at: float
@@ -64,9 +64,9 @@ class Fitness:
 
     def _compare(self) -> None:
         reports = self._reports.values()
-        names = {name for report in reports for name in report.alike}
+        names = {name for report in reports for name in report.compared}
         self._values = {
-            name: Counter(report.alike[name] for report in reports if name in report.alike)
+            name: Counter(report.compared[name] for report in reports if name in report.compared)
             for name in names
         }
         self._speeds = sorted(r.tokens_per_second for r in reports if r.tokens_per_second)
@@ -96,7 +96,7 @@ class Fitness:
         return report.tokens_per_second / self._speeds[middle + (own <= middle)]
 
     def _unlike(self, report: NodeReport) -> Iterator[Refusal]:
-        for name, value in report.alike.items():
+        for name, value in report.compared.items():
             values = self._values[name]
             usual, count = values.most_common(1)[0]  # of equals the first
             if value != usual:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 TOGETHER_SECONDS = 10.0
-"""Runs side by side that are lost within so long are lost to one incident."""
+"""Runs side by side that are lost within this long are lost to one incident."""
 
 
-class Sign(StrEnum):
+class Evidence(StrEnum):
     """What the end of a run says of its node."""
 
     GOOD = "good"
@@ -21,28 +21,28 @@ class Sign(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class _Strike:
+class _Failure:
     """One trial's failure; times are the monotonic clock's."""
 
-    sign: Sign
+    evidence: Evidence
     began: float
     at: float
 
 
 @dataclass(slots=True)
-class Strikes:
+class NodeFailures:
     """Trials that failed on a node since the last run there that got going."""
 
-    _by_trial: dict[int, _Strike] = field(default_factory=dict)
+    _by_trial: dict[int, _Failure] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """How many trials."""
         return len(self._by_trial)
 
-    def add(self, number: int, sign: Sign, *, began: float, at: float) -> None:
+    def add(self, number: int, evidence: Evidence, *, began: float, at: float) -> None:
         """A trial failed; times in seconds of the monotonic clock."""
         self.drop(number)
-        self._by_trial[number] = _Strike(sign, began, at)
+        self._by_trial[number] = _Failure(evidence, began, at)
 
     def drop(self, number: int) -> None:
         """That a trial failed says nothing of the node."""
@@ -60,14 +60,14 @@ class Strikes:
         run that began after that, and is lost as well, is another incident.
         """
         count, since = 0, -math.inf
-        for strike in self._by_trial.values():
-            apart = strike.began >= since or strike.at - since >= TOGETHER_SECONDS
-            if strike.sign is Sign.INFRASTRUCTURE and apart:
-                count, since = count + 1, strike.at
+        for failure in self._by_trial.values():
+            apart = failure.began >= since or failure.at - since >= TOGETHER_SECONDS
+            if failure.evidence is Evidence.INFRASTRUCTURE and apart:
+                count, since = count + 1, failure.at
         return count
 
     @property
     def incidents(self) -> int:
         """Losses, and each trial's own failure that may be the node's."""
-        suspects = sum(strike.sign is Sign.SUSPECT for strike in self._by_trial.values())
+        suspects = sum(failure.evidence is Evidence.SUSPECT for failure in self._by_trial.values())
         return self.losses + suspects

@@ -1,7 +1,7 @@
-"""Which nodes may take trials, so that one bad machine does not eat the sweep.
+"""Retry policy and node quarantine: one bad machine does not eat the sweep.
 
-A pure account: it is told what the launcher sees and how runs ended, and says where nothing may
-start now and which failures are not held against their trial. docs/nodes.md has the rules.
+A pure account: it learns what the launcher sees and how runs ended, and says where nothing may
+start now and which failures do not count for their trial. docs/nodes.md has the rules.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.classify import OUT_OF_MEMORY
 from pgolf_sweep.core.trial import Completed, EndCause, Failed, FailureKind, Pruned
-from pgolf_sweep.nodes.failures import Sign, Strikes
+from pgolf_sweep.nodes.failures import Evidence, NodeFailures
 from pgolf_sweep.nodes.info import NodeState
 
 if TYPE_CHECKING:
@@ -38,11 +38,11 @@ LONGEST_BACKOFF = 8
 SAME_ERROR_TRIALS = 10
 """Trials in a row that fail at once with one error, and none has trained: the launch gives up."""
 
-MOST_EXCUSES = 8
+MOST_UNCOUNTED_ATTEMPTS = 8
 """Of one trial: one that brings down every node that it runs on must have an end, too."""
 
 GRACE_SECONDS = 10.0
-"""Without a node before that is said: a cluster that is looked at twice a second hiccups."""
+"""Without a node before that is reported: a cluster that is looked at twice a second hiccups."""
 
 _NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+")
 _MACHINE = re.compile(
@@ -54,7 +54,7 @@ _MACHINE = re.compile(
 )
 
 
-class Standing(StrEnum):
+class NodeStatus(StrEnum):
     """Where a node stands: what the launcher says of it, else what its runs did."""
 
     READY = "ready"
@@ -71,7 +71,7 @@ class NodeRow:
     """One node as ``status --json`` lists it. Times are epoch seconds; absent ones are None.
 
     Attributes:
-        state: A `Standing`.
+        state: A `NodeStatus`.
         reason: Why it takes no trials, one sentence; empty where it does.
         since: When it came into this state, as far as this driver saw it.
         retry_at: When it is tried or looked at again.
@@ -82,7 +82,7 @@ class NodeRow:
     """
 
     node: str
-    state: Standing
+    state: NodeStatus
     reason: str = ""
     since: float | None = None
     retry_at: float | None = None
@@ -107,13 +107,13 @@ class _Node:
     """What is known of a node.
 
     Attributes:
-        strikes: Trials that failed here since the last run that got going.
+        failures: Trials that failed here since the last run that got going.
         quarantined: How often, which decides how long the next time lasts.
     """
 
     info: NodeInfo | None = None
     since: float = 0.0
-    strikes: Strikes = field(default_factory=Strikes)
+    failures: NodeFailures = field(default_factory=NodeFailures)
     good: bool = False
     quarantine: _Quarantine | None = None
     quarantined: int = 0
@@ -136,13 +136,13 @@ class NodeBook:
         self._usable: frozenset[str] = frozenset()
         self._closed: frozenset[str] = frozenset()
         self._running: dict[int, tuple[str, float]] = {}
-        self._failed_on: dict[int, dict[str, Sign]] = {}
-        self._excuses: dict[int, int] = {}
+        self._failed_on: dict[int, dict[str, Evidence]] = {}
+        self._uncounted: dict[int, int] = {}
         self._own_errors: set[str] = set()
         self._first_errors: deque[str] = deque(maxlen=SAME_ERROR_TRIALS)
         self._completed_seconds: deque[float] = deque(maxlen=99)
-        self._stranded_since: float | None = None
-        self._said_stranded = False
+        self._no_healthy_since: float | None = None
+        self._reported_no_healthy = False
 
     # ---- what is asked -----------------------------------------------------------------------
 
@@ -155,7 +155,7 @@ class NodeBook:
         failed_on = self._failed_on.get(number) if number is not None else None
         if not failed_on:
             return self._closed
-        doubted = {n for n, node in self._nodes.items() if node.strikes or node.quarantine}
+        doubted = {n for n, node in self._nodes.items() if node.failures or node.quarantine}
         for avoided in (self._closed | failed_on.keys() | doubted, self._closed | failed_on.keys()):
             if self._usable - avoided:
                 return avoided
@@ -173,8 +173,8 @@ class NodeBook:
             return ""
         return f"ran on a slow node: {share:.0%} of the others' tokens per second"
 
-    def hopeless(self) -> str | None:
-        """Why nothing will ever succeed: no trial has trained, and the last failed all alike."""
+    def same_error(self) -> str | None:
+        """Why nothing will ever succeed: no trial has trained, and the last failed all compared."""
         errors = self._first_errors
         if len(errors) < SAME_ERROR_TRIALS or len(set(errors)) > 1:
             return None
@@ -183,9 +183,9 @@ class NodeBook:
             f"with the same error: {errors[0]}"
         )
 
-    def stranded(self) -> str | None:
+    def no_healthy_nodes(self) -> str | None:
         """Why the sweep gives up: no node has been fit to run a trial for too long."""
-        since, limit = self._stranded_since, self._rules.give_up_seconds
+        since, limit = self._no_healthy_since, self._rules.give_up_seconds
         if since is None or self._running or self._clock.monotonic() - since < limit:
             return None
         return f"no node could take a trial for {limit / 60:.0f} min: {self._troubles()}"
@@ -195,7 +195,7 @@ class NodeBook:
         seen = sorted((name, node) for name, node in self._nodes.items() if node.info is not None)
         return [self._row(name, node) for name, node in seen]
 
-    # ---- what is told ------------------------------------------------------------------------
+    # ---- what it learns ---------------------------------------------------------------------
 
     def see(self, infos: Iterable[NodeInfo]) -> None:
         """Take in what the launcher says of its nodes; once a turn."""
@@ -209,7 +209,7 @@ class NodeBook:
             if before is None or (before.state, before.refusals) != (info.state, info.refusals):
                 self._say_change(name, node, before)
         self._open_and_close()
-        self._watch_for_stranding()
+        self._watch_for_healthy_nodes()
 
     def started(self, number: int, name: str) -> None:
         """A trial took a slot of a node."""
@@ -235,7 +235,7 @@ class NodeBook:
             self._open_and_close()
 
     def ended(self, number: int, *, outcome: Outcome, end: RunEnd, step: int | None) -> str | None:
-        """What an end says of the node, and why a failure is not held against the trial.
+        """What an end says of the node, and why a failure does not count for the trial.
 
         Args:
             number: The trial.
@@ -256,35 +256,40 @@ class NodeBook:
             return f"node {name} was taken away: it runs again, and the attempt does not count"
         if isinstance(outcome, Completed):
             self._completed_seconds.append(end.slot_seconds)
-        excuse = None
-        sign = self._sign(outcome, end, step)
-        if sign is Sign.GOOD:
-            self._praise(number, name, node, probed=probed)
-        elif sign is Sign.SUSPECT and node.quarantine is None:
-            excuse = self._doubt(number, name, node, outcome.reason, end, began)
-        elif sign is not Sign.NOTHING:
-            node.strikes.add(number, sign, began=began, at=self._clock.monotonic())
-            excuse = self._blame(number, name, node, outcome.reason, sign, probed=probed)
+        retry_reason = None
+        evidence = self._evidence(outcome, end, step)
+        if evidence is Evidence.GOOD:
+            self._record_success(number, name, node, probed=probed)
+        elif evidence is Evidence.SUSPECT and node.quarantine is None:
+            retry_reason = self._retry_elsewhere(number, name, node, outcome.reason, end, began)
+        elif evidence is not Evidence.NOTHING:
+            node.failures.add(number, evidence, began=began, at=self._clock.monotonic())
+            retry_reason = self._record_failure(
+                number, name, node, outcome.reason, evidence, probed=probed
+            )
         self._open_and_close()
-        return self._limited(number, excuse)
+        return self._limited(number, retry_reason)
 
     # ---- what an end means -------------------------------------------------------------------
 
-    def _sign(self, outcome: Outcome, end: RunEnd, step: int | None) -> Sign:
+    def _evidence(self, outcome: Outcome, end: RunEnd, step: int | None) -> Evidence:
         if isinstance(outcome, Completed | Pruned):
-            return Sign.GOOD
-        if not isinstance(outcome, Failed) or end.cause in {EndCause.CANCELLED, EndCause.UNKEPT}:
-            return Sign.NOTHING
+            return Evidence.GOOD
+        if not isinstance(outcome, Failed) or end.cause in {
+            EndCause.CANCELLED,
+            EndCause.OUTPUT_WRITE_FAILED,
+        }:
+            return Evidence.NOTHING
         if outcome.kind is FailureKind.INFRASTRUCTURE:
-            return Sign.INFRASTRUCTURE
+            return Evidence.INFRASTRUCTURE
         if any(_MACHINE.search(text) for text in (outcome.reason, *outcome.log_tail)):
-            return Sign.SUSPECT
+            return Evidence.SUSPECT
         if step:
-            return Sign.GOOD  # for the node: whatever went wrong, it trained
-        at_once = end.cause in {EndCause.UNMET, EndCause.SILENT} or (
+            return Evidence.GOOD  # for the node: it trained
+        at_once = end.cause in {EndCause.MISSING_DEPENDENCY, EndCause.SILENT} or (
             end.slot_seconds < self._start_seconds()
         )
-        return Sign.SUSPECT if at_once else Sign.NOTHING
+        return Evidence.SUSPECT if at_once else Evidence.NOTHING
 
     def _start_seconds(self) -> float:
         if not self._completed_seconds:
@@ -292,48 +297,48 @@ class NodeBook:
         typical = statistics.median(self._completed_seconds)
         return min(LONGEST_START_SECONDS, START_SHARE * typical)
 
-    def _praise(self, number: int, name: str, node: _Node, *, probed: bool) -> None:
+    def _record_success(self, number: int, name: str, node: _Node, *, probed: bool) -> None:
         node.good = True
-        node.strikes.clear()
+        node.failures.clear()
         self._failed_on.pop(number, None)
         self._first_errors.clear()
         if probed:
             node.quarantine = None
             self._say(f"node {name} takes trials again: trial {number} ran well there")
 
-    def _blame(
-        self, number: int, name: str, node: _Node, reason: str, sign: Sign, *, probed: bool
+    def _record_failure(
+        self, number: int, name: str, node: _Node, reason: str, evidence: Evidence, *, probed: bool
     ) -> str | None:
         """The node is at fault; the attempt counts unless the node is known to be bad."""
-        self._failed_on.setdefault(number, {})[name] = sign
+        self._failed_on.setdefault(number, {})[name] = evidence
         if probed:
             self._shut(name, node, f"trial {number} failed there again: {reason}")
         elif node.quarantine is None:
             self._judge(name, node, reason)
         return f"node {name} is quarantined: it runs elsewhere" if node.quarantine else None
 
-    def _doubt(
+    def _retry_elsewhere(
         self, number: int, name: str, node: _Node, reason: str, end: RunEnd, began: float
     ) -> str | None:
         """A trial's failure may be the node's: try it once on another before it is believed."""
         error = _NUMBER.sub("#", reason)
         before = self._failed_on.get(number, {})
-        if any(sign is Sign.SUSPECT for other, sign in before.items() if other != name):
+        if any(evidence is Evidence.SUSPECT for other, evidence in before.items() if other != name):
             self._own_errors.add(error)
             for other in self._failed_on.pop(number):
                 self._exonerate(number, other)
             self._believe(reason)
             return None
         known = error in self._own_errors
-        trusted = node.good and not node.strikes
+        trusted = node.good and not node.failures
         nowhere_good = not any(other.good for other in self._nodes.values())
         alternatives = self._usable - {name} - self._quarantined()
         if alternatives:
-            node.strikes.add(number, Sign.SUSPECT, began=began, at=self._clock.monotonic())
+            node.failures.add(number, Evidence.SUSPECT, began=began, at=self._clock.monotonic())
         if not alternatives or (known and (trusted or nowhere_good)):
             self._believe(reason)
             return None
-        self._failed_on.setdefault(number, {})[name] = Sign.SUSPECT
+        self._failed_on.setdefault(number, {})[name] = Evidence.SUSPECT
         self._judge(name, node, reason)
         return (
             f"after {end.slot_seconds:.0f} s on node {name}: once more on another node, "
@@ -346,24 +351,24 @@ class NodeBook:
         if reason != OUT_OF_MEMORY and not any(node.good for node in self._nodes.values()):
             self._first_errors.append(_NUMBER.sub("#", reason))
 
-    def _limited(self, number: int, excuse: str | None) -> str | None:
-        if excuse is None:
+    def _limited(self, number: int, retry_reason: str | None) -> str | None:
+        if retry_reason is None:
             return None
-        self._excuses[number] = self._excuses.get(number, 0) + 1
-        return excuse if self._excuses[number] <= MOST_EXCUSES else None
+        self._uncounted[number] = self._uncounted.get(number, 0) + 1
+        return retry_reason if self._uncounted[number] <= MOST_UNCOUNTED_ATTEMPTS else None
 
     # ---- quarantine --------------------------------------------------------------------------
 
     def _judge(self, name: str, node: _Node, reason: str) -> None:
         """Quarantine a node whose last trials all failed."""
         most = self._rules.failures
-        lost, failed = node.strikes.losses, node.strikes.incidents
+        lost, failed = node.failures.losses, node.failures.incidents
         guilty = lost >= most or (failed >= most and self._others_do_well(name))
         if most and guilty:
-            self._shut(name, node, f"{len(node.strikes)} trials in a row failed there: {reason}")
+            self._shut(name, node, f"{len(node.failures)} trials in a row failed there: {reason}")
 
     def _others_do_well(self, name: str) -> bool:
-        """Whether trials get going elsewhere; a script's bug fails on every node alike."""
+        """Whether trials get going elsewhere; a script's bug fails on every node compared."""
         now, needed = self._clock.monotonic(), self._start_seconds()
         if any(node.good for other, node in self._nodes.items() if other != name):
             return True
@@ -380,10 +385,10 @@ class NodeBook:
         )
 
     def _exonerate(self, number: int, name: str) -> None:
-        """A trial failed on two nodes alike: that says nothing of either."""
+        """A trial failed on two nodes compared: that says nothing of either."""
         node = self._nodes[name]
-        node.strikes.drop(number)
-        if node.quarantine is not None and node.strikes.incidents < self._rules.failures:
+        node.failures.drop(number)
+        if node.quarantine is not None and node.failures.incidents < self._rules.failures:
             node.quarantine = None
             node.quarantined -= 1
             self._say(f"node {name} takes trials again: trial {number} failed elsewhere, too")
@@ -407,15 +412,15 @@ class NodeBook:
 
     # ---- for people --------------------------------------------------------------------------
 
-    def _watch_for_stranding(self) -> None:
+    def _watch_for_healthy_nodes(self) -> None:
         if self._usable - self._quarantined():
-            self._stranded_since, self._said_stranded = None, False
+            self._no_healthy_since, self._reported_no_healthy = None, False
             return
         now = self._clock.monotonic()
-        if self._stranded_since is None:
-            self._stranded_since = now
-        if not self._said_stranded and now - self._stranded_since >= GRACE_SECONDS:
-            self._said_stranded = True
+        if self._no_healthy_since is None:
+            self._no_healthy_since = now
+        if not self._reported_no_healthy and now - self._no_healthy_since >= GRACE_SECONDS:
+            self._reported_no_healthy = True
             minutes = self._rules.give_up_seconds / 60
             self._say(
                 f"NO NODE can take a trial: {self._troubles()}; the sweep waits for one, "
@@ -432,8 +437,8 @@ class NodeBook:
             return
         node.since = self._clock.monotonic()
         if info.refusals:
-            standing = "works in part:" if info.state is NodeState.READY else "is REFUSED:"
-            self._say(f"node {name} {standing} {self._row(name, node).reason}")
+            status = "works in part:" if info.state is NodeState.READY else "is REFUSED:"
+            self._say(f"node {name} {status} {self._row(name, node).reason}")
         elif info.state is NodeState.DRAINING:
             self._say(f"node {name} is draining: {self._row(name, node).reason}")
         elif before is not None and info.state is NodeState.READY:
@@ -443,23 +448,23 @@ class NodeBook:
         info, shut = node.info, node.quarantine
         now = self._clock.monotonic()
         epoch = self._clock.now() - now
-        state, reason, since = Standing.READY, "", node.since
+        state, reason, since = NodeStatus.READY, "", node.since
         retry_at = drains_at = speed = None
         refusals: Sequence[Refusal] = ()
         if info is not None:
-            state, retry_at, drains_at = Standing(info.state.value), info.retry_at, info.drains_at
+            state, retry_at, drains_at = NodeStatus(info.state.value), info.retry_at, info.drains_at
             speed, refusals = info.speed, info.refusals
         if refusals:
-            some = "some of its slots take no trials: " if state is Standing.READY else ""
+            some = "some of its slots take no trials: " if state is NodeStatus.READY else ""
             found = (f"{r.what} (got {r.got}, expected {r.expected})" for r in refusals)
             reason = some + "; ".join(found)
-        if state is Standing.DRAINING:
+        if state is NodeStatus.DRAINING:
             left = None if drains_at is None else max(0.0, drains_at - self._clock.now())
             known = "nobody said when it goes" if left is None else f"it goes in {left:.0f} s"
             reason = f"it will be taken away; nothing more starts there, {known}"
-        elif shut is not None and state is not Standing.REFUSED:
+        elif shut is not None and state is not NodeStatus.REFUSED:
             probing = shut.probe is not None or now >= shut.until
-            state = Standing.PROBING if probing else Standing.QUARANTINED
+            state = NodeStatus.PROBING if probing else NodeStatus.QUARANTINED
             reason, since = shut.reason, shut.since
             retry_at = epoch + shut.until if shut.probe is None else None
         return NodeRow(
@@ -469,7 +474,7 @@ class NodeBook:
             since=epoch + since,
             retry_at=retry_at,
             drains_at=drains_at,
-            failures=len(node.strikes),
+            failures=len(node.failures),
             speed=speed,
             refusals=tuple(refusals),
         )

@@ -108,7 +108,7 @@ def choose(candidates: Sequence[Candidate], rules: Rules, number: int | None = N
 
 
 def best(candidates: Sequence[Candidate], rules: Rules, count: int) -> list[Candidate]:
-    """The best `count` trials that fit the cap, best first; fewer where there are not so many.
+    """The best `count` trials that fit the cap, best first; fewer where there are not that many.
 
     Raises:
         PromotionError: No trial completed, or none fits.
@@ -180,7 +180,7 @@ def plan(
 
 
 def with_seeds(planned: PromotionPlan, seeds: int | None) -> PromotionPlan:
-    """A plan on so many seeds, or on as many as the rules ask.
+    """A plan on that many seeds, or on as many as the rules ask.
 
     Seeds may be added to those that were declared, never left out: that would be choosing.
     """

@@ -1,4 +1,4 @@
-"""Which of the best trials is best: seeds are added until one leads with the confidence asked.
+"""The race of the best trials: seeds are added until one leads with the confidence asked.
 
 The best of many noisy trials is biased upwards, so the contenders meet on fresh seeds. After each
 round those that are worse than the leader beyond chance are out, and the others get one more seed.
@@ -161,7 +161,7 @@ def race(
 
     Args:
         planned: What may be spent.
-        make_plan: A contender's promotion on so many seeds.
+        make_plan: A contender's promotion on that many seeds.
         jobs: The maker of a contender's jobs.
         launcher: Runs the seeds of all contenders side by side.
         clock: For declarations.

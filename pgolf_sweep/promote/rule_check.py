@@ -1,4 +1,4 @@
-"""Which rules of a preset a promotion's runs do not meet, each with its number and its limit."""
+"""Rules of a preset that a promotion's runs do not meet, each with its number and its limit."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from pgolf_sweep.core.paths import StudyPaths, read_json
 from pgolf_sweep.core.record import State, TrialRecord, counts, ranked
 from pgolf_sweep.driver.control import live_driver
 from pgolf_sweep.driver.sharing.leases import drivers, short
-from pgolf_sweep.driver.snapshot import JOINING
+from pgolf_sweep.driver.snapshot import JOINING, SweepState
 from pgolf_sweep.launch.remote.dashboard import UNREACHABLE, Place, read_place
 from pgolf_sweep.report.noops import no_op_knobs
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.search.study import Study
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class StudyRead:
     """A study's trials as they stood when it was read; of a simulated sweep, at its end.
 
@@ -274,7 +274,7 @@ def study_status(paths: StudyPaths) -> Status:
 
 
 def _state(last: dict[str, Any], place: Place | None, *, alive: bool) -> str:
-    state = str(last.get("state", "running"))
+    state = str(SweepState(last.get("state", "running")))
     if place is not None and place.state == UNREACHABLE:
         return "unreachable"
     # A driver that waits for its first node has not begun for one who waits for it.

@@ -106,8 +106,21 @@ def pack(script: bytes, *, name: str = "train_gpt.py") -> Packed:
 
 def packed_program(program: Program) -> Program:
     """A program with its script packed; what it reads from the environment stays the same."""
-    packed = pack(program.files[program.name], name=program.name)
-    return replace(program, files={**program.files, program.name: packed.script})
+    script = program.files[program.name]
+    packed = pack(script, name=program.name)
+    plain = script if packed.freed_bytes > 0 else None
+    return replace(program, files={**program.files, program.name: packed.script}, plain=plain)
+
+
+def as_counted(program: Program, wanted: bool | None = None) -> Program:
+    """A program in the form that is run, counted and submitted.
+
+    Args:
+        program: As it was read.
+        wanted: Whether to pack it; None packs our own trainer alone.
+    """
+    packs = program.builtin if wanted is None else wanted
+    return packed_program(program) if packs else program
 
 
 def _minified(text: str, name: str) -> str | None:

@@ -33,6 +33,7 @@ class Program:
         knobs: Environment variables that the script reads, by name.
         builtin: Whether it is our own trainer, whose tensors the gate knows.
         unnamed: ``file:line`` of reads whose names only the running script knows.
+        plain: The script as it was before it was packed; None where it is not packed.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Program:
     knobs: Mapping[str, Knob]
     builtin: bool
     unnamed: tuple[str, ...] = ()
+    plain: bytes | None = None
 
     @cached_property
     def sha256(self) -> str:

@@ -1,4 +1,4 @@
-"""Whether a node has what the ``requirements.txt`` beside a script asks for.
+"""Check of a node for what the ``requirements.txt`` beside a script asks for.
 
 Only packages that the script imports count: a repository's file lists what its other scripts need,
 too. A missing one ends the run before it starts; another version is said in the run's log.

@@ -1,1 +1,1 @@
-"""What is searched (`space`, `parameters`, `parse`), by whom (`study`, `sampler`, `pruner`)."""
+"""Optuna's study, sampler and pruner, and the locks of a study's storage."""

@@ -1,4 +1,4 @@
-"""Whether a folder lies on a network file system, by what Linux says of its mounts."""
+"""Network file systems, recognised by the list of mounts that Linux keeps."""
 
 from __future__ import annotations
 

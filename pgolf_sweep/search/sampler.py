@@ -1,4 +1,4 @@
-"""Who draws the proposals: Optuna's samplers, kept quick over ten thousand trials.
+"""Samplers, which draw the proposals: Optuna's, kept quick over ten thousand trials.
 
 Optuna's TPE and GP look at every finished trial for each proposal, so that an ask grows with the
 study: 14 times as long at 10,000 trials as at 1,000. Here they look at the best trials, at all
@@ -29,7 +29,7 @@ STARTUP_TRIALS = 8
 """Random ones, before a sampler that learns begins to."""
 
 TPE_BEST = 25
-"""TPE's good set, from 241 trials on: these are all kept, whatever their share."""
+"""TPE's good set, from 241 trials on: these are all kept, regardless of their share."""
 
 TPE_LIMIT = 500
 """Finished trials that TPE looks at besides; below this number it is Optuna's, proposal for
@@ -227,7 +227,7 @@ class ThinnedGP(_LooksAtSome, GPSampler):
 
 
 def _padded(trial: FrozenTrial, constraints: int) -> FrozenTrial:
-    """A trial, or where it has fewer constraints, a copy of it with so many."""
+    """A trial, or where it has fewer constraints, a copy of it with that many."""
     missing = constraints - len(trial.constraints)
     if missing > 0:
         trial = copy.deepcopy(trial)

@@ -25,7 +25,7 @@ WAIT_SECONDS = 10.0
 """Longest wait for a lock before the storage counts as away: meanwhile no trial is polled."""
 
 FROZEN_SECONDS = 20.0
-"""A driver that holds the lock and says nothing for so long loses it."""
+"""A driver that holds the lock and says nothing for this long loses it."""
 
 MAKING_SECONDS = 60.0
 """Longest wait for another driver that makes the tables of an empty database."""

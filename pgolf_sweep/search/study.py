@@ -32,6 +32,7 @@ from pgolf_sweep.core.classify import OUT_OF_MEMORY
 from pgolf_sweep.core.errors import InfraError, InputError, StorageAwayError
 from pgolf_sweep.core.paths import read_json
 from pgolf_sweep.core.record import State, TrialRecord
+from pgolf_sweep.core.secrets import masked_url, redacted
 from pgolf_sweep.core.trial import configuration_hash
 from pgolf_sweep.search.journal import (
     PROPOSER,
@@ -83,6 +84,9 @@ class Proposal:
     proposer: str
 
 
+STORAGES = ("postgresql", "sqlite")
+
+
 class Study:
     """A study that exists, with the space that its trials are drawn from.
 
@@ -100,6 +104,7 @@ class Study:
         self._held = False
         self._space: Space = spec.space
         self._method = spec.method
+        self._metric = spec.metric
         self._grid: Iterator[dict[str, KnobValue]] | None = (
             spec.space.grid() if spec.method == "grid" else None
         )
@@ -122,7 +127,7 @@ class Study:
         return self._held
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         """Alone among the drivers of a shared study; may be nested.
 
         Raises:
@@ -253,7 +258,7 @@ class Study:
         Returns:
             False if another driver holds the trial or has told it; nothing was changed then.
         """
-        with self.together():
+        with self.exclusive():
             trial = self._trial(record.number)
             if self._lock is not None:
                 frozen = self._frozen(trial)
@@ -272,7 +277,7 @@ class Study:
                 return False  # another driver told it
             # Optuna keeps the first value of a step: a retried trial has reported it before.
             if ordinal not in frozen.intermediate_values:
-                trial.report(val_bpb, ordinal)
+                trial.report(self._metric.sign * val_bpb, ordinal)
             return bool(trial.should_prune())
 
     # -- the single door through which a trial ends ----------------------------------------------
@@ -284,7 +289,7 @@ class Study:
             False if the trial had ended before, or if another driver holds it; nothing was
             changed then.
         """
-        with self.together():
+        with self.exclusive():
             return self._tell(record)
 
     def _tell(self, record: TrialRecord) -> bool:
@@ -305,17 +310,34 @@ class Study:
     def _told_as(self, record: TrialRecord) -> tuple[TrialState, float | None]:
         match record.outcome:
             case State.COMPLETED:
-                return TrialState.COMPLETE, record.val_bpb
+                assert record.val_bpb is not None  # noqa: S101 - it completed
+                return TrialState.COMPLETE, self._metric.sign * record.val_bpb
             case State.DISCARDED if self._method == "gp":
-                trials = self._study.get_trials(deepcopy=False)
-                rows = [t.user_attrs.get(RECORD, {}) for t in trials if t.state.is_finished()]
-                scores = [row["val_bpb"] for row in rows if row.get("val_bpb") is not None]
-                return TrialState.COMPLETE, max(scores, default=_NO_SCORE_YET)
+                return TrialState.COMPLETE, max(self._scores(), default=_NO_SCORE_YET)
+            case State.FAILED if (imputed := self._imputed(record.number)) is not None:
+                return TrialState.COMPLETE, imputed
             case State.PRUNED | State.DISCARDED:
                 return TrialState.PRUNED, None
             case State.FAILED:
                 return TrialState.FAIL, None
         raise ValueError(f"trial {record.number} is {record.outcome}, which is no end")
+
+    def _scores(self) -> list[float]:
+        """Scores of the trials that have one, low ones good."""
+        trials = self._study.get_trials(deepcopy=False)
+        rows = [t.user_attrs.get(RECORD, {}) for t in trials if t.state.is_finished()]
+        scores = [row["val_bpb"] for row in rows if row.get("val_bpb") is not None]
+        return [self._metric.sign * score for score in scores]
+
+    def _imputed(self, number: int) -> float | None:
+        """The score that a failed trial gets in the sampler's eyes, as ``metric.impute`` says."""
+        impute = self._metric.impute
+        if impute == "latest":
+            reported = self._frozen(self._trial(number)).intermediate_values
+            return reported[max(reported)] if reported else None
+        if impute is None or not (scores := self._scores()):
+            return None
+        return max(scores) if impute == "worst" else min(scores)
 
     # -- rebuilding -----------------------------------------------------------------------------
 
@@ -370,7 +392,10 @@ class Study:
         with self._reaching():
             trials = self._study.get_trials(deepcopy=False)
         return {
-            frozen.number: sorted(frozen.intermediate_values.items())
+            frozen.number: [
+                (ordinal, self._metric.sign * score)
+                for ordinal, score in sorted(frozen.intermediate_values.items())
+            ]
             for frozen in trials
             if frozen.intermediate_values
         }
@@ -471,6 +496,8 @@ def open_study(
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     url = _url(paths, storage)
+    if url is not None:
+        check_storage(url)
     try:
         backend = _storage(paths, url, write=write)
         name = _name_in(backend, spec.name) if url is None else _name_of(paths, spec.name)
@@ -524,13 +551,13 @@ def open_storage(paths: StudyPaths) -> tuple[Any, str]:
 
 
 def _name_in(backend: Any, name: str) -> str:
-    """The study that a journal holds, whatever its folder is called by now."""
+    """The study that a journal holds, regardless of its folder's name."""
     names = [study.study_name for study in backend.get_all_studies()]
     return name if name in names or len(names) != 1 else str(names[0])
 
 
 def _name_of(paths: StudyPaths, name: str) -> str:
-    """The name under which a folder's study stands in a database, whatever the folder is called."""
+    """The name under which a folder's study stands in a database, regardless of its name."""
     if not paths.origin.is_file():
         return name
     with suppress(InfraError):
@@ -571,6 +598,28 @@ def _url(paths: StudyPaths, storage: str | None) -> str | None:
     if storage is None and paths.storage_url.is_file():
         return os.environ.get("PGOLF_STORAGE") or paths.storage_url.read_text().strip()
     return storage
+
+
+def check_storage(url: str) -> None:
+    """Refuse a storage of a kind that studies are not kept in.
+
+    Raises:
+        InputError: It is no URL, or that of a database without what drivers need.
+    """
+    import sqlalchemy  # noqa: PLC0415 - only for a database URL
+
+    try:
+        backend = sqlalchemy.engine.make_url(url).get_backend_name()
+    except (sqlalchemy.exc.ArgumentError, ValueError):
+        backend = url.partition("://")[0].partition("+")[0] if "://" in url else ""
+    if backend not in STORAGES:
+        raise InputError(
+            "studies are not kept in such a storage",
+            where="--storage, or PGOLF_STORAGE",
+            got=masked_url(url),
+            expected="postgresql://USER@HOST/DATABASE, or sqlite:///FILE on one machine",
+            next_step="leave --storage out where one driver is enough: the study is a file then",
+        )
 
 
 def _storage(paths: StudyPaths, url: str | None, *, write: bool) -> Any:
@@ -622,7 +671,7 @@ def _refuse_network(file: Path) -> None:
 
 
 def _unreachable(paths: StudyPaths, url: str | None, error: Exception) -> InfraError:
-    place = without_password(url) if url else str(paths.journal)
+    place = masked_url(url) if url else str(paths.journal)
     return InfraError(
         "the study's storage cannot be opened",
         where=place,
@@ -633,13 +682,4 @@ def _unreachable(paths: StudyPaths, url: str | None, error: Exception) -> InfraE
 
 
 def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-
-
-def without_password(url: str) -> str:
-    """A storage URL that may be shown and stored: the password left out."""
-    import sqlalchemy  # noqa: PLC0415 - only for a database URL
-
-    with suppress(sqlalchemy.exc.ArgumentError):
-        return sqlalchemy.engine.make_url(url).set(password=None).render_as_string()
-    return url
+    return redacted(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")

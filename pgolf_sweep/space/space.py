@@ -1,6 +1,7 @@
 """The search space: parameters, the conditions between them, and what a configuration must meet.
 
-Pure: no sampler is imported. A sampler is whatever answers `Suggester`, an Optuna trial included.
+Pure: no sampler is imported. A sampler is anything that answers `Suggester`, an Optuna trial
+included.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a promotion knows: the candidate, its runs on fresh seeds, and where it came from."""
+"""Evidence of a promotion: the candidate, its runs on fresh seeds, and where it came from."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SEED_KNOB = "SEED"
 """The one knob that a promotion varies; it is never a default of the shipped script."""
 
 SCRIPT_NAME = "train_gpt.py"
-"""What a submission calls its script, whatever the sweep's program was called."""
+"""What a submission calls its script, regardless of the name of the sweep's program."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -92,7 +92,7 @@ class Folder:
 
 
 def read_folder(root: Path) -> Folder:
-    """Read a folder, whatever is in it.
+    """Read a folder, with any content.
 
     Raises:
         InputError: There is no such folder.

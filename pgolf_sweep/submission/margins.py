@@ -1,4 +1,4 @@
-"""What a few seeds say against a record by every margin that reviewers used."""
+"""Margins over a record, by every rule that reviewers used, from a few seeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How sure a few seeds make us: interval, one-sided p against a record, seeds still needed.
+"""Statistics of a few seeds: interval, one-sided p against a record, seeds still needed.
 
 Losses are in nats per token, lower is better. Source of the tests: Student (one sample) and
 Welch, "The generalization of Student's problem", Biometrika 34 (1947).

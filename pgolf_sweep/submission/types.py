@@ -1,4 +1,4 @@
-"""What a submission is made of, beside its runs."""
+"""Parts of a submission, beside its runs."""
 
 from __future__ import annotations
 

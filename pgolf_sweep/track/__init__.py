@@ -1,4 +1,4 @@
-"""What the world sees while a sweep runs: W&B, or nothing.
+"""Tracking of a sweep while it runs: W&B, or nothing.
 
 `make_run_tracker` and `make_study_tracker` choose; `resolve_mode` says which and why. None of
 them imports wandb before a tracker that needs it exists.

@@ -1,4 +1,4 @@
-"""Whether W&B is online, offline or disabled, and what a node needs to know of it."""
+"""The mode of W&B (online, offline or disabled), and what a node needs to know of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a trial's run says of its end, as plain values."""
+"""The summary of a trial's end for its W&B run, as plain values."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Runs on W&B, from threads of their own; the only importer of wandb.
 
-A tracker never delays a trial and never fails one. Whatever takes time or may break (loading
+A tracker never delays a trial and never fails one. What takes time or may break (loading
 wandb, starting its service process, the network) happens in one thread a run that reads a queue.
 A server that cannot be reached turns the run into an offline one, kept below ``folder/wandb`` for
 ``wandb sync``; any other trouble ends the run's tracking. Either is warned of once a process.
@@ -101,6 +101,7 @@ class WandbRunTracker:
         self, tracking: RunTracking, folder: Path, bounds: Bounds = DEFAULT_BOUNDS
     ) -> None:
         self._cap_bytes = tracking.cap_bytes
+        self._metric = tracking.metric
         self._last_val: StepReport | None = None
         options = _RunOptions(
             mode=tracking.mode,
@@ -136,6 +137,13 @@ class WandbRunTracker:
         point |= {
             name: value for name, value in zip(_CURVES, values, strict=True) if value is not None
         }
+        if self._metric and report.val_bpb is not None:
+            point[self._metric] = point.pop("val/bpb")
+        self._channel.send(lambda run: run.log(point))
+
+    def log(self, values: Mapping[str, float], step: int | None) -> None:
+        """What the script logged itself, under its own names."""
+        point = {**values, **({} if step is None else {"step": step})}
         self._channel.send(lambda run: run.log(point))
 
     def finish(self, end: RunEnd) -> None:
@@ -470,7 +478,7 @@ _said: set[str] = set()
 
 
 def _warn_once(message: str, *values: object) -> None:
-    """A warning, once a process whatever the values; repetitions go to the debug log."""
+    """A warning, once a process regardless of the values; repetitions go to the debug log."""
     level = logging.DEBUG if message in _said else logging.WARNING
     _said.add(message)
     _log.log(level, message, *values)

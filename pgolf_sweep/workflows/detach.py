@@ -1,4 +1,4 @@
-"""What a sweep takes along to the cluster where it is to be driven."""
+"""The bundle of a sweep that is driven on a cluster."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pgolf_sweep.config.rules import load_rules, preset_names
 from pgolf_sweep.core.errors import InputError
-from pgolf_sweep.driver.session import calibration_store, read_sweep, said_at
+from pgolf_sweep.driver.session import calibration_store, located_at, read_sweep
 from pgolf_sweep.gate.store import USER
 from pgolf_sweep.script.program import BUILTIN
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Departure:
+class JobBundle:
     """A sweep, checked as far as can be without the cluster's data, and the files it needs.
 
     Attributes:
@@ -36,7 +36,7 @@ class Departure:
     files: Mapping[str, bytes]
 
 
-def prepare_departure(sweep: Path, *, name: str | None = None) -> Departure:
+def build_bundle(sweep: Path, *, name: str | None = None) -> JobBundle:
     """Check a sweep and gather what its driver needs elsewhere.
 
     Data does not travel: it is looked for on the cluster.
@@ -51,7 +51,7 @@ def prepare_departure(sweep: Path, *, name: str | None = None) -> Departure:
     """
     spec, program = read_sweep(sweep, name=name)
     base = sweep.resolve().parent
-    with said_at(spec, "pgolf", "rules"):
+    with located_at(spec, "pgolf", "rules"):
         load_rules(spec.pgolf.rules, base=base)
     _check_data(spec)
     found = {base / sweep.name: sweep.read_bytes()}
@@ -68,13 +68,13 @@ def prepare_departure(sweep: Path, *, name: str | None = None) -> Departure:
     root = os.path.commonpath([path.parent for path in found])
     files = {path.relative_to(root).as_posix(): content for path, content in found.items()}
     own = (base / sweep.name).relative_to(root).as_posix()
-    return Departure(study=spec.name, text=spec.text, sweep=own, files=files)
+    return JobBundle(study=spec.name, text=spec.text, sweep=own, files=files)
 
 
 def _beside(spec: SweepSpec, path: str, *key: str) -> Path:
     """A file that a sweep file names; it must be named as it can be found elsewhere, too."""
     if Path(path).is_absolute():
-        with said_at(spec, *key):
+        with located_at(spec, *key):
             raise InputError(
                 "an absolute path is of this machine only",
                 got=path,
@@ -89,7 +89,7 @@ def _check_data(spec: SweepSpec) -> None:
         return
     for key, path in (("path", block.path), ("tokenizer", block.tokenizer)):
         if path is not None and not Path(path).is_absolute():
-            with said_at(spec, "pgolf", "data", key):
+            with located_at(spec, "pgolf", "data", key):
                 raise InputError(
                     "data does not travel, so a path of it is the cluster's",
                     got=path,

@@ -1,4 +1,4 @@
-"""What is missing on this machine or cluster, as checks with a verdict and a next step.
+"""Checks of this machine or cluster for what is missing, each with a verdict and a next step.
 
 Nothing here prints. Facts are gathered in `examine`; what they mean is judged by pure functions.
 """
@@ -11,6 +11,7 @@ import lzma
 import os
 import resource
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -51,7 +52,7 @@ class Check:
         verdict: How it came out.
         observed: What is there.
         expected: What would be right.
-        next_step: A command or a change that mends it; None where nothing is to be done.
+        next_step: A command or a change that fixes it; None where nothing is to be done.
     """
 
     name: str
@@ -155,6 +156,7 @@ def examine(
     yield judge_python(sys.version_info[:3])
     yield judge_libraries(installed_versions(), import_errors(list(LIBRARIES)))
     yield codecs()
+    yield from ray_token(Path("~/.ray/auth_token").expanduser())
     looking("torch")
     torch = probe(_TORCH_PROBE)
     yield judge_torch(torch)
@@ -460,6 +462,22 @@ def judge_clock(now: float, skew_seconds: float) -> Check:
         next_step="set the clock (chronyc makestep), here and on the file server"
         if wrong
         else None,
+    )
+
+
+def ray_token(path: Path) -> Iterator[Check]:
+    """Ray's token, with which anybody runs code on the cluster, is readable by its owner alone."""
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError:
+        return  # there is none
+    others = bool(mode & 0o077)
+    yield Check(
+        name="ray token",
+        verdict=Grade.WARN if others else Grade.OK,
+        observed=f"{path}: mode {mode:04o}",
+        expected="0600: who reads it can run code on the cluster",
+        next_step=f"chmod 600 {path}" if others else None,
     )
 
 

@@ -1,479 +1,296 @@
-"""From a loaded session to a driven study: folder, identity, storage, launcher, tracker, driver."""
+"""`launch`: the main job, from a sweep file to a driven study."""
 
 from __future__ import annotations
 
 import logging
 import os
-import platform
-import socket
-import sys
-import time
-from contextlib import suppress
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import yaml
-
-from pgolf_sweep import __version__
-from pgolf_sweep.core.errors import InfraError, InputError
-from pgolf_sweep.core.kept import read_spec
-from pgolf_sweep.core.paths import StudyPaths, put_aside, read_json, write_json, write_text
-from pgolf_sweep.core.record import ranked
-from pgolf_sweep.driver.driver import Driver, Options
-from pgolf_sweep.driver.ledger import Ledger
-from pgolf_sweep.driver.session import DamagedError, store_program, stored_program
-from pgolf_sweep.driver.sharing.leases import short
-from pgolf_sweep.launch.remote.dashboard import refuse_copies
-from pgolf_sweep.nodes.check import CheckOrder, FileMark, mark
-from pgolf_sweep.nodes.compare import Fitness
-from pgolf_sweep.report.read import study_records
-from pgolf_sweep.track.base import RunTracking
-from pgolf_sweep.track.make import make_study_tracker
-from pgolf_sweep.track.mode import node_environment, run_id
+from pgolf_sweep.core.clock import SystemClock
+from pgolf_sweep.core.errors import AnswerNoError, InfraError, InputError, InterruptedSweepError
+from pgolf_sweep.core.paths import StudyPaths, on_disk, write_text
+from pgolf_sweep.core.secrets import masked_url
+from pgolf_sweep.driver.control import DriverLock, Requests, hang_ups_ignored
+from pgolf_sweep.driver.session import open_session
+from pgolf_sweep.driver.sharing.leases import DriverLease, new_driver
+from pgolf_sweep.driver.snapshot import SweepState
+from pgolf_sweep.launch.inline import without_slots
+from pgolf_sweep.report.read import StudyRead, read_trials
+from pgolf_sweep.track.make import shutdown
+from pgolf_sweep.track.mode import resolve_mode
+from pgolf_sweep.workflows.launch_support import (
+    StatusFile,
+    log_to_file,
+    make_driver,
+    ray_launcher,
+)
+from pgolf_sweep.workflows.recover import check_whole, is_whole, recover
+from pgolf_sweep.workflows.study_folder import (
+    begin_study,
+    claim_storage,
+    has_run_its_course,
+    prepare_folder,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
-    from pgolf_sweep.core.clock import Clock
-    from pgolf_sweep.core.record import TrialRecord
-    from pgolf_sweep.core.trial import KnobValue
-    from pgolf_sweep.driver.control import Request
     from pgolf_sweep.driver.session import Session
-    from pgolf_sweep.driver.sharing.leases import Crew
-    from pgolf_sweep.driver.snapshot import Observer
+    from pgolf_sweep.driver.snapshot import Observer, Snapshot
     from pgolf_sweep.launch.base import Launcher
     from pgolf_sweep.search.study import Study
-    from pgolf_sweep.track.mode import ResolvedMode
 
 logger = logging.getLogger(__name__)
 
-PROJECT = "pgolf-sweep"
-"""W&B project where the sweep file names none."""
 
-EXTENDABLE = {
-    "run_cap",
-    "description",
-    "early_terminate",
-    "pgolf.budget",
-    "pgolf.max_retries",
-    "pgolf.nodes",
-}
-"""What may change between two launches of one study: none of it decides a trial's result."""
-
-RECORDED_PACKAGES = ("torch", "optuna", "ray", "wandb", "numpy")
-
-
-def prepare_folder(session: Session, paths: StudyPaths, *, sweep: Path, data_root: Path) -> bool:
-    """Make a study's folder, or check that a launch continues the study that is there.
-
-    Returns:
-        Whether the study existed.
-
-    Raises:
-        InputError: The sweep file or the program differ from those that the study began with, or
-            the study is driven on a cluster.
-    """
-    refuse_copies(paths, "launch")
-    resumed = paths.sweep.is_file()
-    if resumed:
-        changed = changes(paths.sweep.read_text(), session.spec.text) - EXTENDABLE
-        if changed:
-            raise InputError(
-                f"study {paths.name!r} was launched with another sweep file",
-                where=str(sweep),
-                got=f"changed: {', '.join(sorted(changed))}",
-                expected=f"only {', '.join(sorted(EXTENDABLE))} may change",
-                next_step="undo the change, or give the sweep another name: in a new file, "
-                "or with --name NEW",
-            )
-        stored = _stored_sha256(paths, session)
-        if stored != session.program.sha256:
-            raise InputError(
-                f"study {paths.name!r} was launched with another version of its program",
-                where=session.spec.program,
-                got=session.program.sha256[:16],
-                expected=stored[:16],
-                next_step="scores of two programs cannot share a study: launch with --name NEW",
-            )
-        created_at = _created_at(paths)
-    else:
-        store_program(paths, session.program)
-        created_at = time.time()
-    study = {"study": _name_within(paths), "identity": identity_of_session(session)}
-    write_json(paths.origin, {"created_at": created_at, **study, **_origin(sweep, data_root)})
-    write_text(paths.sweep, session.spec.text)
-    return resumed
-
-
-def _stored_sha256(paths: StudyPaths, session: Session) -> str:
-    """Hash of the program that a study runs; what is damaged of it is restored from this launch.
-
-    Raises:
-        InputError: It is damaged, and this launch's is another, or it was edited.
-    """
-    try:
-        return stored_program(paths).sha256
-    except DamagedError as error:
-        ran = {
-            spec["program_sha256"]
-            for number in paths.trial_numbers()
-            if (spec := read_spec(paths.trial(number))) is not None
-        }
-        if ran - {session.program.sha256}:
-            raise InputError(
-                f"{error.what}, and the program of this launch is not the one that its trials ran",
-                where=error.where,
-                got=session.program.sha256[:16],
-                expected=", ".join(sorted(one[:16] for one in ran)),
-                next_step="launch the program that the study began with",
-            ) from error
-        if paths.program.is_dir():
-            put_aside(paths.program)
-        store_program(paths, session.program)
-        logger.warning("%s: restored from this launch's program", error.what)
-        return session.program.sha256
-
-
-def _created_at(paths: StudyPaths) -> float:
-    """When a study began: as ``origin.json`` says, else as its oldest file does."""
-    try:
-        return float(read_json(paths.origin)["created_at"])
-    except (InfraError, KeyError, TypeError, ValueError) as error:
-        if paths.origin.is_file():
-            put_aside(paths.origin)
-        logger.warning("%s is damaged or gone and is written anew: %s", paths.origin.name, error)
-        specs = [paths.trial(number).spec for number in paths.trial_numbers()]
-        return min(p.stat().st_mtime for p in [*specs, paths.sweep] if p.is_file())
-
-
-def _name_within(paths: StudyPaths) -> str:
-    """The study's name in its storage: that of its folder when it began."""
-    with suppress(InfraError, OSError):
-        return str(read_json(paths.origin).get("study", paths.name))
-    return paths.name
-
-
-def begin_study(session: Session, study: Study, runs: Path) -> None:
-    """Begin a study with what its sweep file names, or check that it may be gone on with.
-
-    Raises:
-        InputError: See `enqueue_warm_start` and `check_identity`.
-    """
-    with study.together():
-        # Not by the folder's age: a launch that fails early leaves a folder, too.
-        if study.attribute("identity") is None:
-            enqueue_warm_start(session, study, runs)
-        check_identity(session, study)
-
-
-def enqueue_warm_start(session: Session, study: Study, runs: Path) -> None:
-    """Have a new study begin with what its sweep file names.
-
-    Args:
-        session: The sweep.
-        study: It is enqueued here; the proposer says where a configuration comes from.
-        runs: Folder of the studies that the sweep file may name.
-
-    Raises:
-        InputError: A study that it names does not exist, or has no trial within this space.
-    """
-    for knobs, by in warm_starts(session, runs):
-        study.enqueue(knobs, by=by)
-
-
-def warm_starts(session: Session, runs: Path) -> Iterator[tuple[Mapping[str, KnobValue], str]]:
-    """Configurations that a sweep file wants first, and who proposes them; see above."""
-    for start in session.spec.pgolf.warm_start:
-        if start.study is None:
-            yield start.knobs, "warm_start"
-            continue
-        for knobs in best_of(StudyPaths.existing(runs, start.study), session, start.top):
-            yield knobs, f"warm_start:{start.study}"
-
-
-def best_of(other: StudyPaths, session: Session, top: int) -> list[dict[str, KnobValue]]:
-    """The best trials of another study, as far as this space holds them.
-
-    Raises:
-        InputError: It has none.
-    """
-    space = session.spec.space
-    found: list[dict[str, KnobValue]] = []
-    for record in ranked(study_records(other.root)):
-        own = {name: value for name, value in record.knobs.items() if name in space.parameters}
-        with suppress(InputError):
-            space.encode(own)
-            found.append(own)
-    if not found:
-        raise InputError(
-            f"study {other.name!r} has no completed trial that lies within this space",
-            where=f"{session.spec.source}: pgolf.warm_start",
-            next_step=f"pgolf-sweep best {other.name}",
-        )
-    return found[:top]
-
-
-def has_run_its_course(session: Session, study: Study) -> bool:
-    """Whether a study has reached its `run_cap` and nothing of it waits."""
-    records = study.records()
-    return cap_reached(session, records) and all(record.outcome.final for record in records)
-
-
-def cap_reached(session: Session, records: Iterable[TrialRecord]) -> bool:
-    """Whether the trials that ended are as many as may take a slot."""
-    ledger = Ledger()
-    for record in records:
-        if record.outcome.final:
-            ledger.close(record)
-    return session.spec.run_cap is not None and len(ledger.took_slot) >= session.spec.run_cap
-
-
-def check_identity(session: Session, study: Study) -> None:
-    """Refuse to add trials that could not be compared with those that the study holds.
-
-    Raises:
-        InputError: The validation data, the tokenizer, the program or the rules changed.
-    """
-    now = identity_of_session(session)
-    before = study.attribute("identity")
-    if before is None:
-        study.set_attribute("identity", now)
-        return
-    changed = [key for key in now if now[key] != before.get(key)]
-    if changed:
-        key = changed[0]
-        raise InputError(
-            f"study {study.name!r} was begun with other {key}: its scores would not compare",
-            got=str(now[key]),
-            expected=str(before.get(key)),
-            next_step="restore it, or launch with --name NEW",
-        )
-
-
-def identity_of_session(session: Session) -> dict[str, Any]:
-    """What two trials must share for their scores to compare."""
-    return {
-        "program": session.program.sha256,
-        "data": session.data_identity,
-        "rules": f"{session.rules.name}, cap {session.rules.artifact_cap_bytes} bytes",
-    }
-
-
-def claim_storage(session: Session, study: Study, paths: StudyPaths) -> None:
-    """Join the drivers of a study in a database, or be the first of them.
-
-    Raises:
-        InputError: The study was begun with another sweep file, or its database is of a kind in
-            which drivers cannot take turns and it belongs to another folder.
-    """
-    if not study.shared:
-        _claim_alone(study, paths)
-        return
-    with study.together():
-        before = study.attribute("sweep")
-        if before is None:
-            study.set_attribute("sweep", session.spec.text)
-            study.set_attribute("created_at", read_json(paths.origin)["created_at"])
-            return
-        changed = changes(before, session.spec.text) - EXTENDABLE
-        if changed:
-            raise InputError(
-                f"study {study.name!r} in this storage was begun with another sweep file",
-                where=str(session.spec.source),
-                got=f"changed: {', '.join(sorted(changed))}",
-                expected=f"only {', '.join(sorted(EXTENDABLE))} may change",
-                next_step="launch the same file as the other drivers, or with --name NEW",
-            )
-        # A trial's W&B run is the same whichever driver runs it.
-        origin = read_json(paths.origin)
-        write_json(paths.origin, origin | {"created_at": study.attribute("created_at")})
-
-
-def _claim_alone(study: Study, paths: StudyPaths) -> None:
-    """Refuse a study that another folder or host drives, where drivers cannot take turns.
-
-    Its driver's lock is a file that this one would not see, and a driver takes over every trial
-    that it finds running.
-
-    Raises:
-        InputError: The study belongs to another folder.
-    """
-    home = f"{socket.gethostname()}:{paths.root}"
-    claimed = study.attribute("home")
-    if claimed is None:
-        study.set_attribute("home", home)
-    elif claimed != home:
-        raise InputError(
-            f"study {study.name!r} in this storage is driven from another folder",
-            got=home,
-            expected=str(claimed),
-            next_step="launch it there, or with --name NEW here; several drivers share a study "
-            "in PostgreSQL, or on one machine in SQLite",
-        )
-
-
-def changes(old: str, new: str) -> set[str]:
-    """Key paths at which two sweep files differ, two levels deep below ``pgolf``."""
-    before, after = _flat(old), _flat(new)
-    return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
-
-
-def _flat(text: str) -> dict[str, Any]:
-    document = yaml.safe_load(text) or {}
-    block = document.pop("pgolf", None) or {}
-    return document | {f"pgolf.{key}": value for key, value in block.items()}
-
-
-def _origin(sweep: Path, data_root: Path) -> dict[str, Any]:
-    return {
-        "base": str(sweep.resolve().parent),
-        "sweep": str(sweep),
-        "data_root": str(data_root.resolve()),
-        "argv": sys.argv[1:],
-        "host": socket.gethostname(),
-        "platform": platform.platform(),
-        "versions": versions(),
-    }
-
-
-def versions() -> dict[str, str]:
-    """Versions that a result may depend on."""
-    own = {"python": platform.python_version(), "pgolf-sweep": __version__}
-    return own | {name: version(name) for name in RECORDED_PACKAGES}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tracking:
-    """How a study's trials appear in W&B.
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class LaunchedStudy(StudyRead):
+    """A study after a launch of it.
 
     Attributes:
-        salt: What tells this study from an earlier one of its name.
+        session: The sweep that was launched.
+        folder: The study's folder.
+        snapshot: The sweep at its end.
+        interrupted: Whether a signal, rather than a command, ended it.
     """
 
-    mode: ResolvedMode
     session: Session
-    salt: str
-
-    def of(self, record: TrialRecord) -> RunTracking | None:
-        """Settings of one trial's run; None where W&B is disabled."""
-        predicted = record.predicted_bytes
-        return self.run(
-            key=str(record.number),
-            config={
-                **record.knobs,
-                "trial": record.number,
-                "proposer": record.proposer,
-                "predicted_bytes": None if predicted is None else round(predicted.mid),
-                "model_params": record.model_params,
-            },
-            tags=(record.proposer,),
-        )
-
-    def run(
-        self, *, key: str, config: Mapping[str, Any], tags: tuple[str, ...] = ()
-    ) -> RunTracking | None:
-        """Settings of any run of the study, named by its key."""
-        if self.mode.mode == "disabled":
-            return None
-        spec = self.session.spec
-        return RunTracking(
-            mode=self.mode.mode,
-            project=self.project,
-            entity=spec.entity,
-            group=spec.name,
-            run_id=run_id(spec.name, key, salt=self.salt),
-            name=f"{spec.name}-{key}",
-            config=config,
-            cap_bytes=self.session.rules.artifact_cap_bytes,
-            tags=tags,
-            env=node_environment(os.environ, self.mode.mode),
-        )
-
-    @property
-    def project(self) -> str:
-        """W&B project of the study."""
-        return self.session.spec.project or os.environ.get("WANDB_PROJECT") or PROJECT
+    folder: Path
+    snapshot: Snapshot
+    interrupted: bool = False
 
 
-def node_fitness(session: Session) -> Fitness | None:
-    """What a session's trials need of a node; None where the sweep file wants no check."""
-    rules, resources = session.spec.pgolf.nodes, session.resources
-    if not rules.check:
-        return None
-    files: dict[str, FileMark] = {}
-    shards = None
-    dataset = session.dataset
-    if dataset is not None:
-        scored = [dataset.tokenizer, *dataset.shards("val"), *dataset.byte_counts()]
-        files |= {str(path.resolve()): mark(path, whole=True) for path in scored}
-        # Tens of gigabytes: of these, sizes and samples.
-        files |= {str(path.resolve()): mark(path, whole=False) for path in dataset.shards("train")}
-        shards = (str(dataset.path.resolve()), "fineweb_train_*.bin")
-    order = CheckOrder(
-        gpus=resources.gpus,
-        threads=max(1, int(resources.cpus)),
-        files=files,
-        mend="" if dataset is None else dataset.mend,
-        shards=shards,
-        speed=(rules.speed or ("refuse" if resources.gpus else "none")) != "none",
-    )
-    return Fitness(order, rules)
-
-
-def make_tracking(session: Session, paths: StudyPaths, mode: ResolvedMode) -> Tracking:
-    """How the trials of a study that was launched appear in W&B."""
-    return Tracking(mode=mode, session=session, salt=str(read_json(paths.origin)["created_at"]))
-
-
-def make_driver(
-    session: Session,
-    study: Study,
-    launcher: Launcher,
-    paths: StudyPaths,
+def launch(
+    sweep: str | Path,
     *,
-    mode: ResolvedMode,
-    clock: Clock,
-    observer: Observer,
-    request: Callable[[], Request],
-    crew: Crew | None = None,
-) -> Driver:
-    """A driver with the session's settings."""
-    spec = session.spec
-    tracking = make_tracking(session, paths, mode)
-    # Each driver of a shared study has a summary run of its own.
-    salt = tracking.salt if crew is None else f"{tracking.salt} {short(crew.me)}"
-    tracker = make_study_tracker(
-        mode=mode.mode,
-        project=tracking.project,
-        entity=spec.entity,
-        study=spec.name,
-        folder=paths.root,
-        config={"method": spec.method, "run_cap": spec.run_cap, "program": spec.program},
-        salt=salt,
-    )
-    return Driver(
+    name: str | None = None,
+    runs: str | Path = "runs",
+    data_root: str | Path = "data",
+    address: str | None = None,
+    storage: str | None = None,
+    wandb: str | None = None,
+    slots: int | None = None,
+    report: Callable[[str], None] = logger.info,
+    view: Callable[[Session], AbstractContextManager[Observer]] | None = None,
+    rebuild: Callable[[str], bool] = lambda _: False,
+) -> LaunchedStudy:
+    """Run a sweep until its cap; the same call again resumes it.
+
+    The first SIGINT lets the running trials finish, the second ends them; both can be resumed. A
+    SIGHUP counts as a first SIGINT, unless it is ignored.
+
+    Args:
+        sweep: The sweep file.
+        name: Name of the study instead of the sweep file's.
+        runs: Folder that holds the studies.
+        data_root: Folder of datasets and tokenizers.
+        address: An existing Ray cluster; else a local one is started.
+        storage: Optuna storage URL that shares the study; else a file of its own.
+        wandb: ``online``, ``offline`` or ``disabled``; else what the key allows.
+        slots: At most that many trials at a time.
+        report: Takes each line for people; the log of the program by default.
+        view: Makes the observer of the driver's turns; by default its messages are reported.
+        rebuild: Asked with the reason where the study has lost its record; True rebuilds it from
+            its folder.
+
+    Returns:
+        The study at its end; `state` and `reason` say how it ended, `winner` what it found.
+
+    Raises:
+        SpecError: The sweep file has problems, all of them listed.
+        InputError: A file is missing, or the study was begun with something else.
+        InfraError: Disk, storage or cluster failed; the same call resumes.
+    """
+    sweep, data_root = Path(sweep), Path(data_root)
+    # Here, too, where the trials run elsewhere: validation data and tokenizer identify a study.
+    session = open_session(sweep, data_root=data_root, name=name)
+    if storage is not None:
+        from pgolf_sweep.search.study import check_storage  # noqa: PLC0415 - optuna loads late
+
+        check_storage(storage)
+    mode = resolve_mode(wandb, os.environ)
+    paths = StudyPaths(Path(runs).resolve() / session.spec.name)
+    with ExitStack() as stack:
+        hang_ups = stack.enter_context(hang_ups_ignored())
+        stack.enter_context(on_disk(paths.root))
+        me = new_driver(paths)
+        lock = stack.enter_context(DriverLock(paths, driver=me))
+        resumed = prepare_folder(session, paths, sweep=sweep, data_root=data_root)
+        log_to_file(paths)
+        study = _opened(session, paths, storage, report, rebuild)
+        begin_study(session, study, paths.root.parent)
+        status = StatusFile(paths)
+        status.reopen()
+        report(headline(session, paths, resumed=resumed))
+        for note in session.spec.notes:
+            report(note)
+        if mode.note:
+            report(mode.note)
+        if has_run_its_course(session, study):
+            launcher: Launcher = stack.enter_context(closing(without_slots()))
+        else:
+            launcher = stack.enter_context(
+                ray_launcher(session, address=address, slots=slots, report=report)
+            )
+        observer = nullcontext(_Lines(report)) if view is None else view(session)
+        requests = stack.enter_context(Requests(paths, hang_ups=hang_ups))
+        driver = make_driver(
+            session,
+            study,
+            launcher,
+            paths,
+            mode=mode,
+            clock=SystemClock(),
+            observer=_WithStatus(stack.enter_context(observer), status),
+            request=requests,
+            lease=DriverLease(study, me, SystemClock(), lock.before) if study.shared else None,
+        )
+        stack.callback(shutdown)
+        final = driver.run()
+        status.write(final)
+        interrupted = requests.interrupted
+    read = read_trials(paths)
+    return LaunchedStudy(
+        name=read.name,
+        records=read.records,
+        curves=read.curves,
+        state=read.state,
+        reason=read.reason,
         session=session,
-        study=study,
-        launcher=launcher,
-        tracker=tracker,
-        paths=paths,
-        clock=clock,
-        observer=observer,
-        crew=crew,
-        options=Options(
-            run_cap=spec.run_cap,
-            gpu_hours=spec.pgolf.budget.gpu_hours,
-            max_retries=spec.pgolf.max_retries,
-            nodes=spec.pgolf.nodes,
-            request=request,
-            tracking=tracking.of,
-            provenance={
-                "sampler": {"method": spec.method, "seed": spec.pgolf.seed},
-                "data_sha256": session.data_identity,
-                "rules": session.rules.name,
-                "versions": versions(),
-            },
-        ),
+        folder=paths.root,
+        snapshot=final,
+        interrupted=interrupted,
     )
+
+
+def conclude(final: Snapshot, paths: StudyPaths, again: str, *, interrupted: bool) -> None:
+    """Raise what a sweep's end deserves, with how to go on; nothing where it may count as done.
+
+    Args:
+        final: The sweep at its end.
+        paths: The study's folder.
+        again: The command that resumes it.
+        interrupted: Whether a signal ended it.
+
+    Raises:
+        InterruptedSweepError: A signal ended it.
+        InfraError: No node was fit to run the rest.
+        AnswerNoError: No trial can be submitted, or none of this launch ran.
+    """
+    resume = f"resume with: {again}"
+    if interrupted:
+        raise InterruptedSweepError(
+            f"study {paths.name!r} was interrupted; nothing that finished is lost",
+            next_step=resume,
+        )
+    if final.state is SweepState.NO_HEALTHY_NODES:
+        raise InfraError(
+            final.reason,
+            where=str(paths.root),
+            expected="a node that runs trials; what finished is kept",
+            next_step=f"fix or replace the nodes, then {again}",
+        )
+    if final.state is SweepState.ABORTED_SAME_ERROR:
+        raise AnswerNoError(
+            final.reason,
+            where=str(paths.root),
+            expected="a program that trains; the other trials have not been started",
+            next_step=f"pgolf-sweep logs {paths.name} shows the newest; fix it, then {again}",
+        )
+    if final.best is None:
+        raise AnswerNoError(
+            "no trial gave a submittable score",
+            where=str(paths.root),
+            got=final.reason,
+            next_step=f"pgolf-sweep trials {paths.name} shows the reason of each",
+        )
+
+
+def headline(session: Session, paths: StudyPaths, *, resumed: bool) -> str:
+    """What is about to run, in one line."""
+    spec, rules = session.spec, session.rules
+    cap = f"run_cap {spec.run_cap}" if spec.run_cap is not None else "no run_cap"
+    gate = f"gate at {rules.artifact_cap_bytes:,} B" if spec.pgolf.gate_enabled else "gate off"
+    if session.learnt:
+        gate += f" ({session.learnt})"
+    verb = "resuming" if resumed else "study"
+    return (
+        f"{verb} {spec.name}: {len(varying(session))} knobs, {spec.method}, {cap}, {gate}, "
+        f"rules {rules.name}, folder {shown(paths.root)}"
+    )
+
+
+def varying(session: Session) -> set[str]:
+    """Names of the parameters that a sweep varies."""
+    parameters = session.spec.space.parameters.values()
+    return {parameter.name for parameter in parameters if parameter.domain.count() != 1}
+
+
+def shown(path: Path) -> str:
+    """A path as short as it is unambiguous from here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+class _Lines:
+    """An observer that reports messages and shows no turn."""
+
+    def __init__(self, report: Callable[[str], None]) -> None:
+        self.message = report
+
+    def turn(self, snapshot: Snapshot) -> None:
+        """Nothing."""
+
+
+class _WithStatus:
+    """An observer that keeps ``status.json`` fresh besides."""
+
+    def __init__(self, observer: Observer, status: StatusFile) -> None:
+        self._observer = observer
+        self._status = status
+        self.message = observer.message
+
+    def turn(self, snapshot: Snapshot) -> None:
+        """Write the status, then show the turn."""
+        self._status.write(snapshot)
+        self._observer.turn(snapshot)
+
+
+def _opened(
+    session: Session,
+    paths: StudyPaths,
+    storage: str | None,
+    report: Callable[[str], None],
+    rebuild: Callable[[str], bool],
+) -> Study:
+    """The study to be written, rebuilt from its folder if its record is lost and the user agrees.
+
+    Raises:
+        InputError: The study has lost trials, and nobody agreed to rebuild it.
+    """
+    from pgolf_sweep.search.study import (  # noqa: PLC0415 - optuna loads late
+        open_study,
+    )
+
+    study = open_study(session.spec, paths, storage=storage, write=True)
+    if storage is not None:
+        claim_storage(session, study, paths)
+        # Not before it has proved to be one: later commands take it from here.
+        write_text(paths.storage_url, masked_url(storage) + "\n", private=True)
+    if is_whole(study, paths):
+        return study
+    try:
+        check_whole(study, paths)
+    except InputError as error:
+        if not rebuild(error.what):
+            raise
+    study.close()
+    for line in recover(session, paths, storage=storage).lines(paths.name):
+        report(line)
+    return open_study(session.spec, paths, storage=storage, write=True)

@@ -31,7 +31,7 @@ class SweepPlan:
         cost: Trials, time, GPU-hours and dollars.
         deadline_hours: The hours that were asked about.
         slots_needed: Trials at a time that end the sweep within them; None where none would.
-        learnt: What the gate learnt from stores, for people.
+        learnt: How the sweep file is read and what the gate learnt from stores, for people.
     """
 
     sweep: Path
@@ -91,7 +91,7 @@ def plan(
         draws: Configurations to sample.
         seed: Of the sampling.
         slots: Trials that run at a time.
-        deadline_hours: Also say how many slots end the sweep within so many hours.
+        deadline_hours: Also say how many slots end the sweep within that many hours.
         calibration: A store of measured sizes to learn from: ``user``, or a file's path.
         data_root: Folder of datasets and tokenizers.
 
@@ -100,7 +100,7 @@ def plan(
         InputError: A file is missing.
     """
     session = sweep if isinstance(sweep, Session) else load_sweep(sweep, data_root=data_root)
-    learnt = [session.learnt] if session.learnt else []
+    learnt = [*session.spec.notes, *filter(None, [session.learnt])]
     if calibration is not None:
         learnt += teach(calibration, session.gate, session)
     space = session.spec.space

@@ -1,31 +1,305 @@
-"""What a promotion needs of a study: its candidates, the jobs of its seeds, its provenance."""
+"""`promote`: from a study's trials to a submission folder."""
 
 from __future__ import annotations
 
 import dataclasses
+import logging
+import os
 import platform
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.config.rules import load_record, load_rules
+from pgolf_sweep.config.types import NO_RULES
+from pgolf_sweep.core.clock import SystemClock
+from pgolf_sweep.core.errors import InputError, InterruptedSweepError, PromotionError
+from pgolf_sweep.core.paths import StudyPaths, on_disk
 from pgolf_sweep.core.record import State, counts
 from pgolf_sweep.core.trial import TrialSpec
+from pgolf_sweep.driver.control import DriverLock
+from pgolf_sweep.driver.session import reopen_session
 from pgolf_sweep.launch.base import Job
-from pgolf_sweep.promote.promote import plan, with_seeds
+from pgolf_sweep.launch.remote.dashboard import refuse_copies
+from pgolf_sweep.promote.promote import About, Promotion, best, choose, plan, with_seeds
+from pgolf_sweep.promote.promote import promote as run_promotion
+from pgolf_sweep.promote.race import plan_race, race
+from pgolf_sweep.report.read import study_records
+from pgolf_sweep.report.text import duration
 from pgolf_sweep.script.program import files_sha256
 from pgolf_sweep.submission.evidence import SCRIPT_NAME, SEED_KNOB, Candidate, Provenance
-from pgolf_sweep.workflows.launch import make_tracking, versions
+from pgolf_sweep.track.mode import resolve_mode
+from pgolf_sweep.workflows.launch_support import ray_launcher
+from pgolf_sweep.workflows.study_folder import versions
+from pgolf_sweep.workflows.tracking import make_tracking
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pgolf_sweep.config.rules import Rules
-    from pgolf_sweep.core.paths import StudyPaths
     from pgolf_sweep.core.record import TrialRecord
     from pgolf_sweep.driver.session import Session
+    from pgolf_sweep.promote.race import RacePlan
     from pgolf_sweep.promote.seeds import JobFactory, PromotionPlan
     from pgolf_sweep.track.mode import ResolvedMode
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedPromotion:
+    """A promotion that was checked and costed, and of which nothing has run.
+
+    Attributes:
+        chosen: The trial to promote; of a race its first contender.
+        seeds: Fresh seeds that were asked for; None for what the rules ask for.
+        racing: The race, where several trials compete.
+        cost: What will run and what it takes, in a line for people.
+    """
+
+    session: Session
+    paths: StudyPaths
+    records: Sequence[TrialRecord]
+    rules: Rules
+    chosen: Candidate
+    seeds: int | None
+    racing: RacePlan | None
+    make_plan: Callable[[Candidate, int | None], PromotionPlan]
+    cost: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of ``promote --dry-run --json``."""
+        racing, planned = self.racing, self.make_plan(self.chosen, self.seeds)
+        if racing is None:
+            return {
+                "trial": planned.candidate.number,
+                "seeds": list(planned.seeds),
+                "rules": planned.rules.name,
+                "code_bytes": len(planned.script),
+            }
+        return {
+            "contenders": [contender.number for contender in racing.contenders],
+            "confidence": racing.confidence,
+            "least_runs": racing.least_runs,
+            "most_runs": racing.most_runs,
+            "seconds_each": racing.seconds_each,
+            "rules": planned.rules.name,
+        }
+
+
+def prepare_promotion(
+    study: str | Path,
+    *,
+    runs: str | Path = "runs",
+    trial: int | None = None,
+    seeds: int | None = None,
+    top: int | None = None,
+    confidence: float = 0.9,
+    max_seeds: int | None = None,
+    pack: bool = False,
+    rules: str | None = None,
+    record: str | Path | None = None,
+    need_data: bool = False,
+) -> PreparedPromotion:
+    """Choose what to promote and say what it costs; the arguments are those of `promote`.
+
+    Raises:
+        InputError: There is no such study or trial, or `top` and `trial` are both given.
+        PromotionError: No trial completed, or none fits.
+    """
+    if top is not None and trial is not None:
+        raise InputError("--top races trials, --trial names one: give only one of them")
+    paths = StudyPaths.existing(Path(runs), str(study))
+    refuse_copies(paths, "promote")
+    session = reopen_session(paths, need_data=need_data)
+    _refuse_plain(session)
+    records = study_records(paths.root)
+    held = promotion_rules(
+        session, rules, None if record is None else Path(record), contenders=top or 1
+    )
+    pool = candidates(session, records)
+    asked = seeds if seeds is not None else session.spec.pgolf.promote_seeds
+    make_plan = plan_maker(session, paths, records, held, pack=pack)
+    seconds_each = run_seconds(records, held)
+    racing = None
+    if top is not None:
+        racing = plan_race(
+            best(pool, held, top),
+            confidence=confidence,
+            most_seeds=max_seeds,
+            min_seeds=max(asked or 0, held.min_seeds),
+            seconds_each=seconds_each,
+            gpus=session.resources.gpus,
+        )
+        chosen, cost = racing.contenders[0], str(racing)
+    else:
+        chosen = choose(pool, held, trial)
+        cost = spending(make_plan(chosen, asked), seconds_each, session.resources.gpus)
+    return PreparedPromotion(
+        session=session,
+        paths=paths,
+        records=records,
+        rules=held,
+        chosen=chosen,
+        seeds=asked,
+        racing=racing,
+        make_plan=make_plan,
+        cost=cost,
+    )
+
+
+def promote(
+    study: str | Path,
+    *,
+    runs: str | Path = "runs",
+    trial: int | None = None,
+    seeds: int | None = None,
+    top: int | None = None,
+    confidence: float = 0.9,
+    max_seeds: int | None = None,
+    pack: bool = False,
+    rules: str | None = None,
+    record: str | Path | None = None,
+    about: About | None = None,
+    out: str | Path | None = None,
+    address: str | None = None,
+    slots: int | None = None,
+    wandb: str | None = None,
+    hardware: str | None = None,
+    report: Callable[[str], None] = logger.info,
+) -> Promotion:
+    """Run the best trial on fresh seeds, check it by the rules, write the submission folder.
+
+    The seeds are declared before they run; the same call again resumes.
+
+    Args:
+        study: The study's name, or the path of its folder.
+        runs: Folder that holds the studies.
+        trial: Number of the trial; else the best that fits.
+        seeds: Fresh seeds; else what the rules ask for.
+        top: Race so many of the best trials; seeds are added until one leads.
+        confidence: Of a race, that its winner is the best.
+        max_seeds: Most seeds of one contender in a race; else twice the rules'.
+        pack: Ship the script minified and compressed.
+        rules: A preset or a rules file instead of the study's.
+        record: YAML file of the record to beat, with its date and source.
+        about: What only people know of the submission.
+        out: Folder of submissions; else ``submission`` in the study's folder.
+        address: An existing Ray cluster; else a local one is started.
+        slots: At most so many seeds at a time.
+        wandb: ``online``, ``offline`` or ``disabled``; else what the key allows.
+        hardware: What the seeds run on, for the README; else as observed.
+        report: Takes each line for people; the log of the program by default.
+
+    Returns:
+        The submission, which passes every rule.
+
+    Raises:
+        PromotionError: A rule is not met; each is listed, and the evidence stays.
+        InputError: There is no such study or trial.
+        InfraError: The cluster failed; the same call resumes.
+        InterruptedSweepError: Ctrl-C; seeds that finished are kept.
+    """
+    ready = prepare_promotion(
+        study,
+        runs=runs,
+        trial=trial,
+        seeds=seeds,
+        top=top,
+        confidence=confidence,
+        max_seeds=max_seeds,
+        pack=pack,
+        rules=rules,
+        record=record,
+        need_data=address is None,
+    )
+    report(ready.cost)
+    session, paths, chosen, asked = ready.session, ready.paths, ready.chosen, ready.seeds
+    mode = resolve_mode(wandb, os.environ)
+    settings = session.spec.pgolf
+    with (
+        on_disk(paths.root),
+        DriverLock(paths, job="promote"),
+        _resumable(paths.name),
+        ray_launcher(session, address=address, slots=slots, report=report) as launcher,
+    ):
+        raced = None
+        if ready.racing is not None:
+            raced = race(
+                ready.racing,
+                make_plan=ready.make_plan,
+                jobs=lambda contender: seed_jobs(session, paths, contender, mode),
+                launcher=launcher,
+                clock=SystemClock(),
+                evidence=paths.promotion / "race.json",
+                max_retries=settings.max_retries,
+                give_up_seconds=settings.nodes.give_up_seconds,
+                report=report,
+            )
+            chosen, asked = raced.winner, max(raced.seeds, asked or 0, ready.rules.min_seeds)
+            for line in raced.summary:
+                report(line)
+        return run_promotion(
+            ready.make_plan(chosen, asked),
+            launcher=launcher,
+            make_job=seed_jobs(session, paths, chosen, mode),
+            clock=SystemClock(),
+            provenance=provenance(
+                session, ready.records, chosen, hardware=hardware or slot_hardware(session)
+            ),
+            about=about or About(name=session.spec.name),
+            submissions=paths.submissions if out is None else Path(out),
+            race=raced,
+            max_retries=settings.max_retries,
+            give_up_seconds=settings.nodes.give_up_seconds,
+            report=report,
+        )
+
+
+def _refuse_plain(session: Session) -> None:
+    """A submission is a script that runs alone, under the rules of a contest.
+
+    Raises:
+        PromotionError: There are no rules, or the winner's values are flags.
+    """
+    if session.spec.pgolf.rules == NO_RULES:
+        raise PromotionError(
+            "this study has no rules to promote by: rules is none",
+            next_step="pgolf-sweep best STUDY shows the winner",
+        )
+    flags = [n for n in session.spec.space.parameters if n not in session.program.knobs]
+    if flags:
+        raise PromotionError(
+            f"{', '.join(flags[:5])}: not read from the environment, so that a submission, which "
+            "runs without flags, could not hold the winner's values",
+            next_step="read them with os.environ.get in the script, and sweep that one",
+        )
+
+
+def spending(planned: PromotionPlan, seconds_each: float, gpus: int) -> str:
+    """What a promotion of one trial will run, in a line."""
+    count, chosen = len(planned.seeds), planned.candidate
+    seconds = count * seconds_each
+    cost = f"{seconds * gpus / 3600:.2f} GPU-hours" if gpus else f"{duration(seconds)} of a slot"
+    return (
+        f"promoting trial {chosen.number} (val_bpb {chosen.val_bpb:.4f}) on {count} fresh seeds, "
+        f"rules {planned.rules.name}; about {cost} where none has run yet"
+    )
+
+
+@contextmanager
+def _resumable(study: str) -> Iterator[None]:
+    """Turns Ctrl-C into an error that says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise InterruptedSweepError(
+            "the promotion was interrupted; seeds that finished are kept",
+            next_step=f"resume with: pgolf-sweep promote {study}",
+        ) from None
 
 
 def candidates(session: Session, records: Sequence[TrialRecord]) -> list[Candidate]:
@@ -49,14 +323,14 @@ def candidates(session: Session, records: Sequence[TrialRecord]) -> list[Candida
 def promotion_rules(
     session: Session, name: str | None, record: Path | None, *, contenders: int = 1
 ) -> Rules:
-    """The rules that a promotion is held against.
+    """The rules that a promotion is checked by.
 
     Args:
         session: The study's own rules are used where no others are named.
         name: A preset or a rules file, or None.
         record: A file with the record to beat, or None for the rules' own.
         contenders: Trials that the promoted one is chosen from by its promotion's own seeds. p
-            must then be so many times lower (Bonferroni), since the best of several looks better
+            must then be that many times lower (Bonferroni), since the best of several looks better
             than it is.
     """
     rules = load_rules(name, base=Path.cwd()) if name is not None else session.rules
@@ -73,7 +347,7 @@ def plan_maker(
     *,
     pack: bool,
 ) -> Callable[[Candidate, int | None], PromotionPlan]:
-    """Plans a candidate's promotion on so many seeds; a script is packed once, not once a round."""
+    """Plans a candidate's promotion on a number of seeds; a script is packed once."""
     used = used_seeds(records)
     made: dict[int, PromotionPlan] = {}
 

@@ -23,7 +23,7 @@ from pgolf_sweep.driver.proposals import answer, answered
 from pgolf_sweep.script.logs.stream import LogStream
 from pgolf_sweep.search.journal import readable_trials
 from pgolf_sweep.search.study import open_study
-from pgolf_sweep.workflows.launch import identity_of_session, warm_starts
+from pgolf_sweep.workflows.study_folder import identity_of_session, warm_starts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -56,6 +56,22 @@ class Recovered:
     waiting: tuple[int, ...]
     unknown: tuple[int, ...]
     put_aside: Path | None
+
+    def lines(self, study: str) -> list[str]:
+        """What was rebuilt and what was not, for people."""
+        found = [f"study {study!r}: {self.trials} trials rebuilt, {self.ended} with their end"]
+        if self.waiting:
+            which = _listed(self.waiting)
+            found.append(f"  trials {which} have no result and run again at the next launch")
+        if self.unknown:
+            found.append(f"  nothing is left of trials {_listed(self.unknown)}")
+        if self.put_aside is not None:
+            found.append(f"  the old journal is kept as {self.put_aside}")
+        return found
+
+
+def _listed(numbers: tuple[int, ...]) -> str:
+    return ", ".join(map(str, numbers[:10])) + (", ..." if len(numbers) > 10 else "")
 
 
 def is_whole(study: Study, paths: StudyPaths) -> bool:
@@ -199,7 +215,7 @@ def _fill(
     rows: Mapping[int, TrialRecord],
     old: Mapping[int, OldTrial],
 ) -> None:
-    wishes = {wish.number: wish for wish in answered(paths)}
+    wishes = {request.number: request for request in answered(paths)}
     for number, row in rows.items():
         key = wishes[number].id if number in wishes else None
         if row.proposer.startswith(("export of ", "repair of ")):
@@ -218,11 +234,11 @@ def _fill(
     for trial in old.values():
         study.enqueue_again(trial)
     _enqueue_warm_starts(study, session, paths, rows)
-    for wish in wishes.values():
-        if wish.number not in rows:
+    for request in wishes.values():
+        if request.number not in rows:
             with suppress(InputError):
-                number = study.enqueue_once(wish.knobs, by=wish.proposer, key=wish.id)
-                answer(paths, wish, number=number)
+                number = study.enqueue_once(request.knobs, by=request.proposer, key=request.id)
+                answer(paths, request, number=number)
     study.set_attribute("identity", _identity(session, paths))
 
 

@@ -56,9 +56,9 @@ def test_a_rest_too_large_for_tables_counts_as_the_blocks_matrices():
 
 def test_momentum_grows_as_in_the_scripts_that_share_it():
     low, high = read_run(row()), read_run(row(muon_momentum=0.99, warmdown_iters=3000))
-    assert (low.course.momentum_start, low.course.momentum_warmup) == (0.85, 500)
-    assert (high.course.momentum_start, high.course.momentum_warmup) == (0.92, 1500)
-    assert read_run(row(muon_momentum=0.99, warmdown_iters=100)).course.momentum_warmup == 50
+    assert (low.training.momentum_start, low.training.momentum_warmup) == (0.85, 500)
+    assert (high.training.momentum_start, high.training.momentum_warmup) == (0.92, 1500)
+    assert read_run(row(muon_momentum=0.99, warmdown_iters=100)).training.momentum_warmup == 50
 
 
 @pytest.mark.parametrize(
@@ -71,9 +71,9 @@ def test_momentum_grows_as_in_the_scripts_that_share_it():
     ],
 )
 def test_the_average_is_read_from_its_words(words, average, steps):
-    course = read_run(row(ema_or_swa=words)).course
-    assert course.average is average
-    assert course.average_steps == pytest.approx(steps)
+    training = read_run(row(ema_or_swa=words)).training
+    assert training.average is average
+    assert training.average_steps == pytest.approx(steps)
 
 
 def test_seeds_share_a_configuration_and_appended_runs_do_not():
@@ -93,7 +93,7 @@ def test_a_gap_is_filled_from_its_record_and_then_from_runs_of_the_same_rates():
         row(record="d", muon_momentum=0.99, warmdown_iters=3000),
         row(record="e", matrix_lr=0.1, **silent),
     ]
-    runs = [read_run(filled).course for filled in complete(rows)]
+    runs = [read_run(filled).training for filled in complete(rows)]
     assert (runs[1].momentum, runs[1].warmdown) == (0.97, pytest.approx(3445))
     assert (runs[2].momentum, runs[2].warmdown) == (0.99, 3000)
     assert (runs[5].momentum, runs[5].warmdown) == (0.95, 1200)

@@ -1,4 +1,4 @@
-"""What holds for every file of cluster/: linted, explained, without secrets, told in the index."""
+"""Every file of cluster/ is linted, explained, without secrets, and listed in the index."""
 
 from __future__ import annotations
 

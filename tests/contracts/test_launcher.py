@@ -1,4 +1,4 @@
-"""What every launcher promises, held against all of them."""
+"""The promises of the launcher protocol, checked for every launcher."""
 
 from __future__ import annotations
 

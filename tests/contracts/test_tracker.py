@@ -1,4 +1,4 @@
-"""What every tracker promises: it never raises, never fails a trial, and ends within its bound."""
+"""The promises of a tracker: it never raises, never fails a trial, and ends within its bound."""
 
 from __future__ import annotations
 

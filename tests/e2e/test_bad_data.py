@@ -1,4 +1,4 @@
-"""Whatever is wrong with the data: exit code 2 and the command that mends it, before Ray starts."""
+"""Broken data: exit code 2 and the command that repairs it, before Ray starts."""
 
 from __future__ import annotations
 

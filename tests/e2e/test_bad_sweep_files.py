@@ -1,4 +1,4 @@
-"""Whatever is wrong with a sweep file: exit code 2, and where it is wrong, before Ray starts."""
+"""Broken sweep files: exit code 2, and where it is wrong, before Ray starts."""
 
 from __future__ import annotations
 

@@ -111,8 +111,8 @@ def test_a_sweep_runs_without_the_laptop_which_sees_it_and_drains_it(
     assert f"job {job}" in elsewhere("status", "far").out
     [best] = elsewhere("best", "far", "--top", "1", "--json").json()["trials"]
     assert best["val_bpb"] is not None
-    wish = elsewhere("propose", "far", "--set", "MATRIX_LR=0.0123", "--by", "ada", "--json")
-    assert wish.json()["by"] == "ada"
+    request = elsewhere("propose", "far", "--set", "MATRIX_LR=0.0123", "--by", "ada", "--json")
+    assert request.json()["by"] == "ada"
 
     stopped = elsewhere("stop", "far")
     assert stopped.code == 0, stopped.err

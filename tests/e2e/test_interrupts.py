@@ -126,20 +126,29 @@ def test_ctrl_c_while_ray_starts_leaves_nothing(alone: Terminal) -> None:
     assert alone.wait_until_alone(GONE_SECONDS) == {}
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda n: n.name)
-def test_a_signal_of_a_job_manager_or_a_lost_terminal_ends_all(
-    alone: Terminal, number: signal.Signals
-) -> None:
+def test_sigterm_of_a_job_manager_ends_all(alone: Terminal) -> None:
     file = sweep(alone, "ended", trial_seconds=60.0)
     driver = alone.start_launch(file)
     wait_for_running(driver, alone.study("ended"))
-    # A job manager and a terminal that closes tell the whole group.
-    os.killpg(driver.pid, number)
-    # There is nobody to tell of a hangup: the driver just goes, as after kill -9.
-    assert driver.wait(30.0) == (130 if number == signal.SIGTERM else -signal.SIGHUP)
+    os.killpg(driver.pid, signal.SIGTERM)  # a job manager tells the whole group
+    assert driver.wait(30.0) == 130
     assert alone.wait_until_alone(GONE_SECONDS) == {}
     assert "Traceback" not in driver.said
     assert {row["outcome"] for row in alone.trials("ended")} <= {"queued", "running"}
+
+
+def test_a_terminal_that_closes_lets_trials_finish_and_launch_resumes(alone: Terminal) -> None:
+    file = sweep(alone, "closed", trial_seconds=4.0, run_cap=4)
+    driver = alone.start_launch(file, tty=True)
+    running = wait_for_running(driver, alone.study("closed"))
+    driver.hang_up()
+    assert driver.wait(60.0) == 130
+    assert alone.wait_until_alone(GONE_SECONDS) == {}
+    rows = {row["number"]: row for row in alone.trials("closed")}
+    assert [rows[number]["outcome"] for number in running] == ["completed", "completed"]
+    assert "takes no more text" in (alone.study("closed") / "driver.log").read_text()
+    assert alone.launch(file).code == 0
+    check_whole(alone, "closed", 4)
 
 
 def test_kill_9_of_the_driver_loses_nothing_and_counts_nothing_twice(alone: Terminal) -> None:

@@ -1,4 +1,4 @@
-"""What scripts build on: one JSON document on stdout, with the keys of the design."""
+"""One JSON document on stdout, with the keys of the design."""
 
 from __future__ import annotations
 

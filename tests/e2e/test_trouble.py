@@ -148,7 +148,7 @@ def test_no_process_of_a_troubled_trial_is_left(
 
 def test_a_sweep_of_which_every_trial_fails_ends_with_one(terminal: Terminal) -> None:
     file = terminal.sweep(
-        "hopeless",
+        "aborted_same_error",
         program="bug.py",
         method="grid",
         parameters={"MATRIX_LR": None, "ITERATIONS": {"values": [5, 6, 7]}},
@@ -157,8 +157,8 @@ def test_a_sweep_of_which_every_trial_fails_ends_with_one(terminal: Terminal) ->
     assert said.code == 1
     assert said.json()["trials"]["failed"] == 3
     assert "no trial gave a submittable score" in said.err
-    assert "pgolf-sweep trials hopeless" in said.err
-    assert terminal.run("best", "hopeless").code == 1
+    assert "pgolf-sweep trials same_error" in said.err
+    assert terminal.run("best", "aborted_same_error").code == 1
 
 
 def test_a_missing_package_fails_once_and_says_what_to_do(terminal: Terminal) -> None:

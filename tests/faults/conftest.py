@@ -1,4 +1,4 @@
-"""What the faults cost: each test may leave the seconds until a slot worked again."""
+"""Cost of the faults: each test may leave the seconds until a slot worked again."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def test_driver_killed_between_any_two_steps_loses_nothing_and_tells_nothing_twi
         if (study / "study.journal").read_bytes().endswith(b"\n"):
             told = ends(study)
             assert set(told.values()) <= {0, 1}, step
-            # Whatever was told has its result; one more may be written and not told.
+            # What was told has its result; one more may be written and not told.
             assert 0 <= len(found) - sum(told.values()) <= (step in WRITTEN)
         kept = found
     said = terminal.launch(file, timeout=300)

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
 LEASE_SECONDS = 24.0
 WORKER_SECONDS = 4 * LEASE_SECONDS
-"""A worker that nobody speaks to ends itself after so long."""
+"""A worker that nobody speaks to ends itself after this long."""
 NOTICE_SECONDS = 20.0
 SLACK_SECONDS = 60.0
 """For a machine that others load."""

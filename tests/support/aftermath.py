@@ -1,4 +1,4 @@
-"""What must hold after any fault: read from what lies on disk, not from what a driver says."""
+"""Invariants after any fault, read from the disk, not from a driver."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ for left in (2, 1, 0):
         cluster.add_node(**node)
         break
     except Exception as error:
-        # Ray gives a node thirty seconds to come up, whatever else the machine does.
+        # Ray gives a node thirty seconds to come up, regardless of the load.
         if not left or "timed out during startup" not in str(error):
             raise
         cluster = Cluster()

@@ -94,7 +94,7 @@ class Head:
         return [job for job in found if job["submission_id"]]
 
     def end(self) -> None:
-        """End it as the cut of its power does, and whatever runs on it."""
+        """End it as the cut of its power does, and what runs on it."""
         if self.process is None:
             return
         deadline = time.monotonic() + 60.0

@@ -104,7 +104,7 @@ class Machine:
             )
             if done.returncode == 0:
                 return
-            # Ray gives a node thirty seconds to come up, whatever else the machine does.
+            # Ray gives a node thirty seconds to come up, regardless of the load.
             assert left, done.stdout + done.stderr
             self.reset()
 

@@ -39,8 +39,8 @@ def environment() -> dict[str, str]:
     ours = ("SLURM_", "RAY_", "PGOLF_", "WANDB_")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     # Ray gives a node thirty seconds to start, which a loaded machine does not keep.
-    patience = {"RAY_raylet_start_wait_time_s": "200"}
-    return clean | patience | {"PATH": f"{clean['PATH']}:/usr/sbin:/sbin"}
+    storage_retry = {"RAY_raylet_start_wait_time_s": "200"}
+    return clean | storage_retry | {"PATH": f"{clean['PATH']}:/usr/sbin:/sbin"}
 
 
 class Room:

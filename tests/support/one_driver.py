@@ -15,7 +15,7 @@ from pathlib import Path
 
 from support.sweeps import build_bench, train
 
-from pgolf_sweep.driver.sharing.leases import Crew, new_driver
+from pgolf_sweep.driver.sharing.leases import DriverLease, new_driver
 from pgolf_sweep.launch.inline import SimulatedClock
 from pgolf_sweep.search.study import open_study
 
@@ -47,9 +47,11 @@ def main() -> None:
         return train(job, seconds=float(trial_seconds))
 
     with closing(open_study(bench.session.spec, bench.paths, storage=storage, write=True)) as study:
-        crew = Crew(study, new_driver(bench.paths), bench.clock, lease_seconds=float(lease_seconds))
+        lease = DriverLease(
+            study, new_driver(bench.paths), bench.clock, lease_seconds=float(lease_seconds)
+        )
         bench.watcher.message = lambda text: print("say", text, flush=True)
-        driver = bench.driver(study=study, crew=crew, simulate=simulate, max_retries=9)
+        driver = bench.driver(study=study, lease=lease, simulate=simulate, max_retries=9)
         print("ready", flush=True)
         sys.stdin.readline()
         print("state", driver.run().state.value, flush=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from pgolf_sweep.driver.sharing.leases import Crew
+    from pgolf_sweep.driver.sharing.leases import DriverLease
     from pgolf_sweep.driver.snapshot import Snapshot
 
 SCRIPT = b"""
@@ -146,7 +146,7 @@ class Bench:
         slots: int = 2,
         simulate: Callable[[Any], Iterable[tuple[float, Any]]] = train,
         study: Study | None = None,
-        crew: Crew | None = None,
+        lease: DriverLease | None = None,
         launcher: Any = None,
         **options: Any,
     ) -> Driver:
@@ -159,7 +159,7 @@ class Bench:
             paths=self.paths,
             clock=self.clock,
             observer=self.watcher,
-            crew=crew,
+            lease=lease,
             options=Options(**{"run_cap": spec.run_cap, "max_retries": 2, **options}),
         )
 

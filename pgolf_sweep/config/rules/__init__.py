@@ -54,8 +54,8 @@ class Rules:
     Attributes:
         name: The preset's name, or the file's stem.
         title: One line for people.
-        artifact_cap_bytes: Most bytes of counted code plus compressed model; exactly so many pass.
-        train_seconds: Most seconds of training.
+        artifact_cap_bytes: Most bytes of counted code plus compressed model; exactly this many
+        pass. train_seconds: Most seconds of training.
         eval_seconds: Most seconds of evaluation.
         clock_grace_seconds: How far a log may pass either limit: scripts look at the clock once a
             step, so a run that stops by the rules ends a fraction of a step late.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.search.study import Study
 
 LEASE_SECONDS = 30.0
-BEATS_A_LEASE = 6
+HEARTBEATS_PER_LEASE = 6
 
 _DRIVER = "driver:"
 _REQUEST = "request:"
@@ -40,11 +40,11 @@ def short(driver: str) -> str:
 
 
 @dataclass(slots=True)
-class Watch:
+class LeaseMonitor:
     """Tells from counters which drivers are gone.
 
     Attributes:
-        lease_seconds: A counter that stands still for so long is a dead driver's.
+        lease_seconds: A counter that stands still for this long is a dead driver's.
     """
 
     lease_seconds: float
@@ -60,7 +60,7 @@ class Watch:
         """
         if self._looked_at is None or now - self._looked_at > self.lease_seconds / 2:
             # One that did not look, frozen or without the storage, knows nothing of the others.
-            self.afresh()
+            self.reset()
         self._looked_at = now
         self._seen = {
             driver: seen
@@ -71,13 +71,13 @@ class Watch:
         lease = self.lease_seconds
         return {driver for driver, (_, since) in self._seen.items() if now - since >= lease}
 
-    def afresh(self) -> None:
+    def reset(self) -> None:
         """Forget what was seen: every driver has a whole lease from the next look on."""
         self._seen.clear()
 
 
 @dataclass(slots=True)
-class Crew:
+class DriverLease:
     """One driver's place among those of its study.
 
     Attributes:
@@ -96,19 +96,19 @@ class Crew:
     """Of the drivers that have not left and are not known to be gone."""
     request: Request = Request.CONTINUE
     """What `stop --all` or `cancel --all` asks of this driver."""
-    _watch: Watch = field(init=False)
+    _monitor: LeaseMonitor = field(init=False)
     _count: int = 0
-    _beat_at: float | None = None
+    _heartbeat_at: float | None = None
 
     def __post_init__(self) -> None:
-        self._watch = Watch(self.lease_seconds)
+        self._monitor = LeaseMonitor(self.lease_seconds)
 
     def is_due(self) -> bool:
         """Whether it is time to raise the counter and to look at the others."""
-        every = self.lease_seconds / BEATS_A_LEASE
-        return self._beat_at is None or self.clock.monotonic() - self._beat_at >= every
+        every = self.lease_seconds / HEARTBEATS_PER_LEASE
+        return self._heartbeat_at is None or self.clock.monotonic() - self._heartbeat_at >= every
 
-    def beat(self, slots: int) -> None:
+    def heartbeat(self, slots: int) -> None:
         """Keep this driver's lease.
 
         Args:
@@ -119,7 +119,7 @@ class Crew:
         """
         self._count += 1
         self._say(slots=slots)
-        self._beat_at = self.clock.monotonic()
+        self._heartbeat_at = self.clock.monotonic()
 
     def leave(self) -> None:
         """Say that this driver ends, so that nobody waits for it."""
@@ -137,7 +137,7 @@ class Crew:
         self.study.set_attribute(_key(_DRIVER, self.me), about | more)
 
     def gone(self, holders: Iterable[str]) -> set[str]:
-        """Look at the others: those whose lease has run out, among them one that never beat.
+        """The other drivers whose lease has run out, with one that never renewed it.
 
         Args:
             holders: Drivers that hold a trial.
@@ -149,20 +149,20 @@ class Crew:
         counters = dict.fromkeys(holders, -1)
         counters |= {name: int(entry["count"]) for name, entry in at_work.items()}
         counters.pop(self.me, None)
-        gone = self._watch.look(counters, self.clock.monotonic())
+        gone = self._monitor.look(counters, self.clock.monotonic())
         if self.before in at_work:
             gone.add(self.before)
         for name in gone & at_work.keys():
-            # Should it only have been frozen, its next beat takes this back.
+            # Should it only have been frozen, its next heartbeat takes this back.
             self.study.set_attribute(_key(_DRIVER, name), at_work[name] | {"left": True})
         others = at_work.keys() - gone - {self.me}
         self.other_slots = sum(int(at_work[name]["slots"]) for name in others)
         return gone
 
-    def afresh(self) -> None:
-        """After an outage: the others could not beat either."""
-        self._watch.afresh()
-        self._beat_at = None
+    def reset(self) -> None:
+        """After an outage: the others could not renew theirs either."""
+        self._monitor.reset()
+        self._heartbeat_at = None
 
 
 def strongest(*requests: Request) -> Request:
@@ -182,7 +182,7 @@ def drivers(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
 def ask_all(study: Study, request: Request) -> list[str]:
     """Ask every driver that has not left to drain or to cancel; their names.
 
-    A request names the drivers that it is meant for: one that is launched later does not heed it.
+    A request names the drivers that it is meant for: one that is launched later ignores it.
     """
     names = [str(entry["name"]) for entry in drivers(study.attributes())]
     for name in names:

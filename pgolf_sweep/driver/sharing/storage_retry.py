@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pgolf_sweep.core.clock import Clock
-    from pgolf_sweep.driver.sharing.leases import Crew
+    from pgolf_sweep.driver.sharing.leases import DriverLease
     from pgolf_sweep.launch.base import Event, Launcher
     from pgolf_sweep.search.study import Study
 
-PATIENCE_SECONDS = 300.0
+GIVE_UP_SECONDS = 300.0
 """How long the storage may be away before the driver gives up."""
 
 POLL_SECONDS = 0.5
@@ -26,16 +26,16 @@ LONGEST_PAUSE_SECONDS = 10.0
 
 
 @dataclass(slots=True)
-class Patience:
+class StorageRetry:
     """Tries again what the storage did not answer; nothing here happens to a study in a file.
 
     Attributes:
         study: Whose storage it is.
         launcher: Polled meanwhile, so that no worker takes the driver for dead.
         clock: Measures the outage.
-        request: What the user wants: a cancel ends the patience.
+        request: What the user wants: a cancel ends the wait.
         message: Where people hear of it.
-        crew: The drivers that share the study: none of them can be seen meanwhile.
+        lease: The drivers that share the study: none of them can be seen meanwhile.
         events: What the launcher said and nothing was done about yet.
         abandoned: It has ended: nothing more is told.
     """
@@ -45,13 +45,13 @@ class Patience:
     clock: Clock
     request: Callable[[], Request]
     message: Callable[[str], None]
-    crew: Crew | None
+    lease: DriverLease | None
     events: deque[Event] = field(default_factory=deque)
     abandoned: bool = False
     _away_since: float | None = None
 
-    def insist(self, act: Callable[[], bool | None]) -> bool:
-        """Do something to the study; its answer, or False once the patience has ended.
+    def call(self, act: Callable[[], bool | None]) -> bool:
+        """Do something to the study; its answer, or False once it has given up.
 
         Raises:
             InfraError: The storage has been away for too long.
@@ -63,13 +63,13 @@ class Patience:
             except StorageAwayError as error:
                 if self.study.held:
                     raise  # it is the whole turn that has to be begun anew
-                self.sit_out(error)
+                self.wait(error)
             else:
                 self.is_back()
                 return bool(done)
         return False
 
-    def sit_out(self, error: StorageAwayError) -> None:
+    def wait(self, error: StorageAwayError) -> None:
         """Wait a while for the storage and hear meanwhile of what runs.
 
         Raises:
@@ -88,7 +88,7 @@ class Patience:
                 got=error.got,
                 next_step="run the same command again: what ended is kept, what ran runs again",
             ) from error
-        if away > PATIENCE_SECONDS:
+        if away > GIVE_UP_SECONDS:
             self.abandoned = True
             raise InfraError(
                 f"the study's storage did not answer for {away:.0f} s",
@@ -96,8 +96,8 @@ class Patience:
                 next_step="see to the database, then run the same command again: what ended is "
                 "kept, what ran runs again",
             ) from error
-        if self.crew is not None:
-            self.crew.afresh()
+        if self.lease is not None:
+            self.lease.reset()
         until = now + min(LONGEST_PAUSE_SECONDS, max(POLL_SECONDS, away / 2))
         while (left := until - self.clock.monotonic()) > 0:
             self.events.extend(self.launcher.poll(min(left, POLL_SECONDS)))

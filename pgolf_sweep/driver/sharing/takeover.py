@@ -1,4 +1,4 @@
-"""What passes between the drivers of a shared study: trials told, given up, left, taken over.
+"""Exchange between the drivers of a shared study: trials told, given up, left, taken over.
 
 Every few seconds, and before it proposes, a driver looks at what the others did, in turn with them
 (docs/adr/0006); `pgolf_sweep.driver.sharing.leases` says who of them is alive.
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from pgolf_sweep.core.record import TrialRecord
-    from pgolf_sweep.driver.sharing.leases import Crew
+    from pgolf_sweep.driver.sharing.leases import DriverLease
     from pgolf_sweep.driver.snapshot import Live
-    from pgolf_sweep.driver.writer import Teller
+    from pgolf_sweep.driver.writer import TrialWriter
     from pgolf_sweep.launch.base import Launcher
     from pgolf_sweep.search.study import Proposal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Handover:
+class TakeOver:
     """One driver's dealings with the others.
 
     Attributes:
-        crew: Its place among them.
-        teller: Writes the rows of its trials.
+        lease: Its place among them.
+        writer: Writes the rows of its trials.
         launcher: Runs them.
         max_retries: Further attempts for a trial whose infrastructure failed.
         resume: Goes on with a trial that is this driver's from now on, given its row.
         has_room: Whether this driver wants a trial that nobody holds.
     """
 
-    crew: Crew
-    teller: Teller
+    lease: DriverLease
+    writer: TrialWriter
     launcher: Launcher
     max_retries: int
     resume: Callable[[Proposal, TrialRecord], None]
@@ -47,94 +47,97 @@ class Handover:
 
     def keep_in_touch(self) -> None:
         """Every few seconds: keep the lease, look at what the other drivers did."""
-        if self.crew.is_due():
-            self.crew.beat(len(self.launcher.slots()))
-            with self.teller.study.together():
-                self.meet()
-            self.teller.patience.is_back()
+        if self.lease.is_due():
+            self.lease.heartbeat(len(self.launcher.slots()))
+            with self.writer.study.exclusive():
+                self.sync()
+            self.writer.storage_retry.is_back()
 
-    def meet(self) -> None:
+    def sync(self) -> None:
         """Learn what others told, give up what they took, take what nobody holds; in turn only."""
-        study, ledger, roster = self.teller.study, self.teller.ledger, self.teller.roster
-        for record in study.ended_besides(ledger.ended):
+        study, table, queue = self.writer.study, self.writer.table, self.writer.queue
+        for record in study.ended_besides(table.ended):
             self._give_up(record.number)
-            self.teller.learn(record)
-            self.teller.end_twins(record)
+            self.writer.learn(record)
+            self.writer.finish_duplicates(record)
         rows = {row.number: row for row in study.open_rows()}
-        held = {live.record.number for live in roster.waiting()} | roster.live.keys()
+        held = {live.record.number for live in queue.waiting()} | queue.live.keys()
         for number in held:
-            if number in rows and rows[number].driver != self.crew.me:
+            if number in rows and rows[number].driver != self.lease.me:
                 self._give_up(number)
         self._release_lost(rows)
         own = self._own
-        is_open = [row for row in rows.values() if row.number not in ledger.ended]
-        ledger.look(row for row in is_open if row.driver not in own)
-        queued = len(roster.queue)
+        is_open = [row for row in rows.values() if row.number not in table.ended]
+        table.look(row for row in is_open if row.driver not in own)
+        queued = len(queue.queued)
         for row in is_open:
             again = row.number not in held and row.driver in own
-            free = row.driver == "" and row.number not in roster.live
+            free = row.driver == "" and row.number not in queue.live
             if again or (free and self.has_room()):
                 self._take(row)
-        say_resumed(self.teller.message, list(roster.queue)[queued:])
+        say_resumed(self.writer.message, list(queue.queued)[queued:])
 
     def leave(self) -> None:
         """What this driver leaves undone may be done by the others."""
-        for live in self.teller.roster.waiting():
-            self.teller.note(live, dataclasses.replace(live.record, driver=""))
-        self.teller.patience.insist(self.crew.leave)
+        for live in self.writer.queue.waiting():
+            self.writer.note(live, dataclasses.replace(live.record, driver=""))
+        self.writer.storage_retry.call(self.lease.leave)
 
     @property
     def _own(self) -> set[str]:
         """The names under which trials are this driver's."""
-        return {self.crew.me, self.crew.before} - {""}
+        return {self.lease.me, self.lease.before} - {""}
 
     def _release_lost(self, rows: dict[int, TrialRecord]) -> None:
         """Leave the trials of dead drivers to whoever has room, in the open rows by number, too."""
-        gone = self.crew.gone({row.driver for row in rows.values() if row.driver}) - self._own
+        gone = self.lease.gone({row.driver for row in rows.values() if row.driver}) - self._own
         lost = [row for row in rows.values() if row.driver in gone]
         for row in lost:
             rows[row.number] = self._release(row)
         if lost:
             who = ", ".join(sorted({short(row.driver) for row in lost}))
             numbers = ", ".join(str(row.number) for row in lost)
-            self.teller.message(f"driver {who} is gone: trials {numbers} wait for another")
+            self.writer.message(f"driver {who} is gone: trials {numbers} wait for another")
 
     def _release(self, row: TrialRecord) -> TrialRecord:
         """Leave a dead driver's trial to whoever has room, unless it has lost too many."""
         if row.outcome.final:  # it died in the middle of telling
-            self.teller.tell(row)
+            self.writer.tell(row)
             return row
         reason = f"its driver {short(row.driver)} is gone"
-        if row.outcome is State.RUNNING and row.attempts - row.excused > self.max_retries:
+        if (
+            row.outcome is State.RUNNING
+            and row.attempts - row.uncounted_attempts > self.max_retries
+        ):
             reason = f"{reason} (infrastructure; {row.attempts} attempts)"
             kind = FailureKind.INFRASTRUCTURE.value
             row = dataclasses.replace(row, outcome=State.FAILED, failure=kind, reason=reason)
-            self.teller.tell(row)
+            self.writer.tell(row)
             return row
         free = dataclasses.replace(row, outcome=State.QUEUED, driver="", reason=reason)
-        self.teller.study.note(free, of=row.driver)
+        self.writer.study.note(free, of=row.driver)
         return free
 
     def _give_up(self, number: int) -> None:
-        """Another driver holds a trial or has told it: whatever this one has of it ends."""
-        live = self.teller.roster.live.get(number)
+        """Another driver holds a trial or has told it: its run here ends."""
+        live = self.writer.queue.live.get(number)
         if live is not None and not live.given_up:
             live.given_up = True
             message = f"trial {number} was taken over by another driver: it ends here"
-            self.teller.message(message)
+            self.writer.message(message)
             self.launcher.cancel(str(number), "taken over by another driver")
-        self.teller.roster.drop(number)
+        self.writer.queue.drop(number)
 
     def _take(self, row: TrialRecord) -> None:
         """Hold a trial from now on, and go on with it as a resumed driver does."""
         if row.outcome.final:
-            self.teller.tell(row)
+            self.writer.tell(row)
             return
-        study, ledger = self.teller.study, self.teller.ledger
-        mine = dataclasses.replace(row, outcome=State.QUEUED, driver=self.crew.me)
+        study, table = self.writer.study, self.writer.table
+        mine = dataclasses.replace(row, outcome=State.QUEUED, driver=self.lease.me)
         if study.note(mine, of=row.driver):
-            ledger.elsewhere.pop(row.number, None)
-            ledger.took_slot.discard(row.number)
+            table.elsewhere.pop(row.number, None)
+            table.took_slot.discard(row.number)
             self.resume(study.proposal(row.number), row)
 
 

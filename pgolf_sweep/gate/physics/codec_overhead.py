@@ -1,4 +1,4 @@
-"""What a codec makes of quantized weights, by the entropy that they carry.
+"""Bytes that a codec makes of quantized weights, by the entropy that they carry.
 
 Measured, not derived: `bench/gate/codec_excess.py` quantizes Gaussian rows, packs them as
 `trainer.artifact` does and compresses them at the codec's best level. Rows of 5 to 8 bits of the
@@ -121,7 +121,7 @@ def coded_bits(codec: str, bits: int, entropy: Floats) -> tuple[Floats, Floats]:
 
 
 def size_share(weights: int) -> float:
-    """Where a model of so many weights lies between those of `WEIGHTS`: 0 and 1, or beyond."""
+    """Where a model of that many weights lies between those of `WEIGHTS`: 0 and 1, or beyond."""
     few, many = WEIGHTS
     return min(1.5, max(-1.0, math.log(weights / few) / math.log(many / few)))
 

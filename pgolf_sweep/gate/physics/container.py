@@ -1,4 +1,4 @@
-"""What the container costs beside the entropy of its codes, which is `excess`."""
+"""Bytes of the container beside the entropy of its codes, which `codec_overhead` has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far training carries the weights from where they started.
+"""Drift of the weights during training, from where they started.
 
 Under Muon every step moves a matrix of n columns by rows of length one times the rate, so the
 variance v of a weight follows (eta rate, lambda decay, tau the steps over which successive updates
@@ -8,7 +8,7 @@ agree)::
 
 Source: measured on the contest's logs, with beta the momentum. Runs of some hundred steps agree
 less than that: over trainings of 100 to 400 steps the growth came out at sqrt(T / 1600) of it
-(`youth`), which also removes the overestimate below 600 steps that those logs showed.
+(`warmup_fraction`), which also removes the overestimate below 600 steps that those logs showed.
 
 The equation is linear, so its solution is kept as two numbers that do not depend on n.
 """
@@ -29,7 +29,7 @@ _WIDEST_MOMENTUM = 0.9999
 
 
 @dataclass(frozen=True, slots=True)
-class Motion:
+class WeightDrift:
     """What a run does to the variance of a matrix's weights.
 
     Attributes:
@@ -41,7 +41,7 @@ class Motion:
     grown: float
 
     def variance(self, columns: int, initial: float) -> float:
-        """Of a weight in a matrix of so many columns that began with variance `initial`."""
+        """Of a weight in a matrix of that many columns that began with variance `initial`."""
         return initial * self.kept + self.grown / columns
 
     @property
@@ -51,18 +51,18 @@ class Motion:
         return self.kept / 3 / whole if whole > 0 else 0.0
 
 
-def youth(steps: float) -> float:
+def warmup_fraction(steps: float) -> float:
     """One for a run that has just begun, zero for one whose updates have settled."""
     return 1.0 - min(1.0, math.sqrt(max(steps, 0.0) / _GROWN_UP_STEPS))
 
 
-def motion(
+def weight_drift(
     *,
     steps: float,
     decay: float,
     rate: Callable[[float], float],
     momentum: Callable[[float], float],
-) -> Motion:
+) -> WeightDrift:
     """Integrate a run.
 
     Args:
@@ -81,7 +81,7 @@ def motion(
         left = math.exp(-min(sink * length, 700.0))
         kept *= left
         grown = grown * left + (source * (1 - left) / sink if sink > 1e-12 else source * length)
-    return Motion(kept, grown * (1.0 - youth(steps)))
+    return WeightDrift(kept, grown * (1.0 - warmup_fraction(steps)))
 
 
 def trapezoid(steps: float, warmdown: float) -> Callable[[float], float]:

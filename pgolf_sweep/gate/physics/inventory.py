@@ -254,8 +254,8 @@ def _census(shape: tuple[Any, ...]) -> Census:
 def container_bytes(listed: tuple[TensorInfo, ...]) -> int:
     """Bytes of the artifact that are neither weights nor steps: magic and compressed header.
 
-    The header is built exactly, then compressed by zlib whatever the codec: it is a few hundred
-    bytes, and the codecs agree on it within some tens.
+    The header is built exactly, then compressed by zlib regardless of the codec: it is a few
+    hundred bytes, and the codecs agree on it within some tens.
     """
     header = bytearray()
     for tensor in listed:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from pgolf_sweep.gate.physics import predict as physics
+from pgolf_sweep.gate.physics import predict
 from pgolf_sweep.gate.physics.entropy import ScaleRule
 from pgolf_sweep.gate.physics.inventory import SIZE_KNOBS
 
@@ -44,12 +44,12 @@ class Layouts:
         place = CLIPS_AN_OCTAVE * math.log2(config.clip_sigmas)
         below = math.floor(place)
         low, high = (self._at(key, config, _clip(at)) for at in (below, below + 1))
-        return physics.between(low, high, place - below)
+        return predict.between(low, high, place - below)
 
     def _at(self, key: tuple[Any, ...], config: Any, parameter: float) -> Layout:
         found = self._kept.get((*key, parameter))
         if found is None:
-            found = physics.layout(config, parameter)
+            found = predict.layout(config, parameter)
             while len(self._kept) >= MOST_LAYOUTS:
                 del self._kept[next(iter(self._kept))]
             self._kept[*key, parameter] = found

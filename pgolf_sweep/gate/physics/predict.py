@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from pgolf_sweep.gate.physics import codec_overhead as excess
-from pgolf_sweep.gate.physics import container as codecs
-from pgolf_sweep.gate.physics.dynamics import Motion, motion, youth
+from pgolf_sweep.gate.physics import codec_overhead, container
+from pgolf_sweep.gate.physics.dynamics import WeightDrift, warmup_fraction, weight_drift
 from pgolf_sweep.gate.physics.entropy import ScaleRule, entropy_bits, level_shares, widest_bits
 from pgolf_sweep.gate.physics.inventory import GROUPS, Group, census
-from pgolf_sweep.gate.physics.unused_rows import found_share, rarity, unused_share
+from pgolf_sweep.gate.physics.unused_rows import found_share, unused_share
 from trainer.config import CODEC_BEST_LEVEL
 from trainer.schedule import lr_scale, muon_momentum
 
@@ -45,7 +44,7 @@ NOISE = 1.15
 """What is left to chance came out larger than the parts by which it is reckoned."""
 
 SURE_BYTES = 150.0
-"""What tables and blocks cost more or less, whatever the size."""
+"""What tables and blocks cost more or less, regardless of the size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,11 +118,11 @@ def layout(config: Any, parameter: float) -> Layout:
         parameter: Of its scale rule, as of `entropy.weight_bits`.
     """
     rule = ScaleRule(config.quant_scale)
-    step_bytes = codecs.STEP_BITS[config.byte_shuffle] / 8
-    float_bytes = codecs.FLOAT_BITS[config.byte_shuffle] / 8
+    step_bytes = container.STEP_BITS[config.byte_shuffle] / 8
+    float_bytes = container.FLOAT_BITS[config.byte_shuffle] / 8
     found = census(config)
     quantized = sum(count * tensor.params for _, tensor, count in found.kinds if tensor.quantized)
-    scale = excess.size_share(max(1, quantized))
+    scale = codec_overhead.size_share(max(1, quantized))
     params = dict.fromkeys(GROUPS, 0)
     sizes = {name: np.zeros(len(UNIFORM_GRID)) for name in GROUPS}
     bits_of: dict[Group, int] = {}
@@ -140,7 +139,7 @@ def layout(config: Any, parameter: float) -> Layout:
             sizes[tensor.group] += count * float_bytes
             kept += count * float_bytes
             ceiling += 2.1 * count
-            tables.append(codecs.EVEN)
+            tables.append(container.EVEN)
             lengths.append(0.0)
             continue
         rows, columns = tensors * tensor.shape[0], tensor.shape[1]
@@ -160,11 +159,11 @@ def layout(config: Any, parameter: float) -> Layout:
         lengths.append(tensor.params / 2 if tensor.bits == 4 else tensor.params)
     by_bits = groupby(found.matrices, lambda place: found.kinds[place][1].bits)
     runs = [[(lengths[place], place) for place in run] for _, run in by_bits]
-    mixing = codecs.mixing_bytes(config.codec, runs, tables, kept)
+    mixing = container.mixing_bytes(config.codec, runs, tables, kept)
     widths = [(lengths[place], found.kinds[place][1].bits) for place in found.matrices]
-    switches = codecs.switch_bytes(config.codec, widths)
-    container = found.container_bytes + codecs.CONSTANT_BYTES
-    spare = container + mixing + switches
+    switches = container.switch_bytes(config.codec, widths)
+    container_bytes = found.container_bytes + container.CONSTANT_BYTES
+    spare = container_bytes + mixing + switches
     by_uniform: dict[str, tuple[float, ...]] = {
         name: tuple(sizes[name].tolist()) for name in GROUPS if params[name]
     }
@@ -181,7 +180,7 @@ def layout(config: Any, parameter: float) -> Layout:
         groups=tuple(groups),
         by_uniform=by_uniform,
         model_params=sum(params.values()),
-        ceiling=1.02 * ceiling + 2 * container + 2 * mixing + 10 * switches + 800.0,
+        ceiling=1.02 * ceiling + 2 * container_bytes + 2 * mixing + 10 * switches + 800.0,
         weights=weights,
         vocabulary=vocabulary,
         kept=kept,
@@ -228,22 +227,26 @@ def _matrix(
     """
     grid = UNIFORM_GRID if starts else UNIFORM_GRID[:1]
     shares = [level_shares(rule, bits, columns, parameter, uniform) for uniform in grid]
-    few, many = excess.coded_bits(codec, bits, np.array([entropy_bits(each) for each in shares]))
-    return few, many, codecs.byte_shares(shares[0], bits)
+    few, many = codec_overhead.coded_bits(
+        codec, bits, np.array([entropy_bits(each) for each in shares])
+    )
+    return few, many, container.byte_shares(shares[0], bits)
 
 
 @cache
 def _most_bits(codec: str, bits: int) -> float:
     """Bits of a weight after compression where all levels are equally likely, and then some."""
     entropy = widest_bits(bits)
-    coded = max(float(each[0]) for each in excess.coded_bits(codec, bits, np.array([entropy])))
+    coded = max(
+        float(each[0]) for each in codec_overhead.coded_bits(codec, bits, np.array([entropy]))
+    )
     return 1.01 * coded + (coded - entropy)
 
 
-def moved(config: Any, steps: float) -> Motion:
-    """What so many steps of Muon do to the blocks' matrices, by the trainer's own schedule."""
+def moved(config: Any, steps: float) -> WeightDrift:
+    """What this many steps of Muon do to the blocks' matrices, by the trainer's own schedule."""
     pace = config.max_wallclock_seconds / steps if config.max_wallclock_seconds > 0 else 0.0
-    return motion(
+    return weight_drift(
         steps=steps,
         decay=config.weight_decay,
         rate=lambda step: config.matrix_lr * lr_scale(config, int(step), pace * step),
@@ -252,7 +255,7 @@ def moved(config: Any, steps: float) -> Motion:
 
 
 def group_bytes(config: Any, known: Layout, steps: float) -> dict[str, float]:
-    """Bytes by group of a configuration of a layout, trained for so many steps."""
+    """Bytes by group of a configuration of a layout, trained for this many steps."""
     # Orthogonal matrices start with entries that are Gaussian from the first step on.
     sizes = known.at(0.0 if config.ortho_init else moved(config, steps).uniform)
     unused = unused_share(config)
@@ -264,7 +267,7 @@ def group_bytes(config: Any, known: Layout, steps: float) -> dict[str, float]:
 
 
 def predict(config: Any, known: Layout, steps: float) -> Prediction:
-    """A configuration of a layout, trained for so many steps."""
+    """A configuration of a layout, trained for this many steps."""
     sizes = group_bytes(config, known, steps)
     groups = tuple(
         GroupSize(group=g.group, params=g.params, bits=g.bits, model_bytes=sizes[g.group])
@@ -288,46 +291,48 @@ def _traits(
 ) -> tuple[dict[str, float], float]:
     weights = known.weights
     codec, rule = config.codec, str(config.quant_scale)
-    young, rare = youth(steps), rarity(config)
+    warmup, unused = warmup_fraction(steps), unused_share(config)
     blocks = (weights["start"] + weights["out"] + weights["down"]) / 8
     attn_bits = config.attn_bits or config.matrix_bits
     mlp_bits = config.mlp_bits or config.matrix_bits
     bits = (attn_bits + mlp_bits) / 2 - 6
     down, embed, head = weights["down"] / 8, weights["embed"] / 8, weights["head"] / 8
-    alike = embed * rare * config.tie_embeddings
+    near_duplicate_rows = embed * unused * config.tie_embeddings
     rate = math.log(max(config.matrix_lr, 1e-6) / 0.02)
-    worn = 1 - math.exp(-max(0.0, config.matrix_lr * config.weight_decay * steps))
+    decayed = 1 - math.exp(-max(0.0, config.matrix_lr * config.weight_decay * steps))
     duration = math.log(max(steps, 1.0) / 200)
+    tokens_per_piece = config.train_batch_tokens / config.vocab_size
+    embedding_rate = math.log(max(config.tied_embed_lr, 1e-6) / 0.05)
     traits = {
         "blocks": blocks,
         f"blocks {rule}": blocks,
         f"blocks {codec}": blocks,
         f"blocks {known.family}": blocks,
         "blocks bits": blocks * bits,
-        "blocks young rate": blocks * young * rate,
-        "blocks young decay": blocks * young * worn,
-        "start young": weights["start"] / 8 * young,
-        "out young": weights["out"] / 8 * young,
-        "down young": down * young,
-        f"down young {rule}": down * young,
-        "down young rate": down * young * rate,
-        "down young decay": down * young * worn,
-        "down young momentum": down * young * (config.muon_momentum > 0.97),
+        "blocks warmup rate": blocks * warmup * rate,
+        "blocks warmup decay": blocks * warmup * decayed,
+        "start warmup": weights["start"] / 8 * warmup,
+        "out warmup": weights["out"] / 8 * warmup,
+        "down warmup": down * warmup,
+        f"down warmup {rule}": down * warmup,
+        "down warmup rate": down * warmup * rate,
+        "down warmup decay": down * warmup * decayed,
+        "down warmup momentum": down * warmup * (config.muon_momentum > 0.97),
         "embed": embed * config.tie_embeddings,
         "embed untied": embed * (not config.tie_embeddings),
-        "alike": alike,
-        f"alike {codec}": alike,
-        f"alike {rule}": alike,
-        "alike bits": alike * (config.embed_bits - 6),
-        "alike duration": alike * duration,
-        "alike batch": alike * math.log(config.train_batch_tokens / config.vocab_size / 2),
-        "alike rate": alike * math.log(max(config.tied_embed_lr, 1e-6) / 0.05),
-        "alike depth": alike * math.log(config.num_layers / 3),
-        "alike width": alike * math.log(config.model_dim / 64),
-        "alike averaged": alike * (config.ema_decay > 0),
+        "near-duplicate rows": near_duplicate_rows,
+        f"near-duplicate rows {codec}": near_duplicate_rows,
+        f"near-duplicate rows {rule}": near_duplicate_rows,
+        "near-duplicate rows bits": near_duplicate_rows * (config.embed_bits - 6),
+        "near-duplicate rows duration": near_duplicate_rows * duration,
+        "near-duplicate rows batch": near_duplicate_rows * math.log(tokens_per_piece / 2),
+        "near-duplicate rows rate": near_duplicate_rows * embedding_rate,
+        "near-duplicate rows depth": near_duplicate_rows * math.log(config.num_layers / 3),
+        "near-duplicate rows width": near_duplicate_rows * math.log(config.model_dim / 64),
+        "near-duplicate rows averaged": near_duplicate_rows * (config.ema_decay > 0),
         "head": head,
-        f"head {codec}": head * rare,
-        f"head {rule}": head * rare,
+        f"head {codec}": head * unused,
+        f"head {rule}": head * unused,
         "kept": known.kept / 12,
         f"kept {codec}": known.kept / 12,
         f"mixing {codec}": known.mixing,
@@ -338,20 +343,20 @@ def _traits(
         attn = group_clip(config, "attn") or config.clip_sigmas
         mlp = group_clip(config, "mlp") or config.clip_sigmas
         traits["blocks clip"] = blocks * ((math.log(attn) + math.log(mlp)) / 2 - math.log(6))
-        traits["down young clip"] = down * young * (math.log(mlp) - math.log(6))
+        traits["down warmup clip"] = down * warmup * (math.log(mlp) - math.log(6))
     if 0 < config.codec_level < CODEC_BEST_LEVEL[codec]:
         traits[f"level {codec}"] = model_bytes / 100
         traits[f"level {codec} bits"] = model_bytes / 100 * bits
-        traits[f"alike level {codec}"] = alike
+        traits[f"near-duplicate rows level {codec}"] = near_duplicate_rows
     noise = [
         SURE_BYTES,
         0.02 * blocks,
-        0.06 * blocks * young,
-        0.12 * down * young,
+        0.06 * blocks * warmup,
+        0.12 * down * warmup,
         0.02 * embed + 0.05 * head,
         0.4 * known.mixing,
-        codecs.SWITCH_SPREAD.get(codec, 0.0) * known.switches,
-        0.15 * embed * rare,
+        container.SWITCH_SPREAD.get(codec, 0.0) * known.switches,
+        0.15 * embed * unused,
     ]
     unit = NOISE * math.sqrt(math.fsum(part * part for part in noise))
     return {name: worth for name, worth in traits.items() if worth}, unit

@@ -1,4 +1,4 @@
-"""How far a run carries its weights, when its gradients are as good as white noise.
+"""Drift of the weights of a run whose gradients are as good as white noise.
 
 Weights are then a linear filter of independent gradients: momentum sums them, Muon divides by the
 length of what it got, the rate scales it, decay forgets it, and an average over the last steps
@@ -39,7 +39,7 @@ class Average(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
+class TrainingRun:
     """What a run does, step by step.
 
     Attributes:
@@ -85,7 +85,7 @@ class Course:
 
 
 @dataclass(frozen=True, slots=True)
-class Walk:
+class RandomWalk:
     """What is left of a run in the weights that are stored.
 
     Attributes:
@@ -97,41 +97,41 @@ class Walk:
     grown: float
 
     def variance(self, columns: int, initial: float) -> float:
-        """Of a weight in a matrix of so many columns that began with variance `initial`."""
+        """Of a weight in a matrix of that many columns that began with variance `initial`."""
         return initial * self.kept + self.grown / columns
 
 
 @lru_cache(maxsize=1024)
-def muon_walk(course: Course) -> Walk:
+def muon_random_walk(run: TrainingRun) -> RandomWalk:
     """Under Muon: Nesterov's momentum, each update scaled to rows of length one."""
     lengths = []
     summed = 0.0  # variance of the momentum's sum, of gradients of variance one
-    for step in range(course.steps):
-        beta = course.momentum_at(step)
+    for step in range(run.steps):
+        beta = run.momentum_at(step)
         summed = beta * beta * summed + 1
         lengths.append(math.sqrt(1 + 2 * beta + beta * beta * summed))
     stored, later, grown = 0.0, 0.0, 0.0
-    for step in range(course.steps - 1, -1, -1):
-        beta, rate = course.momentum_at(step), course.rate_at(step)
-        stored += course.weight_at(step)
+    for step in range(run.steps - 1, -1, -1):
+        beta, rate = run.momentum_at(step), run.rate_at(step)
+        stored += run.weight_at(step)
         update = rate * stored / lengths[step]
         held = beta * update + later  # what one unit in the momentum's sum ends up as
         grown += (update + held) ** 2
         later = beta * held
-        stored *= 1 - rate * course.decay
-    return Walk(stored * stored, SINGULAR_SQUARE * OPPOSITION * grown)
+        stored *= 1 - rate * run.decay
+    return RandomWalk(stored * stored, SINGULAR_SQUARE * OPPOSITION * grown)
 
 
 @lru_cache(maxsize=1024)
-def adam_variance(course: Course) -> float:
+def adam_variance(run: TrainingRun) -> float:
     """Variance of a weight under Adam, whose updates are gradients of size one, averaged briefly.
 
     The average of the gradients lasts some ten steps, so a gradient leaves what its rate says.
     """
     stored, grown = 0.0, 0.0
-    for step in range(course.steps - 1, -1, -1):
-        rate = course.rate_at(step)
-        stored += course.weight_at(step)
+    for step in range(run.steps - 1, -1, -1):
+        rate = run.rate_at(step)
+        stored += run.weight_at(step)
         grown += (rate * stored) ** 2
-        stored *= 1 - rate * course.decay
+        stored *= 1 - rate * run.decay
     return grown

@@ -6,8 +6,8 @@ size. Those rows end almost alike: codecs that look for matches or contexts find
 tokenizer with byte fallback has 256 pieces of single bytes, of which a small corpus uses few.
 
 Measured on the trainings with an even index of `bench/gate/trainings.py` (vocabulary 512): an
-untied head, which starts at zero, compresses to 54 % of its entropy whatever the bits and the codec
-(+-0.03 bits a weight). A tied embedding starts as noise, and what remains of that beside one
+untied head, which starts at zero, compresses to 54 % of its entropy regardless of the bits and the
+codec (+-0.03 bits a weight). A tied embedding starts as noise, and what remains of that beside one
 quantization step decides: the share found is a logistic function of the rates, the shape, the
 bits and the codec, fitted to 0.18 bits a weight.
 """

@@ -1,4 +1,4 @@
-"""A log of at most so many bytes: both ends are kept, the middle of a longer one is dropped."""
+"""A log of at most that many bytes: both ends are kept, the middle of a longer one is dropped."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.errors import InputError
+from pgolf_sweep.core.secrets import is_secret_name
 from pgolf_sweep.script.program import from_files
 
 if TYPE_CHECKING:
@@ -23,28 +24,37 @@ RANK_VARIABLES = frozenset(
 )
 """Of a job manager around the worker: a script would take itself for a rank of something else."""
 
-_LIBRARIES = re.compile(
-    r"(?:CUDA|CUBLAS|CUDNN|NVIDIA|NCCL|GLOO|TORCH|PYTORCH|TORCHINDUCTOR|TORCHDYNAMO|TRITON|OMP|MKL"
-    r"|OPENBLAS|KMP|HF|WANDB|SLURM|XDG|LC|PGOLF)_|PYTHON|(?:LANG|TMPDIR|PWD|LOGNAME|SHELL|TERM)$"
+_SYSTEM = re.compile(
+    r"(?:CUDA|CUBLAS|CUDNN|NVIDIA|NCCL|GLOO|UCX|FI|TORCH|PYTORCH|TORCHINDUCTOR|TORCHDYNAMO|TRITON"
+    r"|OMP|GOMP|MKL|OPENBLAS|NUMEXPR|KMP|HF|XDG|LC|LD|CONDA)_|PYTHON"
+    r"|(?:PATH|HOME|USER|LOGNAME|SHELL|LANG|LANGUAGE|TZ|TERM|TMPDIR|TMP|TEMP|HOSTNAME|VIRTUAL_ENV"
+    r"|SSL_CERT_FILE|SSL_CERT_DIR|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|CC|CXX|MAX_JOBS)$"
 )
-"""What a script reads of the system and its libraries."""
-_PLACES = re.compile(r"(?:^|_)(?:PATH|DIR|DIRS|FILE|FILES|HOME|ROOT|TOKEN|API_KEY)(?:_|$)")
-"""Where a node keeps something. Of texts alone: BOS_TOKEN is a number."""
+"""What a process needs of the system and its libraries: a script gets this and little else."""
+_PLACES = re.compile(r"(?:^|_)(?:PATH|DIR|DIRS|FILE|FILES|HOME|ROOT)(?:_|$)")
+"""Where a node keeps something, for a script that reads it by name."""
 
 
-def environment(spec: TrialSpec, node: Mapping[str, str], leave: Collection[str]) -> dict[str, str]:
+def passes(name: str, spec: TrialSpec) -> bool:
+    """Whether a script may have a variable of its node: other people's scripts get no secrets."""
+    if name in RANK_VARIABLES or name.startswith("RAY_"):
+        return False
+    if name in spec.passes:
+        return True
+    return _SYSTEM.match(name) is not None and not is_secret_name(name)
+
+
+def environment(
+    spec: TrialSpec, node: Mapping[str, str], places: Collection[str] = ()
+) -> dict[str, str]:
     """The script's environment: what the node's has for it, and the trial's own.
 
     Args:
-        spec: The trial.
-        node: The node's environment; what belongs to Ray or to ranks of a job stays behind.
-        leave: Further variables of the node that stay behind.
+        spec: The trial, with what its sweep file passes on.
+        node: The node's environment.
+        places: Further variables of the node that the script gets; see `read_places`.
     """
-    env = {
-        name: value
-        for name, value in node.items()
-        if name not in RANK_VARIABLES and name not in leave and not name.startswith("RAY_")
-    }
+    env = {n: value for n, value in node.items() if passes(n, spec) or n in places}
     env["PYTHONUNBUFFERED"] = "1"
     if spec.resources.gpus == 0:
         # Two threads that fight for one core are ten times slower than one: one trial, one core.
@@ -56,14 +66,25 @@ def environment(spec: TrialSpec, node: Mapping[str, str], leave: Collection[str]
     return env | dict(spec.env)
 
 
-def stray_knobs(
+def read_places(
     spec: TrialSpec, files: Mapping[str, bytes], node: Mapping[str, str]
 ) -> tuple[str, ...]:
-    """The node's variables that would change what a trial computes behind its record's back.
+    """The node's variables that say where something lies, of those that the script reads."""
+    return tuple(
+        name
+        for name, knob in _knobs(spec.program_name, tuple(files.items())).items()
+        if name in node and knob.kind == "str" and _PLACES.search(name) and not is_secret_name(name)
+    )
 
-    The gate, the study and the submission take a knob that the trial does not set for the script's
-    default. Variables of the system and its libraries, those that say where something lies, and
-    those without a default, which nothing else would set, are the node's.
+
+def withheld(
+    spec: TrialSpec, files: Mapping[str, bytes], node: Mapping[str, str]
+) -> tuple[str, ...]:
+    """The node's variables that the script reads and does not get.
+
+    A knob that the trial does not set has the script's default for gate, study and submission: the
+    node's value would change what a trial computes behind its record's back. Others may be
+    secrets. Where a script needs one, the sweep file names it under ``pgolf.env.pass``.
 
     Args:
         spec: The trial.
@@ -73,15 +94,9 @@ def stray_knobs(
     Returns:
         Names, in the order in which the script reads them.
     """
-    return tuple(
-        name
-        for name, knob in _knobs(spec.program_name, tuple(files.items())).items()
-        if name in node
-        and name not in spec.env
-        and knob.default is not None
-        and _LIBRARIES.match(name) is None
-        and not (knob.kind == "str" and _PLACES.search(name))
-    )
+    given = environment(spec, node, read_places(spec, files, node))
+    names = _knobs(spec.program_name, tuple(files.items()))
+    return tuple(name for name in names if name in node and name not in given)
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,4 +1,4 @@
-"""Owns one trial's process tree: whatever happens to the worker, no process of a trial survives.
+"""Owner of one trial's process tree: none of its processes outlives the worker.
 
 A program of its own, run as a file with ``python -I -S``: it imports the standard library only
 and is started ahead of need, so that a trial does not wait for it. The worker holds the other
@@ -15,7 +15,7 @@ end of two pipes:
 
 torchrun gives each rank a session of its own, so killing one process group is not enough. The
 guard is a subreaper: every orphan below it becomes its child, however often it forked and
-whatever sessions it made. Without children there are therefore no descendants either.
+regardless of its sessions. Without children there are therefore no descendants either.
 """
 
 from __future__ import annotations
@@ -93,9 +93,9 @@ class Guard:
         for fd in (1, 2):
             os.dup2(null, fd)
         why = "killed" if b"k" in extra else self._watch(deadline)
-        undying = self._end_tree()
+        unkillable = self._end_tree()
         status = self.wait_status if self.wait_status is not None else -1
-        self._tell(" ".join(map(str, ("ended", why, status, *undying))))
+        self._tell(" ".join(map(str, ("ended", why, status, *unkillable))))
         self._end_worker()
 
     def _read_order(self) -> tuple[bytes, bytes]:
@@ -207,7 +207,7 @@ class Guard:
         return []
 
     def _tell(self, line: str) -> None:
-        # A worker that is gone is told by the control pipe, too.
+        # The control pipe shows a worker that is gone, too.
         with contextlib.suppress(BrokenPipeError):
             os.write(self.status, f"{line}\n".encode())
 

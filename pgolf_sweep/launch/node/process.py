@@ -24,14 +24,15 @@ class GuardedProcess:
     Made ahead of need: a Python process takes some 20 ms to start, which a slot would idle.
 
     Args:
-        heartbeat_seconds: Without `beat` for so long the guard kills the script and this process.
+        heartbeat_seconds: Without `heartbeat` for this long the guard kills the script and
+            this process.
 
     Attributes:
         output: File descriptor of everything that the script prints.
         status: File descriptor of the guard's lines.
         script_pid: Process and session id of the script, once `note_status` has read it.
         ended: ``(why, wait status)`` once nothing of the script runs any more.
-        undying: Process ids of what runs all the same, since SIGKILL does not end it.
+        unkillable: Process ids of what runs all the same, since SIGKILL does not end it.
     """
 
     def __init__(self, heartbeat_seconds: float = 30.0) -> None:
@@ -49,7 +50,7 @@ class GuardedProcess:
                 stdout=output_writer,
                 stderr=output_writer,
                 pass_fds=(control_reader, status_writer),
-                # Ctrl-C and whatever is sent to the worker's group must not reach the guard.
+                # Ctrl-C and other signals sent to the worker's group must not reach the guard.
                 start_new_session=True,
             )
         except OSError:
@@ -60,7 +61,7 @@ class GuardedProcess:
                 os.close(fd)
         self.script_pid: int | None = None
         self.ended: tuple[str, int] | None = None
-        self.undying: tuple[int, ...] = ()
+        self.unkillable: tuple[int, ...] = ()
         self._unread = b""
 
     def start(
@@ -81,7 +82,7 @@ class GuardedProcess:
         """Ask for the end of everything; safe from any thread, at any time, more than once."""
         self._say(b"k")
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Say that this process lives."""
         self._say(b"h")
 
@@ -100,7 +101,7 @@ class GuardedProcess:
                 self.script_pid = int(rest[0])
             elif word == "ended":
                 self.ended = (rest[0], int(rest[1]))
-                self.undying = tuple(map(int, rest[2:]))
+                self.unkillable = tuple(map(int, rest[2:]))
         if not data and self.ended is None and self.script_pid is not None:
             # Somebody killed the guard: the kernel took the script along, this its session.
             with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -20,12 +20,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.paths import TrialPaths
+from pgolf_sweep.core.secrets import is_secret_name, redacted, secret_values
 from pgolf_sweep.core.trial import EndCause, LogSummary, RunEnd
 from pgolf_sweep.launch.node.bounded_log import BoundedLog
-from pgolf_sweep.launch.node.environment import environment, stray_knobs
+from pgolf_sweep.launch.node.environment import environment, read_places, withheld
 from pgolf_sweep.launch.node.process import exit_code
 from pgolf_sweep.launch.node.tracker_thread import TrackerFeed
+from pgolf_sweep.launch.node.wandb_lines import WandbJoin
 from pgolf_sweep.script.command import ARGS_JSON_FILE, PARAMETERS_FILE, on_node
+from pgolf_sweep.script.logs.metric import MetricStream
 from pgolf_sweep.script.logs.stream import LogStream
 from pgolf_sweep.script.requirements import lacking
 
@@ -47,12 +50,12 @@ REPORTS_KEPT = 10_000
 LAST_WORDS_SECONDS = 2.0
 """For what is in the pipe after the last process is gone."""
 OOM_SECONDS = 10.0
-"""Between the kernel's killing one rank for want of memory and the end of the others."""
+"""Between the kernel's killing one rank for lack of memory and the end of the others."""
 RAW_CHECKPOINTS = frozenset({".pt", ".safetensors"})
 CHECKPOINT_BYTES = 1_000_000
 """Raw checkpoints larger than this stay behind."""
 
-STRAY = "set on the node but not by the trial, so the script gets its defaults of"
+WITHHELD = "set on the node and withheld from the script (pgolf.env.pass names what it gets)"
 INSTALL_FIRST = "install it where the trials run, then launch again"
 
 Cursor = tuple[int, int]
@@ -102,7 +105,7 @@ class Progress:
         log: The next bytes of the log.
         end: Set in the last answer, when all of the log has been fetched.
         files: With the end: what the run left, by path relative to its folder.
-        undying: With the end: what of the run could not be ended, in a sentence; or nothing.
+        unkillable: With the end: what of the run could not be ended, in a sentence; or nothing.
     """
 
     cursor: Cursor
@@ -111,7 +114,7 @@ class Progress:
     log: bytes = b""
     end: RunEnd | None = None
     files: Mapping[str, bytes] = field(default_factory=dict)
-    undying: str = ""
+    unkillable: str = ""
 
 
 class Run:
@@ -133,7 +136,9 @@ class Run:
         self._guard = guard
         self._stopped: tuple[EndCause, str] | None = None
         self._fault = ""  # of node or worker; what came of the run cannot be believed
-        self._stream = LogStream()
+        metric = order.spec.metric
+        self._stream = LogStream() if metric.contest else MetricStream(metric)
+        self._joined: WandbJoin | None = None
         self._tail = b""
         self._reports: deque[StepReport] = deque()
         self._forgotten = 0  # reports that are no longer in the deque
@@ -145,7 +150,8 @@ class Run:
         self._log: BoundedLog | None = None
         self._end: RunEnd | None = None
         self._files: dict[str, bytes] = {}
-        self._undying = ""
+        self._unkillable = ""
+        self._secrets = secret_values({**os.environ, **order.spec.env})
 
     # ---- for the worker; the caller holds the lock ------------------------------------------
 
@@ -171,7 +177,7 @@ class Run:
             log=log,
             end=self._end if complete else None,
             files=self._files if complete else {},
-            undying=self._undying if complete else "",
+            unkillable=self._unkillable if complete else "",
         )
 
     # ---- for the worker; the caller does not hold the lock ----------------------------------
@@ -182,9 +188,9 @@ class Run:
             self._stopped = self._stopped or (cause, reason)
         self._guard.kill()
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Tell the guard that the worker lives."""
-        self._guard.beat()
+        self._guard.heartbeat()
 
     def remove_files(self) -> None:
         """Free the node's disk and memory; the tracker's files stay until they are harvested."""
@@ -208,7 +214,7 @@ class Run:
     # ---- the run's own thread ----------------------------------------------------------------
 
     def go(self, scratch: Path, prepare_next: Callable[[], None]) -> None:
-        """Run the script to its end, whatever that is.
+        """Run the script to its end, of any kind.
 
         Args:
             scratch: Folder on the node below which the run makes its own.
@@ -220,7 +226,7 @@ class Run:
             self._follow()
             self._files = collect(work)
         except _UnmetError as error:
-            self.stop(EndCause.UNMET, str(error))
+            self.stop(EndCause.MISSING_DEPENDENCY, str(error))
         except OSError as error:
             self._fail(f"the node refused: {error}")
         except Exception as error:
@@ -247,12 +253,15 @@ class Run:
             path.write_bytes(content)
         self._log = BoundedLog(self._folder / "log", spec.limits.log_bytes)
         self._check_requirements()
-        stray = stray_knobs(spec, self.order.files, os.environ)
-        if stray:
-            self._take(f"pgolf-sweep: {STRAY}: {', '.join(stray)}\n".encode())
-        argv, env = command(spec, os.environ), environment(spec, os.environ, stray)
+        if names := withheld(spec, self.order.files, os.environ):
+            self._take(f"pgolf-sweep: {WITHHELD}: {', '.join(names)}\n".encode())
+        places = read_places(spec, self.order.files, os.environ)
+        argv, env = command(spec, os.environ), environment(spec, os.environ, places)
         if ARGS_JSON_FILE in spec.argv:
             (work / PARAMETERS_FILE).write_text(json.dumps(dict(spec.config)))
+        if WandbJoin.concerns(self.order.files):
+            self._joined = WandbJoin(self._folder / "join", spec.config)
+            env = self._joined.environment(env)
         self._guard.start(argv, cwd=work, env=env, seconds=spec.limits.total_seconds)
         if self._stopped is not None:
             self._guard.kill()  # stopped before there was anything to kill
@@ -294,8 +303,25 @@ class Run:
                         over_at = time.monotonic() + LAST_WORDS_SECONDS
                     selector.unregister(key.fd)
                 self._watch_memory()
+                if self._take_logged():
+                    heard_at = time.monotonic()
                 if time.monotonic() - heard_at > silent_seconds:
                     self.stop(EndCause.SILENT, f"no output for {silent_seconds:g} s")
+
+    def _take_logged(self) -> bool:
+        """What the script handed to ``wandb.log`` since the last look; whether there was any."""
+        news = [] if self._joined is None else self._joined.news()
+        for values, step in news:
+            if self.feed is not None:
+                self.feed.log(values, step)
+            if not isinstance(self._stream, MetricStream):
+                continue
+            with self._changed:
+                report = self._stream.logged(values, step)
+                if report is not None:
+                    self._report(report, tracked=self.feed is None)
+                    self._changed.notify_all()
+        return bool(news)
 
     def _fail(self, why: str) -> None:
         self._fault = why
@@ -325,12 +351,12 @@ class Run:
             if reports:
                 self._changed.notify_all()
 
-    def _report(self, report: StepReport) -> None:
+    def _report(self, report: StepReport, *, tracked: bool = True) -> None:
         self._reports.append(report)
         if len(self._reports) > REPORTS_KEPT:
             self._reports.popleft()
             self._forgotten += 1
-        if self.feed is not None:
+        if self.feed is not None and tracked:
             self.feed.report(report)
 
     def _finish(self) -> None:
@@ -346,19 +372,22 @@ class Run:
                 self._changed.notify_all()
 
     def _conclude(self) -> RunEnd:
+        self._take_logged()
         if report := self._stream.end(complete=True):
             self._report(report)
         if self._log is not None:
             # A disk that is full now has already been told as the run's end.
             with contextlib.suppress(OSError):
                 self._log.seal()
-        self._undying = undying(self._guard.undying)
+        self._unkillable = unkillable(self._guard.unkillable)
         end = self._end_of(*self._verdict(self._guard.ended))
         model_file_bytes = None
         with contextlib.suppress(OSError):  # likewise: this folder was read for the files already
             artifact = TrialPaths(self._folder / "work").artifact() if self._folder else None
             model_file_bytes = None if artifact is None else artifact.stat().st_size
         summary = self._stream.summary()
+        unread = tuple(self._safe(line) for line in summary.unread_finals)
+        summary = dataclasses.replace(summary, unread_finals=unread)
         return dataclasses.replace(end, summary=summary, model_file_bytes=model_file_bytes)
 
     def _end_of(self, cause: EndCause, code: int | None, detail: str) -> RunEnd:
@@ -366,23 +395,27 @@ class Run:
         return RunEnd(
             cause=cause,
             exit_code=code,
-            detail=detail,
+            detail=self._safe(detail),
             summary=LogSummary(),
             node=self.order.node,
-            # Their difference is what the trial costs, whatever the clock was set to meanwhile.
+            # Their difference is what the trial costs, even if the clock was set meanwhile.
             started_at=ended_at - (time.monotonic() - self._held_from),
             ended_at=ended_at,
-            log_tail=last_lines(self._tail),
+            log_tail=tuple(self._safe(line) for line in last_lines(self._tail)),
         )
+
+    def _safe(self, text: str) -> str:
+        """A text that leaves the node: results, reports and W&B are for many eyes."""
+        return redacted(text, self._secrets)
 
     def _verdict(self, ended: tuple[str, int] | None) -> tuple[EndCause, int | None, str]:
         why, status = ended or ("lost", -1)
         code = exit_code(status)
         stopped = self._stopped if why != "exit" else None
         cancelled = stopped is not None and stopped[0] is EndCause.CANCELLED
-        if self._undying and not cancelled and (why, code) != ("exit", 0):
+        if self._unkillable and not cancelled and (why, code) != ("exit", 0):
             # What hangs in the kernel has no time limit to blame but its machine.
-            return EndCause.LOST, code, self._undying
+            return EndCause.LOST, code, self._unkillable
         if why == "exit" and self._fault:
             # A score without its artifact cannot be submitted, nor can an exit code be believed.
             return EndCause.SETUP, code, self._fault
@@ -405,7 +438,7 @@ class Run:
 
 
 def oom_kills() -> int:
-    """How many processes the node's kernel has killed so far for want of memory."""
+    """How many processes the node's kernel has killed so far for lack of memory."""
     try:
         words = Path("/proc/vmstat").read_text().split()
         return int(words[words.index("oom_kill") + 1])
@@ -413,7 +446,7 @@ def oom_kills() -> int:
         return 0
 
 
-def undying(pids: Sequence[int]) -> str:
+def unkillable(pids: Sequence[int]) -> str:
     """What is said of processes that SIGKILL does not end; nothing if there are none."""
     names = []
     for pid in pids:
@@ -433,9 +466,10 @@ def last_lines(data: bytes) -> tuple[str, ...]:
     return tuple(line.decode(errors="replace")[:TAIL_CHARS] for line in kept)
 
 
-def command(spec: TrialSpec, environ: Mapping[str, str]) -> list[str]:
+def command(spec: TrialSpec, node: Mapping[str, str]) -> list[str]:
     """What runs: the trial's own words, else the script, by torchrun on more than one GPU."""
     if spec.argv:
+        environ = {n: v for n, v in node.items() if n in spec.passes or not is_secret_name(n)}
         return on_node(
             spec.argv, interpreter=sys.executable, json_file=PARAMETERS_FILE, environ=environ
         )

@@ -32,7 +32,7 @@ class Worker:
         scratch: Folder on the node below which runs get folders of their own; None for one in
             the system's temporary folder.
         lease_seconds: Longest time without a call before the driver is taken for gone.
-        heartbeat_seconds: This process, should it freeze, and its run are killed after so long.
+        heartbeat_seconds: This process, should it freeze, and its run are killed after this long.
         exit_when_alone: End this process when its parent (Ray's daemon on the node) or the driver
             is gone.
     """
@@ -68,7 +68,7 @@ class Worker:
         return look(order, self._scratch)
 
     def hold(self, seconds: float) -> None:
-        """Wait so long, or until the worker is closed.
+        """Wait this long, or until the worker is closed.
 
         Asked again and again, it tells both sides that the other is there, also between two runs;
         a call that breaks off tells of a dead worker at once.
@@ -77,7 +77,7 @@ class Worker:
         self._closed.wait(seconds)
 
     def start(self, order: RunOrder) -> None:
-        """Start a run and return at once; whatever goes wrong is told by its end."""
+        """Start a run and return at once; its end reports what went wrong."""
         with self._changed:
             self._heard_at = time.monotonic()
             spare, self._spare = self._spare, None
@@ -99,7 +99,7 @@ class Worker:
                 self._spare = GuardedProcess(self._heartbeat_seconds)
 
     def poll(self, run: str, cursor: Cursor, timeout_seconds: float) -> Progress:
-        """What is new of a run since a cursor; waits at most so long for something.
+        """What is new of a run since a cursor; waits at most this long for something.
 
         Args:
             run: `RunOrder.run`; its order may still be on its way to the worker.
@@ -154,7 +154,7 @@ class Worker:
             current.done.wait(CLOSE_SECONDS)
         if self._exit_when_alone:
             # Ray's own kill comes first unless its daemon is frozen. An end that is not Ray's doing
-            # is a fault to Ray, and said so.
+            # counts as a fault for Ray.
             last = threading.Timer(CLOSE_SECONDS, os._exit, (0,))
             last.daemon = True
             last.start()
@@ -163,11 +163,11 @@ class Worker:
         while not self._closed.wait(min(1.0, self._heartbeat_seconds / 4)):
             spare, current = self._spare, self._run
             if spare is not None:
-                spare.beat()
+                spare.heartbeat()
             if current is not None and current.done.is_set():
                 current = None
             if current is not None:
-                current.beat()
+                current.heartbeat()
             alone = self._alone()
             if alone is None:
                 continue
@@ -176,7 +176,7 @@ class Worker:
             if self._exit_when_alone:
                 if current is not None:
                     current.done.wait(CLOSE_SECONDS)
-                os._exit(1)  # Ray would leave this process running for ever
+                os._exit(1)  # Ray would leave this process running forever
 
     def _alone(self) -> str | None:
         """Why nobody will want what this worker does any more, or None."""

@@ -5,8 +5,8 @@ and reused: a fresh actor for each trial leaves a slot empty for seconds, a kept
 milliseconds. Ray's own retries are off; a second attempt is the driver's decision.
 
 Each worker has a call under way, and each run a poll. Ray does not always report a lost node, so
-what has not come back within the lease is taken for lost, whatever Ray says. The other way round, a
-worker that hears nothing ends its run and itself.
+what has not come back within the lease is taken for lost, no matter what Ray reports. The other way
+round, a worker that hears nothing ends its run and itself.
 
 Without the cluster's head nothing starts, but what runs goes on: Ray's calls go from here straight
 to the workers.
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.core.trial import Resources, RunEnd
     from pgolf_sweep.launch.base import Event, Job, SlotInfo
     from pgolf_sweep.launch.node.run import Progress
-    from pgolf_sweep.nodes.compare import Fitness
+    from pgolf_sweep.nodes.compare import NodeComparison
     from pgolf_sweep.nodes.info import NodeInfo
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ DRAIN_MARGIN_SECONDS = 8.0
 """Before a drained node goes: for what runs there to be ended, and its log and files to come."""
 KILL_SECONDS = 5.0
 HEADLESS_SECONDS = 5.0
-"""A head that has not answered for so long is away."""
+"""A head that has not answered for this long is away."""
 WORKER_THREADS = 8
 """Of an actor: `hold` and a poll always, `start` and `cancel` besides."""
 SLOW_THREADS = {"check": 4, "harvest": 4}
@@ -73,12 +73,12 @@ class RayLauncher:
     Args:
         address: ``HOST:PORT`` of an existing cluster, ``auto``, or None to start one here.
         resources: What one trial occupies.
-        slots: At most so many slots, or None for as many as the cluster has room for.
+        slots: At most that many slots, or None for as many as the cluster has room for.
         scratch: Folder on the nodes for running trials, or None for a temporary one.
-        lease_seconds: A worker that has not answered for so long is lost, and its run with it.
-        driver_lease_seconds: A worker that was not asked for so long ends its run and itself.
+        lease_seconds: A worker that has not answered for this long is lost, and its run with it.
+        driver_lease_seconds: A worker that was not asked for this long ends its run and itself.
         ready_seconds: How long to wait for the first slots.
-        fitness: What nodes are checked for before their first trial; None: nothing.
+        comparison: What nodes are checked for before their first trial; None: nothing.
 
     Raises:
         InfraError: No cluster, or no node of it can hold a trial, or none is fit to.
@@ -94,13 +94,13 @@ class RayLauncher:
         lease_seconds: float = 30.0,
         driver_lease_seconds: float = 120.0,
         ready_seconds: float = 60.0,
-        fitness: Fitness | None = None,
+        comparison: NodeComparison | None = None,
     ) -> None:
         self._address = address
         self._resources = resources
         self._limit = slots
         self._scratch = scratch
-        self._checks = Checks(fitness)
+        self._checks = Checks(comparison)
         self._lease_seconds = lease_seconds
         self._poll_seconds = min(5.0, lease_seconds / 3)
         self._hold_seconds = self._poll_seconds
@@ -146,7 +146,8 @@ class RayLauncher:
     def start(self, job: Job) -> str:
         """Start a job on a free slot and return at once the name of the slot's node.
 
-        A folder of the job that cannot be written is told by its `Ended` (cause ``unkept``).
+        A folder of the job that cannot be written is reported by its `Ended` (cause
+        ``output_write_failed``).
 
         Raises:
             InfraError: There is no free slot that the job may use, or the key is in use.
@@ -158,7 +159,7 @@ class RayLauncher:
             live = Live(job, run)
         except OSError as error:
             end = slot.lost(f"the job's folder cannot be written: {error}")
-            end = dataclasses.replace(end, cause=EndCause.UNKEPT)
+            end = dataclasses.replace(end, cause=EndCause.OUTPUT_WRITE_FAILED)
             self._events.append(Ended(key=job.key, attempt=job.attempt, end=end))
             return slot.node.name
         slot.live = live
@@ -175,7 +176,7 @@ class RayLauncher:
         return slot.node.name
 
     def poll(self, timeout_seconds: float) -> list[Event]:
-        """Events since the last call; waits for one at most so long.
+        """Events since the last call; waits for one at most this long.
 
         Raises:
             InfraError: Ray is gone, and nothing runs any more.
@@ -201,7 +202,7 @@ class RayLauncher:
             slot.actor.cancel.remote(slot.live.run, reason)
 
     def close(self) -> None:
-        """End whatever still runs, then everything that this launcher started itself."""
+        """End what still runs, then everything that this launcher started itself."""
         if self._closed:
             return
         self._closed = True
@@ -433,9 +434,9 @@ class RayLauncher:
             slot.harvest = ref = harvest.remote(live.run, HARVEST_SECONDS)
             self._harvests[ref] = live.job.wandb_folder
         self._end(slot, live, progress.end)
-        if progress.undying:
+        if progress.unkillable:
             # It holds the GPUs still: a new worker is looked at before it gets a trial.
-            self._lose(slot, progress.undying)
+            self._lose(slot, progress.unkillable)
 
     def _end(self, slot: Slot, live: Live, end: RunEnd) -> None:
         del self._live[live.job.key]
@@ -448,7 +449,7 @@ class RayLauncher:
         if away > self._lease_seconds / 2:
             # It was this process that slept: the answers may lie in the sockets still.
             for slot in self._slots:
-                slot.excuse(away)
+                slot.extend_lease(away)
         for slot in list(self._slots):
             if slot.silent_seconds(now) > self._lease_seconds:
                 self._lose(slot, f"worker has not answered for {self._lease_seconds:g} s")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pgolf_sweep.launch.ray.slots import Slot
     from pgolf_sweep.nodes.check import NodeReport
-    from pgolf_sweep.nodes.compare import Fitness
+    from pgolf_sweep.nodes.compare import NodeComparison
     from pgolf_sweep.nodes.info import Refusal
 
 CHECK_SECONDS = 180.0
@@ -28,17 +28,17 @@ class Checks:
     """Opens slots once their nodes are found fit, and closes them where they are not.
 
     Attributes:
-        fitness: What nodes are checked for; None: nothing, and every slot is open.
+        comparison: What nodes are checked for; None: nothing, and every slot is open.
     """
 
-    fitness: Fitness | None
+    comparison: NodeComparison | None
 
     def begin(self, slot: Slot) -> None:
         """A worker exists: ask it, or open it unasked."""
-        if self.fitness is None:
+        if self.comparison is None:
             slot.up = True
         else:
-            self._ask(slot, self.fitness)
+            self._ask(slot, self.comparison)
 
     def again(self, slots: Iterable[Slot]) -> None:
         """Ask free workers that were refused once more, and give up on those that do not answer."""
@@ -47,29 +47,29 @@ class Checks:
             if slot.asked is not None:
                 if now - slot.asked[1] > CHECK_SECONDS:
                     self.refuse(slot, no_answer(slot.node.name, CHECK_SECONDS))
-            elif self.fitness and slot.refusals and now >= slot.check_at and slot.live is None:
-                self._ask(slot, self.fitness)
+            elif self.comparison and slot.refusals and now >= slot.check_at and slot.live is None:
+                self._ask(slot, self.comparison)
 
     def hears(self, slot: Slot, ref: Any) -> bool:
         """Whether an answer of a slot's worker is the one that `judge` waits for."""
-        return self.fitness is not None and slot.asked is not None and ref == slot.asked[0]
+        return self.comparison is not None and slot.asked is not None and ref == slot.asked[0]
 
     def judge(self, answered: Slot, report: NodeReport, slots: Sequence[Slot]) -> None:
-        """Each answer may change what is made of every worker: they are held against each other.
+        """Each answer may change what is made of every worker: they are compared across nodes.
 
         Args:
             answered: Whose worker was asked and has answered.
             report: The answer.
             slots: All that there are.
         """
-        fitness, asked = self.fitness, answered.asked
-        if fitness is None or asked is None:
+        comparison, asked = self.comparison, answered.asked
+        if comparison is None or asked is None:
             return
-        fitness.take(answered, report, sent_at=asked[2], received_at=time.time())
+        comparison.take(answered, report, sent_at=asked[2], received_at=time.time())
         answered.asked, answered.up = None, True
         for slot in slots:
             if slot.up:
-                slot.refusals, slot.speed = fitness.refusals(slot), fitness.speed(slot)
+                slot.refusals, slot.speed = comparison.refusals(slot), comparison.speed(slot)
         self._plan(answered)
 
     def refuse(self, slot: Slot, refusal: Refusal) -> None:
@@ -85,10 +85,10 @@ class Checks:
 
     def forget(self, slot: Slot) -> None:
         """A worker is gone."""
-        if self.fitness is not None:
-            self.fitness.forget(slot)
+        if self.comparison is not None:
+            self.comparison.forget(slot)
 
-    def _ask(self, slot: Slot, fitness: Fitness) -> None:
-        order = dataclasses.replace(fitness.order, node=slot.node.name)
+    def _ask(self, slot: Slot, comparison: NodeComparison) -> None:
+        order = dataclasses.replace(comparison.order, node=slot.node.name)
         check = slot.actor.check.options(concurrency_group="check")
         slot.asked = (check.remote(order), time.monotonic(), time.time())

@@ -107,7 +107,7 @@ class Slot:
             since = min(since, self.live.asked_at)
         return now - since
 
-    def excuse(self, seconds: float) -> None:
+    def extend_lease(self, seconds: float) -> None:
         """Do not hold a time against its worker in which this process heard nobody."""
         self.held_at += seconds
         if self.live is not None:
@@ -133,7 +133,7 @@ class Slot:
         """Be free again; the run's end, with what disk and node have to do with it."""
         live.finish_log()
         if live.trouble is not None:
-            end = dataclasses.replace(end, cause=EndCause.UNKEPT, detail=live.trouble)
+            end = dataclasses.replace(end, cause=EndCause.OUTPUT_WRITE_FAILED, detail=live.trouble)
         elif self.node.draining and end.cause in (
             {EndCause.LOST, EndCause.CANCELLED} if live.preempted else {EndCause.LOST}
         ):
@@ -148,7 +148,7 @@ class Live:
     Attributes:
         run: Names it to its worker; no other run has the name.
         order: The call that starts it, until it is answered: it may fail.
-        due_at: When it must have ended, monotonic seconds, whatever its worker says.
+        due_at: When it must have ended, monotonic seconds, no matter what its worker answers.
         preempted: Whether it is ended because its node is taken away.
         trouble: What the driver's disk refused first, or None.
 

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 from pgolf_sweep.core.errors import InfraError, InputError
 from pgolf_sweep.core.paths import read_json, write_bytes, write_json
-from pgolf_sweep.launch.remote.entrypoint import STDOUT_MARK, Luggage, shelf
+from pgolf_sweep.launch.remote.entrypoint import STDOUT_MARK, JobPayload, log_dir_alias
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,15 +33,16 @@ if TYPE_CHECKING:
     from pgolf_sweep.core.paths import StudyPaths
 
 ANSWER_SECONDS = (5.0, 30.0)
-"""To connect and to answer one question; Ray's own client would wait for ever."""
+"""To connect and to answer one question; Ray's own client would wait forever."""
 GRACE_SECONDS = 60
 """Between the SIGTERM of `ray job stop`, which cancels a sweep, and its SIGKILL; Ray has 3."""
 LOOK_SECONDS = 0.5
 SPENT_SECONDS = 60.0
-"""After its end an errand's job may go: Ray brings one back that goes before Ray has closed it."""
+"""When the job of a remote command may be deleted after its end: Ray restores one that is deleted
+before Ray has closed it."""
 ALIVE = frozenset({"PENDING", "RUNNING"})
 ENTRYPOINT = "pgolf_sweep.launch.remote.entrypoint"
-ERRAND = "pgolf_errand"
+REMOTE_COMMAND = "pgolf_remote_command"
 """In the metadata of a job that is no driver."""
 GONE = "GONE"
 """State of a job that the cluster does not know: it was started anew."""
@@ -145,7 +146,7 @@ class Dashboard:
         self.address: str = self._client.get_address()
 
     def get(self, path: str, **params: Any) -> Any:
-        """The answer to a question, whatever its status."""
+        """The answer to a question, regardless of its status."""
         with _asking(self.address):
             return self._client._do_request("GET", path, params=params)  # noqa: SLF001 - with auth
 
@@ -181,12 +182,12 @@ class Dashboard:
         self._check(answer)
         return [name for kind in answer.json()["data"]["result"].values() for name in kind]
 
-    def submit(self, job: str, luggage: Luggage, *, metadata: dict[str, str]) -> None:
+    def submit(self, job: str, payload: JobPayload, *, metadata: dict[str, str]) -> None:
         """Have a command run on the head node; it either runs, or nothing of it remains there.
 
         Args:
             job: Name of the job.
-            luggage: The command. Its environment holds secrets: it goes to the cluster's store,
+            payload: The command. Its environment holds secrets: it goes to the cluster's store,
                 in memory, which Ray's interfaces do not show, until the job takes it out.
             metadata: Shown by Ray.
         """
@@ -194,7 +195,7 @@ class Dashboard:
         import trainer  # noqa: PLC0415 - loads nothing
 
         package = f"{job}-{secrets.token_hex(16)}.zip"
-        self._put(package, luggage.pack())
+        self._put(package, payload.pack())
         try:
             with _asking(self.address):
                 self._client.submit_job(
@@ -211,7 +212,7 @@ class Dashboard:
             # The answer may be lost after the job was taken; and its name be another's by now.
             taken = self.job(job)
             if taken is None or package not in taken["entrypoint"]:
-                self._put(package, Luggage(words=(), home="", study="").pack())
+                self._put(package, JobPayload(words=(), home="", study="").pack())
                 raise
 
     def _put(self, package: str, data: bytes) -> None:
@@ -348,12 +349,12 @@ def job_name(study: str, taken: list[dict[str, Any]], *, what: str = "") -> str:
     return f"pgolf-sweep-{slug}-{1 + max((int(match[1]) for match in matches if match), default=0)}"
 
 
-def send_driver(board: Dashboard, luggage: Luggage, *, last: str | None = None) -> str:
+def send_driver(board: Dashboard, payload: JobPayload, *, last: str | None = None) -> str:
     """Have a study driven on the cluster.
 
     Args:
         board: Of the cluster.
-        luggage: The command, with what it needs.
+        payload: The command, with what it needs.
         last: The study's job before, whose name a cluster that was started anew may not know.
 
     Returns:
@@ -363,35 +364,35 @@ def send_driver(board: Dashboard, luggage: Luggage, *, last: str | None = None) 
         InputError: A job drives it already.
     """
     jobs = board.jobs()
-    metadata = {"pgolf_study": luggage.study, "pgolf_home": luggage.home}
+    metadata = {"pgolf_study": payload.study, "pgolf_home": payload.home}
     for job in jobs:
         if job["metadata"] == metadata and job["status"] in ALIVE:
             raise InputError(
-                f"study {luggage.study!r} is being driven already, by job {job['submission_id']}",
+                f"study {payload.study!r} is being driven already, by job {job['submission_id']}",
                 where=board.address,
-                next_step=f"pgolf-sweep watch {luggage.study}, or pgolf-sweep stop {luggage.study}",
+                next_step=f"pgolf-sweep watch {payload.study}, or pgolf-sweep stop {payload.study}",
             )
-    name = job_name(luggage.study, [*jobs, {"submission_id": last}])
-    board.submit(name, luggage, metadata=metadata)
+    name = job_name(payload.study, [*jobs, {"submission_id": last}])
+    board.submit(name, payload, metadata=metadata)
     return name
 
 
-def run_errand(board: Dashboard, luggage: Luggage) -> tuple[int, str, str]:
+def run_remote_command(board: Dashboard, payload: JobPayload) -> tuple[int, str, str]:
     """Run a command on the cluster and wait for it.
 
     Returns:
         Exit code, stdout and stderr.
     """
     jobs = board.jobs()
-    for spent in spent_errands(jobs, now=time.time()):
+    for spent in finished_remote_commands(jobs, now=time.time()):
         board.delete(spent)
-    name = job_name(luggage.study, jobs, what=luggage.words[0])
-    board.submit(name, luggage, metadata={ERRAND: luggage.study})
+    name = job_name(payload.study, jobs, what=payload.words[0])
+    board.submit(name, payload, metadata={REMOTE_COMMAND: payload.study})
     while (job := board.job(name) or {"status": GONE})["status"] in ALIVE:
         time.sleep(LOOK_SECONDS)
     if job["status"] == GONE or job.get("driver_exit_code") is None:
         raise InfraError(
-            f"`{luggage.words[0]}` was not run on the cluster",
+            f"`{payload.words[0]}` was not run on the cluster",
             where=f"job {name} at {board.address}",
             got=(job.get("message") or job["status"]).strip()[-500:],
         )
@@ -403,12 +404,12 @@ def run_errand(board: Dashboard, luggage: Luggage) -> tuple[int, str, str]:
     return int(job["driver_exit_code"]), json.loads(printed) if mark else "", stderr
 
 
-def spent_errands(jobs: list[dict[str, Any]], *, now: float) -> list[str]:
-    """Names of the jobs that were errands and ended a while ago; nobody wants to see them."""
+def finished_remote_commands(jobs: list[dict[str, Any]], *, now: float) -> list[str]:
+    """Names of the jobs of remote commands that ended a while ago."""
     return [
         job["submission_id"]
         for job in jobs
-        if ERRAND in (job.get("metadata") or {})
+        if REMOTE_COMMAND in (job.get("metadata") or {})
         and job["status"] not in ALIVE
         and now - (job.get("end_time") or 0) / 1000 > SPENT_SECONDS
     ]
@@ -426,7 +427,7 @@ def refresh(paths: StudyPaths, place: Place, board: Dashboard | None = None) -> 
         node = (job or {}).get("driver_node_id") or place.node
         if job is not None and node is not None:
             for name in MIRRORED:
-                content = board.read(node, f"{shelf(place.home)}/{paths.name}/{name}")
+                content = board.read(node, f"{log_dir_alias(place.home)}/{paths.name}/{name}")
                 if content is not None:
                     # The driver may be in the middle of the journal's last line.
                     whole = content[: content.rfind(b"\n") + 1]
@@ -460,7 +461,7 @@ def fetch_log(paths: StudyPaths, place: Place, number: int | None) -> int | None
     node = place.node
     if node is None:
         return None
-    folder = f"{shelf(place.home)}/{paths.name}/trials"
+    folder = f"{log_dir_alias(place.home)}/{paths.name}/trials"
     if number is None:
         found = board.names(node, f"{folder}/*/*train.log*")
         number = max((int(Path(name).parent.name) for name in found), default=None)

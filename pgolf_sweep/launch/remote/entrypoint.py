@@ -29,11 +29,11 @@ JOB_VARIABLE = "PGOLF_JOB"
 """Names the Ray job to a driver that is one."""
 
 STDOUT_MARK = "stdout of the command, as JSON: "
-"""Before the last line of an errand's log: Ray keeps one log for both streams."""
+"""Before the last line of a remote command's log: Ray keeps one log for both streams."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Luggage:
+class JobPayload:
     """A command and what it needs, on its way to the cluster.
 
     Attributes:
@@ -41,7 +41,7 @@ class Luggage:
         home: Folder on the cluster that holds ``runs`` and ``data``; ``~`` is the user's there.
         study: The study that it is about.
         begun: When the study began, as far as the sender knows; None for a new one.
-        errand: Whether somebody waits for what it prints; else it drives a study.
+        waited_for: Whether somebody waits for what it prints; else it drives a study.
         env: Environment variables, secrets among them.
         files: Content by relative path.
         folder: Below the folder of the files: where the command runs.
@@ -51,7 +51,7 @@ class Luggage:
     home: str
     study: str
     begun: float | None = None
-    errand: bool = False
+    waited_for: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
     folder: str = "."
@@ -63,15 +63,15 @@ class Luggage:
         return zlib.compress(json.dumps(document | {"files": encoded}).encode())
 
     @classmethod
-    def unpack(cls, data: bytes) -> Luggage:
+    def unpack(cls, data: bytes) -> JobPayload:
         """What `pack` packed."""
         document = json.loads(zlib.decompress(data))
         files = {path: base64.b64decode(text) for path, text in document.pop("files").items()}
         return cls(**document, files=files)
 
 
-def claim(key: str) -> Luggage:
-    """Take the luggage out of the cluster's store, so that nobody finds it there again.
+def fetch_payload(key: str) -> JobPayload:
+    """Take the payload out of the cluster's store, so that nobody finds it there again.
 
     Raises:
         InfraError: It is not there.
@@ -90,10 +90,10 @@ def claim(key: str) -> Luggage:
             next_step="run the same command again",
         )
     store.internal_kv_del(key.encode(), False, None)
-    return Luggage.unpack(data)
+    return JobPayload.unpack(data)
 
 
-def shelf(home: str) -> str:
+def log_dir_alias(home: str) -> str:
     """Name, among the logs that Ray's dashboard serves, under which a folder's studies lie.
 
     Args:
@@ -111,57 +111,57 @@ def show_studies(runs: Path, link: Path) -> None:
     fresh.replace(link)
 
 
-def settle(luggage: Luggage) -> Path:
+def unpack_files(payload: JobPayload) -> Path:
     """Lay the files down in a folder of their own content; where the command is to run."""
-    home = Path(luggage.home).expanduser()
-    digest = hashlib.sha256(json.dumps(sorted(luggage.files)).encode())
-    for path in sorted(luggage.files):
-        digest.update(hashlib.sha256(luggage.files[path]).digest())
-    sources = home / "sources" / f"{luggage.study}-{digest.hexdigest()[:12]}"
-    for path, content in luggage.files.items():
+    home = Path(payload.home).expanduser()
+    digest = hashlib.sha256(json.dumps(sorted(payload.files)).encode())
+    for path in sorted(payload.files):
+        digest.update(hashlib.sha256(payload.files[path]).digest())
+    sources = home / "sources" / f"{payload.study}-{digest.hexdigest()[:12]}"
+    for path, content in payload.files.items():
         write_bytes(sources / path, content)
-    folder = sources / luggage.folder if luggage.files else home
+    folder = sources / payload.folder if payload.files else home
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def check_continues(luggage: Luggage, paths: StudyPaths) -> None:
+def check_continues(payload: JobPayload, paths: StudyPaths) -> None:
     """Refuse to begin a study afresh that its sender knows as begun.
 
     Raises:
         InfraError: The study's folder is not here, or is of another study of the name.
     """
-    if luggage.begun is None:
+    if payload.begun is None:
         return
     found = read_json(paths.origin)["created_at"] if paths.origin.is_file() else None
-    if found != luggage.begun:
+    if found != payload.begun:
         raise InfraError(
-            f"this cluster does not hold the study {luggage.study!r} that was begun",
+            f"this cluster does not hold the study {payload.study!r} that was begun",
             where=str(paths.root),
             got="no such folder" if found is None else "another study of this name",
             next_step="put the folder back, or launch with --name NEW",
         )
 
 
-def arrive(key: str, job: str) -> None:
-    """Become the command that was sent, or for an errand run it and add what it printed.
+def run_payload(key: str, job: str) -> None:
+    """Become the command that was sent, or for a remote command run it and add what it printed.
 
     Args:
-        key: Of the luggage.
+        key: Of the payload.
         job: Name of this Ray job.
     """
-    luggage = claim(key)
-    home = Path(luggage.home).expanduser()
+    payload = fetch_payload(key)
+    home = Path(payload.home).expanduser()
     runs = home / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     log = Path("/proc/self/fd/1").readlink()  # Ray's, of this job
-    show_studies(runs, log.with_name(shelf(luggage.home)))
-    os.chdir(settle(luggage))
+    show_studies(runs, log.with_name(log_dir_alias(payload.home)))
+    os.chdir(unpack_files(payload))
     os.environ.setdefault("PGOLF_DATA", str(home / "data"))
-    os.environ |= {**luggage.env, "PGOLF_RUNS": str(runs), JOB_VARIABLE: job}
-    command = [sys.executable, "-m", "pgolf_sweep", *luggage.words]
-    if not luggage.errand:
-        check_continues(luggage, StudyPaths(runs / luggage.study))
+    os.environ |= {**payload.env, "PGOLF_RUNS": str(runs), JOB_VARIABLE: job}
+    command = [sys.executable, "-m", "pgolf_sweep", *payload.words]
+    if not payload.waited_for:
+        check_continues(payload, StudyPaths(runs / payload.study))
         os.execv(sys.executable, command)  # noqa: S606 - the job is the driver from here on
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     sys.stdout.write(f"{STDOUT_MARK}{json.dumps(done.stdout)}\n")
@@ -171,7 +171,7 @@ def arrive(key: str, job: str) -> None:
 def main() -> None:
     """Entry point of the job."""
     try:
-        arrive(*sys.argv[1:])
+        run_payload(*sys.argv[1:])
     except PgolfError as error:
         sys.stderr.write("error: " + "\n".join(error.lines()) + "\n")
         sys.exit(error.exit_code)

@@ -1,4 +1,4 @@
-"""Which texts a script takes for true, where it compares its environment with words."""
+"""Texts that a script takes for true, where it compares its environment with words."""
 
 from __future__ import annotations
 

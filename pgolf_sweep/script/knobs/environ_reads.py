@@ -1,4 +1,4 @@
-"""Where a script reads its environment: the syntax behind `pgolf_sweep.script.knobs.knobs`."""
+"""Reads of the environment in a script's syntax tree, behind `pgolf_sweep.script.knobs.knobs`."""
 
 from __future__ import annotations
 

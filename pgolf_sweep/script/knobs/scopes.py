@@ -1,4 +1,4 @@
-"""What a name stands for at its place in a script: scopes of modules, classes and functions."""
+"""Resolution of names in a script: scopes of modules, classes and functions."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Scopes:
         return next(named, None)
 
     def dotted(self, node: ast.expr, depth: int = 0) -> str | None:
-        """``os.environ.get`` for whatever the script calls it."""
+        """``os.environ.get`` for any name that the script gives it."""
         if depth > _DEEPEST:
             return None
         match node:

@@ -1,4 +1,4 @@
-"""What is known so far of one run in a log, and what it adds up to."""
+"""Facts of one run in a log so far, and what they add up to."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ LINES_OF_CODE = 3
 
 
 class LogParser:
-    """Reads one log, line by line; never raises, whatever the line is."""
+    """Reads one log, line by line; never raises, regardless of the line."""
 
     def __init__(self) -> None:
         self._run = RunFacts()

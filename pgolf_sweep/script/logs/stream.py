@@ -1,4 +1,4 @@
-"""A log that comes in pieces: bytes in, reports out, in constant memory whatever comes.
+"""A log that comes in pieces: bytes in, reports out, in constant memory no matter what comes.
 
 The same way for a live run and for a file. A long log repeats few shapes of lines. Removing digits
 and looking a shape up takes a third of a microsecond a line; a pattern search takes ten times that.
@@ -27,7 +27,7 @@ MOST_STEPS = 128
 once, as a script in a tight loop prints them, the first and last between two other lines are.
 Scores of a validation are always reported."""
 LONGEST_LINE_BYTES = 4 * LONGEST_LINE_CHARS
-"""A longer one has too many characters, whatever its encoding is."""
+"""A longer one has too many characters, regardless of its encoding."""
 
 ENCODINGS = {
     codecs.BOM_UTF8: "utf-8",
@@ -38,7 +38,7 @@ LONGEST_MARK = max(map(len, ENCODINGS))
 
 
 class LogStream:
-    """Reads one log; never raises, whatever the bytes are.
+    """Reads one log; never raises, regardless of the bytes.
 
     Args:
         live: Whether the reports matter, or the summary alone.
@@ -147,7 +147,7 @@ def _last_steps(
 
 
 def parse_log(path: Path) -> LogSummary:
-    """What a log file says; constant memory, whatever its size.
+    """What a log file says; constant memory, regardless of its size.
 
     Raises:
         OSError: The file cannot be read.

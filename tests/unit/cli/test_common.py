@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 
 import pgolf_sweep
 from pgolf_sweep.cli import common
-from pgolf_sweep.cli.launch import log_to_file
 from pgolf_sweep.cli.literal import LiteralTyper
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.paths import StudyPaths
+from pgolf_sweep.workflows.launch_support import log_to_file
 
 
 def ended_by(monkeypatch, error: BaseException) -> int:

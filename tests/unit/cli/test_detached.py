@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from pgolf_sweep.cli import app
 from pgolf_sweep.core.paths import StudyPaths, write_text
-from pgolf_sweep.launch.remote import dashboard as detached
+from pgolf_sweep.launch.remote import dashboard
 from pgolf_sweep.launch.remote.dashboard import Place, write_place
 
 URL = "postgresql://ada:secret@db/sweeps"
@@ -15,7 +15,7 @@ URL = "postgresql://ada:secret@db/sweeps"
 
 @pytest.fixture
 def sent(tmp_path, monkeypatch):
-    """The luggage of each errand that is run on the cluster."""
+    """The payload of each remote command that is run on the cluster."""
     paths = StudyPaths(tmp_path / "runs" / "far")
     write_text(paths.sweep, "program: trainer\n")
     write_place(paths, Place(address="http://head:8265", job="j", home="~/p", again=""))
@@ -24,13 +24,13 @@ def sent(tmp_path, monkeypatch):
     monkeypatch.setenv("PGOLF_RUNS", str(tmp_path / "runs"))
     found = []
 
-    def run_errand(board, luggage):
-        found.append(luggage)
+    def run_remote_command(board, payload):
+        found.append(payload)
         return 0, "", ""
 
-    monkeypatch.setattr(detached, "Dashboard", lambda address: address)
-    monkeypatch.setattr(detached, "refresh", lambda _paths, place, _board=None: place)
-    monkeypatch.setattr(detached, "run_errand", run_errand)
+    monkeypatch.setattr(dashboard, "Dashboard", lambda address: address)
+    monkeypatch.setattr(dashboard, "refresh", lambda _paths, place, _board=None: place)
+    monkeypatch.setattr(dashboard, "run_remote_command", run_remote_command)
     return found
 
 
@@ -44,12 +44,12 @@ def sent(tmp_path, monkeypatch):
         (["cancel", "far"], False),
     ],
 )
-def test_errand_that_opens_the_study_takes_the_databases_url_along_and_no_other_does(
+def test_command_that_opens_the_study_takes_the_databases_url_along_and_no_other_does(
     sent, words, opens_study
 ):
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
-    (luggage,) = sent
-    assert dict(luggage.env) == ({"PGOLF_STORAGE": URL} if opens_study else {})
-    assert not any("secret" in word for word in luggage.words)
+    (payload,) = sent
+    assert dict(payload.env) == ({"PGOLF_STORAGE": URL} if opens_study else {})
+    assert not any("secret" in word for word in payload.words)
     assert "secret" not in done.output

@@ -1,4 +1,4 @@
-"""What people read of nodes in trouble, and the exit code that an end for their sake has."""
+"""The view of nodes in trouble, and the exit code of a sweep that they end."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import dataclasses
 import pytest
 from rich.console import Console
 
-from pgolf_sweep.cli.launch import StatusFile, conclude
 from pgolf_sweep.cli.live import view
 from pgolf_sweep.cli.study import status_view
 from pgolf_sweep.core.errors import AnswerNoError, InfraError
 from pgolf_sweep.core.paths import write_text
 from pgolf_sweep.driver.snapshot import SweepState
 from pgolf_sweep.nodes.info import Refusal
-from pgolf_sweep.nodes.quarantine import NodeRow, Standing
+from pgolf_sweep.nodes.quarantine import NodeRow, NodeStatus
 from pgolf_sweep.report.read import study_status
+from pgolf_sweep.workflows.launch import conclude
+from pgolf_sweep.workflows.launch_support import StatusFile
 
 
 def text_of(group):
@@ -38,17 +39,17 @@ def finished(make_bench):
         next_step="on h100-2: end process 77",
     )
     nodes = (
-        NodeRow(node="h100-0", state=Standing.READY),
+        NodeRow(node="h100-0", state=NodeStatus.READY),
         NodeRow(
             node="h100-1",
-            state=Standing.QUARANTINED,
+            state=NodeStatus.QUARANTINED,
             reason="3 trials in a row failed there: exit code 1",
             retry_at=final.now + 250,
             failures=3,
         ),
         NodeRow(
             node="h100-2",
-            state=Standing.REFUSED,
+            state=NodeStatus.REFUSED,
             reason="GPU 3 is not free",
             retry_at=final.now + 60,
             refusals=(refusal,),
@@ -82,13 +83,15 @@ def test_status_lists_every_node_in_json_and_those_in_trouble_for_people(finishe
 
 def test_end_without_a_node_is_infrastructure_and_one_without_a_chance_is_a_no(finished):
     bench, final = finished
-    stranded = dataclasses.replace(final, state=SweepState.STRANDED, reason="no node could")
+    no_nodes = dataclasses.replace(final, state=SweepState.NO_HEALTHY_NODES, reason="no node could")
     with pytest.raises(InfraError, match="no node could") as error:
-        conclude(stranded, bench.paths, "pgolf-sweep launch x.yaml", interrupted=False)
+        conclude(no_nodes, bench.paths, "pgolf-sweep launch x.yaml", interrupted=False)
     assert error.value.exit_code == 3
-    hopeless = dataclasses.replace(final, state=SweepState.HOPELESS, reason="the first 10 trials")
-    assert hopeless.best is not None
+    same_error = dataclasses.replace(
+        final, state=SweepState.ABORTED_SAME_ERROR, reason="the first 10 trials"
+    )
+    assert same_error.best is not None
     with pytest.raises(AnswerNoError, match="the first 10 trials") as no:
-        conclude(hopeless, bench.paths, "pgolf-sweep launch x.yaml", interrupted=False)
+        conclude(same_error, bench.paths, "pgolf-sweep launch x.yaml", interrupted=False)
     assert no.value.exit_code == 1
     assert "pgolf-sweep launch x.yaml" in str(no.value)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from pgolf_sweep.cli import app
 from pgolf_sweep.core.errors import AnswerNoError, InputError
 from pgolf_sweep.driver.proposals import pending
-from pgolf_sweep.workflows.launch import prepare_folder
+from pgolf_sweep.workflows.study_folder import prepare_folder
 
 
 @pytest.fixture
@@ -34,10 +34,10 @@ def test_proposal_is_left_for_the_driver_with_its_id_and_verdict(bench):
                "--by", "ada", "--json")  # fmt: skip
     assert done.exit_code == 0, done.output
     document = json.loads(done.stdout)
-    (wish,) = pending(bench.paths)
-    assert document["proposal"] == wish.id
-    assert wish.by == "ada"
-    assert wish.knobs["MATRIX_LR"] == 0.0123
+    (request,) = pending(bench.paths)
+    assert document["proposal"] == request.id
+    assert request.by == "ada"
+    assert request.knobs["MATRIX_LR"] == 0.0123
     assert document["sampler_chooses"] == []
     assert document["number"] is None
     assert "run_cap of 4 is reached" in done.stderr

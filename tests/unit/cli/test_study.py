@@ -6,10 +6,10 @@ import pytest
 from typer.testing import CliRunner
 
 from pgolf_sweep.cli import app
-from pgolf_sweep.cli.launch import StatusFile
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.paths import StudyPaths, read_json, write_json, write_text
 from pgolf_sweep.driver.control import DriverLock
+from pgolf_sweep.workflows.launch_support import StatusFile
 
 
 @pytest.fixture

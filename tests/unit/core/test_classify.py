@@ -1,4 +1,4 @@
-"""What each way to end means for a trial."""
+"""The outcome of each way to end."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import signal
 import pytest
 
 from pgolf_sweep.core.classify import OUT_OF_MEMORY, artifact_bytes, classify
+from pgolf_sweep.core.record import State, TrialRecord, ranked
 from pgolf_sweep.core.trial import (
     Completed,
     EndCause,
@@ -61,6 +62,25 @@ def test_score_that_is_not_finite_is_a_failure(value):
     outcome = outcome_of(end(summary=LogSummary(val_bpb=value, non_finite=True)))
     assert isinstance(outcome, Failed)
     assert "not finite" in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("bpb", "nats"),
+    [(-1.0, None), (0.0, None), (1e-12, None), (1e-12, 1.7e-12), (0.625, 41.0), (1.2, 0.7)],
+)
+def test_score_that_cannot_be_is_a_failure_and_never_the_best(bpb, nats):
+    outcome = outcome_of(end(summary=dataclasses.replace(GOOD, val_bpb=bpb, val_loss_nats=nats)))
+    assert isinstance(outcome, Failed)
+    assert outcome.kind is FailureKind.DETERMINISTIC
+    assert "cannot" in outcome.reason
+    old = TrialRecord(number=0, outcome=State.COMPLETED, knobs={}, val_bpb=bpb, val_loss_nats=nats)
+    assert ranked([old]) == []
+
+
+@pytest.mark.parametrize(("bpb", "nats"), [(1.2244, 2.0606), (1.0, 0.6931472), (2.5, None)])
+def test_score_of_any_tokenizer_is_taken(bpb, nats):
+    summary = dataclasses.replace(GOOD, val_bpb=bpb, val_loss_nats=nats)
+    assert isinstance(outcome_of(end(summary=summary)), Completed)
 
 
 def test_exit_code_names_the_exception_not_the_last_line():
@@ -143,7 +163,7 @@ def test_lost_setup_and_cancelled_are_infrastructure(cause):
     assert outcome == Failed(kind=FailureKind.INFRASTRUCTURE, reason="why", log_tail=())
 
 
-@pytest.mark.parametrize("cause", [EndCause.TIMEOUT, EndCause.SILENT, EndCause.UNMET])
+@pytest.mark.parametrize("cause", [EndCause.TIMEOUT, EndCause.SILENT, EndCause.MISSING_DEPENDENCY])
 def test_limits_are_the_trials_own_failure(cause):
     outcome = outcome_of(end(cause=cause, detail="still running after 9 s"))
     assert outcome.kind is FailureKind.DETERMINISTIC

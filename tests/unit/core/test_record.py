@@ -54,3 +54,11 @@ def test_discard_carries_the_predicted_headroom():
     )
     row = record(0).ended(Discarded(verdict=verdict), None, cap_bytes=100)
     assert (row.outcome, row.headroom_bytes, row.reason) == (State.DISCARDED, -20, "too big")
+
+
+def test_row_of_version_0_1_is_read_and_its_key_is_still_written() -> None:
+    row = TrialRecord(number=3, outcome=State.QUEUED, knobs={}, uncounted_attempts=2)
+    document = row.to_json()
+    assert document["excused"] == document["uncounted_attempts"] == 2
+    del document["uncounted_attempts"]
+    assert TrialRecord.from_json(document) == row

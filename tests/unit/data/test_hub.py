@@ -41,7 +41,7 @@ class FakeHub:
     announced: dict[str, str] = field(default_factory=dict)
     """Hashes that differ from those of the files."""
     down_after: int | None = None
-    """Answers 503 to downloads after so many."""
+    """Answers 503 to downloads after that many."""
 
 
 @pytest.fixture

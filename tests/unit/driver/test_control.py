@@ -12,7 +12,14 @@ import pytest
 
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.paths import StudyPaths
-from pgolf_sweep.driver.control import DriverLock, Request, Requests, live_driver, send_request
+from pgolf_sweep.driver.control import (
+    DriverLock,
+    Request,
+    Requests,
+    hang_ups_ignored,
+    live_driver,
+    send_request,
+)
 
 
 def test_second_driver_is_refused_and_told_who_is_first(tmp_path):
@@ -77,7 +84,7 @@ def test_the_lock_says_for_which_command_it_is_held(tmp_path):
         assert str(live_driver(paths)).endswith("(promote)")
         with pytest.raises(InputError) as refusal, DriverLock(paths):
             pass
-    assert "stop" not in (refusal.value.next_step or ""), "a promotion heeds no request"
+    assert "stop" not in (refusal.value.next_step or ""), "a promotion acts on no request"
 
 
 def test_first_interrupt_drains_second_cancels(tmp_path):
@@ -95,3 +102,17 @@ def test_termination_cancels(tmp_path):
     with Requests(StudyPaths(tmp_path / "demo")) as requests:
         os.kill(os.getpid(), signal.SIGTERM)
         assert requests() is Request.CANCEL
+
+
+@pytest.mark.parametrize(
+    ("before", "counts"), [(signal.SIG_DFL, True), (signal.SIG_IGN, False)], ids=["shell", "nohup"]
+)
+def test_hang_ups_count_unless_they_are_ignored(before: signal.Handlers, counts: bool) -> None:
+    kept = signal.signal(signal.SIGHUP, before)
+    try:
+        with hang_ups_ignored() as hang_ups:
+            assert hang_ups is counts
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN, "what it starts inherits this"
+        assert signal.getsignal(signal.SIGHUP) is before
+    finally:
+        signal.signal(signal.SIGHUP, kept)

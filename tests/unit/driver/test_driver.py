@@ -300,7 +300,7 @@ def test_cancelled_attempt_does_not_count_as_a_failed_one(make_bench):
 
     bench.driver(slots=1, simulate=lost_once, max_retries=1).run()
     (record,) = [r for r in bench.study().records() if r.attempts]
-    assert (record.outcome, record.attempts, record.excused) == (State.COMPLETED, 4, 2)
+    assert (record.outcome, record.attempts, record.uncounted_attempts) == (State.COMPLETED, 4, 2)
 
 
 def test_drain_is_heeded_when_nothing_more_will_be_proposed(make_bench):

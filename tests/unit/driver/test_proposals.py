@@ -23,9 +23,9 @@ ASKED = {"MODEL_DIM": 96, "MATRIX_LR": 0.0123}
 
 def test_running_driver_runs_a_proposal_ahead_of_its_sampler(make_bench):
     bench = make_bench(run_cap=4)
-    wish = submit(bench.paths, ASKED, by="ada", at=1.0)
+    request = submit(bench.paths, ASKED, by="ada", at=1.0)
     bench.driver(slots=1).run()
-    asked = look(bench.paths, wish.id)
+    asked = look(bench.paths, request.id)
     record = bench.study().records()[asked.number]
     assert asked.number == 0
     assert {name: record.knobs[name] for name in ASKED} == ASKED
@@ -39,37 +39,37 @@ def test_running_driver_runs_a_proposal_ahead_of_its_sampler(make_bench):
 def test_proposal_to_a_stopped_study_is_taken_up_by_the_next_launch(make_bench):
     bench = make_bench(run_cap=2)
     bench.driver().run()
-    wish = submit(bench.paths, ASKED, by="ada", at=1.0)
+    request = submit(bench.paths, ASKED, by="ada", at=1.0)
     bench.driver(run_cap=3).run()
-    number = look(bench.paths, wish.id).number
+    number = look(bench.paths, request.id).number
     assert bench.study().records()[number].knobs["MATRIX_LR"] == 0.0123
     assert len([r for r in bench.study().records() if r.attempts]) == 3
 
 
 def test_what_is_not_said_the_sampler_chooses(make_bench):
     bench = make_bench(run_cap=1)
-    wish = submit(bench.paths, {"MATRIX_LR": 0.0123}, by="ada", at=1.0)
+    request = submit(bench.paths, {"MATRIX_LR": 0.0123}, by="ada", at=1.0)
     bench.driver(slots=1).run()
-    record = bench.study().records()[look(bench.paths, wish.id).number]
+    record = bench.study().records()[look(bench.paths, request.id).number]
     assert record.knobs["MATRIX_LR"] == 0.0123
     assert record.knobs["MODEL_DIM"] in range(32, 257, 32)
 
 
 def test_the_gate_has_the_last_word(make_bench):
     bench = make_bench(run_cap=1)
-    wish = submit(bench.paths, {"MODEL_DIM": 256, "MATRIX_LR": 0.02}, by="ada", at=1.0)
+    request = submit(bench.paths, {"MODEL_DIM": 256, "MATRIX_LR": 0.02}, by="ada", at=1.0)
     bench.driver().run()
-    record = bench.study().records()[look(bench.paths, wish.id).number]
+    record = bench.study().records()[look(bench.paths, request.id).number]
     assert record.outcome is State.DISCARDED
 
 
 def test_request_outside_the_space_is_refused_and_ends_no_sweep(make_bench):
     bench = make_bench(run_cap=1)
-    wish = submit(bench.paths, {"MODEL_DIM": 999}, by="ada", at=1.0)
+    request = submit(bench.paths, {"MODEL_DIM": 999}, by="ada", at=1.0)
     (bench.paths.proposals / "broken.json").write_text("{")
     final = bench.driver().run()
     assert final.best is not None
-    assert "outside the space" in look(bench.paths, wish.id).refused
+    assert "outside the space" in look(bench.paths, request.id).refused
     assert pending(bench.paths) == []
     assert (bench.paths.proposals / "broken.unread").is_file()
 
@@ -80,20 +80,20 @@ def test_request_outside_the_space_is_refused_and_ends_no_sweep(make_bench):
 )
 def test_file_that_is_no_proposal_is_set_aside_and_ends_no_sweep(make_bench, changed):
     bench = make_bench(run_cap=1)
-    wish = submit(bench.paths, ASKED, by="ada", at=1.0)
-    file = bench.paths.proposals / f"{wish.id}.json"
+    request = submit(bench.paths, ASKED, by="ada", at=1.0)
+    file = bench.paths.proposals / f"{request.id}.json"
     write_json(file, read_json(file) | changed)
     final = bench.driver().run()
     assert final.counts["completed"] == 1
-    assert [path.name for path in bench.paths.proposals.iterdir()] == [f"{wish.id}.unread"]
+    assert [path.name for path in bench.paths.proposals.iterdir()] == [f"{request.id}.unread"]
 
 
 def test_driver_that_died_before_its_answer_enqueues_once(make_bench):
     bench = make_bench(run_cap=1)
-    wish = submit(bench.paths, ASKED, by="ada", at=1.0)
-    first = bench.study().enqueue_once(wish.knobs, by=wish.proposer, key=wish.id)
+    request = submit(bench.paths, ASKED, by="ada", at=1.0)
+    first = bench.study().enqueue_once(request.knobs, by=request.proposer, key=request.id)
     bench.driver().run()
-    assert look(bench.paths, wish.id).number == first
+    assert look(bench.paths, request.id).number == first
     assert len([r for r in bench.study().records() if r.proposer == "propose:ada"]) == 1
 
 
@@ -111,7 +111,7 @@ def test_requests_are_answered_in_their_order_and_once(tmp_path):
     assert pending(paths) == []
     later = submit(paths, ASKED, by="b", at=20.0)
     sooner = submit(paths, ASKED, by="a", at=3.0)
-    assert [wish.by for wish in pending(paths)] == ["a", "b"]
+    assert [request.by for request in pending(paths)] == ["a", "b"]
     answer(paths, sooner, number=5)
     answer(paths, later, refused="no")
     assert pending(paths) == []

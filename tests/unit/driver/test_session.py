@@ -1,4 +1,4 @@
-"""What a trial finds in its environment."""
+"""The environment that a trial gets."""
 
 from __future__ import annotations
 

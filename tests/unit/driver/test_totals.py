@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgolf_sweep.core.record import State, TrialRecord, counts, ranked
-from pgolf_sweep.driver.ledger import Ledger
 from pgolf_sweep.driver.snapshot import SweepState
+from pgolf_sweep.driver.table import TrialTable
 
 ROWS = st.builds(
     TrialRecord,
@@ -26,12 +26,12 @@ ROWS = st.builds(
 
 @given(st.lists(ROWS, max_size=40))
 def test_snapshot_is_that_of_a_pass_over_the_newest_rows(rows: list[TrialRecord]) -> None:
-    ledger = Ledger()
+    table = TrialTable()
     newest: dict[int, TrialRecord] = {}
     for row in rows:
-        ledger.note(row)
+        table.note(row)
         newest[row.number] = row
-    seen = ledger.snapshot(
+    seen = table.snapshot(
         state=SweepState.RUNNING, reason="", live=[], slots=1, run_cap=10, now=0.0
     )
     completed = [r for r in newest.values() if r.outcome is State.COMPLETED and r.slot_seconds]
@@ -44,14 +44,14 @@ def test_snapshot_is_that_of_a_pass_over_the_newest_rows(rows: list[TrialRecord]
 
 
 def test_the_best_that_is_taken_back_gives_way_to_the_next() -> None:
-    ledger = Ledger()
+    table = TrialTable()
     rows = [
         TrialRecord(number=n, outcome=State.COMPLETED, knobs={}, val_bpb=2.0 - n) for n in range(2)
     ]
     for row in rows:
-        ledger.note(row)
-    ledger.note(dataclasses.replace(rows[1], outcome=State.QUEUED))
-    shown = ledger.snapshot(
+        table.note(row)
+    table.note(dataclasses.replace(rows[1], outcome=State.QUEUED))
+    shown = table.snapshot(
         state=SweepState.RUNNING, reason="", live=[], slots=1, run_cap=None, now=0.0
     )
     assert shown.best == rows[0]

@@ -1,4 +1,4 @@
-"""What finished trials teach a gate, whoever teaches it."""
+"""Finished trials teach a gate in the same way, whoever teaches it."""
 
 from __future__ import annotations
 

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from pgolf_sweep.core.trial import VerdictKind
 from pgolf_sweep.gate.gate import Gate
-from pgolf_sweep.gate.physics import layouts
-from pgolf_sweep.gate.physics import predict as physics
+from pgolf_sweep.gate.physics import layouts, predict
 from pgolf_sweep.gate.physics.inventory import read_config, tensors
 from pgolf_sweep.gate.physics.layouts import Layouts
 from pgolf_sweep.gate.resources import Machine
@@ -45,7 +44,7 @@ def packed_bytes(defaults, knobs, spread) -> int:
 
 
 def drawn(rng: random.Random) -> dict[str, object]:
-    """A small configuration, whatever its quality."""
+    """A small configuration, regardless of its quality."""
     heads, bits = rng.choice([2, 4, 8]), [rng.choice([4, 5, 6, 7, 8]) for _ in range(3)]
     return {
         "NUM_HEADS": heads, "NUM_KV_HEADS": heads // 2, "NUM_LAYERS": rng.randint(1, 4),
@@ -102,22 +101,22 @@ def test_few_levels_in_use_are_sized_by_what_they_carry(defaults, gate, codec, b
 
 def test_a_continuous_clip_needs_few_layouts_and_is_interpolated_well(defaults, gate, monkeypatch):
     knobs = SMALL | {"QUANT_SCALE": "sdclip", "MATRIX_BITS": 6}
-    exact, computed = physics.layout, []
-    monkeypatch.setattr(physics, "layout", lambda *of: computed.append(of) or exact(*of))
+    exact, computed = predict.layout, []
+    monkeypatch.setattr(predict, "layout", lambda *of: computed.append(of) or exact(*of))
     clips = [6.0 * 2 ** (step / 200) for step in range(200)]
     sizes = [gate.verdict(knobs | {"CLIP_SIGMAS": clip}).model_bytes.mid for clip in clips]
     assert len(computed) < 8
     assert sizes == sorted(sizes, reverse=True)
     for clip in clips[::40]:
         config = read_config(defaults | knobs | {"CLIP_SIGMAS": clip})
-        whole = physics.predict(config, exact(config, clip), 1e6).model_bytes
-        mixed = physics.predict(config, Layouts().of(config), 1e6).model_bytes
+        whole = predict.predict(config, exact(config, clip), 1e6).model_bytes
+        mixed = predict.predict(config, Layouts().of(config), 1e6).model_bytes
         assert mixed == pytest.approx(whole, rel=0.005)
 
 
 def test_rules_without_a_clip_share_layouts_whatever_the_clip(gate, monkeypatch):
     gate.verdict(SMALL | {"CLIP_SIGMAS": 5.0})
-    monkeypatch.setattr(physics, "layout", None)
+    monkeypatch.setattr(predict, "layout", None)
     gate.verdict(SMALL | {"CLIP_SIGMAS": 6.0})
 
 

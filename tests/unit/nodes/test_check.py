@@ -1,4 +1,4 @@
-"""What a node finds about itself; GPUs are those of a stand-in for nvidia-smi."""
+"""The check of a node; GPUs are those of a stand-in for nvidia-smi."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support import smi
 
-from pgolf_sweep.nodes import check as nodecheck
+from pgolf_sweep.nodes import check
 from pgolf_sweep.nodes.check import CheckOrder, look, mark
 
 if TYPE_CHECKING:
@@ -57,10 +57,10 @@ def test_sound_node_has_no_fault_and_says_what_it_is(tmp_path: Path, gpus: Any) 
     before = time.time()
     report = look(CheckOrder(node="n", gpus=8), tmp_path, probe=torch_sees(8))
     assert report.faults == ()
-    assert report.alike["GPU"] == "NVIDIA H100 80GB HBM3"
-    assert report.alike["NVIDIA driver"] == "550.90.07"
-    assert report.alike["Python"] == ".".join(map(str, sys.version_info[:3]))
-    assert report.alike["torch"].startswith("2.")
+    assert report.compared["GPU"] == "NVIDIA H100 80GB HBM3"
+    assert report.compared["NVIDIA driver"] == "550.90.07"
+    assert report.compared["Python"] == ".".join(map(str, sys.version_info[:3]))
+    assert report.compared["torch"].startswith("2.")
     assert before <= report.began_at <= report.ended_at <= time.time()
 
 
@@ -100,7 +100,7 @@ def test_driver_that_fails_or_hangs_is_told(
     assert fault.what == "nvidia-smi does not answer"
     assert "version mismatch" in fault.got
     gpus(*EIGHT, hang_seconds=30.0)
-    monkeypatch.setattr(nodecheck, "SMI_SECONDS", 0.3)
+    monkeypatch.setattr(check, "SMI_SECONDS", 0.3)
     (fault,) = faults(CheckOrder(gpus=8), tmp_path)
     assert "no answer in 0.3 s" in fault.got
 
@@ -130,7 +130,7 @@ def test_node_without_any_driver_is_left_to_the_comparison(tmp_path: Path) -> No
 
     report = look(CheckOrder(node="n", gpus=8, speed=True), tmp_path, probe=asked)
     assert report.faults == ()
-    assert report.alike["NVIDIA driver"] == "none"
+    assert report.compared["NVIDIA driver"] == "none"
     assert report.tokens_per_second is None
 
 
@@ -142,7 +142,7 @@ def test_speed_is_that_of_the_slowest_gpu(tmp_path: Path, gpus: Any) -> None:
 
 
 def test_real_probe_measures_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nodecheck, "SPEED_SECONDS", 0.2)
+    monkeypatch.setattr(check, "SPEED_SECONDS", 0.2)
     report = look(CheckOrder(node="n", gpus=0, speed=True), tmp_path)
     assert report.faults == ()
     assert report.tokens_per_second is not None
@@ -160,7 +160,7 @@ def test_probe_that_dies_says_its_last_words(
 
 
 def test_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nodecheck, "FREE_DISK_BYTES", 1 << 60)
+    monkeypatch.setattr(check, "FREE_DISK_BYTES", 1 << 60)
     (fault,) = faults(CheckOrder(gpus=0), tmp_path / "not" / "there")
     assert fault.what == "the disk has no room for trials"
     assert fault.got.endswith("GB free")
@@ -185,7 +185,7 @@ def data(tmp_path: Path) -> CheckOrder:
 def test_whole_data_is_no_fault(data: CheckOrder, tmp_path: Path) -> None:
     assert faults(data, tmp_path) == []
     report = look(data, tmp_path)
-    assert report.alike["training shards"] == "2 of 512000 bytes"
+    assert report.compared["training shards"] == "2 of 512000 bytes"
 
 
 def test_missing_files_are_counted_and_told_with_what_mends_them(
@@ -240,7 +240,7 @@ def test_nvidia_smi_that_cannot_be_killed_is_not_waited_for(
     tmp_path: Path, gpus: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gpus(*EIGHT, hang_seconds=20.0)
-    monkeypatch.setattr(nodecheck, "SMI_SECONDS", 0.3)
+    monkeypatch.setattr(check, "SMI_SECONDS", 0.3)
     left: list[subprocess.Popen[str]] = []
 
     def powerless(process: subprocess.Popen[str]) -> None:

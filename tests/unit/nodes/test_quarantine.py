@@ -13,7 +13,7 @@ from pgolf_sweep.core.trial import Completed, EndCause, Failed, FailureKind, Log
 from pgolf_sweep.driver.snapshot import SweepState, status_document
 from pgolf_sweep.launch.inline import Finish, InlineLauncher, SimulatedClock
 from pgolf_sweep.nodes.info import NodeInfo, NodeState, Refusal
-from pgolf_sweep.nodes.quarantine import NodeBook, Standing
+from pgolf_sweep.nodes.quarantine import NodeBook, NodeStatus
 
 NO_DEVICE = "RuntimeError: CUDA error: no CUDA-capable device is detected"
 BUG = "KeyError: 'blocks.0'"
@@ -61,11 +61,11 @@ def test_one_bad_node_of_eight_wastes_a_handful_of_500_trials(make_bench, what, 
     assert by_state(bench)[State.COMPLETED] == 500
     assert by_state(bench)[State.FAILED] == 0
     hours = bench.clock.monotonic() / 3600
-    # Three strikes, a slot each that was in flight, and one probe a backoff of 5, 10, 20 ... min.
+    # Three failures, a slot each that was in flight, and one probe a backoff of 5, 10, 20 ... min.
     assert nodes.runs[BAD] <= 3 + slots_per_node + 6, (nodes.runs, hours)
-    (row,) = [row for row in final.nodes if row.state is not Standing.READY]
+    (row,) = [row for row in final.nodes if row.state is not NodeStatus.READY]
     assert row.node == BAD
-    assert row.state in {Standing.QUARANTINED, Standing.PROBING}
+    assert row.state in {NodeStatus.QUARANTINED, NodeStatus.PROBING}
     assert row.failures >= 3
     loud = [text for text in bench.watcher.messages if "QUARANTINED" in text]
     assert loud
@@ -75,15 +75,15 @@ def test_one_bad_node_of_eight_wastes_a_handful_of_500_trials(make_bench, what, 
 def test_full_disk_of_the_driver_is_no_fault_of_a_node(make_bench):
     bench = make_bench(run_cap=4, method="random")
 
-    def unkept_at_first(job):
-        unkept = Finish(cause=EndCause.UNKEPT, detail="No space left on device")
-        return iter([(1.0, unkept)]) if job.attempt <= 2 else train(job)
+    def write_fails_at_first(job):
+        write_failed = Finish(cause=EndCause.OUTPUT_WRITE_FAILED, detail="No space left on device")
+        return iter([(1.0, write_failed)]) if job.attempt <= 2 else train(job)
 
-    nodes = Nodes(bench, bad={}, count=1, simulate=unkept_at_first)
+    nodes = Nodes(bench, bad={}, count=1, simulate=write_fails_at_first)
     final = bench.driver(launcher=nodes.launcher).run()
     ran = [r for r in bench.study().records() if r.outcome is State.COMPLETED]
-    assert [(r.attempts, r.excused) for r in ran] == [(3, 0)] * 4
-    assert [row.state for row in final.nodes] == [Standing.READY]
+    assert [(r.attempts, r.uncounted_attempts) for r in ran] == [(3, 0)] * 4
+    assert [row.state for row in final.nodes] == [NodeStatus.READY]
     assert not any("QUARANTINED" in text for text in bench.watcher.messages)
 
 
@@ -97,7 +97,7 @@ def test_node_that_goes_bad_midway_is_quarantined_and_comes_back_mended(make_ben
     nodes = Nodes(bench, bad={BAD: bad_for_a_while})
     final = bench.driver(launcher=nodes.launcher).run()
     assert by_state(bench)[State.COMPLETED] == 400
-    assert all(row.state is Standing.READY for row in final.nodes)
+    assert all(row.state is NodeStatus.READY for row in final.nodes)
     messages = "\n".join(bench.watcher.messages)
     assert f"node {BAD} is QUARANTINED" in messages
     assert f"node {BAD} takes trials again" in messages
@@ -120,10 +120,10 @@ def test_failure_within_seconds_is_believed_only_from_two_nodes(make_bench):
     failed = [r for r in bench.study().records() if r.outcome is State.FAILED]
     assert len(failed) > 5
     assert {r.failure for r in failed} == {"deterministic"}
-    assert {r.attempts - r.excused for r in failed} == {1}
+    assert {r.attempts - r.uncounted_attempts for r in failed} == {1}
     assert {r.attempts for r in failed} <= {1, 2}
     assert any(r.attempts == 2 for r in failed)
-    assert all(row.state is Standing.READY for row in final.nodes)
+    assert all(row.state is NodeStatus.READY for row in final.nodes)
     assert final.counts["completed"] + final.counts["failed"] == 40
 
 
@@ -138,7 +138,7 @@ def test_bug_in_the_script_quarantines_nothing_and_stops_soon(make_bench, count,
         simulate=lambda job: fails_at_once(job, word=BUG),
     )
     final = bench.driver(launcher=nodes.launcher).run()
-    assert final.state is SweepState.HOPELESS
+    assert final.state is SweepState.ABORTED_SAME_ERROR
     assert BUG[:8] in final.reason
     assert not any("QUARANTINED" in text for text in bench.watcher.messages)
     attempts = sum(record.attempts for record in bench.study().records())
@@ -152,7 +152,7 @@ def test_sweep_on_bad_nodes_alone_waits_burns_no_trial_and_says_when_it_gives_up
     bad = {f"sim-{index}": is_lost for index in range(3)}
     nodes = Nodes(bench, bad=bad, count=3)
     final = bench.driver(launcher=nodes.launcher, max_retries=2).run()
-    assert final.state is SweepState.STRANDED
+    assert final.state is SweepState.NO_HEALTHY_NODES
     assert "sim-0" in final.reason
     assert 3600 <= bench.clock.monotonic() < 5000
     assert by_state(bench)[State.FAILED] <= 3
@@ -207,10 +207,10 @@ def test_preempted_is_not_failed(make_bench):
     final = bench.driver(simulate=taken_away_often, max_retries=0).run()
     assert final.counts["completed"] == 6
     records = [r for r in bench.study().records() if r.outcome is State.COMPLETED]
-    assert {(r.attempts, r.excused) for r in records} == {(5, 4)}
+    assert {(r.attempts, r.uncounted_attempts) for r in records} == {(5, 4)}
 
 
-def test_excused_attempts_stay_excused_when_another_driver_goes_on(make_bench):
+def test_uncounted_attempts_stay_uncounted_when_another_driver_goes_on(make_bench):
     bench = make_bench(run_cap=1)
 
     def preempted(job):
@@ -223,11 +223,11 @@ def test_excused_attempts_stay_excused_when_another_driver_goes_on(make_bench):
 
     bench.driver(slots=1, simulate=preempted, max_retries=0, request=cancel).run()
     (record,) = [r for r in bench.study().records() if r.attempts]
-    assert record.excused >= 2
+    assert record.uncounted_attempts >= 2
     final = bench.driver(slots=1, max_retries=0).run()
     assert final.counts["completed"] == 1
     (after,) = [r for r in bench.study().records() if r.attempts]
-    assert after.excused == record.excused
+    assert after.uncounted_attempts == record.uncounted_attempts
 
 
 # ---- the account alone ------------------------------------------------------------------------
@@ -304,12 +304,12 @@ def test_backoff_doubles_and_one_trial_probes():
     for number in (1, 2, 3):
         account.run(number, "n0", cause=EndCause.LOST)
     row = account.row("n0")
-    assert row.state is Standing.QUARANTINED
+    assert row.state is NodeStatus.QUARANTINED
     assert row.retry_at == pytest.approx(account.clock.now() + 100, abs=1)
     assert "n0" in account.book.closed()
     for turn in (2, 4, 8, 8):
         account.clock.sleep(100 * turn)
-        assert account.row("n0").state is Standing.PROBING
+        assert account.row("n0").state is NodeStatus.PROBING
         assert "n0" not in account.book.closed()
         account.book.started(10 + turn, "n0")
         assert "n0" in account.book.closed(), "one probe at a time"
@@ -319,7 +319,7 @@ def test_backoff_doubles_and_one_trial_probes():
     account.clock.sleep(800)
     account.row("n0")
     account.run(99, "n0", why="", seconds=20.0)
-    assert account.row("n0").state is Standing.READY
+    assert account.row("n0").state is NodeStatus.READY
 
 
 def test_quarantine_that_turns_out_unfounded_is_lifted():
@@ -327,9 +327,9 @@ def test_quarantine_that_turns_out_unfounded_is_lifted():
     account.run(0, "n7", why="", seconds=100.0)
     for number in (1, 2, 3):
         assert account.run(number, "n0", why=BUG) is not None
-    assert account.row("n0").state is Standing.QUARANTINED
+    assert account.row("n0").state is NodeStatus.QUARANTINED
     assert account.run(1, "n1", why=BUG) is None
-    assert account.row("n0").state is Standing.READY
+    assert account.row("n0").state is NodeStatus.READY
     assert "failed elsewhere, too" in account.said[-1]
 
 
@@ -343,13 +343,13 @@ def test_known_error_of_a_bad_node_costs_at_most_one_trial():
         number for number in range(2, 12) if account.run(number, "n0", why="out of memory") is None
     ]
     assert len(lost) <= 1
-    assert account.row("n0").state is Standing.QUARANTINED
+    assert account.row("n0").state is NodeStatus.QUARANTINED
 
 
 def test_one_incident_on_several_slots_or_nodes_quarantines_nothing():
     account = Account(count=4)
     for incident in range(3):
-        assert account.row("n0").state is Standing.READY
+        assert account.row("n0").state is NodeStatus.READY
         trials = {8 * incident + slot: "n0" for slot in range(8)}
         trials |= {100 + 8 * incident + slot: "n1" for slot in range(8)} if incident < 2 else {}
         for number, node in trials.items():
@@ -358,8 +358,8 @@ def test_one_incident_on_several_slots_or_nodes_quarantines_nothing():
         for number, node in trials.items():
             account.clock.sleep(0.3)
             account.end(number, node, seconds=120.0, why="worker died", cause=EndCause.LOST)
-    assert account.row("n1").state is Standing.READY
-    assert account.row("n0").state is Standing.QUARANTINED
+    assert account.row("n1").state is NodeStatus.READY
+    assert account.row("n0").state is NodeStatus.QUARANTINED
     assert "17 trials in a row" in account.row("n0").reason
 
 
@@ -374,28 +374,28 @@ def test_probe_that_another_driver_took_over_leaves_its_place_to_the_next():
     account.book.forget(4)
     assert account.book.closed() == frozenset()
     account.clock.sleep(500.0)
-    assert account.book.stranded() is not None, "nothing runs any more"
+    assert account.book.no_healthy_nodes() is not None, "nothing runs any more"
 
 
-def test_ten_failures_with_one_error_are_hopeless_whatever_failed_before_and_however_slowly():
+def test_ten_failures_with_one_error_abort_the_sweep_however_slow_and_varied_the_ones_before():
     account = Account(count=1)
     account.run(0, "n0", why="KeyError: 'another'")
     for number in range(1, 11):
-        assert account.book.hopeless() is None
+        assert account.book.same_error() is None
         account.run(number, "n0", why="no output for 300 s", seconds=300.0, cause=EndCause.SILENT)
     assert "the last 10 all failed with the same error: no output for # s" in (
-        account.book.hopeless() or ""
+        account.book.same_error() or ""
     )
     account.book.started(11, "n0")
     account.book.progressed(11)
-    assert account.book.hopeless() is None
+    assert account.book.same_error() is None
 
 
 def test_failures_zero_never_quarantines():
     account = Account(failures=0)
     for number in range(20):
         account.run(number, "n0", cause=EndCause.LOST)
-    assert account.row("n0").state is Standing.READY
+    assert account.row("n0").state is NodeStatus.READY
 
 
 def test_what_the_launcher_refuses_and_drains_is_said_once_and_listed():
@@ -410,7 +410,7 @@ def test_what_the_launcher_refuses_and_drains_is_said_once_and_listed():
     drains_at = account.clock.now() + 60
     account.infos["n1"] = NodeInfo(name="n1", state=NodeState.DRAINING, drains_at=drains_at)
     row = account.row("n0")
-    assert (row.state, row.retry_at, row.refusals) == (Standing.REFUSED, retry_at, (refusal,))
+    assert (row.state, row.retry_at, row.refusals) == (NodeStatus.REFUSED, retry_at, (refusal,))
     assert "GPU 3 is in use" in row.reason
     assert account.row("n1").drains_at == drains_at
     account.row("n1")
@@ -425,7 +425,7 @@ def test_node_of_which_some_slots_are_refused_is_not_called_refused():
         what="GPU 3 is in use", where="n0", got="70 GB", expected="nothing", next_step="kill it"
     )
     account.infos["n0"] = NodeInfo(name="n0", refusals=(refusal,))
-    assert account.row("n0").state is Standing.READY
+    assert account.row("n0").state is NodeStatus.READY
     (said,) = account.said
     assert said.startswith("node n0 works in part: some of its slots take no trials: GPU 3")
 

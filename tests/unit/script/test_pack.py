@@ -10,8 +10,8 @@ import pytest
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.script.bundle import bundle
 from pgolf_sweep.script.knobs.knobs import read_knobs
-from pgolf_sweep.script.pack import pack, packed_program
-from pgolf_sweep.script.program import from_files
+from pgolf_sweep.script.pack import as_counted, pack, packed_program
+from pgolf_sweep.script.program import from_files, load_program
 from pgolf_sweep.script.unpack import unpack
 
 if TYPE_CHECKING:
@@ -130,3 +130,15 @@ def test_packed_program_has_the_same_knobs_and_fewer_counted_bytes() -> None:
     assert packed.knobs == program.knobs
     assert packed.code_bytes < program.code_bytes
     assert packed.files["data.txt"] == b"x"
+
+
+def test_our_trainer_alone_is_packed_unless_the_sweep_file_says_otherwise(tmp_path: Path) -> None:
+    (tmp_path / "theirs.py").write_text(SCRIPT)
+    ours, theirs = (load_program(name, base=tmp_path) for name in ("trainer", "theirs.py"))
+    counted = as_counted(ours)
+    assert counted.code_bytes <= 20_000 < ours.code_bytes
+    assert counted.plain == ours.files["train_gpt.py"]
+    assert counted.knobs == ours.knobs
+    assert as_counted(theirs) == theirs
+    assert as_counted(ours, wanted=False) == ours
+    assert as_counted(theirs, wanted=True).code_bytes < theirs.code_bytes

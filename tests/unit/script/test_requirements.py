@@ -1,4 +1,4 @@
-"""What a script needs and a node lacks is told before the script starts."""
+"""A missing requirement of a script is reported before the script starts."""
 
 from __future__ import annotations
 
@@ -109,5 +109,5 @@ def test_run_is_refused_where_a_package_is_missing(tmp_path: Path) -> None:
             cursor, end = progress.cursor, progress.end
     finally:
         worker.close()
-    assert end.cause is EndCause.UNMET
+    assert end.cause is EndCause.MISSING_DEPENDENCY
     assert "requirements.txt asks for no-such-package; it is not installed" in end.detail

@@ -1,4 +1,4 @@
-"""Which folders lie on a network file system, by the text that Linux has for mounts."""
+"""Network file systems, recognised by the list of mounts that Linux keeps."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from pgolf_sweep.core.errors import InputError
-from pgolf_sweep.search import network_fs as mounts
-from pgolf_sweep.search import study
+from pgolf_sweep.search import network_fs, study
 from pgolf_sweep.search.network_fs import network_file_system, network_file_system_of
 from pgolf_sweep.search.study import open_study
 
@@ -48,9 +47,9 @@ def test_the_nearest_mount_decides(path, kind):
 
 
 def test_this_machine_is_asked_and_one_without_a_list_of_mounts_is_not(monkeypatch, tmp_path):
-    assert mounts.MOUNTINFO.is_file()
+    assert network_fs.MOUNTINFO.is_file()
     assert network_file_system_of(tmp_path) is None
-    monkeypatch.setattr(mounts, "MOUNTINFO", tmp_path / "absent")
+    monkeypatch.setattr(network_fs, "MOUNTINFO", tmp_path / "absent")
     assert network_file_system_of(tmp_path) is None
 
 
@@ -61,7 +60,7 @@ def test_a_studys_file_on_a_network_is_refused_with_the_next_step(
     bench = make_bench()
     listed = tmp_path / "mountinfo"
     listed.write_text(f"{TEXT}50 27 0:5 / {tmp_path} rw - nfs4 a:/ rw")
-    monkeypatch.setattr(mounts, "MOUNTINFO", listed)
+    monkeypatch.setattr(network_fs, "MOUNTINFO", listed)
     url = storage and storage.format(folder=tmp_path)
     with pytest.raises(InputError, match="network file system") as refused:
         open_study(bench.session.spec, bench.paths, storage=url, write=True)

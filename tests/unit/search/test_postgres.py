@@ -18,7 +18,7 @@ from support.postgres import postgres
 from support.terminal import wait_for
 
 from pgolf_sweep.core.errors import InfraError, StorageAwayError
-from pgolf_sweep.search import storage_lock as lock
+from pgolf_sweep.search import storage_lock
 from pgolf_sweep.search.study import open_study
 
 pytestmark = pytest.mark.slow
@@ -63,18 +63,18 @@ def test_sweep_runs_and_resumes_in_postgresql(make_bench, database):
 
 
 def two_locks(url):
-    settings = {"connect_args": lock.link_settings(url)}
+    settings = {"connect_args": storage_lock.link_settings(url)}
     engines = [sqlalchemy.create_engine(url, **settings) for _ in range(2)]
-    return engines, [lock.PostgresLock(engine, 1) for engine in engines]
+    return engines, [storage_lock.PostgresLock(engine, 1) for engine in engines]
 
 
 def test_lock_is_held_by_one_driver_at_a_time(database, monkeypatch):
-    monkeypatch.setattr(lock, "WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(storage_lock, "WAIT_SECONDS", 0.2)
     engines, (mine, theirs) = two_locks(database)
     with mine.held(), pytest.raises(sqlalchemy.exc.OperationalError) as late, theirs.held():
         raise AssertionError
-    assert lock.is_away(late.value)
-    with theirs.held(), lock.PostgresLock(engines[0], 2).held():
+    assert storage_lock.is_away(late.value)
+    with theirs.held(), storage_lock.PostgresLock(engines[0], 2).held():
         pass  # another study's is another lock
     for engine in engines:
         engine.dispose()
@@ -83,7 +83,7 @@ def test_lock_is_held_by_one_driver_at_a_time(database, monkeypatch):
 def test_lock_of_a_frozen_driver_is_freed_by_the_server_and_the_driver_finds_out(
     database, monkeypatch
 ):
-    monkeypatch.setattr(lock, "FROZEN_SECONDS", 0.5)
+    monkeypatch.setattr(storage_lock, "FROZEN_SECONDS", 0.5)
     engines, (mine, theirs) = two_locks(database)
 
     def freeze():
@@ -92,7 +92,7 @@ def test_lock_of_a_frozen_driver_is_freed_by_the_server_and_the_driver_finds_out
 
     with pytest.raises(sqlalchemy.exc.DBAPIError) as lost:
         freeze()
-    assert lock.is_away(lost.value)
+    assert storage_lock.is_away(lost.value)
     for engine in engines:
         engine.dispose()
 
@@ -101,8 +101,8 @@ def test_only_what_a_retry_may_mend_counts_as_away(database):
     engine = sqlalchemy.create_engine(database)
     with engine.connect() as connection, pytest.raises(sqlalchemy.exc.DBAPIError) as wrong:
         connection.execute(sqlalchemy.text("SELECT nothing FROM nowhere"))
-    assert not lock.is_away(wrong.value)
-    assert not lock.is_away(ValueError())
+    assert not storage_lock.is_away(wrong.value)
+    assert not storage_lock.is_away(ValueError())
     engine.dispose()
 
 
@@ -302,7 +302,7 @@ def test_outage_is_one_error_whatever_the_study_is_asked(make_bench, server, dat
     with closing(
         open_study(bench.session.spec, bench.paths, storage=database, write=True)
     ) as study:
-        with study.together():
+        with study.exclusive():
             proposal = study.ask()
         record = study.records()[0]
         server.stop()

@@ -10,7 +10,7 @@ import pytest
 from pgolf_sweep.core.errors import InfraError, InputError
 from pgolf_sweep.core.record import State, TrialRecord
 from pgolf_sweep.search.journal import repair_journal
-from pgolf_sweep.search.study import open_study, without_password
+from pgolf_sweep.search.study import open_study
 
 
 def told(study, state=State.COMPLETED, **changes):
@@ -125,10 +125,16 @@ def test_enqueued_knobs_come_first_and_name_their_proposer(make_bench):
     assert (proposal.knobs["MODEL_DIM"], proposal.proposer) == (96, "alice")
 
 
-def test_password_is_left_out():
-    url = "postgresql://me:secret@db.example:5432/sweeps"
-    assert "secret" not in without_password(url)
-    assert "me" in without_password(url)
+@pytest.mark.parametrize(
+    "url",
+    ["mysql://me:secret@db/x", "redis://db:6379", "mysql+pymysql://db/x", "journal.log", "x://"],
+)
+def test_storage_of_another_kind_is_refused_with_those_that_there_are(make_bench, url):
+    bench = make_bench()
+    with pytest.raises(InputError, match="not kept in such a storage") as caught:
+        open_study(bench.session.spec, bench.paths, storage=url, write=True)
+    assert "postgresql://" in (caught.value.expected or "")
+    assert "secret" not in str(caught.value)
 
 
 def test_any_optuna_storage_holds_the_study(make_bench, tmp_path):

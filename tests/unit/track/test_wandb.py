@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from support.wandb_server import WandbServer
 
+import pgolf_sweep.track.wandb
 from pgolf_sweep.core.trial import EndCause, Interval, LogSummary, StepReport, Verdict, VerdictKind
 from pgolf_sweep.track import make_run_tracker, make_study_tracker, shutdown
-from pgolf_sweep.track import wandb as tracker_module
 from pgolf_sweep.track.wandb import Bounds, WandbRunTracker, visible_gpus
 
 KEY = "0123456789abcdef" * 3
@@ -311,7 +311,7 @@ print(time.monotonic() - started)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < tracker_module.DEFAULT_BOUNDS.offline_seconds + 1
+    assert float(done.stdout) < pgolf_sweep.track.wandb.DEFAULT_BOUNDS.offline_seconds + 1
     assert "Traceback" not in done.stderr
 
 

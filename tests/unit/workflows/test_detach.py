@@ -1,11 +1,11 @@
-"""What a sweep takes along to the cluster."""
+"""The bundle of a sweep that is driven on a cluster."""
 
 from __future__ import annotations
 
 import pytest
 
 from pgolf_sweep.core.errors import InputError, SpecError
-from pgolf_sweep.workflows.detach import prepare_departure
+from pgolf_sweep.workflows.detach import build_bundle
 
 SCRIPT = "import os\nLR = float(os.environ.get('MATRIX_LR', 0.1))\n"
 SWEEP = "method: random\nparameters: {MATRIX_LR: {min: 0.1, max: 0.2}}\n"
@@ -26,7 +26,7 @@ def test_files_lie_to_each_other_as_they_do_here(tmp_path):
     (code / "requirements.txt").write_text("numpy")
     (code / "secret.env").write_text("stays here")
     file = sweep(tmp_path, "program: ../code/train.py\npgolf: {files: ['lib/*.py']}\n")
-    found = prepare_departure(file, name="other")
+    found = build_bundle(file, name="other")
     assert found.study == "other"
     assert found.sweep == "sweeps/lr.yaml"
     assert found.files.keys() == {
@@ -36,7 +36,7 @@ def test_files_lie_to_each_other_as_they_do_here(tmp_path):
 
 
 def test_our_own_trainer_needs_nothing_but_the_sweep_file(tmp_path):
-    found = prepare_departure(sweep(tmp_path, "program: trainer\npgolf: {data: sp1024}\n"))
+    found = build_bundle(sweep(tmp_path, "program: trainer\npgolf: {data: sp1024}\n"))
     assert found.files.keys() == {"lr.yaml"}
     assert found.study == "lr"
 
@@ -56,7 +56,7 @@ def test_a_mistake_is_told_with_its_line(tmp_path, text, message):
     script.write_text(SCRIPT)
     file = sweep(tmp_path, text.replace("{absolute}", str(script)))
     with pytest.raises((InputError, SpecError)) as caught:
-        prepare_departure(file)
+        build_bundle(file)
     assert message in str(caught.value)
     assert "lr.yaml:" in str(caught.value)
 
@@ -64,8 +64,8 @@ def test_a_mistake_is_told_with_its_line(tmp_path, text, message):
 def test_the_store_that_the_gate_learns_from_travels_and_has_to_be_there(tmp_path):
     file = sweep(tmp_path, "pgolf: {gate: {calibration: ../st.jsonl}}\nprogram: trainer\n")
     with pytest.raises(InputError, match="no such calibration store") as caught:
-        prepare_departure(file)
+        build_bundle(file)
     assert "lr.yaml:3: pgolf.gate.calibration" in caught.value.where
     (tmp_path / "st.jsonl").write_text("")
-    assert prepare_departure(file).files.keys() == {"sweeps/lr.yaml", "st.jsonl"}
-    assert prepare_departure(sweep(tmp_path, "pgolf: {gate: {calibration: user}}\n"))
+    assert build_bundle(file).files.keys() == {"sweeps/lr.yaml", "st.jsonl"}
+    assert build_bundle(sweep(tmp_path, "pgolf: {gate: {calibration: user}}\n"))

@@ -207,3 +207,16 @@ def test_cluster_that_answers_is_listed_by_node() -> None:
         assert "8 GPUs" in check.observed
     finally:
         cluster.shutdown()
+
+
+@pytest.mark.parametrize(("mode", "grade"), [(0o600, Grade.OK), (0o644, Grade.WARN)])
+def test_token_of_ray_that_others_read_is_a_warning(
+    tmp_path: Path, mode: int, grade: Grade
+) -> None:
+    token = tmp_path / "auth_token"
+    assert list(doctor.ray_token(token)) == []
+    token.write_text("t")
+    token.chmod(mode)
+    (check,) = doctor.ray_token(token)
+    assert check.verdict is grade
+    assert (check.next_step is None) is (grade is Grade.OK)

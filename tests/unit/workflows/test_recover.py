@@ -19,8 +19,8 @@ from pgolf_sweep.driver.proposals import look, submit
 from pgolf_sweep.report.read import study_records
 from pgolf_sweep.search.journal import damaged_record
 from pgolf_sweep.search.study import open_study
-from pgolf_sweep.workflows.launch import begin_study, prepare_folder
 from pgolf_sweep.workflows.recover import check_whole, recover
+from pgolf_sweep.workflows.study_folder import begin_study, prepare_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -231,7 +231,7 @@ def test_folder_of_another_run_is_never_written_into(make_bench: Callable[..., B
     kept = {n: bench.paths.trial(n).result.read_bytes() for n in bench.paths.trial_numbers()}
     bench.paths.journal.unlink()
     bench.paths.rows.unlink()
-    # Whatever drives: another seed makes other configurations of the same numbers.
+    # Any driver: another seed makes other configurations of the same numbers.
     block = replace(bench.session.spec.pgolf, seed=99)
     bench.session = replace(bench.session, spec=replace(bench.session.spec, pgolf=block))
     bench.driver().run()
@@ -304,7 +304,7 @@ def test_proposals_and_warm_starts_that_nobody_ran_are_asked_for_again(
     block = replace(bench.session.spec.pgolf, warm_start=(first, second, third))
     bench.session = replace(bench.session, spec=replace(bench.session.spec, pgolf=block))
     launched(bench)
-    wish = submit(bench.paths, {"MODEL_DIM": 64, "MATRIX_LR": 0.01}, by="me", at=1.0)
+    request = submit(bench.paths, {"MODEL_DIM": 64, "MATRIX_LR": 0.01}, by="me", at=1.0)
     bench.driver(run_cap=2).run()
     bench.paths.journal.unlink()
     recover(bench.session, bench.paths)
@@ -312,7 +312,7 @@ def test_proposals_and_warm_starts_that_nobody_ran_are_asked_for_again(
     records = bench.study().records()
     widths = [r.knobs["MODEL_DIM"] for r in records if r.proposer == "warm_start"]
     assert widths == [160, 192, 96]
-    number = look(bench.paths, wish.id).number
+    number = look(bench.paths, request.id).number
     assert number is not None
     assert records[number].proposer == "propose:me"
 

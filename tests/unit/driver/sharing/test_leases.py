@@ -17,7 +17,14 @@ from pgolf_sweep.core.paths import read_json
 from pgolf_sweep.core.record import State
 from pgolf_sweep.core.trial import EndCause
 from pgolf_sweep.driver.control import Request
-from pgolf_sweep.driver.sharing.leases import Crew, Watch, ask_all, drivers, new_driver, short
+from pgolf_sweep.driver.sharing.leases import (
+    DriverLease,
+    LeaseMonitor,
+    ask_all,
+    drivers,
+    new_driver,
+    short,
+)
 from pgolf_sweep.driver.snapshot import SweepState
 from pgolf_sweep.launch.inline import Finish
 from pgolf_sweep.search.sampler import make_sampler
@@ -102,7 +109,7 @@ class Team:
         bench = self.benches.setdefault(folder, self.bench.elsewhere(folder))
         study = self.study(seed=len(self.before) + 17 * len(self.started))
         me = new_driver(bench.paths)
-        crew = Crew(study, me, bench.clock, self.before.get(folder, ""), LEASE)
+        lease = DriverLease(study, me, bench.clock, self.before.get(folder, ""), LEASE)
         self.before[folder] = me
 
         def noted(job):
@@ -110,7 +117,7 @@ class Team:
             return simulate(job)
 
         options = self.options | options
-        return bench.driver(slots=slots, simulate=noted, study=study, crew=crew, **options)
+        return bench.driver(slots=slots, simulate=noted, study=study, lease=lease, **options)
 
     def records(self):
         return self.study().records()
@@ -179,15 +186,15 @@ def test_twin_of_a_trial_at_another_driver_waits_for_its_result(make_bench):
     step(a, 1)
     team.study().enqueue(knobs, by="test")
     step(b, 1)
-    twin = next(r for r in team.records() if r.duplicate_of is not None)
-    assert twin.outcome is State.QUEUED
-    assert (twin.duplicate_of, twin.driver) == (0, second.crew.me)
+    duplicate = next(r for r in team.records() if r.duplicate_of is not None)
+    assert duplicate.outcome is State.QUEUED
+    assert (duplicate.duplicate_of, duplicate.driver) == (0, second.lease.me)
     run(a, b)
     records = team.records()
     check_whole(records, 3)
-    assert records[twin.number].val_bpb == records[0].val_bpb
-    assert records[0].driver == first.crew.me
-    assert records[twin.number].driver == second.crew.me
+    assert records[duplicate.number].val_bpb == records[0].val_bpb
+    assert records[0].driver == first.lease.me
+    assert records[duplicate.number].driver == second.lease.me
 
 
 def test_proposals_see_the_trials_that_run_at_other_drivers(make_bench):
@@ -224,23 +231,23 @@ def test_trials_of_a_killed_driver_are_adopted_within_the_lease(make_bench):
     a, b = dead.turns(), alive.turns()
     step(a, 4)
     step(b, 4)
-    lost = [r for r in team.records() if r.driver == dead.crew.me and r.outcome is State.RUNNING]
+    lost = [r for r in team.records() if r.driver == dead.lease.me and r.outcome is State.RUNNING]
     assert len(lost) == 2
     killed_at = alive.clock.monotonic()
 
     def is_adopted():
         rows = team.records()
-        return all(rows[r.number].driver != dead.crew.me for r in lost)
+        return all(rows[r.number].driver != dead.lease.me for r in lost)
 
     while not is_adopted():
         next(b)
-    # The dead one's last beat was a moment before.
+    # The dead one's last heartbeat was a moment before.
     assert LEASE * 0.6 <= alive.clock.monotonic() - killed_at <= LEASE * 1.5
     run(b)
     records = team.records()
     check_whole(records, 8)
     for row in lost:
-        assert records[row.number].driver == alive.crew.me
+        assert records[row.number].driver == alive.lease.me
         assert records[row.number].attempts == 2
         assert ("b", row.number) in team.started
     assert any("is gone: trials" in message for message in team.benches["b"].watcher.messages)
@@ -279,7 +286,7 @@ def test_trial_whose_drivers_keep_dying_fails_as_infrastructure(make_bench):
     check_whole(records, 1)
 
 
-def test_excused_attempts_do_not_count_when_a_driver_dies(make_bench):
+def test_uncounted_attempts_do_not_count_when_a_driver_dies(make_bench):
     team = Team(make_bench(run_cap=1), max_retries=1)
 
     def preempted_twice(job):
@@ -293,7 +300,7 @@ def test_excused_attempts_do_not_count_when_a_driver_dies(make_bench):
     run(team.driver("b").turns())
     check_whole(team.records(), 1)
     (record,) = [r for r in team.records() if r.attempts]
-    assert (record.outcome, record.attempts, record.excused) == (State.COMPLETED, 4, 2)
+    assert (record.outcome, record.attempts, record.uncounted_attempts) == (State.COMPLETED, 4, 2)
 
 
 def test_driver_without_nodes_does_not_wait_for_ever_for_what_a_dead_one_left(make_bench):
@@ -318,7 +325,7 @@ def test_driver_without_nodes_does_not_wait_for_ever_for_what_a_dead_one_left(ma
         assert stays.clock.monotonic() - begun < 200
         if stays.clock.monotonic() - begun < 80:
             next(b)  # it lives, and what it has is waited for
-    assert stays.snapshot().state is SweepState.STRANDED
+    assert stays.snapshot().state is SweepState.NO_HEALTHY_NODES
     assert "no node could take a trial" in stays.snapshot().reason
     run(team.driver("c").turns())
     check_whole(team.records(), 3)
@@ -329,8 +336,8 @@ def test_frozen_driver_that_wakes_ends_its_runs_and_tells_nothing(make_bench):
     frozen, other = team.driver("a"), team.driver("b")
     a, b = frozen.turns(), other.turns()
     step(a, 4)
-    mine = {r.number for r in team.records() if r.driver == frozen.crew.me}
-    running = {r.number for r in team.records() if r.driver == frozen.crew.me and r.attempts}
+    mine = {r.number for r in team.records() if r.driver == frozen.lease.me}
+    running = {r.number for r in team.records() if r.driver == frozen.lease.me and r.attempts}
     assert running
     while not mine <= {r.number for r in team.records() if r.outcome.final}:
         next(b)
@@ -339,7 +346,7 @@ def test_frozen_driver_that_wakes_ends_its_runs_and_tells_nothing(make_bench):
     after = team.records()
     for number in mine:
         assert after[number] == before[number]
-        assert after[number].driver == other.crew.me
+        assert after[number].driver == other.lease.me
     check_whole(after, 6)
     assert any("ends here" in message for message in team.benches["a"].watcher.messages)
     assert frozen._nodes._running == {}, "none of them is taken for one that runs"
@@ -351,8 +358,8 @@ def test_frozen_drivers_result_is_refused_even_before_it_looks(make_bench):
     a = frozen.turns()
     step(a, 2)
     row = next(r for r in team.records() if r.attempts)
-    taken = dataclasses.replace(row, driver=other.crew.me)
-    assert other.study.note(taken, of=frozen.crew.me)
+    taken = dataclasses.replace(row, driver=other.lease.me)
+    assert other.study.note(taken, of=frozen.lease.me)
     assert not frozen.study.note(row)
     assert not frozen.study.tell(dataclasses.replace(row, outcome=State.FAILED))
     assert team.records()[row.number] == taken
@@ -368,7 +375,7 @@ def test_what_a_stopped_driver_leaves_is_run_by_the_others_at_once(make_bench):
     asked["a"] = Request.CANCEL
     run(a)
     assert stopped.snapshot().state is SweepState.CANCELLED
-    assert not any(r.driver == stopped.crew.me for r in team.records() if not r.outcome.final)
+    assert not any(r.driver == stopped.lease.me for r in team.records() if not r.outcome.final)
     at = other.clock.monotonic()
     while any(not r.driver for r in team.records()):
         next(b)
@@ -384,8 +391,8 @@ def test_stop_all_reaches_those_at_work_and_none_that_come_later(make_bench):
     step(a, 3)
     step(b, 3)
     assert {short(name) for name in ask_all(team.study(), Request.DRAIN)} == {
-        short(first.crew.me),
-        short(second.crew.me),
+        short(first.lease.me),
+        short(second.lease.me),
     }
     run(a, b)
     assert first.snapshot().state is second.snapshot().state is SweepState.STOPPED
@@ -516,21 +523,21 @@ def test_nothing_is_lost_or_told_twice_whatever_happens(make_bench, seed):
 
 
 def test_leases_run_out_by_the_lookers_own_time():
-    watch = Watch(30.0)
+    monitor = LeaseMonitor(30.0)
     for now in range(0, 30, 5):
-        assert watch.look({"beats": now, "dead": 7}, float(now)) == set()
-    assert watch.look({"beats": 30, "dead": 7}, 30.0) == {"dead"}
-    assert watch.look({"beats": 31, "dead": 8}, 35.0) == set(), "it was only slow"
+        assert monitor.look({"beats": now, "dead": 7}, float(now)) == set()
+    assert monitor.look({"beats": 30, "dead": 7}, 30.0) == {"dead"}
+    assert monitor.look({"beats": 31, "dead": 8}, 35.0) == set(), "it was only slow"
 
 
 def test_looker_that_was_frozen_or_without_storage_gives_everybody_a_whole_lease():
-    watch = Watch(30.0)
-    watch.look({"one": 1}, 0.0)
-    assert watch.look({"one": 1}, 600.0) == set()
+    monitor = LeaseMonitor(30.0)
+    monitor.look({"one": 1}, 0.0)
+    assert monitor.look({"one": 1}, 600.0) == set()
     for now in (605.0, 615.0, 625.0):
-        assert watch.look({"one": 1}, now) == set()
-    watch.afresh()
-    assert watch.look({"one": 1}, 635.0) == set()
+        assert monitor.look({"one": 1}, now) == set()
+    monitor.reset()
+    assert monitor.look({"one": 1}, 635.0) == set()
     for now in (645.0, 655.0):
-        assert watch.look({"one": 1}, now) == set()
-    assert watch.look({"one": 1}, 665.0) == {"one"}
+        assert monitor.look({"one": 1}, now) == set()
+    assert monitor.look({"one": 1}, 665.0) == {"one"}

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from pgolf_sweep.gate.physics.dynamics import motion, trapezoid, youth
+from pgolf_sweep.gate.physics.dynamics import trapezoid, warmup_fraction, weight_drift
 
 
 def run(*, steps=5000.0, rate=0.02, decay=0.0, momentum=0.95, warmdown=0.0):
     scale = trapezoid(steps, warmdown)
-    return motion(
+    return weight_drift(
         steps=steps,
         decay=decay,
         rate=lambda step: rate * scale(step),
@@ -36,8 +36,8 @@ def test_a_run_that_has_not_begun_is_its_uniform_start():
     start = run(steps=0.0)
     assert start.uniform == 1
     assert start.variance(512, 1 / (3 * 512)) == pytest.approx(1 / (3 * 512))
-    assert youth(0) == 1
-    assert youth(10_000) == 0
+    assert warmup_fraction(0) == 1
+    assert warmup_fraction(10_000) == 0
 
 
 def test_even_absurd_rates_stay_finite():

@@ -11,12 +11,12 @@ from pgolf_sweep.gate.physics.random_walk import (
     OPPOSITION,
     SINGULAR_SQUARE,
     Average,
-    Course,
+    TrainingRun,
     adam_variance,
-    muon_walk,
+    muon_random_walk,
 )
 
-PLAIN = Course(
+PLAIN = TrainingRun(
     steps=400,
     rate=0.02,
     warmdown=0,
@@ -25,7 +25,7 @@ PLAIN = Course(
     momentum_start=0.0,
     momentum_warmup=0,
 )
-FULL = Course(
+FULL = TrainingRun(
     steps=300,
     rate=0.02,
     warmdown=120,
@@ -38,41 +38,41 @@ FULL = Course(
 )
 
 
-def grown(course: Course) -> float:
-    return muon_walk(course).grown / (SINGULAR_SQUARE * OPPOSITION)
+def grown(run: TrainingRun) -> float:
+    return muon_random_walk(run).grown / (SINGULAR_SQUARE * OPPOSITION)
 
 
-def simulated(course: Course, walks: int = 6000) -> float:
+def simulated(run: TrainingRun, walks: int = 6000) -> float:
     """Variance of weights under white gradients, each update divided by its known length."""
     rng = np.random.default_rng(0)
     weight, summed, average = np.zeros(walks), np.zeros(walks), np.zeros(walks)
     variance = 0.0
-    for step in range(course.steps):
-        beta, rate = course.momentum_at(step), course.rate_at(step)
+    for step in range(run.steps):
+        beta, rate = run.momentum_at(step), run.rate_at(step)
         gradient = rng.standard_normal(walks)
         summed = beta * summed + gradient
         variance = beta * beta * variance + 1
         length = np.sqrt(1 + 2 * beta + beta * beta * variance)
-        weight = weight * (1 - rate * course.decay) - rate * (gradient + beta * summed) / length
-        average += course.weight_at(step) * weight
+        weight = weight * (1 - rate * run.decay) - rate * (gradient + beta * summed) / length
+        average += run.weight_at(step) * weight
     return float(average.var())
 
 
 @pytest.mark.parametrize(
-    "course", [FULL, replace(FULL, average=Average.UNIFORM), replace(FULL, average=Average.NONE)]
+    "run", [FULL, replace(FULL, average=Average.UNIFORM), replace(FULL, average=Average.NONE)]
 )
-def test_the_filter_is_what_simulated_runs_do(course):
-    assert grown(course) == pytest.approx(simulated(course), rel=0.08)
+def test_the_filter_is_what_simulated_runs_do(run):
+    assert grown(run) == pytest.approx(simulated(run), rel=0.08)
 
 
 def test_without_momentum_and_decay_variance_is_steps_times_the_squared_rate():
     assert grown(PLAIN) == pytest.approx(400 * 0.02**2)
-    assert muon_walk(PLAIN).kept == 1.0
+    assert muon_random_walk(PLAIN).kept == 1.0
     assert adam_variance(PLAIN) == pytest.approx(400 * 0.02**2)
 
 
 def test_under_decay_the_start_is_forgotten_and_more_decay_leaves_less():
-    weak, strong = (muon_walk(replace(FULL, decay=decay)) for decay in (0.5, 5.0))
+    weak, strong = (muon_random_walk(replace(FULL, decay=decay)) for decay in (0.5, 5.0))
     assert strong.grown < weak.grown
     assert strong.kept < weak.kept < 1
     assert weak.variance(1024, 0.1) < weak.variance(512, 0.1)

@@ -1,7 +1,7 @@
 import pytest
 
 from pgolf_sweep.core.trial import Limits, Resources, TrialSpec
-from pgolf_sweep.launch.node.environment import environment, stray_knobs
+from pgolf_sweep.launch.node.environment import environment, read_places, withheld
 from pgolf_sweep.launch.node.run import command
 
 SCRIPT = b"""
@@ -15,9 +15,10 @@ threads = int(os.environ.get("OMP_NUM_THREADS", 1))
 kind = os.environ["NODE_KIND"]
 key, home = os.environ.get("HF_TOKEN"), os.environ.get("HOME")
 """
+FILES = {"train_gpt.py": SCRIPT}
 
 
-def spec(env: dict[str, str]) -> TrialSpec:
+def spec(env: dict[str, str], passes: tuple[str, ...] = ()) -> TrialSpec:
     return TrialSpec(
         study="s",
         number=1,
@@ -28,15 +29,55 @@ def spec(env: dict[str, str]) -> TrialSpec:
         resources=Resources(gpus=0, cpus=1.0),
         limits=Limits(total_seconds=60.0, silent_seconds=60.0),
         proposer="test",
+        passes=passes,
     )
 
 
-def test_script_gets_the_nodes_environment_and_its_own_but_not_rays() -> None:
-    trial = spec({"OMP_NUM_THREADS": "7"})
-    node = {"PATH": "/bin", "RANK": "3", "RAY_JOB_ID": "1", "WORLD_SIZE": "4", "MUON": "1"}
-    env = environment(trial, node, ("MUON",))
-    assert env == {"PATH": "/bin", "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "7"}
+def test_script_gets_the_systems_environment_and_its_own() -> None:
+    trial = spec({"OMP_NUM_THREADS": "7", "SEED": "1"})
+    node = {"PATH": "/bin", "RANK": "3", "RAY_JOB_ID": "1", "WORLD_SIZE": "4", "SEED": "9"}
+    env = environment(trial, node | {"MUON": "1"})
+    assert env == {
+        "PATH": "/bin",
+        "PYTHONUNBUFFERED": "1",
+        "OMP_NUM_THREADS": "7",
+        "SEED": "1",
+    }
     assert command(trial, {})[1:] == ["-u", "train_gpt.py"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "PGOLF_STORAGE",
+        "WANDB_API_KEY",
+        "WANDB_RUN_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_PROFILE",
+        "GITHUB_TOKEN",
+        "OPENAI_API_KEY",
+        "ANTHROPIC_API_KEY",
+        "HF_TOKEN",
+        "HUGGING_FACE_HUB_TOKEN",
+        "DATABASE_URL",
+        "SSH_AUTH_SOCK",
+        "KUBECONFIG",
+        "SEED",
+    ],
+)
+def test_nothing_else_reaches_a_script_unless_the_sweep_file_names_it(name: str) -> None:
+    node = {name: "value", "HOME": "/root"}
+    assert name not in environment(spec({}), node)
+    assert environment(spec({}, (name,)), node)[name] == "value"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["CUDA_VISIBLE_DEVICES", "NCCL_DEBUG", "TORCHINDUCTOR_CACHE_DIR", "HF_HOME", "LD_LIBRARY_PATH"],
+)
+def test_libraries_find_what_they_need(name: str) -> None:
+    assert environment(spec({}), {name: "x"})[name] == "x"
 
 
 @pytest.mark.parametrize(
@@ -45,20 +86,22 @@ def test_script_gets_the_nodes_environment_and_its_own_but_not_rays() -> None:
         ("NUM_LAYERS", True),
         ("LR_SCHEDULE", True),
         ("BOS_TOKEN", True),
+        ("HF_TOKEN", True),
+        ("NODE_KIND", True),
         ("DATA_PATH", False),
         ("TRAIN_FILES", False),
         ("OMP_NUM_THREADS", False),
-        ("HF_TOKEN", False),
         ("HOME", False),
-        ("NODE_KIND", False),
-        ("READ_BY_NO_SCRIPT", False),
     ],
 )
-def test_only_what_configures_the_script_stays_behind(name: str, *, stays_behind: bool) -> None:
-    files = {"train_gpt.py": SCRIPT}
-    assert stray_knobs(spec({}), files, {name: "3"}) == ((name,) if stays_behind else ())
-    assert stray_knobs(spec({name: "4"}), files, {name: "3"}) == ()
+def test_what_the_script_reads_and_does_not_get_is_named(name: str, *, stays_behind: bool) -> None:
+    node = {name: "3", "READ_BY_NO_SCRIPT": "3"}
+    assert withheld(spec({}), FILES, node) == ((name,) if stays_behind else ())
+    assert withheld(spec({name: "4"}), FILES, node) == ()
+    assert withheld(spec({}, (name,)), FILES, node) == ()
+    places = read_places(spec({}), FILES, node)
+    assert (name in environment(spec({}), node, places)) is not stays_behind
 
 
-def test_of_a_script_that_cannot_be_read_no_knob_is_known() -> None:
-    assert stray_knobs(spec({}), {"train_gpt.py": b"def ("}, {"NUM_LAYERS": "3"}) == ()
+def test_of_a_script_that_cannot_be_read_nothing_is_known() -> None:
+    assert withheld(spec({}), {"train_gpt.py": b"def ("}, {"NUM_LAYERS": "3"}) == ()

@@ -86,7 +86,7 @@ class Bench:
         self.log = b""
         self.reports: list[StepReport] = []
         self.files: Mapping[str, bytes] = {}
-        self.undying = ""
+        self.unkillable = ""
 
     def start(
         self,
@@ -124,7 +124,7 @@ class Bench:
             self.reports += progress.reports
             if progress.end is not None:
                 self.files = progress.files
-                self.undying = progress.undying
+                self.unkillable = progress.unkillable
                 return progress.end
 
     def run(self, code: str, **limits: float) -> RunEnd:
@@ -162,6 +162,18 @@ def test_script_that_raises_ends_with_1_and_its_traceback(bench: Bench) -> None:
     end = bench.run("raise ValueError('head dimension')")
     assert (end.cause, end.exit_code) == (EndCause.EXITED, 1)
     assert end.log_tail[-1] == "ValueError: head dimension"
+
+
+def test_secrets_do_not_leave_the_node(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "no-known-form-of-a-key")
+    end = bench.run(
+        "import os\nprint('I have', os.environ.get('OPENAI_API_KEY'))\n"
+        "print('final_other_exact bpb=1.2 hf_0123456789abcdefghij')\n"
+        "raise ValueError('no-known-form-of-a-key at postgresql://me:pass-word@db/x')"
+    )
+    assert "I have None" in end.log_tail
+    assert end.log_tail[-1] == "ValueError: *** at postgresql://me@db/x"
+    assert "hf_0123" not in str(end)
 
 
 def test_script_killed_from_outside_is_signaled(bench: Bench) -> None:
@@ -316,7 +328,7 @@ def test_killed_guard_takes_the_script_along_and_the_worker_goes_on(bench: Bench
     assert bench.run("print('next')").cause is EndCause.EXITED
 
 
-# A guard whose SIGKILL does nothing, as where a process hangs in the kernel; it has less patience.
+# A guard whose SIGKILL does nothing, as where a process hangs in the kernel; it waits less.
 POWERLESS = f"""
 import signal, sys
 sys.path.insert(0, {str(process.GUARD.parent)!r})
@@ -347,7 +359,7 @@ def test_run_that_sigkill_does_not_end_is_lost_and_names_what_is_left(powerless:
     (left,) = powerless.pids()
     assert end.cause is EndCause.LOST
     assert end.detail.startswith(f"SIGKILL does not end process {left} (python")
-    assert powerless.undying == end.detail
+    assert powerless.unkillable == end.detail
 
 
 def test_pruned_run_that_sigkill_does_not_end_is_pruned_all_the_same(powerless: Bench) -> None:
@@ -356,7 +368,7 @@ def test_pruned_run_that_sigkill_does_not_end_is_pruned_all_the_same(powerless: 
     powerless.worker.cancel(begun, "pruned")
     end = powerless.finish(begun)
     assert (end.cause, end.detail) == (EndCause.CANCELLED, "pruned")
-    assert str(powerless.pids()[0]) in powerless.undying
+    assert str(powerless.pids()[0]) in powerless.unkillable
 
 
 def test_score_of_a_script_counts_where_sigkill_does_not_end_what_it_left(
@@ -367,7 +379,7 @@ def test_score_of_a_script_counts_where_sigkill_does_not_end_what_it_left(
         "while len(open(os.environ['PIDS']).readlines()) < 2:\n    time.sleep(0.01)\n"
     )
     assert (end.cause, end.exit_code) == (EndCause.EXITED, 0)
-    assert str(powerless.pids()[1]) in powerless.undying
+    assert str(powerless.pids()[1]) in powerless.unkillable
 
 
 def test_files_that_cannot_be_read_are_the_nodes_fault_whatever_the_script_says(
@@ -419,7 +431,7 @@ def test_worker_without_room_for_a_further_guard_does_not_end_its_run(
 
 def test_guard_that_is_told_to_stop_before_its_order_ends_without_a_word() -> None:
     guard = GuardedProcess()
-    guard.beat()
+    guard.heartbeat()
     guard.kill()
     os.set_blocking(guard.output, True)
     assert os.read(guard.output, 1000) == b""
@@ -447,7 +459,7 @@ process.GUARD = sys.argv[1]
 guard = process.GuardedProcess(1.0)
 guard.start(["true"], cwd=Path.cwd(), env={"PATH": "/bin:/usr/bin"}, seconds=60.0)
 while not select.select([guard.status], [], [], 0.1)[0] or guard.note_status():
-    guard.beat()
+    guard.heartbeat()
 print(guard.ended)
 """
 
@@ -554,7 +566,7 @@ print("width", os.environ.get("MODEL_DIM"), "data", os.environ.get("DATA_PATH", 
         env={"MODEL_DIM": "512"},
     )
     note, *printed = bench.log.decode().splitlines()
-    assert note.endswith("defaults of: NUM_LAYERS, SEED")
+    assert note.endswith("(pgolf.env.pass names what it gets): NUM_LAYERS, SEED")
     assert printed == ["layers 9 seed 7", "width 512 data /node/shards"]
     assert end.summary == LogSummary()
 

@@ -18,12 +18,12 @@ from pgolf_sweep.core.clock import SystemClock
 from pgolf_sweep.core.errors import InfraError
 from pgolf_sweep.core.record import State
 from pgolf_sweep.core.trial import Resources
-from pgolf_sweep.launch.ray import node_checks as checking
+from pgolf_sweep.launch.ray import node_checks
 from pgolf_sweep.launch.ray.launcher import RayLauncher
 from pgolf_sweep.nodes.check import CheckOrder, FileMark
-from pgolf_sweep.nodes.compare import Fitness
+from pgolf_sweep.nodes.compare import NodeComparison
 from pgolf_sweep.nodes.info import NodeState
-from pgolf_sweep.nodes.quarantine import Standing
+from pgolf_sweep.nodes.quarantine import NodeStatus
 from pgolf_sweep.script.program import from_files
 
 if TYPE_CHECKING:
@@ -62,8 +62,10 @@ class Nodes:
             self.said[node.node_id] = said
 
     def launcher(self, **order: Any) -> RayLauncher:
-        fitness = Fitness(CheckOrder(gpus=1, **order), NodesBlock())
-        return RayLauncher(self.cluster.address, ONE_GPU, ready_seconds=120.0, fitness=fitness)
+        comparison = NodeComparison(CheckOrder(gpus=1, **order), NodesBlock())
+        return RayLauncher(
+            self.cluster.address, ONE_GPU, ready_seconds=120.0, comparison=comparison
+        )
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +86,7 @@ def poll_until(launcher: RayLauncher, claim: Callable[[], bool]) -> None:
 def test_node_with_a_gpu_in_use_is_refused_and_taken_once_it_is_free(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checking, "CHECK_WAIT_SECONDS", 1.0)
+    monkeypatch.setattr(node_checks, "CHECK_WAIT_SECONDS", 1.0)
     first, said = next(iter(nodes.said.items()))
     smi.say(said, smi.Card(0, used_mib=70_123), apps=(("GPU-0", 4242, "zombie"),))
     launcher = nodes.launcher()
@@ -165,9 +167,9 @@ def test_broken_node_is_quarantined_and_no_trial_is_lost_to_it(
     assert final.counts["failed"] == 0
     records = [r for r in bench.study().records() if r.outcome is State.COMPLETED]
     assert name not in {record.node for record in records}
-    assert 3 <= sum(record.excused for record in records) <= 5
+    assert 3 <= sum(record.uncounted_attempts for record in records) <= 5
     (row,) = [row for row in final.nodes if row.node == name]
-    assert row.state is Standing.QUARANTINED
+    assert row.state is NodeStatus.QUARANTINED
     assert "no CUDA-capable device" in row.reason
     assert row.retry_at is not None
     assert row.retry_at > time.time() + 200

@@ -21,7 +21,7 @@ from pgolf_sweep.core.trial import EndCause, Limits, Resources, TrialSpec
 from pgolf_sweep.launch.base import Ended, Job, Started
 from pgolf_sweep.launch.ray.launcher import RayLauncher
 from pgolf_sweep.nodes.check import CheckOrder
-from pgolf_sweep.nodes.compare import Fitness
+from pgolf_sweep.nodes.compare import NodeComparison
 from pgolf_sweep.nodes.info import NodeState
 from pgolf_sweep.script.program import from_files
 
@@ -82,9 +82,9 @@ def until(claim: Callable[[], Any], seconds: float = 60.0) -> None:
 def test_drained_node_starts_nothing_and_ends_what_cannot_finish(
     cluster: Any, tmp_path: Path
 ) -> None:
-    fitness = Fitness(CheckOrder(gpus=0), NodesBlock())
-    launcher = RayLauncher(cluster.address, TWO_CPUS, ready_seconds=120.0, fitness=fitness)
-    assert launcher.free() == len(fitness._reports) == 4
+    comparison = NodeComparison(CheckOrder(gpus=0), NodesBlock())
+    launcher = RayLauncher(cluster.address, TWO_CPUS, ready_seconds=120.0, comparison=comparison)
+    assert launcher.free() == len(comparison._reports) == 4
     ends: dict[str, Ended] = {}
     started: set[str] = set()
 
@@ -121,7 +121,7 @@ def test_drained_node_starts_nothing_and_ends_what_cannot_finish(
     # Nobody is left there, so that Ray takes the node out of the cluster by itself.
     until(lambda: poll() and doomed not in {node.name for node in launcher.nodes()})
     assert launcher.free() == 2
-    assert len(fitness._reports) == 2, "others are not held against a node that is gone"
+    assert len(comparison._reports) == 2, "no node is compared with one that is gone"
     launcher.close()
 
 
@@ -164,9 +164,9 @@ def test_trial_of_a_drained_node_runs_elsewhere_and_loses_no_attempt(
     assert drained
     assert final.counts["completed"] == 4
     records = [r for r in bench.study().records() if r.outcome is State.COMPLETED]
-    moved = [record for record in records if record.excused]
+    moved = [record for record in records if record.uncounted_attempts]
     assert len(moved) == 2
-    assert {(r.attempts, r.excused) for r in moved} == {(2, 1)}
+    assert {(r.attempts, r.uncounted_attempts) for r in moved} == {(2, 1)}
     assert drained[0] not in {record.node for record in records}
     assert any("is draining" in text for text in bench.watcher.messages)
     assert any("the attempt does not count" in text for text in bench.watcher.messages)

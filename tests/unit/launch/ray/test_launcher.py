@@ -306,7 +306,7 @@ def test_harvests_that_hang_keep_no_worker_from_its_answers(
     own.close()
 
 
-def test_folder_that_cannot_be_written_ends_the_job_as_unkept(
+def test_folder_that_cannot_be_written_ends_the_job_as_a_failed_write(
     launcher: RayLauncher, tmp_path: Path
 ) -> None:
     wait_for_slot(launcher)
@@ -314,12 +314,12 @@ def test_folder_that_cannot_be_written_ends_the_job_as_unkept(
     launcher.start(make_job(tmp_path / "file" / "1", "print('never')"))
     (ended,) = launcher.poll(1.0)
     assert isinstance(ended, Ended)
-    assert ended.end.cause is EndCause.UNKEPT
+    assert ended.end.cause is EndCause.OUTPUT_WRITE_FAILED
     assert "cannot be written" in ended.end.detail
     assert launcher.free() == 1
 
 
-def test_full_disk_of_the_driver_ends_the_run_as_unkept(
+def test_full_disk_of_the_driver_ends_the_run_as_a_failed_write(
     launcher: RayLauncher, tmp_path: Path
 ) -> None:
     wait_for_slot(launcher)
@@ -329,7 +329,7 @@ def test_full_disk_of_the_driver_ends_the_run_as_unkept(
     launcher.start(job)
     ended = run_until(launcher, Ended)[-1]
     assert isinstance(ended, Ended)
-    assert ended.end.cause is EndCause.UNKEPT
+    assert ended.end.cause is EndCause.OUTPUT_WRITE_FAILED
     assert "No space left" in ended.end.detail
     assert launcher.free() == 1
 

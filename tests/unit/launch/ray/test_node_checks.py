@@ -1,4 +1,4 @@
-"""When nodes are asked what they are like, and what becomes of those that do not answer."""
+"""Node checks over time, with nodes that do not answer."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from pgolf_sweep.config.types import NodesBlock
-from pgolf_sweep.launch.ray import node_checks as checking
+from pgolf_sweep.launch.ray import node_checks
 from pgolf_sweep.launch.ray.cluster import Node
 from pgolf_sweep.launch.ray.node_checks import Checks
 from pgolf_sweep.launch.ray.slots import Slot
 from pgolf_sweep.nodes.check import CheckOrder, NodeReport
-from pgolf_sweep.nodes.compare import Fitness, check_failed
+from pgolf_sweep.nodes.compare import NodeComparison, check_failed
 
 
 class Actor:
@@ -38,13 +38,13 @@ def slot_on(name: str) -> Slot:
 def sound(name: str) -> NodeReport:
     now = time.time()
     return NodeReport(
-        node=name, began_at=now, ended_at=now, faults=(), alike={}, tokens_per_second=None
+        node=name, began_at=now, ended_at=now, faults=(), compared={}, tokens_per_second=None
     )
 
 
 @pytest.fixture
 def checks() -> Checks:
-    return Checks(Fitness(CheckOrder(gpus=0), NodesBlock()))
+    return Checks(NodeComparison(CheckOrder(gpus=0), NodesBlock()))
 
 
 def test_node_whose_check_hangs_is_refused_and_asked_again_and_taken_once_it_answers(
@@ -52,7 +52,7 @@ def test_node_whose_check_hangs_is_refused_and_asked_again_and_taken_once_it_ans
 ) -> None:
     slot = slot_on("a")
     checks.begin(slot)
-    monkeypatch.setattr(checking, "CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(node_checks, "CHECK_SECONDS", 0.0)
     checks.again([slot])
     assert [refusal.what for refusal in slot.refusals] == ["the node check does not end"]
     assert not checks.hears(slot, 1), "a late answer is that of another time"

@@ -1,4 +1,4 @@
-"""What slots and runs say of themselves, without Ray."""
+"""Slots and runs without Ray."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_worker_that_starts_owes_no_answer_and_one_that_runs_owes_the_older_of_t
     assert slot.silent_seconds(now) == 0.0
     slot.up, slot.live, live.asked_at = True, live, now - 70.0
     assert slot.silent_seconds(now) == pytest.approx(70.0)
-    slot.excuse(60.0)
+    slot.extend_lease(60.0)
     assert slot.silent_seconds(now) == pytest.approx(10.0)
     live.finish_log()
 
@@ -97,7 +97,7 @@ def test_run_is_given_up_a_minute_after_its_limit_or_its_cancelling_whatever_is_
     assert live.overdue(time.monotonic() + 61.0) == said
     slot = slot_on("a")
     slot.live = live
-    slot.excuse(60.0)  # the driver slept: the end may lie in a socket
+    slot.extend_lease(60.0)  # the driver slept: the end may lie in a socket
     assert live.overdue(time.monotonic() + 61.0) == ""
     live.finish_log()
 

@@ -1,4 +1,4 @@
-"""What is sent to a cluster and what is remembered of it; the cluster itself: tests/e2e."""
+"""The payload of a job and the memory of its place; the cluster itself: tests/e2e."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from pgolf_sweep.launch.remote.dashboard import (
     GONE,
     Dashboard,
     Place,
+    finished_remote_commands,
     job_name,
     read_place,
     refuse_copies,
-    spent_errands,
     uninterrupted,
     write_place,
 )
 from pgolf_sweep.launch.remote.entrypoint import (
-    Luggage,
+    JobPayload,
     check_continues,
-    settle,
-    shelf,
+    log_dir_alias,
     show_studies,
+    unpack_files,
 )
 from pgolf_sweep.report.read import study_status
 
@@ -39,39 +39,39 @@ def paths(tmp_path):
     return found
 
 
-def luggage(**changes):
-    return Luggage(**{"words": ["launch", "s.yaml"], "home": "~/p", "study": "s", **changes})
+def payload(**changes):
+    return JobPayload(**{"words": ["launch", "s.yaml"], "home": "~/p", "study": "s", **changes})
 
 
-def test_luggage_arrives_as_it_was_packed_and_shows_no_secret():
-    sent = luggage(env={"WANDB_API_KEY": "secret"}, files={"a/s.yaml": b"\xff\n"}, folder="a")
+def test_payload_is_fetched_as_it_was_packed_and_shows_no_secret():
+    sent = payload(env={"WANDB_API_KEY": "secret"}, files={"a/s.yaml": b"\xff\n"}, folder="a")
     packed = sent.pack()
     assert b"secret" not in packed
-    assert Luggage.unpack(packed) == sent
+    assert JobPayload.unpack(packed) == sent
 
 
 def test_files_lie_in_a_folder_of_their_content(tmp_path):
-    first = luggage(home=str(tmp_path), files={"a/s.yaml": b"1", "x.py": b"2"}, folder="a")
-    other = luggage(home=str(tmp_path), files={"a/s.yaml": b"3", "x.py": b"2"}, folder="a")
-    folder = settle(first)
+    first = payload(home=str(tmp_path), files={"a/s.yaml": b"1", "x.py": b"2"}, folder="a")
+    other = payload(home=str(tmp_path), files={"a/s.yaml": b"3", "x.py": b"2"}, folder="a")
+    folder = unpack_files(first)
     assert (folder / "s.yaml").read_bytes() == b"1"
     assert (folder / ".." / "x.py").read_bytes() == b"2"
-    assert settle(other) != folder == settle(first)
+    assert unpack_files(other) != folder == unpack_files(first)
 
 
 def test_a_study_that_its_sender_knows_is_not_begun_afresh(paths):
-    check_continues(luggage(), paths)
+    check_continues(payload(), paths)
     with pytest.raises(InfraError, match="does not hold the study"):
-        check_continues(luggage(begun=1.5), paths)
+        check_continues(payload(begun=1.5), paths)
     write_json(paths.origin, {"created_at": 1.5})
-    check_continues(luggage(begun=1.5), paths)
+    check_continues(payload(begun=1.5), paths)
     with pytest.raises(InfraError, match="another study of this name"):
-        check_continues(luggage(begun=2.5), paths)
+        check_continues(payload(begun=2.5), paths)
 
 
 def test_each_home_has_a_shelf_of_its_own_and_it_can_be_moved(tmp_path):
-    assert shelf("~/a") != shelf("~/b")
-    link = tmp_path / shelf("~/a")
+    assert log_dir_alias("~/a") != log_dir_alias("~/b")
+    link = tmp_path / log_dir_alias("~/a")
     for runs in (tmp_path / "one", tmp_path / "one", tmp_path / "two"):
         show_studies(runs, link)
         assert link.readlink() == runs
@@ -88,7 +88,7 @@ def test_a_job_is_named_after_its_study_and_counted():
     assert job_name("my study", taken, what="stop") == "pgolf-sweep-my-study-stop-1"
 
 
-def test_errands_are_cleared_away_when_ray_has_closed_them_and_drivers_never():
+def test_remote_commands_are_deleted_once_ray_has_closed_them_and_drivers_never():
     def job(name, status, end_time, **metadata):
         return {
             "submission_id": name, "status": status, "end_time": end_time, "metadata": metadata
@@ -96,12 +96,12 @@ def test_errands_are_cleared_away_when_ray_has_closed_them_and_drivers_never():
 
     jobs = [
         job("driver", "SUCCEEDED", 0, pgolf_study="s"),
-        job("spent", "SUCCEEDED", 900_000, pgolf_errand="s"),
-        job("failed", "FAILED", 900_000, pgolf_errand="s"),
-        job("just now", "SUCCEEDED", 990_000, pgolf_errand="s"),
-        job("runs", "RUNNING", None, pgolf_errand="s"),
+        job("spent", "SUCCEEDED", 900_000, pgolf_remote_command="s"),
+        job("failed", "FAILED", 900_000, pgolf_remote_command="s"),
+        job("just now", "SUCCEEDED", 990_000, pgolf_remote_command="s"),
+        job("runs", "RUNNING", None, pgolf_remote_command="s"),
     ]
-    assert spent_errands(jobs, now=1000.0) == ["spent", "failed"]
+    assert finished_remote_commands(jobs, now=1000.0) == ["spent", "failed"]
 
 
 def test_a_place_is_remembered_also_when_a_newer_version_noted_more(paths):

@@ -1,4 +1,4 @@
-"""What is read of a script is what the script has: each form is run and compared."""
+"""Knobs that are read of a script are those that it has: each form is run and compared."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgolf_sweep.core.trial import LogSummary
-from pgolf_sweep.script.logs import stream as logstream
+from pgolf_sweep.script.logs import stream
 from pgolf_sweep.script.logs.parser import MOST_FINALS, MOST_UNREAD_FINALS, LogParser
 from pgolf_sweep.script.logs.stream import LogStream, parse_log
 
@@ -26,7 +26,7 @@ def fed(path: Path) -> LogSummary:
 
 
 def lines_of(data: bytes) -> list[str]:
-    for mark, encoding in logstream.ENCODINGS.items():
+    for mark, encoding in stream.ENCODINGS.items():
         if data.startswith(mark):
             data = data[len(mark) :].decode(encoding, errors="replace").encode()
     return data.replace(b"\r", b"\n").decode(errors="replace").split("\n")
@@ -121,7 +121,7 @@ def test_ranks_colours_carriage_returns_and_broken_text_are_survived() -> None:
 def test_reading_a_file_equals_feeding_its_lines(
     path: Path, block_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logstream, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(stream, "BLOCK_BYTES", block_bytes)
     assert str(parse_log(path)) == str(fed(path))  # as text, since NaN is not equal to itself
 
 

@@ -1,4 +1,4 @@
-"""What a driver knows of its study's trials, and what they have cost; no input or output."""
+"""The table of a study's trials, and what they have cost; no input or output."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Ledger:
+class TrialTable:
     """Rows of all trials, which configurations are known, which trials count.
 
     Attributes:
@@ -36,6 +36,11 @@ class Ledger:
     elsewhere: dict[int, TrialRecord] = field(default_factory=dict)
     _first: dict[str, int] = field(default_factory=dict)
     _totals: Totals = field(default_factory=Totals)
+
+    @property
+    def best(self) -> TrialRecord | None:
+        """The best trial that is not over the cap; None while there is none."""
+        return self._totals.best
 
     def note(self, record: TrialRecord) -> None:
         """Keep the newest row of a trial."""

@@ -1,4 +1,4 @@
-"""What a launch continues, and what it refuses to mix."""
+"""A launch continues its study and refuses to mix two."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from pgolf_sweep.core.record import ranked
 from pgolf_sweep.data import DataSet
 from pgolf_sweep.driver.session import stored_program
 from pgolf_sweep.nodes.check import look
+from pgolf_sweep.script.pack import packed_program
 from pgolf_sweep.script.program import from_files
 from pgolf_sweep.search.study import open_study
-from pgolf_sweep.workflows.launch import (
+from pgolf_sweep.workflows.launch_support import node_comparison
+from pgolf_sweep.workflows.study_folder import (
     changes,
     check_identity,
     claim_storage,
     enqueue_warm_start,
     has_run_its_course,
-    node_fitness,
     prepare_folder,
 )
 
@@ -51,6 +52,15 @@ def test_first_launch_makes_the_folder_and_the_second_continues(make_bench):
     assert read_json(bench.paths.origin)["created_at"] == created_at
     assert bench.paths.sweep.read_text() == bench.session.spec.text
     assert stored_program(bench.paths).sha256 == bench.session.program.sha256
+
+
+def test_a_packed_programs_plain_form_lies_beside_it(make_bench):
+    bench = make_bench()
+    long = bench.session.program.files["train_gpt.py"] + b"# a comment that packing drops\n" * 99
+    packed = packed_program(from_files("train_gpt.py", {"train_gpt.py": long}, builtin=False))
+    prepare(bench, dataclasses.replace(bench.session, program=packed))
+    assert bench.paths.readable.read_bytes() == long
+    assert stored_program(bench.paths).sha256 == packed.sha256
 
 
 def test_larger_run_cap_continues_the_study(make_bench):
@@ -202,7 +212,7 @@ def test_node_is_asked_for_the_data_that_the_driver_has(make_bench, tmp_path):
     tokenizer.write_bytes(b"pieces")
     dataset = DataSet(name="demo_sp512", path=folder, tokenizer=tokenizer, vocab_size=512)
     session = dataclasses.replace(make_bench().session, dataset=dataset)
-    order = node_fitness(session).order
+    order = node_comparison(session).order
     assert {path.rpartition("/")[2]: mark.whole for path, mark in order.files.items()} == {
         "demo.model": True,
         "fineweb_val_000000.bin": True,
@@ -218,10 +228,23 @@ def test_node_is_asked_for_the_data_that_the_driver_has(make_bench, tmp_path):
 
 def test_speed_is_measured_on_gpus_unless_the_sweep_file_says_otherwise(make_bench):
     bench = make_bench()
-    assert node_fitness(with_nodes(bench)).order.speed is False
-    assert node_fitness(with_nodes(bench, gpus=8)).order.speed is True
-    assert node_fitness(with_nodes(bench, nodes=NodesBlock(speed="mark"))).order.speed is True
-    assert node_fitness(with_nodes(bench, gpus=8, nodes=NodesBlock(speed="none"))).order.speed is (
-        False
-    )
-    assert node_fitness(with_nodes(bench, nodes=NodesBlock(check=False))) is None
+    assert node_comparison(with_nodes(bench)).order.speed is False
+    assert node_comparison(with_nodes(bench, gpus=8)).order.speed is True
+    assert node_comparison(with_nodes(bench, nodes=NodesBlock(speed="mark"))).order.speed is True
+    assert node_comparison(
+        with_nodes(bench, gpus=8, nodes=NodesBlock(speed="none"))
+    ).order.speed is (False)
+    assert node_comparison(with_nodes(bench, nodes=NodesBlock(check=False))) is None
+
+
+def test_files_with_the_command_line_are_private_and_hold_no_password(make_bench, monkeypatch):
+    url = "postgresql://me:p@ss/w#rd@db/sweeps"
+    words = ["launch", "s.yaml", "--storage", url, f"--storage={url}", "--token=abcdefgh12345"]
+    monkeypatch.setattr("sys.argv", ["pgolf-sweep", *words])
+    bench = make_bench()
+    prepare(bench)
+    shown = bench.paths.origin.read_text()
+    assert "p@ss" not in shown
+    assert "w#rd" not in shown
+    assert "abcdefgh12345" not in shown
+    assert bench.paths.origin.stat().st_mode & 0o077 == 0

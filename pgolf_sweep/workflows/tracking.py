@@ -1,0 +1,81 @@
+"""How a study's runs appear in W&B."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pgolf_sweep.core.paths import StudyPaths, read_json
+from pgolf_sweep.track.base import RunTracking
+from pgolf_sweep.track.mode import node_environment, run_id
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pgolf_sweep.core.record import TrialRecord
+    from pgolf_sweep.driver.session import Session
+    from pgolf_sweep.track.mode import ResolvedMode
+
+
+PROJECT = "pgolf-sweep"
+"""W&B project where the sweep file names none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tracking:
+    """How a study's trials appear in W&B.
+
+    Attributes:
+        salt: What tells this study from an earlier one of its name.
+    """
+
+    mode: ResolvedMode
+    session: Session
+    salt: str
+
+    def of(self, record: TrialRecord) -> RunTracking | None:
+        """Settings of one trial's run; None where W&B is disabled."""
+        predicted = record.predicted_bytes
+        return self.run(
+            key=str(record.number),
+            config={
+                **record.knobs,
+                "trial": record.number,
+                "proposer": record.proposer,
+                "predicted_bytes": None if predicted is None else round(predicted.mid),
+                "model_params": record.model_params,
+            },
+            tags=(record.proposer,),
+        )
+
+    def run(
+        self, *, key: str, config: Mapping[str, Any], tags: tuple[str, ...] = ()
+    ) -> RunTracking | None:
+        """Settings of any run of the study, named by its key."""
+        if self.mode.mode == "disabled":
+            return None
+        spec = self.session.spec
+        return RunTracking(
+            mode=self.mode.mode,
+            project=self.project,
+            entity=spec.entity,
+            group=spec.name,
+            run_id=run_id(spec.name, key, salt=self.salt),
+            name=f"{spec.name}-{key}",
+            config=config,
+            cap_bytes=self.session.rules.artifact_cap_bytes,
+            tags=tags,
+            metric="" if spec.metric.contest else spec.metric.name,
+            env=node_environment(os.environ, self.mode.mode),
+        )
+
+    @property
+    def project(self) -> str:
+        """W&B project of the study."""
+        return self.session.spec.project or os.environ.get("WANDB_PROJECT") or PROJECT
+
+
+def make_tracking(session: Session, paths: StudyPaths, mode: ResolvedMode) -> Tracking:
+    """How the trials of a study that was launched appear in W&B."""
+    return Tracking(mode=mode, session=session, salt=str(read_json(paths.origin)["created_at"]))
