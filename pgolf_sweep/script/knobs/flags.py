@@ -385,16 +385,21 @@ class _Reader:
             return None
 
     def _reads_argv(self) -> bool:
-        for node in self.nodes:
-            match node:
-                case ast.Attribute(value=ast.Name(id="sys"), attr="argv"):
-                    return True
-                case ast.ImportFrom(module="sys", names=names):
-                    if any(alias.name == "argv" for alias in names):
-                        return True
-                case _:
-                    pass
-        return False
+        """Whether more of ``sys.argv`` is read than the script's own name."""
+        names = {
+            id(node.value)
+            for node in self.nodes
+            if isinstance(node, ast.Subscript) and self._value(node.slice) == 0
+        }
+        return any(
+            (_dotted(node) == "sys.argv" and id(node) not in names)
+            or (
+                isinstance(node, ast.ImportFrom)
+                and node.module == "sys"
+                and any(alias.name == "argv" for alias in node.names)
+            )
+            for node in self.nodes
+        )
 
 
 def _config_names(nodes: Iterable[ast.AST]) -> frozenset[str]:

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 _STEP = re.compile(
     r"\b_?(?:global_)?(?:step|iter(?:ation)?|epoch)s?\b[\"']?\s*[:= ]\s*(\d+)", re.IGNORECASE
 )
-    r"\b_?(?:global_)?(?:step|iter(?:ation)?|epoch)s?\b[\"']?\s*[:= ]\s*(\d+)", re.IGNORECASE
-)
 
 
 class MetricStream:
