@@ -7,17 +7,20 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(VENV)/constraints.txt
+# An image's own torch fits its GPU driver: it is kept, and nothing but it is not pinned then.
+TORCH := $(shell $(PYTHON) -c 'from importlib.metadata import version; import sys; v = version("torch").split("."); print("here" if sys.prefix == sys.base_prefix and (int(v[0]), int(v[1])) >= (2, 5) else "")' 2>/dev/null)
 RUN := $(BIN)/pgolf-sweep
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
 
-# torch first and pinned: left to choose, pip would fetch gigabytes of another build.
+# torch first and pinned where there is none: left to choose, pip would fetch another build.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pgolf-sweep needs Python 3.11 or newer; name one with: make PYTHON=python3.11")'
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) torch==2.13.0
+	$(PYTHON) -m venv $(if $(TORCH),--system-site-packages) $(VENV)
+	grep -v '^$(if $(TORCH),torch==,never==)' constraints.txt >$(VENV)/constraints.txt
+	$(if $(TORCH),true,$(PIP) torch==2.13.0)
 	$(PIP) --editable .
 	@touch $@
 

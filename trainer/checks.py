@@ -92,6 +92,7 @@ def check_ranges(config: Config) -> None:
         "mlp_bits": (0, *QUANT_BITS),
         "quant_scale": QUANT_SCALES,
         "codec": CODECS,
+        "start_at": ("train", "export", "eval"),
         "compile": ("auto", "0", "1"),
         "dtype": ("auto", "bf16", "fp32"),
     }
@@ -142,6 +143,10 @@ def check_shape(config: Config) -> None:
         0 <= config.eval_stride <= config.train_seq_len,
         f"EVAL_STRIDE must be from 0 to TRAIN_SEQ_LEN={config.train_seq_len}, "
         f"got {config.eval_stride}",
+    )
+    require(
+        config.start_at != "export" or bool(config.checkpoint),
+        "START_AT=export needs CHECKPOINT, the file that the training left",
     )
     last = config.num_layers - 1
     require(

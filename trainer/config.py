@@ -31,6 +31,9 @@ class Config:
         data_path: Folder of ``fineweb_train_*.bin`` and ``fineweb_val_*.bin``.
         tokenizer_path: SentencePiece model that made the shards.
         run_id: When set, stdout is also kept in ``logs/<run_id>.txt``.
+        checkpoint: File, less the rank, that SIGTERM and the training's end leave; empty is none.
+        start_at: Part that the run starts at: train (on from CHECKPOINT where it is there), export
+            (of CHECKPOINT), eval (of the artifact in the working folder).
         seed: Seed of the initial weights.
         bytes_per_token: Mean bytes of a validation token, where known; a run that counts anything
             more than 1 % away is refused. 0 is unknown.
@@ -120,6 +123,8 @@ class Config:
     data_path: str
     tokenizer_path: str
     run_id: str
+    checkpoint: str
+    start_at: str
     seed: int
     bytes_per_token: float
     val_batch_size: int
@@ -270,6 +275,8 @@ def _read_environment() -> Config:
         data_path=os.environ.get("DATA_PATH", "./data/datasets/fineweb10B_sp1024"),
         tokenizer_path=os.environ.get("TOKENIZER_PATH", "./data/tokenizers/fineweb_1024_bpe.model"),
         run_id=os.environ.get("RUN_ID", ""),
+        checkpoint=os.environ.get("CHECKPOINT", ""),
+        start_at=os.environ.get("START_AT", "train"),
         seed=int(os.environ.get("SEED", 1337)),
         bytes_per_token=float(os.environ.get("BYTES_PER_TOKEN", 0.0)),
         val_batch_size=int(os.environ.get("VAL_BATCH_SIZE", 524_288)),

@@ -63,9 +63,13 @@ class TokenStream:
     def __init__(self, shards: list[Path], vocab_size: int) -> None:
         self.shards = shards
         self.vocab_size = vocab_size
-        self.shard_index = 0
-        self.position = 0
-        self.tokens = open_shard(shards[0])
+        self.seek(0, 0)
+
+    def seek(self, shard_index: int, position: int) -> None:
+        """Go on at a token of a shard."""
+        self.shard_index = shard_index
+        self.position = position
+        self.tokens = open_shard(self.shards[shard_index])
 
     def batch(self, rows: int, seq_len: int) -> NDArray[np.int64]:
         """The next rows x seq_len inputs with their targets, advancing the stream.
@@ -81,9 +85,7 @@ class TokenStream:
         filled = 0
         while filled < length:
             if self.position >= len(self.tokens):
-                self.shard_index = (self.shard_index + 1) % len(self.shards)
-                self.tokens = open_shard(self.shards[self.shard_index])
-                self.position = 0
+                self.seek((self.shard_index + 1) % len(self.shards), 0)
             piece = self.tokens[self.position : self.position + length - filled]
             flat[filled : filled + len(piece)] = piece
             filled += len(piece)

@@ -38,9 +38,9 @@ class Log:
 class Stopwatch:
     """Training seconds: what lies between `resume` and `pause`, the device's work included."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, before: float = 0.0) -> None:
         self.device = device
-        self.before = 0.0
+        self.before = before
         self.started = time.perf_counter()
 
     def wait(self) -> None:
@@ -64,7 +64,7 @@ class Stopwatch:
 
 
 class LossAndClock:
-    """Mean loss and latest clock of all ranks, so that every rank decides the same.
+    """Mean loss, latest clock and whether to stop, of all ranks, so that each decides the same.
 
     On a GPU the answer travels while the backward pass runs: `post` before it, `read` after it
     has been queued, and no kernel waits for the processor.
@@ -74,26 +74,27 @@ class LossAndClock:
         self.world_size = config.world_size
         self.device = device
         self.on_gpu = device.type == "cuda"
-        shape = (config.world_size, 2)
+        shape = (config.world_size, 3)
         self.answer = torch.zeros(shape, dtype=torch.float64, pin_memory=self.on_gpu)
         self.arrived = torch.cuda.Event() if self.on_gpu else None
 
-    def post(self, loss: Tensor, seconds: float) -> None:
-        """Tell the other ranks this rank's loss and clock."""
-        clock = torch.full((), seconds, dtype=torch.float64, device=self.device)
-        everyone = mine = torch.stack((loss.double(), clock))[None]
+    def post(self, loss: Tensor, seconds: float, *, stop: bool) -> None:
+        """Tell the other ranks this rank's loss, its clock and whether it was asked to stop."""
+        rest = torch.tensor((seconds, stop), dtype=torch.float64, device=self.device)
+        everyone = mine = torch.cat((loss.double()[None], rest))[None]
         if self.world_size > 1:
-            everyone = mine.new_empty(self.world_size, 2)
+            everyone = mine.new_empty(self.world_size, 3)
             all_gather(everyone, mine)
         self.answer.copy_(everyone, non_blocking=True)
         if self.arrived:
             self.arrived.record()
 
-    def read(self) -> tuple[float, float]:
-        """Mean loss and latest clock."""
+    def read(self) -> tuple[float, float, bool]:
+        """Mean loss, latest clock, and whether any rank stops."""
         if self.arrived:
             self.arrived.synchronize()
-        return self.answer[:, 0].mean().item(), self.answer[:, 1].max().item()
+        seconds, stop = self.answer[:, 1:].max(dim=0).values.tolist()
+        return self.answer[:, 0].mean().item(), seconds, stop > 0
 
 
 class Ema:

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import math
 import resource
+import signal
 import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
 from trainer.artifact import compress, pack, pack_body, unpack
-from trainer.config import Config, TrainerError, read_config
+from trainer.checkpoint import load_checkpoint, save_checkpoint
+from trainer.config import Config, TrainerError, read_config, require
 from trainer.data import TokenStream, find_shards
 from trainer.evaluate import Validation, byte_tables, evaluate, validation_set
 from trainer.export import smaller_exports
@@ -92,6 +94,9 @@ class Run:
             world_size=config.world_size,
         )
         self.agreed = LossAndClock(config, device)
+        self.ema = Ema(list(self.model.parameters()), config.ema_decay)
+        self.steps, self.seconds, self.trained = 0, 0.0, False
+        self.scoring, self.asked_to_stop = False, False
 
     def micro_batches(self) -> list[tuple[Tensor, Tensor]]:
         """Inputs and targets of this rank's part of the next step."""
@@ -108,7 +113,7 @@ class Run:
             batches.append((tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()))
         return batches
 
-    def step(self, lr: float, momentum: float, stopwatch: Stopwatch) -> tuple[float, float]:
+    def step(self, lr: float, momentum: float, stopwatch: Stopwatch) -> tuple[float, float, bool]:
         """One training step; a loss that is not finite leaves the weights as they are.
 
         Args:
@@ -117,7 +122,8 @@ class Run:
             stopwatch: Read for the other ranks.
 
         Returns:
-            Mean loss in nats per token and the clock in seconds, the same on every rank.
+            Mean loss in nats per token, the clock in seconds and whether to stop, the same on every
+            rank.
         """
         total = torch.zeros((), device=self.device)
         batches = self.micro_batches()
@@ -125,9 +131,9 @@ class Run:
             loss = self.forward(inputs, targets) / len(batches)
             total += loss.detach()
             if index == len(batches):
-                self.agreed.post(total, stopwatch.seconds())
+                self.agreed.post(total, stopwatch.seconds(), stop=self.asked_to_stop)
             loss.backward()
-        train_loss, seconds = self.agreed.read()
+        train_loss, seconds, stop = self.agreed.read()
         if math.isfinite(train_loss):
             self.muon.reduce()
             self.adam.reduce()
@@ -138,7 +144,7 @@ class Run:
             self.adam.step(lr)
         for parameter in self.model.parameters():
             parameter.grad = None
-        return train_loss, seconds
+        return train_loss, seconds, stop
 
     def warm_up(self) -> None:
         """Steps that make the compiler do its work; weights, optimizers and data start afresh."""
@@ -157,7 +163,8 @@ class Run:
 
     def score(self, validation: Validation, stride: int = 0) -> tuple[float, float]:
         """Validation loss in nats and bits per byte, the same on every rank."""
-        return evaluate(
+        self.scoring = True
+        found = evaluate(
             self.config,
             self.forward,
             validation,
@@ -165,6 +172,8 @@ class Run:
             device=self.device,
             stride=stride,
         )
+        self.scoring = False
+        return found
 
     def train(self) -> None:
         """All steps, with the validations and lines that belong to them.
@@ -173,56 +182,78 @@ class Run:
             TrainerError: A loss is not finite; nothing is written then.
         """
         config, log = self.config, self.log
-        stopwatch = Stopwatch(self.device)
-        ema = Ema(list(self.model.parameters()), config.ema_decay)
+        stopwatch = Stopwatch(self.device, self.seconds)
         length = config.train_seq_len
         interim_tokens = math.ceil(config.val_interim_tokens / length) * length
         interim = self.validation.first(interim_tokens) if interim_tokens else self.validation
-        step, elapsed, stopping = 0, 0.0, False
+        stopping = should_stop(config, self.steps, self.seconds)
         stopwatch.resume()
         while True:
+            step = self.steps
             planned = f"step:{step}/{config.iterations}"
             last = step == config.iterations or stopping
+            if last:
+                self.finish()
             if last or (config.val_loss_every > 0 and step % config.val_loss_every == 0):
-                if last:
-                    ema.apply()
-                    self.model.looping = config.num_loops > 0
                 stopwatch.pause()
                 val_loss, val_bpb = self.score(self.validation if last else interim)
                 log(
                     f"{planned} val_loss:{val_loss:.4f} val_bpb:{val_bpb:.4f} "
                     f"{timing(stopwatch.before, step)}"
                 )
-                if not math.isfinite(val_loss):
-                    raise TrainerError(f"non-finite val_loss {val_loss} at step {step}")
+                require(math.isfinite(val_loss), f"non-finite val_loss {val_loss} at step {step}")
                 stopwatch.resume()
             if last:
                 break
-            self.model.looping = loops(config, step, elapsed)
-            train_loss, elapsed = self.step(
-                lr_scale(config, step, elapsed), muon_momentum(config, step), stopwatch
+            self.model.looping = loops(config, step, self.seconds)
+            train_loss, self.seconds, stop = self.step(
+                lr_scale(config, step, self.seconds), muon_momentum(config, step), stopwatch
             )
             finite = math.isfinite(train_loss)
-            step += 1
+            self.steps = step = step + 1
             if finite:
-                ema.update()
-            stopping = should_stop(config, step, elapsed)
+                self.ema.update()
+            stopping = should_stop(config, step, self.seconds)
             every = config.train_log_every
             if not finite or (every > 0 and (step <= 10 or step % every == 0 or stopping)):
                 log(
                     f"step:{step}/{config.iterations} train_loss:{train_loss:.4f} "
                     f"{timing(stopwatch.seconds(), step)}"
                 )
-            if not finite:
-                raise TrainerError(
-                    f"non-finite train_loss {train_loss} at step {step}: stopped before the update"
-                )
+            require(
+                finite,
+                f"non-finite train_loss {train_loss} at step {step}: stopped before the update",
+            )
+            if stop:
+                self.leave()
         if step < config.iterations:
             log(
                 f"stopping_early: wallclock_cap train_time:{1000 * stopwatch.before:.0f}ms "
                 f"step:{step}/{config.iterations}"
             )
         log(peak_memory(self.device))
+
+    def finish(self) -> None:
+        """Put the weights that are scored and shipped in place."""
+        self.model.looping = self.config.num_loops > 0
+        if not self.trained:
+            self.ema.apply()
+            self.trained = True
+            if self.config.checkpoint:
+                save_checkpoint(self)
+
+    def on_sigterm(self, *_: object) -> None:
+        """Leave a checkpoint: amid a validation now, else all ranks together after a step."""
+        self.asked_to_stop = True
+        if self.scoring or self.trained:
+            self.leave()
+
+    def leave(self) -> NoReturn:
+        """End the process, with a checkpoint to go on from."""
+        if not self.trained:
+            save_checkpoint(self)
+            self.log(f"stopped: SIGTERM step:{self.steps} checkpoint:{self.config.checkpoint}")
+        sys.exit(128 + signal.SIGTERM)
 
     def export_and_score(self) -> None:
         """Write the artifact, load what was written and score it.
@@ -287,13 +318,25 @@ class Run:
             log(f"Total submission size {label}: {size} bytes")
         if config.world_size > 1:
             dist.barrier()
+        self.load_and_score(config)
+        return excess
+
+    def load_and_score(self, config: Config) -> None:
+        """Score the artifact that lies in the working folder.
+
+        Raises:
+            TrainerError: There is none of that name.
+        """
+        bits = least_bits(config)
+        path = Path(f"final_model.int{bits}.ptz")
+        require(path.is_file(), f"{path.resolve()}: no such artifact")
         started = time.perf_counter()
         self.load(path.read_bytes())
+        self.model.looping = config.num_loops > 0
         final = f"final_int{bits}_{config.codec}_roundtrip"
         self.final_score(final, started)
         if config.eval_stride:
             self.final_score(f"{final}_sliding", started, config.eval_stride)
-        return excess
 
     def final_score(self, label: str, started: float, stride: int = 0) -> None:
         """Score what was loaded, and log it with the time since the evaluation started."""
@@ -408,8 +451,19 @@ def main() -> None:
         describe(run)
         if run.compiled:
             run.warm_up()
-        run.train()
-        run.export_and_score()
+        if config.checkpoint:
+            resumed = config.start_at != "eval" and load_checkpoint(run)
+            require(
+                resumed or config.start_at != "export", f"{config.checkpoint}.0: no such checkpoint"
+            )
+            signal.signal(signal.SIGTERM, run.on_sigterm)
+        if config.start_at == "train":
+            run.train()
+        if config.start_at == "eval":
+            run.load_and_score(config)
+        else:
+            run.finish()
+            run.export_and_score()
     except TrainerError as error:
         sys.exit(f"error: {error}" if rank == 0 else 1)
     finally:

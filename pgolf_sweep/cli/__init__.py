@@ -10,6 +10,7 @@ from pgolf_sweep.cli import (  # noqa: F401
     define,
     doctor,
     gate,
+    init,
     knobs,
     launch,
     leaderboard,

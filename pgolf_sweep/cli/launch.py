@@ -146,7 +146,8 @@ def _show_result(found: LaunchedStudy) -> None:
         )
     out.print(
         f"{count['completed']} completed, {count['pruned']} pruned, {count['failed']} failed; "
-        f"{count['discarded']} discarded by the gate before they took a slot{saved}",
+        f"{count['discarded']} discarded by the gate before they took a slot, {final.redrawn} "
+        f"passed over by the sampler because they cannot fit{saved}",
         soft_wrap=True,
     )
     say(f"ended: {final.reason}")

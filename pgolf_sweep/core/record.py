@@ -60,6 +60,10 @@ class TrialRecord:
             trial took no slot.
         slot_seconds: Time for which it held a slot, all attempts together.
         finals: Every final score that the script printed, by label.
+        expected_bpb: `val_bpb` that the sampler's model expected before the trial, or None.
+        expected_sd: Standard deviation with which it did, the seed's part not counted.
+        redrawn: Configurations that the sampler passed over for this one because they cannot fit:
+            what a sampler without a gate would have launched.
         driver: In a study that several drivers share, the one that holds the trial or told it;
             empty while a trial waits for any of them.
         maximize: Whether a high score is good; never so for the contest's.
@@ -95,6 +99,9 @@ class TrialRecord:
     ended_at: float | None = None
     finals: Mapping[str, float] = field(default_factory=dict)
     identity: str = ""
+    expected_bpb: float | None = None
+    expected_sd: float | None = None
+    redrawn: int = 0
     driver: str = ""
     maximize: bool = False
 

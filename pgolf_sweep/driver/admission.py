@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from pgolf_sweep.search.study import Proposal
     from pgolf_sweep.track.base import StudyTracker
 
+LIKELY = 0.9
+"""A trial near the cap that fits with this probability waits for no others: the sampler that asks
+the gate proposes none that is less likely to."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admission:
@@ -63,11 +67,15 @@ class Admission:
             uncounted_attempts=noted.uncounted_attempts if noted is not None else 0,
             slot_seconds=noted.slot_seconds if noted is not None else 0.0,
             identity=spec.identity,
+            expected_bpb=proposal.expected_bpb,
+            expected_sd=proposal.expected_sd,
+            redrawn=proposal.redrawn,
             driver=self.writer.me,
         )
         live = Live(record, spec, near_cap=verdict.kind is VerdictKind.NEAR)
         if live.near_cap and verdict.fit_probability is not None:
             live.fit_probability = verdict.fit_probability
+            live.near_cap = verdict.fit_probability < LIKELY
         if verdict.kind in {VerdictKind.NEAR, VerdictKind.TOO_BIG}:
             verdict = self._repaired(proposal, verdict)
         if verdict.discards:

@@ -97,6 +97,10 @@ class Session:
             return self._verdict(VerdictKind.UNKNOWN, "the sweep file switched the gate off")
         return self.gate.verdict(knobs)
 
+    def verdict_of(self, knobs: Mapping[str, KnobValue]) -> Verdict:
+        """`verdict` of a sweep's knobs, as its space gives them."""
+        return self.verdict(self.resolve(knobs))
+
     def repaired(self, knobs: Mapping[str, KnobValue]) -> dict[str, KnobValue] | None:
         """The nearest configuration that surely fits, by the parameters that the file lets give.
 

@@ -75,6 +75,7 @@ class Snapshot:
     trained_seconds: float
     idle_seconds: float
     saved_by_gate_seconds: float
+    redrawn: int
     seconds_left: float | None
     now: float
     reason: str = ""
@@ -112,6 +113,7 @@ def status_document(snapshot: Snapshot) -> dict[str, Any]:
         "slots": snapshot.slots,
         "idle_seconds": snapshot.idle_seconds,
         "trained_seconds": snapshot.trained_seconds,
+        "redrawn": snapshot.redrawn,
         "saved_by_gate_seconds": snapshot.saved_by_gate_seconds,
         "seconds_left": snapshot.seconds_left,
         "written_at": snapshot.now,

@@ -21,11 +21,13 @@ class Totals:
     Attributes:
         counts: As `record.counts` gives them.
         slot_seconds: Time for which slots were held.
+        redrawn: Configurations that the sampler passed over because they cannot fit.
         best: The first of `record.ranked`.
     """
 
     counts: dict[str, int] = field(default_factory=lambda: counts(()))
     slot_seconds: float = 0.0
+    redrawn: int = 0
     best: TrialRecord | None = None
     _times: list[float] = field(default_factory=list)
     """Slot-seconds of completed trials, ascending."""
@@ -34,6 +36,7 @@ class Totals:
         """Take a row in."""
         self.counts[tally_key(record)] += 1
         self.slot_seconds += record.slot_seconds
+        self.redrawn += record.redrawn
         if _timed(record):
             bisect.insort(self._times, record.slot_seconds)
         self.best = _best(filter(None, (self.best, record)))
@@ -47,6 +50,7 @@ class Totals:
         """
         self.counts[tally_key(record)] -= 1
         self.slot_seconds -= record.slot_seconds
+        self.redrawn -= record.redrawn
         if _timed(record):
             del self._times[bisect.bisect_left(self._times, record.slot_seconds)]
         if self.best is not None and self.best.number == record.number:

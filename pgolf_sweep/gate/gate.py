@@ -8,6 +8,7 @@ their own, where something is known of the machine.
 
 from __future__ import annotations
 
+import copy
 import math
 import struct
 from statistics import NormalDist
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 NOT_SIZE_KNOBS = frozenset({
     "SEED", "RUN_ID", "DATA_PATH", "DATA_DIR", "TOKENIZER_PATH", "VAL_BATCH_SIZE",
     "VAL_LOSS_EVERY", "VAL_INTERIM_TOKENS", "TRAIN_LOG_EVERY", "COMPILE", "WARMUP_STEPS",
-    "EVAL_STRIDE", "BYTES_PER_TOKEN",
+    "EVAL_STRIDE", "BYTES_PER_TOKEN", "CHECKPOINT", "START_AT",
 })  # fmt: skip
 """Knobs that leave the configuration the same in the eyes of calibration."""
 
@@ -128,6 +129,14 @@ class Gate:
             name: knob.default for name, knob in program.knobs.items() if knob.default is not None
         }
 
+    def copy(self) -> Gate:
+        """A gate that knows the same and learns by itself."""
+        other = copy.copy(self)
+        other.calibration = copy.deepcopy(self.calibration)
+        other.pace, other.eval_pace = copy.deepcopy(self.pace), copy.deepcopy(self.eval_pace)
+        other.foreign = None if self.foreign is None else self.foreign.copy()
+        return other
+
     def verdict(self, knobs: Mapping[str, KnobValue]) -> Verdict:
         """Whether the configuration fits; never raises, regardless of the knobs.
 
@@ -148,6 +157,12 @@ class Gate:
                 VerdictKind.INVALID, reason, regime=regime, model_params=expected.model_params
             )
         return self._predicted(expected, noise, knobs)
+
+    @property
+    def code_bytes(self) -> int:
+        """Bytes of the counted code: of a script that packs itself, what it makes of itself."""
+        packed = None if self.foreign is None else self.foreign.code_bytes
+        return self.program.code_bytes if packed is None else packed
 
     @property
     def defaults(self) -> Mapping[str, KnobValue]:
@@ -171,7 +186,7 @@ class Gate:
         if model_bytes <= 0:
             return False
         if not self.program.builtin:
-            self._learn_foreign(knobs, configuration, model_bytes)
+            self._learn_foreign(knobs, configuration, model_bytes, steps)
             return True
         try:
             expected, noise = self._expected(self._config(knobs), steps)
@@ -182,9 +197,13 @@ class Gate:
         return True
 
     def _learn_foreign(
-        self, knobs: Mapping[str, KnobValue], configuration: str, model_bytes: int
+        self,
+        knobs: Mapping[str, KnobValue],
+        configuration: str,
+        model_bytes: int,
+        steps: int | None,
     ) -> None:
-        expected = None if self.foreign is None else self.foreign.expected(knobs)
+        expected = None if self.foreign is None else self.foreign.expected(knobs, steps)
         if self.foreign is not None:
             self.foreign.learn(knobs, model_bytes)
         if isinstance(expected, predict.Prediction):
@@ -375,9 +394,7 @@ class Gate:
             Interval(low=low, mid=mid, high=high),
             regime="measured" if shift.trials else known,
             model_params=expected.model_params,
-            fit_probability=shift.below(
-                self.cap_bytes - self.program.code_bytes - expected.model_bytes
-            ),
+            fit_probability=shift.below(self.cap_bytes - self.code_bytes - expected.model_bytes),
         )
 
     def _foreign_verdict(self, knobs: Mapping[str, KnobValue]) -> Verdict:
@@ -405,7 +422,7 @@ class Gate:
             Interval(low=mid - half, mid=mid, high=mid + half),
             regime="measured",
             model_params=None,
-            fit_probability=NormalDist(mid, spread).cdf(self.cap_bytes - self.program.code_bytes),
+            fit_probability=NormalDist(mid, spread).cdf(self.cap_bytes - self.code_bytes),
         )
 
     def _judged(
@@ -416,7 +433,7 @@ class Gate:
         model_params: int | None,
         fit_probability: float | None = None,
     ) -> Verdict:
-        artifact = model.plus(self.program.code_bytes)
+        artifact = model.plus(self.code_bytes)
         cap = self.cap_bytes
         if artifact.low > cap:
             kind = VerdictKind.TOO_BIG
@@ -454,7 +471,7 @@ class Gate:
         return Verdict(
             kind=kind,
             reason=reason,
-            code_bytes=self.program.code_bytes,
+            code_bytes=self.code_bytes,
             cap_bytes=self.cap_bytes,
             confidence=self.confidence,
             regime=regime,

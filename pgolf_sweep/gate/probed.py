@@ -1,29 +1,35 @@
 """The artifact of a script that is not ours, predicted from what a probe of it found.
 
-The probe (`pgolf_sweep.script.probe`) counts the tensors and measures what the script's quantizer
-makes of Gaussians at several sigmas. What is left to guess is the sigma of the trained weights: of
-matrices under Muon by `dynamics`, of the rest roughly. How much that matters is the slope of the
-measured curve: nothing where the scale follows the weights, a bit an octave where it is fixed. So
-the uncertainty is carried as bytes an octave, and calibration narrows it from finished trials.
+First the script's own `main()` is run (`pgolf_sweep.gate.run_based`): its model, its optimizers and
+its export say what they are. Where a run does not get that far, the script is read: the reading
+probe (`pgolf_sweep.script.probe.prober`) counts the tensors and measures what the script's
+quantizer makes of Gaussians at several sigmas. What is left to guess then is the sigma of the
+trained weights. How much that matters is the slope of the measured curve: nothing where the scale
+follows the weights, a bit an octave where it is fixed. So the uncertainty is carried as bytes an
+octave, and calibration narrows it from finished trials.
 
 Where the quantizer was not recognised, a scheme that the sweep file declares stands in for it;
 without one, the first finished trial's bytes a parameter do. Nothing is guessed silently: an
-`Unknown` says why.
+`Unknown` says why. What a finished trial's log says otherwise is reported once, and the probe is
+not asked again about configurations of that branch.
 """
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from pgolf_sweep.gate.physics.dynamics import trapezoid, weight_drift
 from pgolf_sweep.gate.physics.entropy import ScaleRule, weight_bits
 from pgolf_sweep.gate.physics.predict import GroupSize, Prediction
+from pgolf_sweep.gate.run_based import RunBased
 from pgolf_sweep.script.knobs.knobs import worded
 from pgolf_sweep.script.probe.prober import Probed, Prober, Unprobed
+from pgolf_sweep.script.probe.runner import Counted, RunFailed, Runner
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -32,6 +38,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.core.trial import KnobValue
     from pgolf_sweep.script.knobs.knobs import Knob
     from pgolf_sweep.script.probe.prober import ProbedTensor, QuantizedClass
+    from pgolf_sweep.script.probe.runner import Exported
     from pgolf_sweep.script.program import Program
 
 EXCESS = {"zlib": 0.05, "zstd": 0.012, "lzma": 0.025, "brotli": 0.022}
@@ -58,6 +65,10 @@ INFERRED_SHARE = 0.04
 """Spread of bytes a parameter between configurations of a script whose quantizer is unknown."""
 LONGEST_RUN = 10_000.0
 """Steps of Muon assumed where the wallclock ends the run: baseline runs end at 13,000."""
+
+READING_FACTOR = 1.5
+"""How much wider a prediction is where the script was read because it did not run."""
+_PLACE = re.compile(r"_(PATH|DIR|ROOT|FILES?)$|^RUN_ID$")
 
 _GROUPS = (
     ("head", re.compile(r"lm_head|^head|unembed")),
@@ -124,13 +135,33 @@ class _Worded:
         return self.prober.probe(worded(knobs, self.known))
 
 
+@dataclass(frozen=True)
+class _WordedRunner:
+    """A runner that is asked with the words that the script knows for its booleans."""
+
+    runner: Runner
+    known: Mapping[str, Knob]
+
+    def count(self, knobs: Mapping[str, KnobValue]) -> Counted | RunFailed:
+        return self.runner.count(worded(knobs, self.known))
+
+    def structure(self, knobs: Mapping[str, KnobValue]) -> tuple[str, ...]:
+        return self.runner.structure(worded(knobs, self.known))
+
+    def export(
+        self, knobs: Mapping[str, KnobValue], sigmas: Mapping[str, float]
+    ) -> Exported | RunFailed:
+        return self.runner.export(worded(knobs, self.known), sigmas)
+
+
 class Foreign:
     """Predictions for one program that is not ours.
 
     Args:
-        prober: Looks into the script.
+        prober: Reads the script.
         defaults: The script's own values of its knobs.
         scheme: What the sweep file declares; it wins over what the probe measured.
+        runs: Runs the script's `main()`; without it the script is only read.
     """
 
     def __init__(
@@ -138,14 +169,143 @@ class Foreign:
         prober: ProberLike,
         defaults: Mapping[str, KnobValue],
         scheme: Scheme | None = None,
+        runs: RunBased | None = None,
     ) -> None:
+        self._runs = runs
+        self._contradicted: dict[tuple[str, ...], str] = {}
         self._prober = prober
         self._defaults = defaults
         self._scheme = scheme
         self._measured: list[float] = []  # bytes a parameter of finished trials
 
-    def expected(self, knobs: Mapping[str, KnobValue]) -> Expected:
-        """The prediction for a configuration, or why there is none."""
+    def copy(self) -> Foreign:
+        """Predictions that know the same and learn by themselves."""
+        other = copy.copy(self)
+        learnt = {"_measured": list(self._measured), "_contradicted": dict(self._contradicted)}
+        vars(other).update(learnt, _runs=copy.copy(self._runs))
+        return other
+
+    def expected(self, knobs: Mapping[str, KnobValue], steps: float | None = None) -> Expected:
+        """The prediction for a configuration, or why there is none.
+
+        Args:
+            knobs: The configuration.
+            steps: Steps of a run that ended; without them they are expected.
+        """
+        branch = self._branch(knobs)
+        if branch in self._contradicted:
+            return self._unprobed_branch(branch)
+        failed = ""
+        if self._runs is not None and self._scheme is None:
+            answer = self._from_run(knobs, steps)
+            if not isinstance(answer, str):
+                return answer
+            failed = answer
+        answer = self._from_reading(knobs)
+        return _less_sure(answer, failed) if failed else answer
+
+    @property
+    def code_bytes(self) -> int | None:
+        """Bytes of the counted code as a run of the script printed them; None before one."""
+        return None if self._runs is None else self._runs.code_bytes
+
+    @property
+    def step_seconds(self) -> float | None:
+        """How long a training step takes; None where nobody knows."""
+        return None if self._runs is None else self._runs.step_seconds
+
+    @step_seconds.setter
+    def step_seconds(self, seconds: float | None) -> None:
+        if self._runs is not None:
+            self._runs.step_seconds = seconds
+
+    def ran(
+        self, knobs: Mapping[str, KnobValue]
+    ) -> tuple[Counted, Exported | RunFailed | None] | None:
+        """What a run of the script showed of a configuration, for people; None without one."""
+        if self._runs is None or self._scheme is not None:
+            return None
+        counted = self._runs.count(knobs)
+        return (counted, self._runs.exported(knobs)) if isinstance(counted, Counted) else None
+
+    def _from_run(self, knobs: Mapping[str, KnobValue], steps: float | None) -> Expected | str:
+        """What a run of the script says; why it says nothing."""
+        if self._runs is None:
+            return "the script is not run"
+        counted = self._runs.count(knobs)
+        if isinstance(counted, RunFailed):
+            return f"its main() does not run without a GPU: {counted.reason}"
+        if counted.incomplete:
+            return f"its main() ran in part: {'; '.join(counted.notes)}"
+        found = self._runs.predict(counted, knobs, {**self._defaults, **knobs}, steps)
+        if isinstance(found, Prediction):
+            return found
+        read = self._from_reading(knobs)
+        if read.model_params != counted.model_params or isinstance(read, Unknown):
+            # The reading is of another model than the one that ran, or knows nothing.
+            if self._measured:
+                return self._inferred(counted.model_params)
+            return Unknown(
+                reason=f"{counted.model_params:,} parameters; {found.reason}; declare "
+                "pgolf.gate.scheme, or the first finished trial tells",
+                model_params=counted.model_params,
+            )
+        return found.reason
+
+    def contradict(
+        self,
+        knobs: Mapping[str, KnobValue],
+        *,
+        model_params: int | None,
+        code_bytes: int | None = None,
+    ) -> str:
+        """Compare a finished trial's log with what was believed of its configuration.
+
+        Args:
+            knobs: The trial's configuration.
+            model_params: The parameters that its log prints, or None.
+            code_bytes: The counted code's bytes that it prints, or None.
+
+        Returns:
+            What differs, once for each branch; an empty string where nothing does.
+        """
+        branch = self._branch(knobs)
+        if branch in self._contradicted:
+            return ""
+        if self._runs is not None and code_bytes is not None:
+            self._runs.code_bytes = code_bytes
+        believed = self._believed(knobs)
+        if model_params is None or believed is None or believed == model_params:
+            return ""
+        where = " ".join(branch) or "its configuration"
+        text = (
+            f"the log prints {model_params:,} parameters, the probe counted {believed:,}: what it "
+            f"says of {where} is not used any more"
+        )
+        self._contradicted[branch] = text
+        return text
+
+    def _believed(self, knobs: Mapping[str, KnobValue]) -> int | None:
+        """The parameters that the probe counted."""
+        if self._runs is not None:
+            counted = self._runs.count(knobs)
+            if isinstance(counted, Counted):
+                return counted.model_params
+        found = self._prober.probe(knobs)
+        return found.model_params if isinstance(found, Probed) else None
+
+    def _branch(self, knobs: Mapping[str, KnobValue]) -> tuple[str, ...]:
+        """What may choose another model by name: values of a configuration that are no numbers."""
+        return tuple(
+            f"{name}={value}"
+            for name, value in sorted({**self._defaults, **knobs}.items())
+            if isinstance(value, bool | str) and name in knobs and not _PLACE.search(name)
+        )
+
+    def _unprobed_branch(self, branch: tuple[str, ...]) -> Unknown:
+        return Unknown(reason=self._contradicted[branch])
+
+    def _from_reading(self, knobs: Mapping[str, KnobValue]) -> Expected:
         found = self.probed(knobs)
         if isinstance(found, Unprobed):
             return self._refused(found, knobs)
@@ -157,7 +317,7 @@ class Foreign:
         if found.classes:
             return _pushed(found, values)
         if self._measured:
-            return self._inferred(found)
+            return self._inferred(found.model_params)
         why = "; ".join(found.notes) or "its quantizer was not recognised"
         return Unknown(
             reason=f"{found.model_params:,} parameters; {why}; declare pgolf.gate.scheme, "
@@ -171,9 +331,9 @@ class Foreign:
 
     def learn(self, knobs: Mapping[str, KnobValue], model_bytes: int) -> None:
         """Take in a finished trial's bytes; matters where the quantizer is unknown."""
-        found = self._prober.probe(knobs)
-        if isinstance(found, Probed) and found.model_params:
-            self._measured.append(model_bytes / found.model_params)
+        believed = self._believed(knobs)
+        if believed:
+            self._measured.append(model_bytes / believed)
 
     def _refused(self, found: Unprobed, knobs: Mapping[str, KnobValue]) -> Unknown:
         default = self._prober.probe({}) if found.refused_by_script and knobs else None
@@ -182,15 +342,15 @@ class Foreign:
             invalid=isinstance(default, Probed),
         )
 
-    def _inferred(self, found: Probed) -> Prediction:
+    def _inferred(self, model_params: int) -> Prediction:
         share = math.fsum(self._measured) / len(self._measured)
-        size = share * found.model_params
-        group = GroupSize(group="model", params=found.model_params, bits=0, model_bytes=size)
+        size = share * model_params
+        group = GroupSize(group="model", params=model_params, bits=0, model_bytes=size)
         return Prediction(
             groups=(group,),
             model_bytes=size,
-            model_params=found.model_params,
-            ceiling=4.0 * found.model_params,
+            model_params=model_params,
+            ceiling=4.0 * model_params,
             traits={},
             noise_bytes=INFERRED_SHARE * size,
             steps=0.0,
@@ -221,7 +381,16 @@ def foreign_of(
             keep_below=scheme.keep_below,
         )
     prober = _Worded(Prober(program, env=env, quantizer=declared is None), program.knobs)
-    return Foreign(prober, defaults, declared)
+    runs = RunBased(_WordedRunner(Runner(program, env=env), program.knobs), group_of)
+    return Foreign(prober, defaults, declared, runs)
+
+
+def _less_sure(answer: Expected, failed: str) -> Expected:
+    """A reading where the run failed: a wider prediction, or both reasons."""
+    if isinstance(answer, Unknown):
+        return replace(answer, reason=f"{answer.reason}; {failed}")
+    traits = {name: READING_FACTOR * size for name, size in answer.traits.items()}
+    return replace(answer, traits=traits)
 
 
 def group_of(name: str) -> str:

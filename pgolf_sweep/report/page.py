@@ -309,6 +309,7 @@ def _gate(document: Mapping[str, Any]) -> str:
     return "<h2>Slots</h2>" + _figures(
         [
             ("discarded by the gate", str(document["trials"]["discarded"])),
+            ("passed over by the sampler, cannot fit", str(document["redrawn"])),
             ("saved by the gate, about", duration(seconds["saved_by_gate"])),
             ("trained", duration(seconds["trained"])),
             ("idle", duration(seconds["idle"])),

@@ -195,6 +195,7 @@ class Status:
             "study": self.name,
             "state": self.state,
             "trials": tally,
+            "redrawn": sum(record.redrawn for record in self.records),
             "run_cap": self.last.get("run_cap"),
             "best": None
             if best is None

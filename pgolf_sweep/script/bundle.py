@@ -26,6 +26,7 @@ MODULES = (
     "artifact",
     "export",
     "runtime",
+    "checkpoint",
     "train",
 )
 """In the order in which they are joined: a module uses at import only what lies before it."""

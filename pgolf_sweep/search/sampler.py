@@ -1,7 +1,7 @@
-"""Samplers, which draw the proposals: Optuna's, kept quick over ten thousand trials.
+"""The sampler of a sweep: the Gaussian process that knows the gate (`gp`), or one of Optuna's.
 
-Optuna's TPE and GP look at every finished trial for each proposal, so that an ask grows with the
-study: 14 times as long at 10,000 trials as at 1,000. Here they look at the best trials, at all
+Optuna's TPE looks at every finished trial for each proposal, so that an ask grows with the
+study: 14 times as long at 10,000 trials as at 1,000. Here it looks at the best trials, at all
 that run, and at a fixed random share of the rest (docs/performance.md says what that costs: no
 score that could be told from noise). Which trials are seen follows from the study alone, not from
 the driver's past, so that a resumed study goes on as it would have.
@@ -9,14 +9,24 @@ the driver's past, so that a resumed study goes on as it would have.
 
 from __future__ import annotations
 
-import copy
 import heapq
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import optuna
-from optuna.samplers import GPSampler, TPESampler
+from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, TrialState
+
+from pgolf_sweep.search.gp import GaussianProcessSampler
+from pgolf_sweep.search.gp.sampler import Effort
+from pgolf_sweep.search.proposing import (
+    SEED_NOISE_BPB,
+    GateJudge,
+    conditions,
+    distributions,
+    never,
+    observed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -24,6 +34,13 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
     from pgolf_sweep.config.sweep_file import SweepSpec
+    from pgolf_sweep.search.proposing import Verdicts
+
+GAUSSIAN = frozenset({"bayes", "gp"})
+"""Methods of the Gaussian process that knows the gate."""
+
+PROBED = Effort(design=16, verified=6, refined=4)
+"""Of a script that is not ours each new shape is built in a process of its own: half a second."""
 
 STARTUP_TRIALS = 8
 """Random ones, before a sampler that learns begins to."""
@@ -35,33 +52,54 @@ TPE_LIMIT = 500
 """Finished trials that TPE looks at besides; below this number it is Optuna's, proposal for
 proposal."""
 
-GP_BEST, GP_LIMIT = 100, 900
-"""The same of the Gaussian process, whose time grows with the cube of them."""
 
-
-def make_sampler(spec: SweepSpec, asked: int) -> optuna.samplers.BaseSampler:
+def make_sampler(
+    spec: SweepSpec, asked: int, verdicts: Verdicts | None = None
+) -> optuna.samplers.BaseSampler:
     """The sampler of a sweep.
 
     A resumed study must not draw its first proposals once more, so the seed moves with the trials
-    asked; QMC keeps its place in the study itself and needs the seed unchanged.
+    asked; QMC and the Gaussian process keep their place in the study itself and need the seed
+    unchanged.
+
+    Args:
+        spec: The sweep.
+        asked: Trials that were asked before.
+        verdicts: The gate; None proposes without one.
     """
     method = spec.method
-    seed = spec.pgolf.seed if method == "qmc" else spec.pgolf.seed + asked
+    seed = spec.pgolf.seed if method in {"qmc", *GAUSSIAN} else spec.pgolf.seed + asked
     conditional = any(parameter.when for parameter in spec.space.parameters.values())
     samplers = optuna.samplers
     match method:
         case "random" | "grid":
             # A grid's points are enqueued; the sampler only fills what is not fixed: nothing.
             return samplers.RandomSampler(seed=seed)
-        case "bayes" | "tpe":
+        case "bayes" | "gp":
+            return _gaussian(spec, seed, verdicts)
+        case "tpe":
             return ThinnedTPE(seed=seed, group=conditional)
-        case "gp":
-            return ThinnedGP(seed=seed)
         case "cmaes":
             return samplers.CmaEsSampler(seed=seed)
         case "qmc":
             return samplers.QMCSampler(seed=seed, scramble=True)
     raise AssertionError(method)
+
+
+def _gaussian(spec: SweepSpec, seed: int, verdicts: Verdicts | None) -> optuna.samplers.BaseSampler:
+    space = distributions(spec.space)
+    for name in never(spec.space):
+        del space[name]
+    builtin = spec.program == "trainer"
+    return GaussianProcessSampler(
+        space,
+        when=conditions(spec.space),
+        judge=None if verdicts is None else GateJudge(spec.space, verdicts),
+        noise=SEED_NOISE_BPB,
+        seed=seed,
+        observe=observed,
+        effort=None if builtin else PROBED,
+    )
 
 
 class Thinned:
@@ -209,28 +247,3 @@ class ThinnedTPE(_LooksAtSome, TPESampler):
         super().__init__(seed=seed, group=group, n_startup_trials=STARTUP_TRIALS)
         self._thinned = Thinned(best, limit, (TrialState.COMPLETE, TrialState.PRUNED))
         self._unfinished = []
-
-
-class ThinnedGP(_LooksAtSome, GPSampler):
-    """A Gaussian process over the best trials and a share of the others."""
-
-    def __init__(self, *, seed: int, best: int = GP_BEST, limit: int = GP_LIMIT) -> None:
-        super().__init__(seed=seed, n_startup_trials=STARTUP_TRIALS)
-        self._thinned = Thinned(best, limit, (TrialState.COMPLETE,))
-        self._unfinished = []
-
-    def _view(self, study: optuna.Study) -> _View:
-        """As many constraints for each trial, or Optuna's GP gives up; one that is added holds."""
-        kept = self._thinned.kept()
-        most = max((len(trial.constraints) for trial in kept), default=0)
-        return _View(study, [_padded(trial, most) for trial in kept] + self._unfinished)
-
-
-def _padded(trial: FrozenTrial, constraints: int) -> FrozenTrial:
-    """A trial, or where it has fewer constraints, a copy of it with that many."""
-    missing = constraints - len(trial.constraints)
-    if missing > 0:
-        trial = copy.deepcopy(trial)
-        for number in range(missing):
-            trial.set_constraint(f"not measured {number}", 0.0)
-    return trial

@@ -9,8 +9,7 @@ How each end is told (measured: docs/adr/0001):
 
 * completed -> COMPLETE with the score, and the measured excess over the cap as a constraint;
 * pruned -> PRUNED, which keeps the last intermediate score;
-* discarded -> PRUNED with the predicted excess as a constraint. The GP sampler ignores PRUNED, so
-  for it a discard is COMPLETE with the worst score seen and the same constraint;
+* discarded -> FAIL, from which no sampler learns: it redraws. The row says that it was discarded;
 * failed -> FAIL.
 """
 
@@ -21,7 +20,7 @@ import os
 import secrets
 import warnings
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -34,6 +33,7 @@ from pgolf_sweep.core.paths import read_json
 from pgolf_sweep.core.record import State, TrialRecord
 from pgolf_sweep.core.secrets import masked_url, redacted
 from pgolf_sweep.core.trial import configuration_hash
+from pgolf_sweep.search.gp.sampler import STATE
 from pgolf_sweep.search.journal import (
     PROPOSER,
     RECORD,
@@ -45,6 +45,7 @@ from pgolf_sweep.search.journal import (
 from pgolf_sweep.search.network_fs import network_file_system_of
 from pgolf_sweep.search.pruner import make_pruner
 from pgolf_sweep.search.sampler import make_sampler
+from pgolf_sweep.space.domains import Choices
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping, Sequence
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.core.paths import StudyPaths
     from pgolf_sweep.core.trial import KnobValue
     from pgolf_sweep.search.journal import OldTrial
+    from pgolf_sweep.search.proposing import Verdicts
     from pgolf_sweep.search.storage_lock import StudyLock
     from pgolf_sweep.space.space import Space
 
@@ -61,10 +63,6 @@ logger = logging.getLogger(__name__)
 
 _POINT = "point"
 _KEY = "key"
-_NO_SCORE_YET = 100.0
-"""Told to the GP sampler for a discard while no trial has a score: worse than any bits per byte."""
-
-
 LEAST_FOR_IMPORTANCE = 10
 """Completed trials below which the importance of a knob is noise."""
 
@@ -77,11 +75,16 @@ class Proposal:
         number: The study's number of the trial.
         knobs: Resolved values of the sweep file's parameters.
         proposer: The sampler, or who enqueued it.
+        expected_bpb: `val_bpb` that the sampler expects, and `expected_sd` how well it knows.
+        redrawn: Configurations that it passed over because they cannot fit.
     """
 
     number: int
     knobs: dict[str, KnobValue]
     proposer: str
+    expected_bpb: float | None = None
+    expected_sd: float | None = None
+    redrawn: int = 0
 
 
 STORAGES = ("postgresql", "sqlite")
@@ -218,7 +221,7 @@ class Study:
         left = []
         for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             proposal = self._proposal(optuna.Trial(self._study, frozen._trial_id))
-            record = record_of(frozen)
+            record = self._row(frozen)
             left.append((proposal, record if frozen.user_attrs.get(RECORD) else None))
         return left
 
@@ -226,7 +229,7 @@ class Study:
         """Rows of the trials that were asked and not told, oldest first; changes nothing."""
         with self._reaching():
             running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return [record_of(frozen) for frozen in running]
+        return [self._row(frozen) for frozen in running]
 
     def proposal(self, number: int) -> Proposal:
         """What a trial that was asked is to try, for a driver that takes it over."""
@@ -235,7 +238,15 @@ class Study:
     def _proposal(self, trial: optuna.Trial) -> Proposal:
         knobs = self._space.suggest(trial)
         proposer = trial.user_attrs.get(PROPOSER, self._method)
-        return Proposal(number=trial.number, knobs=knobs, proposer=str(proposer))
+        told = self._frozen(trial).system_attrs.get(STATE, {})
+        return Proposal(
+            number=trial.number,
+            knobs=knobs,
+            proposer=str(proposer),
+            expected_bpb=told.get("mean"),
+            expected_sd=told.get("sd"),
+            redrawn=told.get("redrawn", 0),
+        )
 
     def _waiting(self) -> bool:
         return bool(self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
@@ -312,13 +323,11 @@ class Study:
             case State.COMPLETED:
                 assert record.val_bpb is not None  # noqa: S101 - it completed
                 return TrialState.COMPLETE, self._metric.sign * record.val_bpb
-            case State.DISCARDED if self._method == "gp":
-                return TrialState.COMPLETE, max(self._scores(), default=_NO_SCORE_YET)
             case State.FAILED if (imputed := self._imputed(record.number)) is not None:
                 return TrialState.COMPLETE, imputed
-            case State.PRUNED | State.DISCARDED:
+            case State.PRUNED:
                 return TrialState.PRUNED, None
-            case State.FAILED:
+            case State.DISCARDED | State.FAILED:
                 return TrialState.FAIL, None
         raise ValueError(f"trial {record.number} is {record.outcome}, which is no end")
 
@@ -385,7 +394,7 @@ class Study:
     def records(self) -> list[TrialRecord]:
         """A row for every trial, by number."""
         with self._reaching():
-            return [record_of(frozen) for frozen in self._study.get_trials(deepcopy=False)]
+            return [self._row(frozen) for frozen in self._study.get_trials(deepcopy=False)]
 
     def curves(self) -> dict[int, list[tuple[int, float]]]:
         """Validations of each trial that has any: their ordinal, from 1, and `val_bpb`."""
@@ -418,7 +427,7 @@ class Study:
     def ended_besides(self, known: Container[int]) -> list[TrialRecord]:
         """Rows of the trials that ended, without those that are known, by number."""
         return [
-            record_of(frozen)
+            self._row(frozen)
             for frozen in self._study.get_trials(deepcopy=False)
             if frozen.number not in known and frozen.state.is_finished()
         ]
@@ -445,6 +454,13 @@ class Study:
         if engine is not None:
             engine.dispose()
 
+    def _row(self, frozen: optuna.trial.FrozenTrial) -> TrialRecord:
+        record = record_of(frozen)
+        if RECORD in frozen.user_attrs:
+            return record
+        # Nobody has noted it yet: Optuna has the sampler's answers, not the knobs.
+        return replace(record, knobs=self._space.decode(record.knobs))
+
     def _frozen(self, trial: optuna.Trial) -> optuna.trial.FrozenTrial:
         return self._study._storage.get_trial(trial._trial_id)
 
@@ -462,8 +478,6 @@ def _point(knobs: Mapping[str, KnobValue]) -> str:
 def _constraint(record: TrialRecord) -> tuple[str, float] | None:
     """Name and value (positive: infeasible) of the constraint that an outcome carries."""
     headroom = record.headroom_bytes
-    if record.outcome is State.DISCARDED:
-        return "predicted_excess_bytes", max(1.0, -headroom) if headroom is not None else 1.0
     if record.outcome is State.COMPLETED and headroom is not None:
         return "measured_excess_bytes", float(-headroom)
     if record.outcome is State.FAILED and record.reason == OUT_OF_MEMORY:
@@ -480,7 +494,12 @@ def _is_held(frozen: optuna.trial.FrozenTrial, driver: str) -> bool:
 
 
 def open_study(
-    spec: SweepSpec, paths: StudyPaths, *, storage: str | None = None, write: bool = False
+    spec: SweepSpec,
+    paths: StudyPaths,
+    *,
+    storage: str | None = None,
+    write: bool = False,
+    verdicts: Verdicts | None = None,
 ) -> Study:
     """The study of a folder; made if it is to be written and is not there yet.
 
@@ -489,6 +508,7 @@ def open_study(
         paths: The study's folder.
         storage: An Optuna storage URL, or None for the URL noted in the folder, else its journal.
         write: Whether the caller is the driver; readers never change a file.
+        verdicts: The gate's word on the sweep's knobs, for a sampler that proposes what fits.
 
     Raises:
         InfraError: The storage cannot be reached or is not a study's.
@@ -525,16 +545,40 @@ def open_study(
         # Every database driver has errors of its own; to the user they are one.
         raise _unreachable(paths, url, error) from error
     if write:
+        _refuse_unordered(study, spec)
         with warnings.catch_warnings():
             # `group` and some samplers are marked experimental; the tests hold what we need.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.sampler = make_sampler(spec, asked)
+            study.sampler = make_sampler(spec, asked, verdicts)
     lock = None
     if write and url is not None:
         from pgolf_sweep.search.storage_lock import lock_of  # noqa: PLC0415 - only for a database
 
         lock = lock_of(study._storage._backend.engine, study._study_id)  # type: ignore[attr-defined]
     return Study(study, spec, lock)
+
+
+def _refuse_unordered(study: optuna.Study, spec: SweepSpec) -> None:
+    """Refuse a study that was begun when lists of numbers were asked as categories.
+
+    Raises:
+        InputError: Its trials do not fit to the ones that would follow.
+    """
+    known = {
+        name: distribution
+        for trial in study.get_trials(deepcopy=False)[-1:]
+        for name, distribution in trial.distributions.items()
+    }
+    for name, distribution in known.items():
+        domain = spec.space.parameters[name].domain if name in spec.space.parameters else None
+        ordered = isinstance(domain, Choices) and domain.ordered
+        if ordered and isinstance(distribution, optuna.distributions.CategoricalDistribution):
+            raise InputError(
+                f"study {spec.name!r} was begun by an earlier version, which did not know that "
+                f"the values of {name} are ordered",
+                next_step="launch with --name NEW; `warm_start: [{study: "
+                f"{spec.name}}}]` takes its best trials along",
+            )
 
 
 def open_storage(paths: StudyPaths) -> tuple[Any, str]:

@@ -110,6 +110,10 @@ class Domain(Protocol):
         """The domain in a few words, for messages."""
         ...
 
+    def nearest(self, value: KnobValue) -> KnobValue | None:
+        """The value of the domain that is nearest to any value; None if none is nearer."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Constant:
@@ -144,26 +148,52 @@ class Constant:
         """``always 512``."""
         return f"always {self.value}"
 
+    def nearest(self, value: KnobValue) -> KnobValue | None:
+        """The value."""
+        del value
+        return self.value
+
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """A list of distinct values, each as likely as the others; ``1`` and ``true`` are distinct."""
+    """A list of distinct values, each as likely as the others; ``1`` and ``true`` are distinct.
+
+    A list of numbers is asked by the place of the value in ascending order: a sampler then knows
+    that 5 lies between 4 and 6.
+    """
 
     options: tuple[KnobValue, ...]
 
+    @property
+    def ordered(self) -> tuple[KnobValue, ...]:
+        """The options in ascending order; empty where they are not all numbers."""
+        numbers = [option for option in self.options if _is_number(option)]
+        return tuple(sorted(numbers)) if len(numbers) == len(self.options) else ()
+
     def suggest(self, trial: Suggester, name: str) -> KnobValue:
         """One of the options."""
+        if self.ordered:
+            return self.ordered[trial.suggest_int(name, 0, len(self.options) - 1)]
         choice: KnobValue = trial.suggest_categorical(name, self._answers())
         if self._plain():
             return choice
         return self.options[self._answers().index(choice)]
 
     def encode(self, value: KnobValue) -> Any:
-        """The answer that stands for the option that equals the value."""
+        """The answer that stands for the option that equals the value, or its place."""
         index = _position(value, self.options)
         if index is None:
             raise ValueError(self.describe())
-        return self._answers()[index]
+        return _position(value, self.ordered) if self.ordered else self._answers()[index]
+
+    def nearest(self, value: KnobValue) -> KnobValue | None:
+        """The option that equals the value, else the nearest number."""
+        index = _position(value, self.options)
+        if index is not None:
+            return self.options[index]
+        if self.ordered and _is_number(value):
+            return min(self.ordered, key=lambda option: abs(float(str(option)) - float(value)))
+        return None
 
     def count(self) -> int | None:
         """Number of options."""
@@ -244,6 +274,10 @@ class Range:
         """The lower bound."""
         return (float(self.low),)
 
+    def nearest(self, value: KnobValue) -> KnobValue | None:
+        """The value, or the bound that it lies beyond."""
+        return min(max(float(value), self.low), self.high) if _is_number(value) else None
+
     def describe(self) -> str:
         """``0.015 to 0.08 (log)``."""
         return f"{self.low:g} to {self.high:g}{' (log)' if self.log else ''}"
@@ -271,11 +305,11 @@ class Multiples:
         """A multiple."""
         if self.log:
             low, high = (self.first - 0.5) * self.q, (self.last + 0.5) * self.q
-            return self._nearest(trial.suggest_float(name, low, high, log=True))
+            return self.multiple(trial.suggest_float(name, low, high, log=True))
         low, high = self.value(self.first), self.value(self.last)
         if isinstance(low, int) and isinstance(high, int) and isinstance(self.q, int):
             return trial.suggest_int(name, low, high, step=self.q)
-        return self._nearest(trial.suggest_float(name, low, high, step=self.q))
+        return self.multiple(trial.suggest_float(name, low, high, step=self.q))
 
     def encode(self, value: KnobValue) -> Any:
         """The value itself, an int or a float as `suggest` asks for it."""
@@ -304,7 +338,12 @@ class Multiples:
         steps = "" if self.q == 1 else f" in steps of {self.q:g}"
         return f"{self.value(self.first)} to {self.value(self.last)}{steps}"
 
-    def _nearest(self, raw: float) -> int | float:
+    def nearest(self, value: KnobValue) -> KnobValue | None:
+        """The nearest multiple."""
+        return self.multiple(float(value)) if _is_number(value) else None
+
+    def multiple(self, raw: float) -> int | float:
+        """The nearest one."""
         return self.value(min(max(round(raw / self.q), self.first), self.last))
 
 
@@ -325,7 +364,7 @@ class Quantile:
     def suggest(self, trial: Suggester, name: str) -> KnobValue:
         """The value at the quantile that the sampler answers."""
         value = self._at(trial.suggest_float(name, TAIL, 1 - TAIL))
-        return value if self.q is None else self._multiples(self.q)._nearest(value)  # noqa: SLF001
+        return value if self.q is None else self._multiples(self.q).multiple(value)
 
     def encode(self, value: KnobValue) -> Any:
         """The quantile of a value."""
@@ -352,6 +391,14 @@ class Quantile:
         """``normal(0, 1)``."""
         steps = "" if self.q is None else f" in steps of {self.q:g}"
         return f"{self.kind}({self.shape[0]:g}, {self.shape[1]:g}){steps}"
+
+    def nearest(self, value: KnobValue) -> KnobValue | None:
+        """The value itself or the bound of the support that it lies beyond, as a multiple."""
+        if not _is_number(value):
+            return None
+        low, high = self._support()
+        inside = min(max(float(value), low), high)
+        return inside if self.q is None else self._multiples(self.q).nearest(inside)
 
     def _multiples(self, q: float) -> Multiples:
         low, high = self._support()

@@ -114,6 +114,45 @@ class Space:
             raise InputError("; ".join(problems))
         return encoded
 
+    def nearest(self, values: Mapping[str, KnobValue]) -> dict[str, KnobValue]:
+        """The configuration nearest to given values, one knob at a time.
+
+        Args:
+            values: Values that may lie outside the space, such as a program's defaults.
+
+        Returns:
+            The knobs that exist; one that has no value, or no nearest one, is left out.
+        """
+        knobs: dict[str, KnobValue] = {}
+        for parameter in self._ordered:
+            if not parameter.active(knobs):
+                continue
+            known = values.get(parameter.name)
+            value = _only(parameter)
+            if value is None and known is not None:
+                value = parameter.domain.nearest(known)
+            if value is not None:
+                knobs[parameter.name] = value
+        return self._in_file_order(knobs)
+
+    def decode(self, answers: Mapping[str, Any]) -> dict[str, KnobValue]:
+        """Inverse of `encode`: the knobs that a sampler's answers stand for."""
+        given = _Answers(answers)
+        knobs: dict[str, KnobValue] = {}
+        for parameter in self._ordered:
+            if not parameter.active(knobs):
+                continue
+            only = _only(parameter)
+            if only is not None:
+                knobs[parameter.name] = only
+            elif parameter.name in answers:
+                knobs[parameter.name] = parameter.domain.suggest(given, parameter.name)
+        return self._in_file_order(knobs)
+
+    def ordered(self) -> Sequence[Parameter]:
+        """The parameters, parents before those that depend on them."""
+        return self._ordered
+
     def violations(
         self, knobs: Mapping[str, KnobValue], defaults: Mapping[str, KnobValue] | None = None
     ) -> list[str]:
@@ -183,6 +222,34 @@ class Space:
         asked = [v for p in self._ordered for v in p.when.get(parameter.name, ())]
         keys = [value_key(value) for value in asked]
         return [value for i, value in enumerate(asked) if keys[i] not in keys[:i]]
+
+
+def _only(parameter: Parameter) -> KnobValue | None:
+    """The value of a parameter that has no other."""
+    return next(parameter.domain.values()) if parameter.domain.count() == 1 else None
+
+
+class _Answers:
+    """A sampler that gives prepared answers."""
+
+    def __init__(self, answers: Mapping[str, Any]) -> None:
+        self._answers = answers
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        del low, high, step, log
+        return float(self._answers[name])
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        del low, high, step, log
+        return int(self._answers[name])
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        del choices
+        return self._answers[name]
 
 
 def check_expression(expression: str) -> set[str]:

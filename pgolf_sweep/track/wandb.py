@@ -91,7 +91,14 @@ class _RunOptions:
     step_metrics: tuple[str, ...] = ()
 
 
-_CURVES = ("train/loss_nats", "train/seconds", "val/bpb", "val/loss_nats", "step_avg_ms")
+_CURVES = (
+    "train/loss_nats",
+    "train/seconds",
+    "val/bpb",
+    "val/loss_nats",
+    "step_avg_ms",
+    "tokens_per_second",
+)
 
 
 class WandbRunTracker:
@@ -102,6 +109,8 @@ class WandbRunTracker:
     ) -> None:
         self._cap_bytes = tracking.cap_bytes
         self._metric = tracking.metric
+        self._batch_tokens = tracking.batch_tokens
+        self._tags = tracking.tags
         self._last_val: StepReport | None = None
         options = _RunOptions(
             mode=tracking.mode,
@@ -130,6 +139,9 @@ class WandbRunTracker:
             report.val_bpb,
             report.val_loss_nats,
             report.step_avg_ms,
+            1000 * self._batch_tokens / report.step_avg_ms
+            if self._batch_tokens and report.step_avg_ms
+            else None,
         )
         # The step is a metric of its own: a train and a validation line share one, and W&B drops
         # whatever is logged to a step of its own counter that has passed.
@@ -155,8 +167,15 @@ class WandbRunTracker:
             last_val_bpb=last.val_bpb if last else None,
             last_step=last.step if last else None,
         )
-        ended_well = final["status"] in {"completed", "pruned"}
-        self._channel.close(lambda run: run.summary.update(final), exit_code=0 if ended_well else 1)
+        status = str(final["status"])
+
+        def conclude(run: Any) -> None:
+            run.summary.update(final)
+            # W&B knows finished and failed only; a tag can be filtered by.
+            run.tags = (*self._tags, status)
+
+        ended_well = status in {"completed", "pruned"}
+        self._channel.close(conclude, exit_code=0 if ended_well else 1)
 
 
 class WandbStudyTracker:
@@ -471,8 +490,21 @@ def _prepare_process() -> None:
     token = os.environ.get("WANDB_SERVICE")
     if token is not None and f"-{os.getpid()}-" not in token:
         del os.environ["WANDB_SERVICE"]
+    # A launch from within a W&B run or agent inherits that run's name: trials would share its id.
+    for name in _OF_A_RUN:
+        os.environ.pop(name, None)
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # no crash reports to third parties
 
+
+_OF_A_RUN = tuple(
+    f"WANDB_{name}"
+    for name in (
+        "RUN_ID", "RUN_GROUP", "RUN_NAME", "NAME", "NOTES", "TAGS", "JOB_TYPE", "RESUME",
+        "SWEEP_ID", "SWEEP_PARAM_PATH", "CONFIG_PATHS", "PROGRAM", "ARGS", "LAUNCH", "FORK_FROM",
+        "RESUME_FROM",
+    )
+)  # fmt: skip
+"""Variables that say which run this is; each of our runs says so itself."""
 
 _said: set[str] = set()
 

@@ -102,6 +102,9 @@ LIBRARIES: Mapping[str, tuple[str, str]] = {
     "simpleeval": ("simpleeval", "1"),
     "scipy": ("scipy", "1.15"),
     "python_minifier": ("python_minifier", "3"),
+    "packaging": ("packaging", "24"),
+    "plotly": ("plotly", "6"),
+    "optuna_dashboard": ("optuna-dashboard", "0.20"),
 }
 """Module, distribution and least version; torch has a check of its own."""
 

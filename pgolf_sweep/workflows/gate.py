@@ -19,6 +19,7 @@ from pgolf_sweep.gate.probed import foreign_of
 from pgolf_sweep.gate.store import USER, store_path, teach_store
 from pgolf_sweep.script.knobs.knobs import nearest_knob
 from pgolf_sweep.script.probe.prober import Unprobed
+from pgolf_sweep.script.probe.runner import Counted, Exported, RunFailed
 from pgolf_sweep.script.program import BUILTIN, load_program
 from pgolf_sweep.space.domains import Constant
 
@@ -243,10 +244,38 @@ def _size_gate(
     )
 
 
+def _run(counted: Counted, exported: Exported | RunFailed | None) -> dict[str, Any]:
+    """What a run of the script's `main()` showed, as plain data."""
+    document: dict[str, Any] = {
+        "ok": True,
+        "how": "its main() ran without a GPU",
+        "quantizer": "",
+        "codec": "",
+        "seconds": counted.cpu_seconds,
+        "notes": list(counted.notes),
+        "model_params": counted.model_params,
+        "tensors": [dataclasses.asdict(one) for one in counted.tensors],
+        "optimizers": [
+            dataclasses.asdict(one) | {"members": len(one.members)} for one in counted.updates
+        ],
+        "stand_ins": list(counted.stand_ins),
+    }
+    if isinstance(exported, Exported):
+        document["quantizer"] = "its own export"
+        document["codec"] = exported.codec
+        document["seconds"] += exported.cpu_seconds
+    elif exported is not None:
+        document["notes"].append(exported.reason)
+    return document
+
+
 def _probe(judge: Gate, knobs: Mapping[str, KnobValue]) -> dict[str, Any] | None:
     """What the size probe found in a script that is not ours, as plain data."""
     if judge.foreign is None:
         return None
+    ran = judge.foreign.ran(knobs)
+    if ran is not None:
+        return _run(*ran)
     found = judge.foreign.probed(knobs)
     if isinstance(found, Unprobed):
         return {"ok": False, "reason": found.reason, "seconds": found.seconds}

@@ -278,7 +278,9 @@ def _opened(
         open_study,
     )
 
-    study = open_study(session.spec, paths, storage=storage, write=True)
+    study = open_study(
+        session.spec, paths, storage=storage, write=True, verdicts=session.verdict_of
+    )
     if storage is not None:
         claim_storage(session, study, paths)
         # Not before it has proved to be one: later commands take it from here.
@@ -293,4 +295,4 @@ def _opened(
     study.close()
     for line in recover(session, paths, storage=storage).lines(paths.name):
         report(line)
-    return open_study(session.spec, paths, storage=storage, write=True)
+    return open_study(session.spec, paths, storage=storage, write=True, verdicts=session.verdict_of)

@@ -43,6 +43,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+COVERING = frozenset({"grid", "random", "qmc"})
+"""Methods that cover the space, whatever was measured: they begin with no trial of their own."""
+
+BASELINE = "baseline"
+"""Proposer of the program's own configuration."""
+
 EXTENDABLE = {
     "run_cap",
     "description",
@@ -160,8 +166,33 @@ def begin_study(session: Session, study: Study, runs: Path) -> None:
     with study.exclusive():
         # Not by the folder's age: a launch that fails early leaves a folder, too.
         if study.attribute("identity") is None:
-            enqueue_warm_start(session, study, runs)
+            begin_trials(session, study, runs)
         check_identity(session, study)
+
+
+def begin_trials(session: Session, study: Study, runs: Path) -> None:
+    """Have a new study begin with its baseline, then with what its sweep file names.
+
+    Raises:
+        InputError: See `enqueue_warm_start`.
+    """
+    if session.spec.method not in COVERING:
+        enqueue_baseline(session, study)
+    enqueue_warm_start(session, study, runs)
+
+
+def enqueue_baseline(session: Session, study: Study) -> None:
+    """Have a new study begin with the program's own configuration, as far as the space holds it.
+
+    A knob on which the space forbids the program's value has the nearest that it allows. What
+    cannot fit is left to the sampler.
+    """
+    space = session.spec.space
+    knobs = space.nearest(session.defaults)
+    if any(p.active(knobs) and p.name not in knobs for p in space.parameters.values()):
+        return  # the program has no value of its own for one of them
+    if not session.verdict_of(knobs).discards:
+        study.enqueue(knobs, by=BASELINE)
 
 
 def enqueue_warm_start(session: Session, study: Study, runs: Path) -> None:

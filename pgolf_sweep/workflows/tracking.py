@@ -14,12 +14,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pgolf_sweep.core.record import TrialRecord
+    from pgolf_sweep.core.trial import KnobValue
     from pgolf_sweep.driver.session import Session
     from pgolf_sweep.track.mode import ResolvedMode
 
 
 PROJECT = "pgolf-sweep"
 """W&B project where the sweep file names none."""
+
+
+BATCH_KNOB = "TRAIN_BATCH_TOKENS"
+"""Where the contest's scripts read the tokens of a step."""
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +49,7 @@ class Tracking:
         return self.run(
             key=str(record.number),
             config={
+                **self._defaults(),
                 **record.knobs,
                 "trial": record.number,
                 "proposer": record.proposer,
@@ -59,7 +69,7 @@ class Tracking:
         return RunTracking(
             mode=self.mode.mode,
             project=self.project,
-            entity=spec.entity,
+            entity=spec.entity or os.environ.get("WANDB_ENTITY") or None,
             group=spec.name,
             run_id=run_id(spec.name, key, salt=self.salt),
             name=f"{spec.name}-{key}",
@@ -67,8 +77,14 @@ class Tracking:
             cap_bytes=self.session.rules.artifact_cap_bytes,
             tags=tags,
             metric="" if spec.metric.contest else spec.metric.name,
+            batch_tokens=_whole(config.get(BATCH_KNOB)),
             env=node_environment(os.environ, self.mode.mode),
         )
+
+    def _defaults(self) -> dict[str, KnobValue]:
+        """What the program reads where nobody says otherwise, so that runs can be compared."""
+        knobs = self.session.program.knobs.values()
+        return {knob.name: knob.default for knob in knobs if knob.default is not None}
 
     @property
     def project(self) -> str:

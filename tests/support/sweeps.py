@@ -130,7 +130,9 @@ class Bench:
     watcher: Watcher
 
     def study(self) -> Study:
-        return open_study(self.session.spec, self.paths, write=True)
+        return open_study(
+            self.session.spec, self.paths, write=True, verdicts=self.session.verdict_of
+        )
 
     def elsewhere(self, folder: str) -> Bench:
         """The same sweep driven from another folder, with a gate of its own."""

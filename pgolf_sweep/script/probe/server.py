@@ -12,10 +12,12 @@ from __future__ import annotations
 import ast
 import contextlib
 import ctypes
+import gc
 import importlib
 import json
 import os
 import select
+import shutil
 import signal
 import sys
 import tempfile
@@ -26,10 +28,11 @@ from typing import IO, TYPE_CHECKING, Any
 
 from pgolf_sweep.script.fstrings import readable
 from pgolf_sweep.script.probe import child as probechild
+from pgolf_sweep.script.probe.dryrun import child as runchild
 from pgolf_sweep.script.probe.restore import Folder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 MOST_SCRIPTS = 4
 """Scripts that have a process waiting for their next probe."""
@@ -114,13 +117,18 @@ def _preload() -> None:
     torch.set_num_threads(1)  # a fork has no other threads to hand work to
     for name in ("numpy", "sentencepiece", "torch._dynamo", "torch._inductor.config",
                  "torch.nn.attention.flex_attention", "torch.distributed",
-                 "torch.utils.checkpoint", "torch.nn.parallel"):  # fmt: skip
+                 "torch.utils.checkpoint", "torch.nn.parallel", "brotli", "zstandard",
+                 "pgolf_sweep.script.probe.dryrun.run"):  # fmt: skip
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # a fork's collector then leaves the pages of torch alone
 
 
 def _answer(line: bytes, scripts: dict[tuple[str, str], _Script]) -> dict[str, Any]:
     request = json.loads(line)
+    if request.get("run"):
+        return _run(line, request)
     try:
         script = _script(request, scripts)
     except (SyntaxError, ValueError) as error:
@@ -143,6 +151,17 @@ def _answer(line: bytes, scripts: dict[tuple[str, str], _Script]) -> dict[str, A
         plain["error"] = f"it needs CUDA at import ({plain['error']})"
     plain["relevant"] = sorted({*plain["relevant"], *pretended["relevant"]})
     return plain
+
+
+def _run(line: bytes, request: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run of the script's `main()` shows, in a process and a folder of its own."""
+    folder = Path(request["folder"])
+    with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as place:
+        shutil.copytree(folder, Path(place, "program"))
+        child = _Child(lambda orders, out: runchild.live(Path(place), orders, out))
+        answer, _ = child.ask(line, request["seconds"])
+        child.end()
+    return answer
 
 
 def _got_further(pretended: dict[str, Any], plain: dict[str, Any]) -> bool:
@@ -190,7 +209,9 @@ def _ask(script: _Script, line: bytes, request: Mapping[str, Any], *, cuda: bool
     if kept is not None:
         kept.end()
         script.folder.put_back()
-    child = script.children[cuda] = _Child(request, script.tree, cuda=cuda)
+    child = script.children[cuda] = _Child(
+        lambda orders, out: probechild.live(request, script.tree, orders, out, cuda=cuda)
+    )
     answer, _ = child.ask(line, request["seconds"])
     if answer["stage"] == "import":
         child.end()  # with whatever it has started
@@ -198,9 +219,13 @@ def _ask(script: _Script, line: bytes, request: Mapping[str, Any], *, cuda: bool
 
 
 class _Child:
-    """A fork that probes one script."""
+    """A fork that probes one script.
 
-    def __init__(self, request: Mapping[str, Any], tree: ast.Module, *, cuda: bool) -> None:
+    Args:
+        life: What it does until it ends, given where requests come from and where facts go.
+    """
+
+    def __init__(self, life: Callable[[int, int], None]) -> None:
         orders, self._orders = os.pipe()
         self._answers, out = os.pipe()
         self._pid = os.fork()
@@ -212,7 +237,7 @@ class _Child:
                 os.closerange(3, low)
                 os.closerange(low + 1, high)
                 os.closerange(high + 1, _MOST_DESCRIPTORS)
-                probechild.live(request, tree, orders, out, cuda=cuda)
+                life(orders, out)
             finally:
                 os._exit(0)
         os.close(orders)

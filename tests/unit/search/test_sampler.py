@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import warnings
 
 import optuna
 import pytest
@@ -12,7 +11,7 @@ from optuna.samplers._tpe.sampler import _split_trials, default_gamma
 from optuna.trial import TrialState, create_trial
 
 from pgolf_sweep.core.record import State, TrialRecord
-from pgolf_sweep.search.sampler import TPE_BEST, Thinned, ThinnedGP, ThinnedTPE, lot, merit
+from pgolf_sweep.search.sampler import TPE_BEST, Thinned, ThinnedTPE, lot, merit
 
 SPACE = {
     "MATRIX_LR": FloatDistribution(0.005, 0.08, log=True),
@@ -145,23 +144,6 @@ def test_a_thinned_study_still_finds_the_good_region() -> None:
         study.tell(trial, 0.5 + abs(trial.params["MATRIX_LR"] - 0.02) * 10)
     late = [trial.params["MATRIX_LR"] for trial in study.trials[-30:]]
     assert sum(abs(rate - 0.02) < 0.01 for rate in late) > 20
-
-
-def test_gp_looks_at_so_many_and_no_more() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = ThinnedGP(seed=0, best=5, limit=15)
-    study = optuna.create_study(sampler=sampler)
-    rng = random.Random(5)
-    for _ in range(200):
-        # Optuna's GP wants as many constraints of each trial.
-        excess = {"bytes": rng.uniform(-1.0, 1.0)}
-        study.add_trial(drawn(rng, TrialState.COMPLETE, value=rng.random(), constraints=excess))
-    rate = propose(study)["MATRIX_LR"]
-    assert 0.005 <= rate <= 0.08
-    kept = sampler._thinned.kept()
-    assert len(kept) < 30
-    assert {trial.state for trial in kept} == {TrialState.COMPLETE}
 
 
 def test_lots_are_spread_evenly() -> None:

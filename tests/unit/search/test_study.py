@@ -38,32 +38,16 @@ def test_telling_twice_changes_nothing(make_bench):
     assert study.records()[row.number].val_bpb == 2.0
 
 
-def test_discard_is_pruned_with_the_predicted_excess_as_constraint(make_bench):
-    bench = make_bench()
-    row = told(bench.study(), State.DISCARDED, val_bpb=None, headroom_bytes=-5000)
-    trial = frozen(bench, row.number)
-    assert trial.state is optuna.trial.TrialState.PRUNED
-    assert trial.constraints == {"predicted_excess_bytes": 5000.0}
-
-
-def test_gp_learns_of_a_discard_by_the_worst_score_so_far(make_bench):
-    bench = make_bench(method="gp")
+@pytest.mark.parametrize("method", ["tpe", "bayes"])
+def test_no_sampler_learns_of_a_discard(make_bench, method):
+    bench = make_bench(method=method)
     study = bench.study()
-    told(study, val_bpb=2.5)
-    told(study, val_bpb=1.5)
     row = told(study, State.DISCARDED, val_bpb=None, headroom_bytes=-5000)
     trial = frozen(bench, row.number)
-    assert trial.state is optuna.trial.TrialState.COMPLETE
-    assert trial.value == 2.5
+    assert trial.state is optuna.trial.TrialState.FAIL
+    assert not trial.constraints
     assert study.records()[row.number].outcome is State.DISCARDED
-
-
-def test_gp_goes_on_where_some_artifacts_were_not_measured(make_bench):
-    study = make_bench(method="gp").study()
-    told(study, State.DISCARDED, val_bpb=None, headroom_bytes=-5000)
-    for number in range(9):
-        told(study, val_bpb=2.0 + 0.1 * number, headroom_bytes=None if number % 2 else 700)
-    assert study.ask().knobs["MODEL_DIM"] >= 32
+    assert study.records()[row.number].headroom_bytes == -5000
 
 
 def test_completed_carries_the_measured_excess(make_bench):

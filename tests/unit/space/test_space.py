@@ -182,9 +182,43 @@ def test_conditions_chain_and_inactive_parameters_are_neither_asked_nor_given() 
     assert space.suggest(trial) == {"LR_SCHEDULE": "linear", "NUM_LAYERS": 8, "VOCAB_SIZE": 512}
     assert sorted(trial.asked) == ["LR_SCHEDULE", "NUM_LAYERS"]
     full = space.suggest(
-        FakeSuggester({"LR_SCHEDULE": "wsd", "MIN_LR_FRAC": 0.1, "DECAY": 2, "NUM_LAYERS": 7})
+        # Lists of numbers are asked by place.
+        FakeSuggester({"LR_SCHEDULE": "wsd", "MIN_LR_FRAC": 1, "DECAY": 1, "NUM_LAYERS": 7})
     )
     assert list(full) == list(CONDITIONAL)
+    assert (full["MIN_LR_FRAC"], full["DECAY"]) == (0.1, 2)
+
+
+def test_a_list_of_numbers_is_ordered_whatever_its_order_in_the_file() -> None:
+    space = space_of(BITS="{values: [8, 4, 6]}", CODEC="{values: [zstd, brotli]}")
+    answers = [space.encode({"BITS": bits})["BITS"] for bits in (4, 6, 8)]
+    assert answers == [0, 1, 2]
+    for bits in (4, 6, 8):
+        assert space.decode(space.encode({"BITS": bits, "CODEC": "zstd"})) == {
+            "BITS": bits,
+            "CODEC": "zstd",
+        }
+
+
+def test_the_nearest_configuration_lies_inside_the_space() -> None:
+    space = space_of(
+        MATRIX_LR="{distribution: log_uniform_values, min: 0.01, max: 0.03}",
+        MODEL_DIM="{distribution: q_uniform, min: 384, max: 640, q: 64}",
+        MLP_MULT="{values: [3, 4]}",
+        LR_SCHEDULE="{values: [cosine, wsd]}",
+        MIN_LR_FRAC="{min: 0.05, max: 0.1, when: {LR_SCHEDULE: wsd}}",
+        SEED="{value: 7}",
+    )
+    program = {"MATRIX_LR": 0.04, "MODEL_DIM": 500, "MLP_MULT": 2, "MIN_LR_FRAC": 0.0, "SEED": 1}
+    assert space.nearest({**program, "LR_SCHEDULE": "wsd"}) == {
+        "MATRIX_LR": 0.03,
+        "MODEL_DIM": 512,
+        "MLP_MULT": 3,
+        "LR_SCHEDULE": "wsd",
+        "MIN_LR_FRAC": 0.05,
+        "SEED": 7,
+    }
+    assert "LR_SCHEDULE" not in space.nearest({**program, "LR_SCHEDULE": "linear"})
 
 
 def test_a_condition_may_stand_above_the_parameter_it_names() -> None:

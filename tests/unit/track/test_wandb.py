@@ -48,7 +48,7 @@ def test_offline_run_holds_config_curves_and_how_the_trial_ended(
     elsewhere = tmp_path / "cwd"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    tracker = make_run_tracker(make_tracking(), tmp_path)
+    tracker = make_run_tracker(make_tracking(batch_tokens=1024), tmp_path)
     tracker.report(StepReport(step=10, train_loss_nats=5.5, train_seconds=1.0, step_avg_ms=100.0))
     tracker.report(StepReport(step=10, val_loss_nats=5.0, val_bpb=3.0, train_seconds=1.0))
     tracker.report(StepReport(step=20, train_loss_nats=float("nan"), train_seconds=2.0))
@@ -62,12 +62,13 @@ def test_offline_run_holds_config_curves_and_how_the_trial_ended(
     )
     assert found.run.job_type == "trial"
     assert found.run.resume
-    assert list(found.run.tags) == ["tpe"]
+    assert list(found.run.tags) == ["tpe", "completed"]
     assert found.config["MODEL_DIM"] == 64
     assert found.config["LR_SCHEDULE"] == "wsd"
     assert [(row["step"], row.get("train/loss_nats"), row.get("val/bpb")) for row in found.history][
         :2
     ] == [(10, 5.5, None), (10, None, 3.0)]
+    assert found.history[0]["tokens_per_second"] == 10_240
     assert found.history[2]["step"] == 20
     assert found.metrics["val/bpb"] == "step"
     wanted = {
@@ -95,8 +96,23 @@ def test_failed_trial_makes_a_failed_run_with_its_reason(
     (found,) = offline_runs(tmp_path)
     assert found.exit_code == 1
     assert found.summary["status"] == "failed"
+    assert "failed" in found.run.tags
     assert found.summary["reason"] == "exit code 3: ValueError: bad width"
     assert "val_bpb" not in found.summary
+
+
+def test_trials_of_a_launch_inside_another_run_have_ids_of_their_own(
+    tmp_path, make_tracking, make_end, offline_runs, monkeypatch
+):
+    for name in ("RUN_ID", "SWEEP_ID", "RUN_GROUP", "NAME", "JOB_TYPE", "TAGS", "RESUME"):
+        monkeypatch.setenv(f"WANDB_{name}", "inherited")
+    for number in (1, 2):
+        tracking = make_tracking(run_id=f"night-{number}", name=f"night-{number}")
+        make_run_tracker(tracking, tmp_path / str(number)).finish(make_end())
+    runs = [offline_runs(tmp_path / str(number))[0].run for number in (1, 2)]
+    assert [run.run_id for run in runs] == ["night-1", "night-2"]
+    assert [run.display_name for run in runs] == ["night-1", "night-2"]
+    assert {(run.run_group, run.job_type, run.sweep_id) for run in runs} == {("night", "trial", "")}
 
 
 def test_retried_trial_continues_under_the_same_id(tmp_path, make_tracking, make_end, offline_runs):

@@ -1,0 +1,193 @@
+"""Samplers against each other on one surface: paired repetitions, simulated clock, eight slots.
+
+    python bench/search/compare.py [--methods bayes tpe ...] [--seeds 10] [--trials 64]
+
+`bayes`, `tpe`, `cmaes`, `random`, `qmc` run through the product's own driver with its gate.
+`plain-tpe`, `plain-gp` and `plain-random` are Optuna's as people write them: no gate, every
+configuration takes a slot, one over the cap is told with its constraint. Regret is of the luckiest
+trial that fits, in thousandths of bits per byte, without noise, above the best that fits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import heapq
+import itertools
+import json
+import math
+import statistics
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import optuna
+from smooth import Smooth
+
+from pgolf_sweep.core.record import State
+from pgolf_sweep.driver.session import Session, open_session
+from pgolf_sweep.workflows.simulate import simulate
+
+HERE = Path(__file__).resolve().parent
+MARKS = (24, 48, 64)
+
+
+@dataclasses.dataclass
+class Run:
+    """One repetition: trials that took a slot, in the order of their end."""
+
+    scores: list[float]
+    """Without noise."""
+    seen: list[float]
+    sizes: list[float]
+    minutes: list[float]
+    cpu_seconds: float
+    discards: int = 0
+
+    def regrets(self, optimum: float, cap: float) -> list[float]:
+        """Regret after each trial, in thousandths."""
+        found, best, regret = [], math.inf, math.inf
+        for score, seen, size in zip(self.scores, self.seen, self.sizes, strict=True):
+            if size <= cap and seen < best:
+                best, regret = seen, 1000 * (score - optimum)
+            found.append(regret)
+        return found
+
+
+def open_sweep(path: Path, method: str, trials: int) -> Session:
+    session = open_session(path, data_root=Path("data"), need_data=False)
+    spec = dataclasses.replace(session.spec, method=method, run_cap=trials)
+    return dataclasses.replace(session, spec=spec)
+
+
+def driven(session: Session, surface: Any, seed: int) -> Run:
+    """A repetition through the product's driver."""
+    began = time.process_time()
+    study = simulate(session, surface, seed=seed)
+    seconds = time.process_time() - began
+    done = [r for r in study.records if r.outcome is State.COMPLETED and r.duplicate_of is None]
+    done.sort(key=lambda r: r.ended_at or 0.0)
+    return Run(
+        scores=[surface.score(r.knobs) for r in done],
+        seen=[r.val_bpb or math.inf for r in done],
+        sizes=[float(r.artifact_bytes or 0) for r in done],
+        minutes=[r.slot_seconds / 60 for r in done],
+        cpu_seconds=seconds,
+        discards=sum(r.outcome is State.DISCARDED for r in study.records),
+    )
+
+
+class _Told:
+    """A space asked the way people write it: lists are categorical."""
+
+    def __init__(self, trial: Any) -> None:
+        self._trial = trial
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._trial, name)
+
+
+def plain(kind: str, session: Session, surface: Any, seed: int, trials: int, slots: int = 8) -> Run:
+    """Optuna without a gate, eight trials at a time."""
+    samplers = {
+        "plain-tpe": lambda: optuna.samplers.TPESampler(seed=seed),
+        "plain-gp": lambda: optuna.samplers.GPSampler(seed=seed),
+        "plain-random": lambda: optuna.samplers.RandomSampler(seed=seed),
+    }
+    began = time.process_time()
+    study = optuna.create_study(sampler=samplers[kind]())
+    space, cap = session.spec.space, session.rules.artifact_cap_bytes
+    running: list[tuple[float, int, Any, dict[str, Any], dict[str, float]]] = []
+    run = Run([], [], [], [], 0.0)
+    asked, now = 0, 0.0
+    while len(run.scores) < trials:
+        while len(running) < slots and asked < trials:
+            trial = study.ask()
+            knobs = session.resolve(space.suggest(_Told(trial)))
+            answer = surface(knobs)
+            heapq.heappush(running, (now + answer["minutes"], asked, trial, knobs, answer))
+            asked += 1
+        now, _, trial, knobs, answer = heapq.heappop(running)
+        trial.set_constraint("bytes", answer["artifact_bytes"] - cap)
+        study.tell(trial, answer["val_bpb"])
+        run.scores.append(surface.score(knobs))
+        run.seen.append(answer["val_bpb"])
+        run.sizes.append(answer["artifact_bytes"])
+        run.minutes.append(answer["minutes"])
+    run.cpu_seconds = time.process_time() - began
+    return run
+
+
+def optimum(surface: Smooth, session: Session) -> float:
+    """The best score that fits, by going through every shape with the best rates for it."""
+    values = {
+        name: list(parameter.domain.values())
+        for name, parameter in session.spec.space.parameters.items()
+        if parameter.domain.count() is not None
+    }
+    every = itertools.product(*values.values())
+    shapes = (dict(zip(values, shape, strict=True)) for shape in every)
+    found = [surface.tuned(shape) for shape in shapes]
+    found.sort(key=surface.score)
+    cap = session.rules.artifact_cap_bytes
+    return surface.score(next(k for k in found if surface.size(session.resolve(k)) <= cap))
+
+
+def line(name: str, runs: list[Run], optima: list[float], cap: float, trials: int) -> str:
+    marks = [mark for mark in (*MARKS, trials) if mark <= trials]
+    marks = sorted(set(marks))
+    cells = []
+    for mark in marks:
+        at = [r.regrets(o, cap)[mark - 1] for r, o in zip(runs, optima, strict=True)]
+        error = statistics.stdev(at) / math.sqrt(len(at)) if len(at) > 1 else 0.0
+        cells.append(f"{mark}: {statistics.mean(at):5.1f} +- {error:3.1f}")
+    late = [[abs(s / cap - 1) <= 0.03 for s in r.sizes[32:64]] for r in runs]
+    near = statistics.mean(statistics.mean(each) for each in late if each)
+    over = statistics.mean(statistics.mean(s > cap for s in r.sizes) for r in runs)
+    cpu = statistics.mean(r.cpu_seconds for r in runs)
+    return (
+        f"{name:13} regret {'  '.join(cells)}   near cap (33-64) {near:4.0%}  over the cap "
+        f"{over:5.1%}  discards {statistics.mean(r.discards for r in runs):4.0f}  cpu {cpu:5.1f} s"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--methods", nargs="+", default=["bayes", "tpe", "cmaes", "random"])
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--trials", type=int, default=64)
+    parser.add_argument("--bias", type=float, default=0.0)
+    parser.add_argument("--noise", type=float, default=0.004)
+    parser.add_argument("--sweep", type=Path, default=HERE / "smooth.yaml")
+    parser.add_argument("--out", type=Path, help="where the runs are kept, as JSON")
+    options = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore")
+    truth = open_sweep(options.sweep, "random", options.trials)
+    seeds = range(options.first, options.first + options.seeds)
+    given = {"bias": options.bias, "noise": options.noise}
+    optima = [optimum(Smooth(truth, seed, **given), truth) for seed in seeds]
+    cap = truth.rules.artifact_cap_bytes
+    kept: dict[str, Any] = {}
+    for method in options.methods:
+        runs = []
+        for seed in seeds:
+            surface = Smooth(truth, seed, **given)
+            if method.startswith("plain-"):
+                runs.append(plain(method, truth, surface, seed, options.trials))
+            else:
+                session = open_sweep(options.sweep, method, options.trials)
+                runs.append(driven(session, surface, seed))
+        print(line(method, runs, optima, cap, options.trials), flush=True)
+        kept[method] = [dataclasses.asdict(run) for run in runs]
+    if options.out is not None:
+        options.out.write_text(json.dumps({"optima": optima, "cap": cap, "runs": kept}))
+
+
+if __name__ == "__main__":
+    main()

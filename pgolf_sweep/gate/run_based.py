@@ -1,0 +1,249 @@
+"""The artifact of a script that is not ours, predicted from a run of its own export.
+
+The export runs twice on Gaussian weights: at the spread that the physics expects of this training
+(`pgolf_sweep.gate.physics.spread`), and with the matrices half an octave wider. The difference
+says how much a spread matters: nothing where the quantizer's scale follows the weights, a bit an
+octave where it is fixed. Further configurations of the same structure need no run: what another
+rate, decay or number of steps does to the spread, the slope turns into bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from pgolf_sweep.gate.physics.predict import GroupSize, Prediction
+from pgolf_sweep.gate.physics.spread import GroupUpdate, planned_steps, trained_sigmas
+from pgolf_sweep.script.probe.runner import Counted, Exported, RunFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pgolf_sweep.core.trial import KnobValue
+
+WIDER = 0.5
+"""Octaves between the two exports."""
+FURTHEST = 0.6
+"""Octaves from the spread that was exported at which the export runs again."""
+MATRIX_OCTAVES = 0.12
+"""Spread of trained matrices about what the random walk says, in octaves."""
+EMBED_OCTAVES = 0.5
+"""The same of embeddings and tables, which Adam moves."""
+UNSEEN_OCTAVES = 0.7
+"""The same where no optimizer was seen, or the steps are not known."""
+STEPS_OCTAVES = 0.35
+"""Of matrices, where nobody said how long a step takes."""
+NOISE_SHARE = 0.004
+"""Spread between configurations of a program once its own error is known."""
+NOISE_OCTAVES = 0.05
+BIAS = {"brotli": 0.0, "lzma": 0.0, "zstd": 0.0, "zlib": 0.0, "lrzip": 0.0}
+"""What trained weights cost over Gaussian ones, by codec."""
+SHARE = {"brotli": 0.02, "lzma": 0.02, "zstd": 0.02, "zlib": 0.02, "lzip": 0.03}
+"""Spread of that between records."""
+OTHER_SHARE = 0.03
+
+
+class RunnerLike(Protocol):
+    """What is asked of `pgolf_sweep.script.probe.runner.Runner`."""
+
+    def count(self, knobs: Mapping[str, KnobValue]) -> Counted | RunFailed:
+        """The model of a configuration."""
+
+    def structure(self, knobs: Mapping[str, KnobValue]) -> tuple[str, ...]:
+        """What the model and its export depend on."""
+
+    def export(
+        self, knobs: Mapping[str, KnobValue], sigmas: Mapping[str, float]
+    ) -> Exported | RunFailed:
+        """What the script's own export makes of Gaussian weights."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Measured:
+    """An export of one structure.
+
+    Attributes:
+        sigmas: The spread of each tensor.
+        exported: What came of it.
+        per_octave: Bytes that an octave more of all matrices' spread brings.
+    """
+
+    sigmas: Mapping[str, float]
+    exported: Exported
+    per_octave: float
+
+
+class RunBased:
+    """Predictions for one program whose `main()` can be run.
+
+    Args:
+        runner: Runs it.
+        group_of: The tensor group that a parameter's name speaks of.
+    """
+
+    def __init__(self, runner: RunnerLike, group_of: Callable[[str], str]) -> None:
+        self._runner = runner
+        self._group_of = group_of
+        self._exports: dict[tuple[str, ...], list[_Measured | RunFailed]] = {}
+        self._factors: dict[tuple[str, ...], Mapping[str, float]] = {}
+        self.step_seconds: float | None = None
+        self.code_bytes: int | None = None
+        self.codec = ""
+
+    def count(self, knobs: Mapping[str, KnobValue]) -> Counted | RunFailed:
+        """The model of a configuration."""
+        return self._runner.count(knobs)
+
+    def structure(self, knobs: Mapping[str, KnobValue]) -> tuple[str, ...]:
+        """What the model and its export depend on, as a key."""
+        return self._runner.structure(knobs)
+
+    def exported(self, knobs: Mapping[str, KnobValue]) -> Exported | RunFailed | None:
+        """What the export of a configuration's structure came to; None before it ran."""
+        known = self._exports.get(self._runner.structure(knobs))
+        if not known:
+            return None
+        return known[-1] if isinstance(known[-1], RunFailed) else known[-1].exported
+
+    def predict(
+        self,
+        counted: Counted,
+        knobs: Mapping[str, KnobValue],
+        values: Mapping[str, KnobValue],
+        steps: float | None = None,
+    ) -> Prediction | RunFailed:
+        """The artifact's model bytes; why not, where the export did not run.
+
+        Args:
+            counted: The configuration's model.
+            knobs: The configuration.
+            values: The same with the script's defaults.
+            steps: Steps of a run that ended; without them they are expected.
+        """
+        made = steps or planned_steps(values, self.step_seconds)
+        factors = self._factors.get(self._runner.structure(knobs))
+        if factors is not None:
+            counted = replace(counted, factors=factors)
+        sigmas = self._sigmas(counted, values, made)
+        measured = self._measured(counted, knobs, sigmas)
+        if isinstance(measured, RunFailed):
+            return measured
+        exported = measured.exported
+        if exported.factors and not counted.factors:
+            # A decay that the script applies between its steps, where a count does not get to.
+            self._factors[self._runner.structure(knobs)] = exported.factors
+            return self.predict(counted, knobs, values, steps)
+        self.code_bytes, self.codec = exported.code_bytes, exported.codec
+        moved = measured.per_octave * self._octaves(counted, measured.sigmas, sigmas)
+        size = (exported.model_bytes + moved) * (1 + BIAS.get(exported.codec, 0.0))
+        known = bool(counted.updates) and (steps is not None or self.step_seconds is not None)
+        return self._prediction(counted, measured, size, known=known, steps=made)
+
+    def _sigmas(
+        self, counted: Counted, values: Mapping[str, KnobValue], steps: float
+    ) -> dict[str, float]:
+        updates = [
+            GroupUpdate(
+                muon=one.is_muon, rate=one.rate, momentum=one.momentum, decay=one.decay,
+                members=one.members,
+            )
+            for one in counted.updates
+        ]  # fmt: skip
+        shapes = {tensor.name: tensor.shape for tensor in counted.tensors}
+        return trained_sigmas(shapes, updates, counted.factors, values, steps)
+
+    def _measured(
+        self, counted: Counted, knobs: Mapping[str, KnobValue], sigmas: Mapping[str, float]
+    ) -> _Measured | RunFailed:
+        """An export of this structure at about this spread; run where there is none yet."""
+        known = self._exports.setdefault(self._runner.structure(knobs), [])
+        for one in known:
+            if isinstance(one, RunFailed):
+                return one
+            if abs(self._octaves(counted, one.sigmas, sigmas)) <= FURTHEST:
+                return one
+        exported = self._runner.export(knobs, sigmas)
+        if isinstance(exported, RunFailed):
+            known.append(exported)
+            return exported
+        factor = 2**WIDER
+        wider = {name: sigma * factor if self._is_matrix(name, counted) else sigma
+                 for name, sigma in sigmas.items()}  # fmt: skip
+        second = self._runner.export(knobs, wider)
+        grown = second.model_bytes if isinstance(second, Exported) else exported.model_bytes
+        found = _Measured(
+            sigmas=dict(sigmas),
+            exported=exported,
+            per_octave=max(0.0, grown - exported.model_bytes) / WIDER,
+        )
+        known.append(found)
+        return found
+
+    def _is_matrix(self, name: str, counted: Counted) -> bool:
+        shape = next(tensor.shape for tensor in counted.tensors if tensor.name == name)
+        return len(shape) >= 2 and self._group_of(name) not in {"embed", "head"}
+
+    def _octaves(
+        self, counted: Counted, before: Mapping[str, float], after: Mapping[str, float]
+    ) -> float:
+        """How many octaves wider the matrices' spread is, weighted by their numbers."""
+        moved, whole = 0.0, 0
+        for tensor in counted.tensors:
+            embeds = self._group_of(tensor.name) in {"embed", "head"}
+            if len(tensor.shape) < 2 or embeds:
+                continue
+            moved += tensor.params * math.log2(after[tensor.name] / before[tensor.name])
+            whole += tensor.params
+        return moved / whole if whole else 0.0
+
+    def _prediction(
+        self, counted: Counted, measured: _Measured, size: float, *, known: bool, steps: float
+    ) -> Prediction:
+        exported, per_octave = measured.exported, measured.per_octave
+        params = {"embed": 0, "head": 0, "attn": 0, "mlp": 0, "control": 0}
+        for tensor in counted.tensors:
+            group = "control" if len(tensor.shape) < 2 else self._group_of(tensor.name)
+            params[group] += tensor.params
+        weights = dict.fromkeys(params, 0.0)
+        bits = dict.fromkeys(params, 0)
+        for one in exported.stored:
+            group = "control" if one.bits >= 16 else self._group_of(one.name)
+            weights[group] += one.numbers * one.entropy
+            bits[group] = max(bits[group], one.bits)
+        if not any(weights.values()):  # packed by the script's own means
+            weights = {group: float(count) for group, count in params.items()}
+        whole = math.fsum(weights.values()) or 1.0
+        groups = tuple(
+            GroupSize(
+                group=group, params=params[group], bits=bits[group],
+                model_bytes=size * weights[group] / whole,
+            )
+            for group in ("embed", "attn", "mlp", "control", "head")
+            if weights[group] or params[group]
+        )  # fmt: skip
+        matrices = sum(
+            tensor.params for tensor in counted.tensors if self._is_matrix(tensor.name, counted)
+        )
+        vocabulary = sum(
+            tensor.params for tensor in counted.tensors
+            if len(tensor.shape) >= 2 and not self._is_matrix(tensor.name, counted)
+        )  # fmt: skip
+        octaves = MATRIX_OCTAVES if known else math.hypot(MATRIX_OCTAVES, STEPS_OCTAVES)
+        if not counted.updates:
+            octaves = UNSEEN_OCTAVES
+        embed = per_octave * vocabulary / matrices if matrices else 0.0
+        traits = {
+            "foreign sigma": octaves * per_octave,
+            "foreign embed": EMBED_OCTAVES * embed,
+            "foreign": SHARE.get(exported.codec, OTHER_SHARE) * size,
+        }
+        return Prediction(
+            groups=groups,
+            model_bytes=size,
+            model_params=counted.model_params,
+            ceiling=max(4.2 * counted.model_params, 1.5 * size),
+            traits={name: value for name, value in traits.items() if value},
+            noise_bytes=math.hypot(NOISE_SHARE * size, NOISE_OCTAVES * per_octave),
+            steps=steps,
+        )

@@ -1,0 +1,396 @@
+"""Everything beside the GPU that a contest's script expects: ranks, kernels, compilers, programs.
+
+Packages that are missing are stood in for by `pgolf_sweep.script.probe.stubs`; here are those whose
+results matter: attention keeps the shape of its queries, a collective of one rank is a copy.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import os
+import subprocess
+import sys
+import types
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pgolf_sweep.script.probe.dryrun.unknown import ATEN, Unknown, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+RANKS = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1",
+         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}  # fmt: skip
+"""What a launcher sets; given to a script that takes them for granted."""
+
+
+def install(vocabulary: Callable[[], int]) -> None:
+    """Put the stubs into torch and the module table, for the rest of this process.
+
+    Args:
+        vocabulary: Pieces of the tokenizer.
+    """
+    _patch_attention()
+    _patch_losses()
+    _patch_linear_algebra()
+    _patch_distributed()
+    _patch_compile()
+    _patch_programs()
+    _patch_tokenizer(vocabulary)
+    _patch_exec()
+
+
+def _attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> Any:
+    """A tensor of the queries' shape and the values' width."""
+    del key
+    shape = (*query.shape[:-1], value.shape[-1])
+    if isinstance(query, Unknown) or isinstance(value, Unknown):
+        return unknown(shape, query.dtype)
+    return torch.zeros(shape, dtype=query.dtype)
+
+
+def _packed_attention(packed: Any, *_: Any, **__: Any) -> Any:
+    query = packed.select(-3, 0)
+    return _attention(query, query, query)
+
+
+def _patch_attention() -> None:
+    functional: Any = torch.nn.functional
+    functional.scaled_dot_product_attention = _attention
+    with contextlib.suppress(ImportError):
+        from torch.nn.attention import flex_attention  # noqa: PLC0415
+
+        flex: Any = flex_attention
+        flex.flex_attention = _attention
+        flex.create_block_mask = lambda *_, **__: None
+    for name in ("flash_attn_interface", "flash_attn", "flash_attn.flash_attn_interface",
+                 "flash_attn_3", "flash_attn_3.flash_attn_interface"):  # fmt: skip
+        module = _module(
+            name,
+            flash_attn_func=_attention,
+            flash_attn_varlen_func=_attention,
+            flash_attn_with_kvcache=_attention,
+            flash_attn_qkvpacked_func=_packed_attention,
+            flash_attn_varlen_qkvpacked_func=_packed_attention,
+        )
+        module.__path__ = []
+        sys.modules[name] = module
+    sys.modules["flash_attn"].__dict__["flash_attn_interface"] = sys.modules[
+        "flash_attn.flash_attn_interface"
+    ]
+    kernels = _module("kernels", get_kernel=lambda *_, **__: sys.modules["flash_attn_interface"])
+    sys.modules["kernels"] = kernels
+
+
+def _module(name: str, **members: Any) -> Any:
+    module = types.ModuleType(name)
+    module.__dict__.update(members, __version__="3.0.0")
+    return module
+
+
+def _patch_losses() -> None:
+    functional: Any = torch.nn.functional
+    true = functional.cross_entropy
+
+    def cross_entropy(inputs: Any, target: Any, *args: Any, **keywords: Any) -> Any:
+        if not (isinstance(inputs, Unknown) or isinstance(target, Unknown)):
+            return true(inputs, target, *args, **keywords)
+        shape = target.shape if keywords.get("reduction") == "none" else ()
+        return unknown(shape, inputs.dtype)
+
+    functional.cross_entropy = cross_entropy
+
+
+def _patch_linear_algebra() -> None:
+    """The Cholesky factors of a diagonal, as a Hessian of unknown activations is one."""
+    linalg: Any = torch.linalg
+    true = linalg.cholesky, torch.cholesky_inverse
+
+    def diagonal_of(matrix: Any) -> Any:
+        if isinstance(matrix, Unknown) or matrix.ndim != 2:
+            return None
+        diagonal = matrix.diagonal()
+        if torch.count_nonzero(matrix) > matrix.shape[0] or not bool((diagonal > 0).all()):
+            return None
+        return diagonal
+
+    def cholesky(matrix: Any, *args: Any, **keywords: Any) -> Any:
+        diagonal = diagonal_of(matrix)
+        if diagonal is None:
+            return true[0](matrix, *args, **keywords)
+        return torch.diag(diagonal.sqrt())
+
+    def cholesky_inverse(matrix: Any, *args: Any, **keywords: Any) -> Any:
+        diagonal = diagonal_of(matrix)
+        if diagonal is None:
+            return true[1](matrix, *args, **keywords)
+        return torch.diag(diagonal.square().reciprocal())
+
+    def cholesky_ex(matrix: Any, *args: Any, **keywords: Any) -> Any:
+        return cholesky(matrix, *args, **keywords), torch.zeros((), dtype=torch.int32)
+
+    linalg.cholesky = cholesky
+    linalg.cholesky_ex = cholesky_ex
+    setattr(torch, "cholesky", cholesky)  # noqa: B010 - torch's types do not let it be assigned
+    setattr(torch, "cholesky_inverse", cholesky_inverse)  # noqa: B010
+
+
+class _Work:
+    """A collective that is done."""
+
+    def wait(self, *_: Any) -> bool:
+        return True
+
+    def is_completed(self) -> bool:
+        return True
+
+    def get_future(self) -> _Work:
+        return self
+
+    def value(self) -> Any:
+        return None
+
+    def then(self, _: Any) -> _Work:
+        return self
+
+
+def _copies(out: Any, piece: Any = None, *_: Any, **__: Any) -> _Work:
+    if isinstance(out, torch.Tensor) and isinstance(piece, torch.Tensor):
+        with torch.no_grad():
+            out.copy_(piece.reshape(-1)[: out.numel()].reshape(out.shape))
+    elif isinstance(out, list) and isinstance(piece, torch.Tensor):
+        for one in out:
+            one.copy_(piece)
+    return _Work()
+
+
+def _objects(out: Any, item: Any = None, *_: Any, **__: Any) -> None:
+    if isinstance(out, list) and out and item is not None:
+        out[:] = [item] * len(out)
+
+
+def _chunk(out: Any, pieces: Any, *_: Any, **__: Any) -> _Work:
+    return _copies(out, pieces[0] if isinstance(pieces, list | tuple) else pieces)
+
+
+def _patch_distributed() -> None:
+    import torch.distributed  # noqa: PLC0415 - of the child alone
+    import torch.nn.parallel  # noqa: PLC0415
+
+    dist: Any = torch.distributed
+
+    answers: dict[str, Any] = {
+        "is_available": True, "is_initialized": True, "get_rank": 0, "get_world_size": 1,
+        "get_backend": "nccl", "get_node_local_rank": 0, "is_nccl_available": True,
+    }  # fmt: skip
+    for name, answer in answers.items():
+        setattr(dist, name, lambda *_, answer=answer, **__: answer)
+    for name in ("init_process_group", "destroy_process_group", "barrier", "monitored_barrier",
+                 "broadcast_object_list", "new_group"):  # fmt: skip
+        setattr(dist, name, lambda *_, **__: None)
+    for name in ("all_reduce", "broadcast", "reduce", "send", "recv", "isend", "irecv",
+                 "all_reduce_coalesced", "scatter"):  # fmt: skip
+        setattr(dist, name, lambda *_, **__: _Work())
+    for name in ("all_gather_into_tensor", "all_gather", "_all_gather_base", "all_to_all_single"):
+        setattr(dist, name, _copies)
+    for name in ("reduce_scatter_tensor", "reduce_scatter", "_reduce_scatter_base"):
+        setattr(dist, name, _chunk)
+    for name in ("all_gather_object", "gather_object"):
+        setattr(dist, name, _objects)
+    parallel: Any = torch.nn.parallel
+    parallel.DistributedDataParallel = parallel.distributed.DistributedDataParallel = OneRank
+
+
+class OneRank(torch.nn.Module):
+    """`DistributedDataParallel` of one rank."""
+
+    def __init__(self, module: Any, *_: Any, **__: Any) -> None:
+        super().__init__()
+        self.module = module
+        self.require_backward_grad_sync = True
+
+    def forward(self, *args: Any, **keywords: Any) -> Any:
+        """What the module says."""
+        return self.module(*args, **keywords)
+
+    def no_sync(self) -> Any:
+        """Nothing is synchronised."""
+        return contextlib.nullcontext()
+
+
+_MARKS = (
+    "reset", "mark_dynamic", "mark_static", "maybe_mark_dynamic", "cudagraph_mark_step_begin",
+    "mark_static_address", "graph_break",
+)  # fmt: skip
+
+
+def _patch_compile() -> None:
+    from torch import _dynamo  # noqa: PLC0415 - of the child alone
+
+    dynamo: Any = _dynamo
+    compiler: Any = torch.compiler
+    for module in (dynamo, compiler):
+        for name in ("disable", "allow_in_graph", "assume_constant_result"):
+            setattr(module, name, _decorator)
+        for name in _MARKS:
+            setattr(module, name, lambda *_, **__: None)
+    checkpoint: Any = __import__("torch.utils.checkpoint", fromlist=["checkpoint"])
+    checkpoint.checkpoint = _call
+
+
+def _call(function: Any, *args: Any, **keywords: Any) -> Any:
+    for name in ("use_reentrant", "preserve_rng_state", "determinism_check", "context_fn", "debug"):
+        keywords.pop(name, None)
+    return function(*args, **keywords)
+
+
+def _decorator(function: Any = None, *_: Any, **__: Any) -> Any:
+    return function if callable(function) else _decorator
+
+
+def _patch_programs() -> None:
+    """Programs that scripts ask: the minifier is run for real, in this process; others say nothing.
+
+    The bytes of a script that packs itself depend on its minifier.
+    """
+    module: Any = subprocess
+
+    def run(command: Any, *_: Any, **keywords: Any) -> Any:
+        words = command.split() if isinstance(command, str) else [str(word) for word in command]
+        out: Any = _minified(words, keywords) if any("minif" in word for word in words) else ""
+        if not (keywords.get("text") or keywords.get("universal_newlines") or
+                keywords.get("encoding")):  # fmt: skip
+            out = out.encode()
+        return subprocess.CompletedProcess(words, 0, out, out[:0])
+
+    module.run = run
+    module.check_output = lambda *args, **keywords: run(*args, **keywords).stdout
+    module.check_call = module.call = lambda *_, **__: 0
+    module.getoutput = lambda *_, **__: ""
+    system: Any = os
+    system.system = lambda _: 0
+
+
+def _minified(words: list[str], keywords: Mapping[str, Any]) -> str:
+    """What `pyminify` writes to its standard output, or into the file that it is told."""
+    import python_minifier  # noqa: PLC0415 - seldom asked for
+
+    given = keywords.get("input")
+    text = given.decode() if isinstance(given, bytes) else given
+    files = [word for word in words[1:] if word.endswith(".py")]
+    if text is None and files:
+        with open(files[0], encoding="utf-8") as source:
+            text = source.read()
+    made: str = python_minifier.minify(
+        text or "",
+        rename_locals="--no-rename-locals" not in words,
+        rename_globals="--rename-globals" in words,
+        hoist_literals="--no-hoist-literals" not in words,
+        remove_literal_statements="--remove-literal-statements" in words,
+        remove_asserts="--remove-asserts" in words,
+        remove_debug="--remove-debug" in words,
+    )
+    for flag in ("--output", "-o"):
+        if flag in words:
+            with open(words[words.index(flag) + 1], "w", encoding="utf-8") as out:
+                out.write(made)
+    if "--in-place" in words and files:
+        with open(files[0], "w", encoding="utf-8") as out:
+            out.write(made)
+    return made
+
+
+def _patch_tokenizer(vocabulary: Callable[[], int]) -> None:
+    class Processor:
+        """A tokenizer of as many pieces as the model has."""
+
+        def __init__(self, *_: Any, **__: Any) -> None:
+            self._size = vocabulary()
+
+        def load(self, *_: Any, **__: Any) -> bool:
+            return True
+
+        Load = LoadFromFile = load_from_file = load
+
+        def vocab_size(self) -> int:
+            return self._size
+
+        GetPieceSize = get_piece_size = piece_size = __len__ = vocab_size
+
+        def id_to_piece(self, index: Any) -> Any:
+            return [f"p{one}" for one in index] if isinstance(index, list) else f"p{index}"
+
+        IdToPiece = id_to_piece
+
+        def piece_to_id(self, _: Any) -> int:
+            return 0
+
+        PieceToId = piece_to_id
+
+        def is_control(self, _: Any) -> bool:
+            return False
+
+        is_unknown = is_unused = is_byte = IsControl = IsUnknown = IsUnused = IsByte = is_control
+
+        def bos_id(self) -> int:
+            return 1
+
+        eos_id = unk_id = pad_id = bos_id
+
+        def encode(self, text: Any, *_: Any, **__: Any) -> list[int]:
+            return [0] * max(1, len(str(text)) // 4)
+
+        Encode = EncodeAsIds = encode_as_ids = encode
+
+        def decode(self, ids: Any, *_: Any, **__: Any) -> Any:
+            return "".join("p" for _ in ids) if isinstance(ids, list) else "p"
+
+        Decode = DecodeIds = decode_ids = decode
+
+    sys.modules["sentencepiece"] = _module("sentencepiece", SentencePieceProcessor=Processor)
+
+
+def _patch_exec() -> None:
+    """Let text that a packed script runs be of a newer Python."""
+    from pgolf_sweep.script.fstrings import readable  # noqa: PLC0415 - of the child alone
+
+    module: Any = builtins
+    true_exec, true_compile = builtins.exec, builtins.compile
+
+    def text_of(source: Any) -> Any:
+        if not isinstance(source, str | bytes):
+            return source
+        try:
+            true_compile(source, "<packed>", "exec")
+        except SyntaxError as error:
+            if "f-string" not in (error.msg or ""):
+                raise
+            return readable(source.decode() if isinstance(source, bytes) else source)
+        return source
+
+    def execute(source: Any, *spaces: Any, **keywords: Any) -> None:
+        if not spaces and not keywords:
+            caller = sys._getframe(1)
+            spaces = (caller.f_globals, caller.f_locals)
+        true_exec(text_of(source), *spaces, **keywords)
+
+    def compiled(source: Any, filename: Any, mode: Any, *args: Any, **keywords: Any) -> Any:
+        source = text_of(source) if mode == "exec" else source
+        return true_compile(source, filename, mode, *args, **keywords)
+
+    module.exec = execute
+    module.compile = compiled
+
+
+def zeros_for_products(func: Any, args: Any) -> Any:
+    """Zeros in the place of a matrix product; None for another operation."""
+    if func in (ATEN.mm.default, ATEN.bmm.default):
+        left, right = args[0], args[1]
+        return left.new_zeros((*left.shape[:-1], right.shape[-1]))
+    if func in (ATEN.addmm.default, ATEN.baddbmm.default):
+        return torch.zeros_like(args[0]).expand(
+            (*args[1].shape[:-1], args[2].shape[-1])
+        ).clone()  # fmt: skip
+    return None

@@ -1,0 +1,431 @@
+"""A script's own `main()`, run without a GPU: its parameters, its updates, its export's bytes.
+
+A `Runner` asks the probe's helper process for runs (`pgolf_sweep.script.probe.dryrun`) and keeps
+what they showed by the knobs that it depends on. Seeds, paths and logging decide nothing; rates,
+decay and momentum move the weights and not the model, so a configuration that differs in them
+alone takes over the count and the export of another.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shutil
+import tempfile
+import time
+import weakref
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from pgolf_sweep.core.trial import knob_text
+from pgolf_sweep.script.probe.client import helper
+from pgolf_sweep.script.probe.prober import KEPT_VARIABLES, ProbedTensor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pgolf_sweep.core.trial import KnobValue
+    from pgolf_sweep.script.program import Program
+
+RUN_SECONDS = 60.0
+"""Of processor time and of waiting for one run; a GPTQ export takes 30 at most on an idle core."""
+VOCABULARY = 1024
+"""Pieces of the tokenizer of a script that has no knob for it."""
+LEAST_SHARE = 0.3
+"""Of the largest compressed piece: what is smaller is no export."""
+FORCED_WALLCLOCK = "600"
+SAME_RATE = 1e-3
+"""Relative difference of two rates up to which they are the same: one was measured."""
+
+_IRRELEVANT = re.compile(
+    r"^(SEED|RUN_ID|RUN_NAME|WANDB_.*|DATA_(PATH|DIR)|DATASETS?_.*|TOKENIZER_PATH|.*_EVERY|"
+    r"VAL_.*|EVAL_.*|LOG_.*|.*_(PATH|DIR|ROOT|FILES)|COMPILE|NUM_WORKERS|TTT_.*|.*_TTT_.*)$"
+)
+_COURSE = re.compile(
+    r"(ITERATIONS|MAX_STEPS|WARMDOWN|WARMUP|COOLDOWN|MAX_WALLCLOCK|TRAIN_BATCH|MIN_LR|GRAD_CLIP|"
+    r"EMA_DECAY)"
+)
+_RATES = re.compile(r"(^|_)(LR|WD|LEARNING_RATE|WEIGHT_DECAY|MOMENTUM|BETA_?[12]?|DECAY)(_|$)|_LR$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """How one optimizer moves a group of parameters.
+
+    Attributes:
+        optimizer: The class's name.
+        rate: Learning rate before any warm-down.
+        momentum: Of Muon or SGD, or Adam's first beta; 0 where there is none.
+        decay: Decoupled weight decay, times the rate a step.
+        members: Names of its parameters.
+    """
+
+    optimizer: str
+    rate: float
+    momentum: float
+    decay: float
+    members: tuple[str, ...]
+
+    @property
+    def is_muon(self) -> bool:
+        """Whether updates are orthogonal matrices."""
+        return "muon" in self.optimizer.lower()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """The model that a run constructed and gave to its optimizers.
+
+    Attributes:
+        model_params: Parameters of the model.
+        tensors: The same, by tensor.
+        updates: What its optimizers do.
+        factors: By tensor, the factor of a step by which the script itself shrinks it.
+        notes: What did not go as in a run with a GPU.
+        incomplete: Parts come from packages that are not here, or the script did without what was
+            refused: the count may be wrong.
+        stand_ins: Packages that are not here.
+        cpu_seconds: What the run took of a processor.
+    """
+
+    model_params: int
+    tensors: tuple[ProbedTensor, ...]
+    updates: tuple[Update, ...]
+    factors: Mapping[str, float]
+    notes: tuple[str, ...] = ()
+    incomplete: bool = False
+    stand_ins: tuple[str, ...] = ()
+    cpu_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTensor:
+    """One tensor of what the script stores.
+
+    Attributes:
+        name: Its path within the stored dictionary.
+        numbers: How many.
+        bits: Of the widest number that occurs.
+        entropy: Bits a number.
+    """
+
+    name: str
+    numbers: int
+    bits: int
+    entropy: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """What the script's own export made of weights of a given spread.
+
+    Attributes:
+        model_bytes: Of the compressed model, as it would lie on disk.
+        code_bytes: Of the counted code, as the script prints it; None if it does not.
+        codec: What compressed it.
+        sampled: Whether a slow codec was measured on a sample.
+        stored: The tensors that were serialized, where they were.
+        factors: As of `Counted`, of the whole training.
+        cpu_seconds: What the run took of a processor.
+    """
+
+    model_bytes: int
+    code_bytes: int | None
+    codec: str
+    sampled: bool
+    stored: tuple[StoredTensor, ...] = ()
+    factors: Mapping[str, float] = field(default_factory=dict)
+    cpu_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFailed:
+    """Why a run did not get as far as it was asked to, in one sentence."""
+
+    reason: str
+    cpu_seconds: float = 0.0
+
+
+_Link: TypeAlias = list[tuple[int, str]]
+"""What a knob sets: the index of an update and one of its attributes."""
+
+
+@dataclass(slots=True)
+class _Known:
+    counts: dict[tuple[str, ...], Counted | RunFailed] = field(default_factory=dict)
+    structures: dict[tuple[str, ...], list[tuple[dict[str, str], Counted]]] = field(
+        default_factory=dict
+    )
+
+
+class Runner:
+    """Runs one program.
+
+    Args:
+        program: The program; its files are laid out for the helper.
+        seconds: Time limit of one run.
+        env: Environment beside the knobs.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        *,
+        seconds: float = RUN_SECONDS,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self._program = program
+        self._seconds = seconds
+        self._env = dict(env or {})
+        self._known = _Known()
+        self._links: dict[str, _Link] = {}
+        self._folder: Path | None = None
+        self._defaults = {
+            name: knob_text(knob.default)
+            for name, knob in program.knobs.items()
+            if knob.default is not None
+        }
+
+    def count(self, knobs: Mapping[str, KnobValue]) -> Counted | RunFailed:
+        """The model of a configuration; never raises for what the script does."""
+        values = _texts(knobs)
+        key = _key(values, rates=True)
+        if key in self._known.counts:
+            return self._known.counts[key]
+        same = self._known.structures.setdefault(_key(values, rates=False), [])
+        for before, counted in same:
+            moved = self._moved(counted, before, values)
+            if moved is not None:
+                self._known.counts[key] = moved
+                return moved
+        found = _counted(self._ask(values, sigmas=None))
+        self._known.counts[key] = found
+        if isinstance(found, Counted):
+            for one in same:
+                self._learn_link(one, values, found)
+            same.append((values, found))
+        return found
+
+    def structure(self, knobs: Mapping[str, KnobValue]) -> tuple[str, ...]:
+        """What the model and its export depend on, as a key."""
+        return _key(_texts(knobs), rates=False)
+
+    def export(
+        self, knobs: Mapping[str, KnobValue], sigmas: Mapping[str, float]
+    ) -> Exported | RunFailed:
+        """What the script's own export makes of Gaussian weights.
+
+        Args:
+            knobs: The configuration.
+            sigmas: Standard deviation of each tensor's trained weights, by name.
+        """
+        return _exported(self._ask(_texts(knobs), sigmas=sigmas))
+
+    def _ask(
+        self, values: Mapping[str, str], *, sigmas: Mapping[str, float] | None
+    ) -> dict[str, Any]:
+        started = time.perf_counter()
+        answer = helper().ask(lambda root: self._request(values, sigmas, root))
+        answer["seconds"] = time.perf_counter() - started
+        return answer
+
+    def _request(
+        self, values: Mapping[str, str], sigmas: Mapping[str, float] | None, root: Path
+    ) -> dict[str, Any]:
+        if self._folder is None or self._folder.parent != root:
+            self._folder = Path(tempfile.mkdtemp(dir=root))
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+            for name, content in self._program.files.items():
+                path = self._folder / "program" / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+        kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+        knobs = {name: value for name, value in values.items() if not _names_place(name, value)}
+        given = self._defaults | knobs
+        if "MAX_WALLCLOCK_SECONDS" in given and not _number(given["MAX_WALLCLOCK_SECONDS"]) > 0:
+            knobs["MAX_WALLCLOCK_SECONDS"] = FORCED_WALLCLOCK  # else it runs all its iterations
+        return {
+            "run": True,
+            "folder": str(self._folder / "program"),
+            "name": self._program.name,
+            "env": kept | self._env | knobs | {"CUDA_VISIBLE_DEVICES": ""},
+            "seconds": self._seconds,
+            "vocabulary": int(_number(given.get("VOCAB_SIZE", ""))) or VOCABULARY,
+            "export": sigmas is not None,
+            "sigmas": sigmas,
+        }
+
+    def _moved(
+        self, counted: Counted, before: Mapping[str, str], values: Mapping[str, str]
+    ) -> Counted | None:
+        """A count with the rates of another configuration; None where they cannot be told."""
+        old, new = {**self._defaults, **before}, {**self._defaults, **values}
+        updates = list(counted.updates)
+        for name in _changed(old, new):
+            link = self._links[name] if name in self._links else self._by_value(name, old, counted)
+            number = _number(old.get(name, ""))
+            if link is None or (link and number == 0):
+                return None
+            for index, attribute in link:
+                moved = getattr(updates[index], attribute) * _number(new.get(name, "")) / number
+                updates[index] = replace(updates[index], **{attribute: moved})
+        return replace(counted, updates=tuple(updates), cpu_seconds=0.0)
+
+    def _by_value(self, name: str, values: Mapping[str, str], counted: Counted) -> _Link | None:
+        """What a knob sets, where its name and value leave no doubt."""
+        attribute, number = _attribute_of(name), _number(values.get(name, ""))
+        if attribute is None or number <= 0:
+            return None
+        same = [other for other, text in values.items()
+                if _attribute_of(other) == attribute and _number(text) == number]  # fmt: skip
+        matching = [(index, attribute) for index, one in enumerate(counted.updates)
+                    if _same(getattr(one, attribute), number)]  # fmt: skip
+        return matching if same == [name] and matching else None
+
+    def _learn_link(
+        self,
+        known: tuple[Mapping[str, str], Counted],
+        values: Mapping[str, str],
+        found: Counted,
+    ) -> None:
+        """Note what a knob sets, of two runs that differ in this knob alone."""
+        before, counted = known
+        changed = _changed({**self._defaults, **before}, {**self._defaults, **values})
+        if len(changed) != 1 or len(counted.updates) != len(found.updates):
+            return
+        self._links[changed[0]] = [
+            (index, attribute)
+            for index, (old, new) in enumerate(zip(counted.updates, found.updates, strict=True))
+            for attribute in ("rate", "momentum", "decay")
+            if not _same(getattr(old, attribute), getattr(new, attribute))
+        ]
+
+
+def _same(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=SAME_RATE)
+
+
+def _changed(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """Knobs of rates in which two configurations differ."""
+    return [
+        name
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name) and _RATES.search(name) and not _IRRELEVANT.match(name)
+    ]
+
+
+def _texts(knobs: Mapping[str, KnobValue]) -> dict[str, str]:
+    return {name: knob_text(value) for name, value in knobs.items()}
+
+
+def _key(values: Mapping[str, str], *, rates: bool) -> tuple[str, ...]:
+    return tuple(
+        f"{name}={values[name]}"
+        for name in sorted(values)
+        if not _IRRELEVANT.match(name)
+        and not _COURSE.search(name)
+        and (rates or not _RATES.search(name))
+    )
+
+
+def _attribute_of(name: str) -> str | None:
+    """What of an `Update` a knob sets, by its name."""
+    if re.search(r"(^|_)(WD|WEIGHT_DECAY|DECAY)(_|$)", name):
+        return "decay"
+    if "MOMENTUM" in name and "WARMUP" not in name:
+        return "momentum"
+    if re.search(r"(^|_)(LR|LEARNING_RATE)(_|$)", name):
+        return "rate"
+    return None
+
+
+def _names_place(name: str, value: str) -> bool:
+    """Whether a knob names a file or folder that is not here: the script's default is made up."""
+    return bool(re.search(r"_(PATH|DIR|ROOT|FILES?)$", name)) and not Path(value).is_file()
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
+
+
+def _counted(answer: Mapping[str, Any]) -> Counted | RunFailed:
+    if "model_params" not in answer:
+        return RunFailed(reason=_reason(answer), cpu_seconds=answer.get("cpu_seconds", 0.0))
+    notes = list(answer.get("notes", ()))
+    refused = answer.get("refused_events", ())
+    if refused:
+        notes.append(f"it {'; '.join(refused)}, which a probe may not, and goes on without")
+    if "groups" not in answer:
+        notes.append(f"its first update was not seen: {_reason(answer)}")
+    return Counted(
+        model_params=answer["model_params"],
+        tensors=tuple(
+            ProbedTensor(name=name, shape=tuple(shape), dtype=dtype)
+            for name, shape, dtype in answer["tensors"]
+        ),
+        updates=tuple(_update(group) for group in answer.get("groups", ())),
+        factors=answer.get("factors", {}),
+        notes=tuple(notes),
+        incomplete=bool(answer.get("lacks") or refused),
+        stand_ins=tuple(answer.get("stand_ins", ())),
+        cpu_seconds=answer.get("cpu_seconds", 0.0),
+    )
+
+
+def _update(group: Mapping[str, Any]) -> Update:
+    numbers = group["numbers"]
+    rate = max(numbers.get(name, 0.0) for name in ("lr", "base_lr", "initial_lr"))
+    now = numbers.get("lr", 0.0)
+    decay = max((numbers.get(name, 0.0) for name in ("weight_decay", "wd")), default=0.0)
+    if group["decay"] > 1e-7 and now > 0:
+        decay = group["decay"] / now  # what the step took away says more than a setting's name
+    betas = group["betas"]
+    momentum = numbers.get("momentum", betas[0] if betas else 0.0)
+    return Update(
+        optimizer=group["optimizer"],
+        rate=rate,
+        momentum=momentum,
+        decay=decay,
+        members=tuple(group["members"]),
+    )
+
+
+def _exported(answer: Mapping[str, Any]) -> Exported | RunFailed:
+    cpu = answer.get("cpu_seconds", 0.0)
+    calls = answer.get("compressions", ())
+    printed = answer.get("printed", {})
+    largest = max((made for _, _, _, made, _ in calls), default=0)
+    if not largest:
+        return RunFailed(reason=f"its export was not reached: {_reason(answer)}", cpu_seconds=cpu)
+    codec, _, _, made, sampled = next(
+        call for call in reversed(calls) if call[3] >= LEAST_SHARE * largest
+    )
+    written = [size for name, size in answer.get("files", {}).items() if made <= size <= 2 * made]
+    model_bytes = printed.get("model_bytes")
+    if not model_bytes or model_bytes < made:
+        model_bytes = min(written, default=made)
+    return Exported(
+        model_bytes=model_bytes,
+        code_bytes=printed.get("code_bytes"),
+        codec=codec,
+        sampled=bool(sampled),
+        stored=tuple(
+            StoredTensor(
+                name=one["name"], numbers=one["numbers"], bits=one["bits"], entropy=one["entropy"]
+            )
+            for one in answer.get("stored", ())
+        ),
+        factors=answer.get("factors", {}),
+        cpu_seconds=cpu,
+    )
+
+
+def _reason(answer: Mapping[str, Any]) -> str:
+    reason = str(answer.get("error", "it ended without one"))
+    lacking = answer.get("stand_ins", ())
+    return f"{reason} (stood in for: {', '.join(lacking)})" if lacking else reason

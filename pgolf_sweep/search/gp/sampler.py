@@ -1,0 +1,441 @@
+"""An Optuna sampler for tens of expensive trials under a limit that is known beforehand.
+
+A Gaussian process (`surrogate`) models the objective; whoever knows the limit is asked what fits
+(`feasible`), so that the boundary is neither crossed nor feared. Many trials may run at a time:
+those under way are believed at their posterior mean. A proposal follows from the study, its
+number and the seed alone, so that a study that is resumed goes on as it would have.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+from zlib import crc32
+
+import numpy as np
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from pgolf_sweep.search.gp.acquisition import log_expected_improvement
+from pgolf_sweep.search.gp.encoding import Encoding
+from pgolf_sweep.search.gp.feasible import LEAST_PROBABILITY, Judged, Limit
+from pgolf_sweep.search.gp.surrogate import Surrogate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import optuna
+    from numpy.typing import NDArray
+    from optuna.distributions import BaseDistribution
+
+    from pgolf_sweep.search.gp.feasible import Judge
+
+    Floats: TypeAlias = NDArray[np.float64]
+    Ints: TypeAlias = NDArray[np.intp]
+
+STATE = "gp"
+"""System attribute of a trial that this sampler proposed."""
+
+STARTUP_FINISHED = 5
+"""Trials that have finished before the model proposes."""
+
+SHRINK = 0.8
+"""Share of each range that the first trials are spread over."""
+
+CLIP = 4.0
+"""Values worse than the median by so many times the distance to the best are clipped there."""
+CLIP_DIVERGED = 2.0
+"""The same where trials diverge."""
+DIVERGED_SHARE = 0.1
+"""Share of values beyond the clip from which on trials are said to diverge."""
+
+UNIFORM, LOCAL, AROUND = 1_500, 1_500, 6
+"""Candidates drawn from the whole space, and around the best few points."""
+
+REFINED, COPIES, REFINED_SD = 8, 120, 0.03
+"""Refinement: the best few candidates, copies of each, and by how much they move."""
+
+REFIT_EACH = 100
+"""Up to this many values the hyperparameters are fitted anew for each that is new."""
+REFIT_SHARE = 0.05
+"""From there on when so many more are known."""
+
+MOST_VALUES = 400
+"""Values that the model looks at: the best third, the others by lot."""
+
+LEAST_ERROR = 0.005
+"""What the regression of the limit is off by at least."""
+
+START_BLOCK = 512
+"""First points that are looked at before the sampler gives up finding one that fits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How often the judge is asked.
+
+    Attributes:
+        design: Configurations from which the limit is first known everywhere.
+        verified: Candidates for each proposal, most promising first.
+        refined: The same after their refinement.
+    """
+
+    design: int = 320
+    verified: int = 24
+    refined: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a finished trial says of the objective.
+
+    Attributes:
+        value: The objective; less is better.
+        variance: Variance of the value beside the objective's own noise.
+        feasible: Whether it is within the limit, as measured.
+    """
+
+    value: float
+    variance: float = 0.0
+    feasible: bool = True
+
+
+def completed(trial: FrozenTrial) -> Observation | None:
+    """What a trial says by itself: its value if it has one."""
+    if trial.state is not TrialState.COMPLETE or trial.value is None:
+        return None
+    return Observation(trial.value, feasible=all(v <= 0 for v in trial.constraints.values()))
+
+
+class GaussianProcessSampler(BaseSampler):
+    """Proposes by expected improvement among what fits.
+
+    Args:
+        space: Every parameter that may be asked for, parents before what depends on them.
+        when: Conditions under which parameters exist; see `encoding.Encoding`.
+        judge: Knows the limit; None: there is none.
+        noise: Standard deviation between repeats of one configuration, in the objective's unit.
+        seed: Two studies of one seed that see the same values propose the same.
+        observe: What a finished trial says; None: nothing.
+        effort: How often the judge is asked.
+    """
+
+    def __init__(
+        self,
+        space: Mapping[str, BaseDistribution],
+        *,
+        when: Mapping[str, Mapping[str, Sequence[Any]]] | None = None,
+        judge: Judge | None = None,
+        noise: float = 1e-3,
+        seed: int = 0,
+        observe: Callable[[FrozenTrial], Observation | None] = completed,
+        effort: Effort | None = None,
+    ) -> None:
+        self.encoding = Encoding(space, when)
+        self._space = dict(space)
+        self._judge = judge
+        self._noise = noise
+        self._seed = seed
+        self._observe = observe
+        self._effort = effort or Effort()
+        self._limit: Limit | None = None
+        self._rows: dict[int, Floats] = {}
+
+    # -- what Optuna asks -----------------------------------------------------------------------
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """The whole space: it is known from the start."""
+        del study, trial
+        return self._space
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """A configuration; what is fixed in an enqueued trial is kept."""
+        del search_space
+        fixed = trial.system_attrs.get("fixed_params", {})
+        if not self.encoding.dimensions or all(d.name in fixed for d in self.encoding.dimensions):
+            return {}
+        rng = np.random.default_rng([self._seed, trial.number])
+        trials = [t for t in study._get_trials(deepcopy=False, use_cache=True) if t is not trial]
+        trials = [t for t in trials if t.number != trial.number]
+        row, state = self._proposal(trials, rng, self._held(fixed))
+        study._storage.set_trial_system_attr(trial._trial_id, STATE, state)
+        return self.encoding.values(row)
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """A uniform draw, for a parameter that a partly enqueued trial leaves open."""
+        del study
+        rng = np.random.default_rng([self._seed, trial.number, crc32(param_name.encode())])
+        alone = Encoding({param_name: param_distribution})
+        return alone.values(rng.random(1))[param_name]
+
+    # -- a proposal -----------------------------------------------------------------------------
+
+    def _held(self, fixed: Mapping[str, Any]) -> dict[int, float]:
+        """Columns of a row that an enqueued trial has decided."""
+        return {
+            at: dimension.encode(fixed[dimension.name])
+            for at, dimension in enumerate(self.encoding.dimensions)
+            if dimension.name in fixed
+        }
+
+    def _proposal(
+        self, trials: Sequence[FrozenTrial], rng: np.random.Generator, held: Mapping[int, float]
+    ) -> tuple[Floats, dict[str, Any]]:
+        tried = {self.key(self._row(trial)) for trial in trials if trial.params}
+        finished, observed = self._observations(trials)
+        if len(finished) < STARTUP_FINISHED:
+            return self._first(trials, tried, rng, held)
+        model = self._model(trials, finished, observed)
+        state = {"theta": model.theta.tolist(), "values": len(finished)}
+        search = _Search(self, model, tried, held, rng)
+        row = search.best(np.array(finished), observed)
+        if row is None:
+            row = _hold(self.encoding.snapped(rng.random((1, len(self.encoding)))), held)[0]
+        mean, sd = model.posterior(self._inputs(row[None, :]))
+        state |= {"mean": float(mean[0]), "sd": float(sd[0]), "noise": model.noise}
+        return row, state | {"redrawn": int(search.passed_over)}
+
+    def _observations(
+        self, trials: Sequence[FrozenTrial]
+    ) -> tuple[list[Floats], list[Observation]]:
+        """Rows and values of the finished trials that say something."""
+        rows, observed = [], []
+        for trial in trials:
+            if not trial.state.is_finished() or not trial.params:
+                continue
+            observation = self._observe(trial)
+            if observation is not None and math.isfinite(observation.value):
+                rows.append(self._row(trial))
+                observed.append(observation)
+        if len(observed) > MOST_VALUES:
+            by_value = sorted(range(len(observed)), key=lambda i: observed[i].value)
+            best, others = by_value[: MOST_VALUES // 3], by_value[MOST_VALUES // 3 :]
+            others = sorted(others, key=lambda i: crc32(rows[i].tobytes()))
+            kept = sorted(best + others[: MOST_VALUES - len(best)])
+            rows, observed = [rows[i] for i in kept], [observed[i] for i in kept]
+        return rows, observed
+
+    def _row(self, trial: FrozenTrial) -> Floats:
+        """A trial's row; it is asked for at each proposal and never changes once it is whole."""
+        row = self._rows.get(trial.number)
+        if row is None:
+            row = self.encoding.row(trial.params)
+            if trial.state.is_finished():
+                self._rows[trial.number] = row
+        return row
+
+    def key(self, row: Floats) -> bytes:
+        """What tells a configuration from another."""
+        exists = self.encoding.active(row[None, :])[0]
+        return bytes(np.where(exists, row, 0.5).round(9).tobytes())
+
+    def _inputs(self, rows: Floats) -> Floats:
+        x = self.encoding.inputs(rows)
+        return np.hstack([x, self.limit.derived(x)])
+
+    def _model(
+        self,
+        trials: Sequence[FrozenTrial],
+        finished: Sequence[Floats],
+        observed: Sequence[Observation],
+    ) -> Surrogate:
+        """The model of what finished, conditioned on what runs."""
+        values = clipped(np.array([one.value for one in observed]))
+        extra = np.array([one.variance for one in observed])
+        x = self._inputs(np.array(finished))
+        model = Surrogate(x, values, noise=self._noise, extra=extra)
+        last = next((t.system_attrs[STATE] for t in reversed(trials) if _has_theta(t)), None)
+        theta = model.prior.means
+        known = last is not None and len(last["theta"]) == len(theta)
+        if last is not None and known:
+            theta = np.array(last["theta"])
+        if last is None or not known or _is_due(last["values"], len(finished)):
+            theta = model.fit([theta, model.prior.means] if known else [theta])
+        running = [self._row(t) for t in trials if t.state is TrialState.RUNNING and t.params]
+        model.condition(theta, self._inputs(np.array(running)) if running else None)
+        return model
+
+    def _first(
+        self,
+        trials: Sequence[FrozenTrial],
+        tried: set[bytes],
+        rng: np.random.Generator,
+        held: Mapping[int, float],
+    ) -> tuple[Floats, dict[str, Any]]:
+        """The next point of a scrambled Sobol sequence that fits."""
+        from scipy.stats import qmc  # noqa: PLC0415 - half a second
+
+        begun = [t.system_attrs[STATE]["start"] for t in trials if "start" in _state(t)]
+        at = max(begun, default=-1) + 1
+        width, scrambled = len(self.encoding), np.random.default_rng(self._seed)
+        sequence = qmc.Sobol(width, scramble=True, rng=scrambled)
+        if at:
+            sequence.fast_forward(at)
+        best: tuple[float, int, Floats] | None = None
+        for place in range(at, at + START_BLOCK):
+            point = 0.5 + SHRINK * (sequence.random(1) - 0.5)
+            row = _hold(self.encoding.snapped(point), held)[0]
+            if self.key(row) in tried:
+                continue
+            judged = self.judged(row)
+            if judged.fit_probability >= LEAST_PROBABILITY:
+                return row, {"start": place, "redrawn": place - at}
+            if best is None or judged.fit_probability > best[0]:
+                best = judged.fit_probability, place, row
+        if best is None:
+            return _hold(self.encoding.snapped(rng.random((1, len(self.encoding)))), held)[0], {}
+        return best[2], {"start": at + START_BLOCK - 1, "redrawn": START_BLOCK}
+
+    # -- the limit ------------------------------------------------------------------------------
+
+    @property
+    def limit(self) -> Limit:
+        """What is known of the limit everywhere; the judge is asked the first time."""
+        if self._limit is None:
+            self._limit = self._designed()
+        return self._limit
+
+    def _designed(self) -> Limit:
+        from scipy.stats import qmc  # noqa: PLC0415 - half a second
+
+        width = len(self.encoding)
+        if self._judge is None or not width:
+            return Limit(np.empty((0, self.encoding.width)), [])
+        rng = np.random.default_rng([self._seed, 0x11])
+        rows = self.encoding.snapped(qmc.Sobol(width, scramble=True, rng=rng).random(2**12))
+        rows = rows[: self._effort.design]
+        judged = [self.judged(row) for row in rows]
+        return Limit(self.encoding.inputs(rows), judged)
+
+    def judged(self, row: Floats) -> Judged:
+        """What the judge says of a row."""
+        if self._judge is None:
+            return Judged(1.0)
+        return self._judge(self.encoding.values(row))
+
+
+class _Search:
+    """Candidates of one proposal."""
+
+    def __init__(
+        self,
+        sampler: GaussianProcessSampler,
+        model: Surrogate,
+        tried: set[bytes],
+        held: Mapping[int, float],
+        rng: np.random.Generator,
+    ) -> None:
+        self._sampler = sampler
+        self._model = model
+        self._tried = tried
+        self._held = held
+        self._rng = rng
+        self._offset = 0.0
+        """What the judge says of the logarithm of the excess beside the regression."""
+        self.passed_over = False
+        """Whether the most promising row of all cannot fit."""
+
+    def best(self, finished: Floats, observed: Sequence[Observation]) -> Floats | None:
+        """The row with the largest acquisition that fits and is new; None if none is."""
+        encoding, effort = self._sampler.encoding, self._sampler._effort
+        mean, _ = self._model.posterior(self._sampler._inputs(finished))
+        feasible = np.array([one.feasible for one in observed])
+        self._incumbent = float(mean[feasible].min() if feasible.any() else mean.min())
+        order = np.argsort(np.where(feasible, mean, np.inf), kind="stable")[:AROUND]
+        around = np.repeat(finished[order], -(-LOCAL // len(order)), axis=0)[:LOCAL]
+        uniform = self._rng.random((UNIFORM, len(encoding)))
+        rows = np.vstack([encoding.snapped(uniform), encoding.moved(around, self._rng)])
+        found = self._verified(_hold(rows, self._held), effort.verified)
+        self.passed_over = self._sampler.judged(self._first).fit_probability == 0.0
+        if not found:
+            return None
+        seeds = np.array([row for _, row in found[:REFINED]])
+        copies = encoding.nudged(np.repeat(seeds, COPIES, axis=0), REFINED_SD, self._rng)
+        found += self._verified(_hold(copies, self._held), effort.refined)
+        return max(found, key=lambda one: one[0])[1]
+
+    def _verified(self, rows: Floats, most: int) -> list[tuple[float, Floats]]:
+        """The most promising rows that the judge lets pass, with their acquisition, best first."""
+        sampler, limit = self._sampler, self._sampler.limit
+        x = sampler.encoding.inputs(rows)
+        mean, sd = self._model.posterior(np.hstack([x, limit.derived(x)]))
+        gain = log_expected_improvement(mean, sd, self._incumbent)
+        self._first = rows[int(np.argmax(gain))]
+        if limit.excess is None:
+            return self._passed(rows, gain, np.argsort(-gain, kind="stable"), most)
+        excess, error = limit.excess(x), max(limit.excess.error, LEAST_ERROR)
+        for margin in (0.0, 3.0):
+            away = np.maximum(0.0, (excess + self._offset) / error + margin)
+            order = np.argsort(away**2 / 2 - gain, kind="stable")
+            found = self._passed(rows, gain, order, most, excess)
+            if found:
+                return found
+        # What is far below the limit, if anything is.
+        return self._passed(rows, gain, np.argsort(excess, kind="stable"), most, excess)
+
+    def _passed(
+        self, rows: Floats, gain: Floats, order: Ints, most: int, excess: Floats | None = None
+    ) -> list[tuple[float, Floats]]:
+        """Those of the first rows in an order that are new and that the judge lets pass."""
+        sampler = self._sampler
+        found: list[tuple[float, Floats]] = []
+        differences: list[float] = []
+        seen: set[bytes] = set()
+        for at in order:
+            key = sampler.key(rows[at])
+            if key in self._tried or key in seen:
+                continue
+            if len(seen) >= most:
+                break
+            seen.add(key)
+            judged = sampler.judged(rows[at])
+            if excess is not None and judged.log_excess is not None:
+                differences.append(judged.log_excess - float(excess[at]))
+            if judged.fit_probability >= LEAST_PROBABILITY:
+                found.append((float(gain[at]) + math.log(judged.fit_probability), rows[at]))
+        if differences:
+            self._offset = float(np.median(differences))
+        return sorted(found, key=lambda one: -one[0])
+
+
+def clipped(values: Floats) -> Floats:
+    """Values without those that are too bad to matter by how much."""
+    middle, least = float(np.median(values)), float(values.min())
+    for factor in (CLIP, CLIP_DIVERGED):
+        most = middle + factor * (middle - least)
+        if np.mean(values > most) < DIVERGED_SHARE:
+            break
+    return np.minimum(values, most)
+
+
+def _hold(rows: Floats, held: Mapping[int, float]) -> Floats:
+    for at, place in held.items():
+        rows[:, at] = place
+    return rows
+
+
+def _state(trial: FrozenTrial) -> Mapping[str, Any]:
+    state: Mapping[str, Any] = trial.system_attrs.get(STATE, {})
+    return state
+
+
+def _has_theta(trial: FrozenTrial) -> bool:
+    return "theta" in _state(trial)
+
+
+def _is_due(before: int, now: int) -> bool:
+    """Whether the hyperparameters are to be fitted again."""
+    if now <= REFIT_EACH:
+        return now != before
+    return abs(now - before) >= REFIT_SHARE * now

@@ -1,0 +1,352 @@
+"""A run of a script's `main()` counts what the script constructs and weighs what it exports."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from support.probing import program
+
+from pgolf_sweep.script.probe.client import stop_helper
+from pgolf_sweep.script.probe.runner import Counted, Exported, RunFailed, Runner
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from pgolf_sweep.core.trial import KnobValue
+
+HEAD = """
+import glob, io, math, os, zlib
+import torch
+import torch.nn.functional as F
+from torch import nn
+class Hyperparameters:
+    kind = os.environ.get("MODEL_KIND", "blocks")
+    dim = int(os.environ.get("MODEL_DIM", "32"))
+    layers = int(os.environ.get("NUM_LAYERS", "2"))
+    rate = float(os.environ.get("MATRIX_LR", "0.02"))
+    iterations = int(os.environ.get("ITERATIONS", "20000"))
+class Table(nn.Module):
+    def __init__(self, vocabulary):
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(vocabulary, vocabulary))
+class GPT(nn.Module):
+    def __init__(self, layers, dim):
+        super().__init__()
+        self.tok_emb = nn.Embedding(64, dim)
+        self.blocks = nn.ModuleList(nn.Linear(dim, 4 * dim, bias=False) for _ in range(layers))
+        self.down = nn.Linear(4 * dim, dim, bias=False)
+    def forward(self, ids, targets):
+        x = self.tok_emb(ids)
+        for block in self.blocks:
+            x = x + self.down(F.gelu(block(F.rms_norm(x, (x.size(-1),)))))
+        return F.cross_entropy((x @ self.tok_emb.weight.T).float().flatten(0, 1), targets.flatten())
+def quantize(state):
+    out = {}
+    for name, t in state.items():
+        scale = t.float().abs().amax(dim=1, keepdim=True) / 127
+        out[name] = torch.round(t / scale.clamp_min(1e-12)).to(torch.int8)
+        out[name + ".scale"] = scale.half()
+    return out
+def export(stored, compress=lambda data: zlib.compress(data, 9)):
+    buffer = io.BytesIO()
+    torch.save(stored, buffer)
+    blob = compress(buffer.getvalue())
+    with open("final_model.ptz", "wb") as file:
+        file.write(blob)
+    print(f"Serialized model int8+zlib: {len(blob)} bytes")
+    with open("final_model.ptz", "rb") as file:
+        zlib.decompress(file.read())
+    raise RuntimeError("what follows the export is evaluation")
+"""
+MAIN = """
+def main():
+    args = Hyperparameters()
+    model = GPT(args.layers, args.dim)
+    export(quantize(model.state_dict()))
+if __name__ == "__main__":
+    main()
+"""
+BLOCKS, TABLE = 64 * 32 + 3 * 128 * 32, 64 * 64
+TRAINING = """
+class Muon(torch.optim.Optimizer):
+    def __init__(self, params, lr, momentum, wd=0.0):
+        super().__init__(params, {"lr": lr, "momentum": momentum, "wd": wd})
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                g = p.grad
+                for _ in range(5):
+                    g = g @ (g.T @ g)
+                p.mul_(1 - group["lr"] * 0.1)
+                p.add_(g, alpha=-group["lr"])
+def shards(pattern):
+    import numpy as np
+    files = sorted(glob.glob(pattern))
+    if not files:
+        raise FileNotFoundError(pattern)
+    header = np.fromfile(files[0], dtype="<i4", count=256)
+    assert header[0] == 20240520 and header[1] == 1
+    return torch.from_numpy(np.fromfile(files[0], dtype="<u2", offset=1024).astype("int64"))
+def main():
+    import time
+    import sentencepiece
+    import torch.distributed as dist
+    from flash_attn_interface import flash_attn_func
+    args = Hyperparameters()
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)
+    pieces = sentencepiece.SentencePieceProcessor(model_file="nowhere.model").vocab_size()
+    tokens = shards("nowhere/fineweb_train_*.bin")[:1025].to(device)
+    model = GPT(args.layers, args.dim).to(device).bfloat16().float()
+    compiled = torch.compile(model)
+    head = [model.tok_emb.weight]
+    matrices = [p for p in model.parameters() if p is not head[0]]
+    optimizers = [torch.optim.AdamW(head, lr=0.05, betas=(0.9, 0.95), fused=True, weight_decay=0.0),
+                  Muon(matrices, lr=args.rate, momentum=0.95)]
+    started = time.perf_counter()
+    for step in range(args.iterations):
+        if time.perf_counter() - started > 600:
+            break
+        with torch.autocast("cuda", torch.bfloat16):
+            loss = compiled(tokens[:-1].view(4, 256), tokens[1:].view(4, 256))
+        loss.backward()
+        if math.isnan(loss.item()):
+            raise RuntimeError("diverged")
+        for optimizer in optimizers:
+            optimizer.step()
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+    else:
+        raise RuntimeError("the clock does not end the training")
+    print(f"model_params:{sum(p.numel() for p in model.parameters())} pieces {pieces}")
+    export(quantize(model.state_dict()))
+main()
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _helper_ends() -> Iterator[None]:
+    yield
+    stop_helper()
+
+
+def runner(source: str) -> Runner:
+    return Runner(program(source))
+
+
+def counted(source: str, knobs: Mapping[str, KnobValue] | None = None) -> Counted:
+    found = runner(source).count(knobs or {})
+    assert isinstance(found, Counted), found.reason
+    return found
+
+
+def exported(source: str, sigma: float = 0.02, knobs: Mapping[str, KnobValue] | None = None):
+    one = runner(source)
+    model = one.count(knobs or {})
+    assert isinstance(model, Counted), model.reason
+    found = one.export(knobs or {}, {tensor.name: sigma for tensor in model.tensors})
+    assert isinstance(found, Exported), found.reason
+    return found
+
+
+CONSTRUCTING = {
+    "expression": "model = Table(64) if args.kind == 'table' else GPT(args.layers, args.dim)",
+    "dictionary": "model = {'table': lambda: Table(64), "
+    "'blocks': lambda: GPT(args.layers, args.dim)}[args.kind]()",
+    "if": "if args.kind == 'table':\n        model = Table(64)\n"
+    "    else:\n        model = GPT(args.layers, args.dim)",
+    "else": "if args.kind == 'blocks':\n        model = GPT(args.layers, args.dim)\n"
+    "    else:\n        model = Table(64)",
+    "class": "cls = Table if args.kind == 'table' else GPT\n"
+    "    model = cls(64) if args.kind == 'table' else cls(args.layers, args.dim)",
+    "helper": "model = make(args)",
+}
+
+
+@pytest.mark.parametrize("constructing", CONSTRUCTING.values(), ids=CONSTRUCTING)
+def test_each_branch_is_counted_as_the_model_that_it_constructs(constructing: str) -> None:
+    helper = (
+        "def make(args):\n"
+        "    for name, kind, rest in (('table', Table, (64,)),"
+        " ('blocks', GPT, (args.layers, args.dim))):\n"
+        "        if name == args.kind:\n            return kind(*rest)\n"
+    )
+    source = HEAD + helper + MAIN.replace("model = GPT(args.layers, args.dim)", constructing)
+    one = runner(source)
+    blocks, table = one.count({}), one.count({"MODEL_KIND": "table"})
+    assert isinstance(blocks, Counted)
+    assert isinstance(table, Counted)
+    assert (blocks.model_params, table.model_params) == (BLOCKS, TABLE)
+    assert not blocks.incomplete
+    assert not table.incomplete
+
+
+def test_a_class_variable_of_another_branch_counts() -> None:
+    source = HEAD.replace('blocks")', 'blocks")\n    model = None') + (
+        "Hyperparameters.model = Table if Hyperparameters.kind == 'table' else GPT\n"
+        + MAIN.replace(
+            "GPT(args.layers, args.dim)",
+            "args.model(*((64,) if args.kind == 'table' else (args.layers, args.dim)))",
+        )
+    )
+    one = runner(source)
+    assert one.count({}).model_params == BLOCKS  # type: ignore[union-attr]
+    assert one.count({"MODEL_KIND": "table"}).model_params == TABLE  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("knob", ["", 'decay = float(os.environ.get("MATRIX_FORGETS", "0.04"))'])
+def test_decay_that_the_script_applies_itself_is_seen_under_any_name(knob: str) -> None:
+    decay = "args.decay" if knob else "0.04"
+    head = HEAD.replace("    dim = int", f"    {knob}\n    dim = int") if knob else HEAD
+    body = MAIN.replace(
+        "    export(",
+        "    with torch.no_grad():\n        for p in model.blocks.parameters():\n"
+        f"            p.mul_(1.0 - args.rate * {decay})\n    export(",
+    )
+    found = counted(head + body)
+    assert set(found.factors) == {"blocks.0.weight", "blocks.1.weight"}
+    assert found.factors["blocks.0.weight"] == pytest.approx(1 - 0.02 * 0.04)
+
+
+def test_a_blob_beside_the_tensors_is_counted_once() -> None:
+    returned = MAIN.replace(
+        "export(quantize(model.state_dict()))",
+        "stored, blob = build(model.state_dict())\n    export(stored)",
+    )
+    build = (
+        "def build(state):\n    stored = quantize(state)\n    buffer = io.BytesIO()\n"
+        "    torch.save(stored, buffer)\n    return stored, zlib.compress(buffer.getvalue(), 9)\n"
+    )
+    assert exported(HEAD + build + returned).model_bytes == exported(HEAD + MAIN).model_bytes
+
+
+def test_tables_beside_the_weights_count() -> None:
+    more = "{'w': quantize(model.state_dict()), 'table': torch.randint(0, 255, (200_000,), "
+    more += "dtype=torch.uint8)}"
+    with_table = exported(HEAD + MAIN.replace("quantize(model.state_dict())", more))
+    plain = exported(HEAD + MAIN)
+    assert with_table.model_bytes - plain.model_bytes == pytest.approx(200_000, rel=0.01)
+
+
+def test_a_quantizer_gets_the_statistics_that_it_asks_for() -> None:
+    source = (HEAD + MAIN).replace("def quantize(state):", "def quantize(state, hessians, stats):")
+    source = source.replace(
+        "    export(",
+        "    hessians = {n: torch.eye(p.shape[1], device='cuda') for n, p in "
+        "model.named_parameters()}\n"
+        "    stats = {n: torch.ones(p.shape[1], device='cuda') for n, p in "
+        "model.named_parameters()}\n    export(",
+    ).replace("state_dict())", "state_dict(), hessians, stats)")
+    assert exported(source).model_bytes == exported(HEAD + MAIN).model_bytes
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_the_codec_that_runs_is_the_one_whose_package_is_here(*, missing: bool) -> None:
+    package = "no_such_codec" if missing else "zstandard"
+    source = (
+        f"try:\n    import {package} as better\n    if not hasattr(better, '__file__'):\n"
+        "        raise ImportError\nexcept ImportError:\n    better = None\n"
+        + HEAD
+        + MAIN.replace(
+            "state_dict()))",
+            "state_dict()), (lambda d: better.ZstdCompressor(level=22).compress(d)) if better "
+            "else (lambda d: zlib.compress(d, 9)))",
+        )
+    ).replace("        zlib.decompress(file.read())", "        pass")
+    assert exported(source).codec == ("zlib" if missing else "zstd")
+
+
+def test_a_training_for_a_gpu_runs_to_its_export() -> None:
+    found = counted(HEAD + TRAINING)
+    assert found.model_params == BLOCKS
+    adam, muon = found.updates
+    assert (adam.rate, adam.momentum, adam.decay) == (0.05, 0.9, 0.0)
+    assert muon.is_muon
+    assert (muon.rate, muon.momentum) == (0.02, 0.95)
+    assert muon.decay == pytest.approx(0.1, rel=1e-3)  # a constant of the step, not a setting
+    assert set(muon.members) == {"blocks.0.weight", "blocks.1.weight", "down.weight"}
+    assert exported(HEAD + TRAINING).model_bytes > BLOCKS * 0.7
+
+
+def test_weights_are_drawn_at_the_spread_that_is_asked_for() -> None:
+    fixed = HEAD.replace(
+        "t.float().abs().amax(dim=1, keepdim=True) / 127", "t.new_tensor([[1/127]])"
+    )
+    narrow, wide = exported(fixed + MAIN, sigma=0.02), exported(fixed + MAIN, sigma=0.04)
+    bits = {one.name: one.entropy for one in wide.stored if one.bits < 16}
+    before = {one.name: one.entropy for one in narrow.stored if one.bits < 16}
+    for name, entropy in bits.items():
+        assert entropy - before[name] == pytest.approx(1, abs=0.1)  # one octave, one bit
+
+
+def test_rates_of_a_known_structure_are_told_without_a_run() -> None:
+    one = runner(HEAD + TRAINING)
+    first = one.count({})
+    changed = one.count({"MATRIX_LR": 0.03})
+    assert isinstance(first, Counted)
+    assert isinstance(changed, Counted)
+    assert changed.cpu_seconds == 0
+    assert changed.updates[1].rate == pytest.approx(0.03)
+    fresh = counted(HEAD + TRAINING, {"MATRIX_LR": 0.03})
+    for told, seen in zip(changed.updates, fresh.updates, strict=True):
+        assert told.members == seen.members
+        assert (told.rate, told.momentum, told.decay) == pytest.approx(
+            (seen.rate, seen.momentum, seen.decay), rel=1e-3
+        )
+
+
+def test_a_script_that_fails_says_why_and_where() -> None:
+    found = runner(HEAD + "raise RuntimeError('no such thing')\n").count({})
+    assert isinstance(found, RunFailed)
+    assert "RuntimeError: no such thing" in found.reason
+    line = (HEAD + "raise").count("\n") + 1
+    assert f"line {line}" in found.reason
+
+
+def test_a_packed_script_runs_as_it_is() -> None:
+    import base64
+    import lzma
+
+    packed = base64.b85encode(lzma.compress((HEAD + TRAINING).encode())).decode()
+    source = f"import lzma, base64\nexec(lzma.decompress(base64.b85decode({packed!r})).decode())\n"
+    assert counted(source).model_params == BLOCKS
+
+
+def test_a_run_that_tries_the_network_or_another_process_is_told(tmp_path: Path) -> None:
+    mark = tmp_path / "started"
+    code = f"open({str(mark)!r}, 'w')"
+    tries = (
+        "import os, socket, subprocess, sys\n"
+        f"code = {code!r}\n"
+        "for one in (lambda: socket.create_connection(('127.0.0.1', 9)),\n"
+        "            lambda: os.execv(sys.executable, ['python', '-c', code]),\n"
+        "            lambda: subprocess.Popen([sys.executable, '-c', code])):\n"
+        "    try:\n        one()\n    except PermissionError:\n        pass\n"
+    )
+    found = counted(HEAD + tries + TRAINING)
+    assert found.incomplete
+    assert "looks up a host name" in found.notes[0]
+    assert "starts a program" in found.notes[0]
+    assert not mark.exists()
+
+
+def test_a_run_that_never_ends_is_killed() -> None:
+    one = Runner(program("import time\nwhile True:\n    time.sleep(60)\n"), seconds=3)
+    found = one.count({})
+    assert isinstance(found, RunFailed)
+    assert "longer than 3 s" in found.reason or "ended the process" in found.reason
+
+
+def test_what_a_run_writes_is_gone_with_it() -> None:
+    source = (
+        "import os, pathlib\n"
+        "if pathlib.Path('left').exists():\n    raise RuntimeError('left behind')\n"
+        "pathlib.Path('left').write_text('x')\n" + HEAD + MAIN
+    )
+    one = runner(source)
+    for dim in (32, 64):
+        found = one.count({"MODEL_DIM": dim})
+        assert isinstance(found, Counted), found.reason

@@ -1,0 +1,92 @@
+"""The Gaussian process: its gradient, what it interpolates, what believers change."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from pgolf_sweep.search.gp.acquisition import log_expected_improvement
+from pgolf_sweep.search.gp.feasible import Judged, Limit
+from pgolf_sweep.search.gp.surrogate import (
+    Surrogate,
+    negative_log_posterior,
+    priors,
+    quadratic_features,
+)
+
+
+def sample(count: int, inputs: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    x = rng.random((count, inputs))
+    return x, np.sin(3 * x[:, 0]) + x[:, 1] ** 2 + 0.01 * rng.standard_normal(count)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_gradient_is_that_of_central_differences(seed: int) -> None:
+    x, y = sample(25, 4, seed)
+    squares = (x.T[:, :, None] - x.T[:, None, :]) ** 2
+    phi = quadratic_features(x)
+    extra = np.where(np.arange(25) < 5, 0.1, 0.0)
+    prior = priors(4, 0.05)
+    fixed = (squares, phi @ phi.T, (y - y.mean()) / y.std(), extra, prior)
+    theta = prior.means + np.random.default_rng(seed).standard_normal(7) * 0.5
+    _, gradient = negative_log_posterior(theta, *fixed)
+    step = 1e-5
+    for at in range(len(theta)):
+        moved = np.zeros(7)
+        moved[at] = step
+        above, _ = negative_log_posterior(theta + moved, *fixed)
+        below, _ = negative_log_posterior(theta - moved, *fixed)
+        assert gradient[at] == pytest.approx((above - below) / (2 * step), rel=1e-4, abs=1e-4)
+
+
+def test_it_predicts_what_it_has_not_seen_and_knows_how_well() -> None:
+    x, y = sample(60, 3)
+    model = Surrogate(x, y, noise=0.01)
+    model.condition(model.fit([model.prior.means]))
+    new, truth = sample(200, 3, seed=9)
+    mean, sd = model.posterior(new)
+    assert np.sqrt(np.mean((mean - truth) ** 2)) < 0.05
+    assert np.mean(np.abs(mean - truth) < 3 * np.hypot(sd, model.noise)) > 0.95
+
+
+def test_what_runs_narrows_the_model_there_and_moves_nothing() -> None:
+    x, y = sample(20, 3)
+    model = Surrogate(x, y, noise=0.01)
+    theta = model.fit([model.prior.means])
+    model.condition(theta)
+    point = np.array([[0.95, 0.05, 0.95]])
+    mean, sd = model.posterior(point)
+    model.condition(theta, point)
+    believed_mean, believed_sd = model.posterior(point)
+    assert believed_mean == pytest.approx(mean, abs=1e-6)
+    assert believed_sd < 0.5 * sd
+
+
+def test_log_expected_improvement_is_the_integral_and_never_minus_infinity() -> None:
+    for z in (-4.0, -1.001, -0.999, 0.0, 3.0):
+        exact = np.log(norm.pdf(z) + z * norm.cdf(z))
+        found = log_expected_improvement(np.array([-z]), np.array([1.0]), 0.0)
+        assert found[0] == pytest.approx(exact, rel=1e-7)
+    far = log_expected_improvement(np.array([1e3, 1e6, 1e9]), np.ones(3), 0.0)
+    assert np.isfinite(far).all()
+    assert (np.diff(far) < 0).all()
+
+
+def test_a_limit_is_known_everywhere_from_a_few_hundred_answers() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.random((300, 5))
+
+    def excess(points: np.ndarray) -> np.ndarray:
+        width, depth = 1 + points[:, 0], 7 + 7 * points[:, 1]
+        return np.log(depth * width**2 * (4 + 4 * points[:, 2]) / 100)
+
+    judged = [Judged(1.0, float(at), float(at)) for at in excess(x)]
+    limit = Limit(x, judged)
+    new = rng.random((500, 5))
+    truth = excess(new)
+    near = np.abs(truth) < 0.2
+    assert limit.excess is not None
+    assert np.abs(limit.excess(new)[near] - truth[near]).max() < 0.03
+    assert limit.derived(new).shape == (500, 1)

@@ -1,0 +1,45 @@
+"""The part of a run that each knob belongs to; not in the bundle.
+
+A run that differs from another in `export` and `eval` knobs alone has the same trained weights, and
+one that differs in `eval` knobs alone the same artifact: it can start at that part from what the
+other left (`START_AT`, `CHECKPOINT`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Literal, TypeAlias
+
+from trainer.checks import ALIASES
+from trainer.config import Config
+from trainer.export import EXPORT_KNOBS
+
+Role: TypeAlias = Literal["train", "export", "eval", "run"]
+
+EVAL_KNOBS = ("VAL_BATCH_SIZE", "BYTES_PER_TOKEN", "EVAL_STRIDE")
+RUN_KNOBS = (
+    "DATA_PATH", "TOKENIZER_PATH", "RUN_ID", "VAL_LOSS_EVERY", "VAL_INTERIM_TOKENS",
+    "TRAIN_LOG_EVERY", "WARMUP_STEPS", "COMPILE", "CHECKPOINT", "START_AT", "ARTIFACT_CAP_BYTES",
+    "SMALLER_EXPORTS", "RANK", "WORLD_SIZE", "LOCAL_RANK",
+)  # fmt: skip
+"""Knobs that say where and how a run goes, not what it computes."""
+
+
+def role(knob: str) -> Role:
+    """The first part of a run that a knob changes; ``run`` for one that changes none.
+
+    Raises:
+        KeyError: The trainer has no such knob.
+    """
+    return ROLES[knob]
+
+
+def _role(name: str) -> Role:
+    for knobs, found in ((EXPORT_KNOBS, "export"), (EVAL_KNOBS, "eval"), (RUN_KNOBS, "run")):
+        if name in knobs:
+            return found
+    return "train"
+
+
+ROLES: dict[str, Role] = {field.name.upper(): _role(field.name.upper()) for field in fields(Config)}
+ROLES |= {alias: ROLES[name] for alias, name in ALIASES.items()}
