@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.workflows.launch import LaunchedStudy, launch
     from pgolf_sweep.workflows.plan import SweepPlan, load_sweep, plan
     from pgolf_sweep.workflows.promote import promote
+    from pgolf_sweep.workflows.simulate import simulate
     from pgolf_sweep.workflows.verify import verify
 
 __version__ = "0.1.0"
@@ -32,6 +33,7 @@ __all__ = [
     "plan",
     "promote",
     "read_study",
+    "simulate",
     "verify",
 ]
 
@@ -49,6 +51,7 @@ _HOMES = {
     "plan": "workflows.plan",
     "promote": "workflows.promote",
     "read_study": "report.read",
+    "simulate": "workflows.simulate",
     "verify": "workflows.verify",
 }
 """Where each public name is defined; its module loads with the first use."""

@@ -86,7 +86,7 @@ class Silent:
     def turn(self, snapshot: Any) -> None:
         """Nothing."""
 
-    def message(self, text: str) -> None:
+    def event(self, event: Any) -> None:
         """Nothing."""
 
 

@@ -69,7 +69,7 @@ class Silent:
     def turn(self, snapshot: Any) -> None:
         pass
 
-    def message(self, text: str) -> None:
+    def event(self, event: Any) -> None:
         pass
 
 

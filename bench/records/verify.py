@@ -83,6 +83,7 @@ def main() -> int:
     print(text)
     if arguments.write is not None:
         arguments.write.write_text(document(found, crashed, share))
+        write_failures(found, arguments.write.with_suffix(".csv"))
     return 1 if crashed or not folders or share < BAR else 0
 
 
@@ -179,9 +180,9 @@ def document(found: list[Found], crashed: int, share: float) -> str:
     introduction = f"""\
 # What `verify` finds in the contest's own records
 
-Written by `python bench/records/verify.py CHECKOUT --reference TABLES --write docs/verify.md` over
-a checkout of openai/parameter-golf; not edited by hand. TABLES are two CSV files in which people
-noted what the same folders say.
+Written by `python bench/records/verify.py CHECKOUT --reference TABLES --write FILE`, FILE being
+this page, over a checkout of openai/parameter-golf; not edited by hand. TABLES are two CSV files in
+which people noted what the same folders say.
 
 {len(found) + crashed} folders, {crashed} crashes, {passed} that break no rule. The rules are
 today's presets: many early records have one run, since three seeds were not asked for then. A
@@ -205,18 +206,19 @@ numbers agree.
         "",
         *_oddities(found),
         "",
-        "## Every broken rule",
-        "",
-        "| folder | rule | observed | limit | detail |",
-        "| --- | --- | --- | --- | --- |",
+        "Every broken rule, with what was seen: [verify.csv](verify.csv).",
     ]
-    for one in found:
-        parts += [
-            f"| {one.folder.root.name[:48]} | {check.rule} | {_cell(check.observed)} "
-            f"| {_cell(check.limit)} | {_cell(check.detail)} |"
-            for check in one.verification.failures
-        ]
     return "\n".join(parts) + "\n"
+
+
+def write_failures(found: list[Found], path: Path) -> None:
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["folder", "rule", "observed", "limit", "detail"])
+        for one in found:
+            for check in one.verification.failures:
+                cells = (check.observed, check.limit, check.detail)
+                rows.writerow([one.folder.root.name[:48], check.rule, *map(_cell, cells)])
 
 
 _ODDITIES = {
@@ -249,16 +251,8 @@ _ODDITIES = {
 
 
 def _oddities(found: list[Found]) -> list[str]:
-    lines = ["| oddity | folders |", "| --- | --- |"]
-    for name, shows in _ODDITIES.items():
-        where = [
-            f"{one.folder.root.name[:40]} ({_cell(check.detail)[:90]})"
-            for one in found
-            for check in one.verification.checks
-            if shows(check)
-        ]
-        lines.append(f"| {name}: {len(where)} | {'<br>'.join(where)} |")
-    return lines
+    checks = [check for one in found for check in one.verification.checks]
+    return [f"* {name}: {sum(map(shows, checks))}" for name, shows in _ODDITIES.items()]
 
 
 def _cell(text: str) -> str:

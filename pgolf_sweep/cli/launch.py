@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -48,6 +49,10 @@ def launch(
     ] = None,
     slots: Annotated[
         int | None, typer.Option(min=1, help="At most that many trials at a time.")
+    ] = None,
+    events: Annotated[
+        Path | None,
+        typer.Option(help="File that gets each event of the sweep as a JSON line."),
     ] = None,
     detach: Annotated[
         bool,
@@ -104,6 +109,7 @@ def launch(
         storage=storage,
         wandb=wandb,
         slots=slots,
+        events=events,
         report=say,
         view=lambda session: Display(varied=varying(session)),
         rebuild=_agrees_to_rebuild,

@@ -14,10 +14,12 @@ from rich.text import Text
 
 from pgolf_sweep.cli.common import err, say
 from pgolf_sweep.cli.render import bytes_text, duration, knobs_text, score, troubled_nodes
+from pgolf_sweep.core.event_text import event_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pgolf_sweep.core.events import SweepEvent
     from pgolf_sweep.driver.snapshot import Live, Snapshot
 
 LINE_SECONDS = 15.0
@@ -55,8 +57,9 @@ class Display:
             self._last_line = now
             say(summary(snapshot))
 
-    def message(self, text: str) -> None:
+    def event(self, event: SweepEvent) -> None:
         """A line that stays."""
+        text = event_text(event)
         if self._live is not None:
             self._live.console.print(Text(text))
         else:

@@ -40,19 +40,24 @@ if TYPE_CHECKING:
 EXPORT_ONLY_KNOBS = tuple(EXPORT_KNOBS)
 """Knobs of our trainer that change the artifact of a finished training, not the training."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}")
-STUDY_NAME_RULE = "use letters, digits, space and . _ -"
+_STUDY_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 ._-]{0,98}[A-Za-z0-9_-])?")
+STUDY_NAME_RULE = "use letters, digits, and between them space and . _ -"
 
 
-def study_name(name: str | None, source: Path) -> str:
+def study_name(document: Document, name: str | None, source: Path) -> str:
     """The study's name, which names a folder: the file's ``name``, or its stem.
 
     Characters that a folder's name cannot have become ``-``.
     """
-    if name is None:
-        return source.stem
-    cleaned = re.sub(r"[^A-Za-z0-9 ._-]+", "-", name).strip(" ._-")[:100]
-    return cleaned if is_study_name(cleaned) else source.stem
+    cleaned = re.sub(r"[^A-Za-z0-9 ._-]+", "-", name or "").strip(" ._-")[:100].rstrip(" .")
+    if is_study_name(cleaned):
+        return cleaned
+    if not is_study_name(source.stem):
+        what = "missing" if name is None else f"{name!r} names no folder"
+        document.problem(
+            ("name",), f"{what}, nor does the file's {source.stem!r}: {STUDY_NAME_RULE}"
+        )
+    return source.stem
 
 
 def is_study_name(name: str) -> bool:

@@ -8,6 +8,7 @@ conditional.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections import Counter
@@ -61,6 +62,10 @@ KEYS_BY_DISTRIBUTION = {
 }
 _SHAPE_KEYS = tuple(dict.fromkeys(key for keys in KEYS_BY_DISTRIBUTION.values() for key in keys))
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+
+
+MOST_TEXT_BYTES = 4096
+"""Of a knob; the kernel takes no variable of 128 KiB and more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +187,12 @@ def _read_parameter(name: str, entry: _Entry) -> Parameter | None:
         _refuse_foreign_keys(entry, distribution)
     if domain is None or distribution is None or len(entry.document.problems) > noted:
         return None
+    if not all(_can_be_set(value) for value in domain.examples()):
+        entry.problem(
+            "",
+            f"a text must be without NUL, and at most {MOST_TEXT_BYTES:,} bytes: see execve(2)",
+        )
+        return None
     return Parameter(
         name=name,
         distribution=distribution,
@@ -202,6 +213,16 @@ def _spelled(entry: _Entry) -> dict[str, str]:
         if isinstance(value, float)
     }
     return {key: text for key, text in written.items() if text and is_text_to_wandb(text)}
+
+
+def _can_be_set(value: KnobValue) -> bool:
+    """Whether an environment variable or a flag can hold a value's text."""
+    if not isinstance(value, str | list | dict):
+        return True
+    text = str(value)
+    held = value if isinstance(value, str) else json.dumps(value)
+    nul = "\0" in text or "\\u0000" in held
+    return not nul and len(text.encode(errors="surrogatepass")) <= MOST_TEXT_BYTES
 
 
 def _distribution(entry: _Entry) -> str | None:

@@ -33,6 +33,7 @@ from pgolf_sweep.config.types import (
 from pgolf_sweep.config.validation import read_block
 from pgolf_sweep.config.yaml_lines import Document, did_you_mean, shown
 from pgolf_sweep.core.errors import InputError
+from pgolf_sweep.core.paths import read_regular
 from pgolf_sweep.space.space import check_expression
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ __all__ = [
     "unnamed_hint",
 ]
 
+MOST_BYTES = 1_000_000
+
 
 def load_spec(path: Path) -> SweepSpec:
     """Read a sweep file.
@@ -80,7 +83,7 @@ def load_draft(path: Path) -> tuple[Document, SweepSpec]:
         SpecError: It is no mapping of keys.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_regular(path, MOST_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path} is not text in UTF-8", where=f"{path}: byte {error.start}"
@@ -133,7 +136,7 @@ def draft_spec(text: str, source: Path) -> tuple[Document, SweepSpec]:
     spec = SweepSpec(
         source=source,
         text=text,
-        name=study_name(top.name, source),
+        name=study_name(document, top.name, source),
         program=top.program or command.script or "trainer",
         method=read_method(document, top.method, space, rules=rules),
         metric=read_metric(document, top.metric, top.pgolf.metric.pattern, rules),

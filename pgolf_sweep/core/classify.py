@@ -7,16 +7,17 @@ import re
 import signal
 from typing import TYPE_CHECKING
 
-from pgolf_sweep.core.trial import Completed, EndCause, Failed, FailureKind, Pruned
+from pgolf_sweep.core.trial import (
+    Completed,
+    EndCause,
+    Failed,
+    FailureCode,
+    FailureKind,
+    Pruned,
+)
 
 if TYPE_CHECKING:
     from pgolf_sweep.core.trial import Outcome, RunEnd
-
-PRUNE_REASON = "pruned"
-"""Reason with which the driver cancels a run that the pruner gave up."""
-
-OUT_OF_MEMORY = "out of memory"
-"""Reason of a failure that becomes a constraint of the search."""
 
 _OUT_OF_MEMORY = re.compile(r"out of memory|OutOfMemoryError|MemoryError|Cannot allocate memory")
 _DISK_REFUSED = re.compile(r"No space left on device|Disk quota exceeded")
@@ -70,13 +71,14 @@ def classify(end: RunEnd, *, last_val_bpb: float | None, last_step: int | None) 
     match end.cause:
         case EndCause.EXITED:
             return _exited(end)
-        case EndCause.CANCELLED if end.detail.startswith(PRUNE_REASON):
+        case EndCause.PRUNED:
             return Pruned(val_bpb=last_val_bpb, step=last_step, reason=end.detail)
         case EndCause.SIGNALED:
             number = -end.exit_code if end.exit_code is not None and end.exit_code < 0 else 0
             return _signaled(end, number)
         case EndCause.TIMEOUT | EndCause.SILENT | EndCause.MISSING_DEPENDENCY:
-            return _failed(FailureKind.DETERMINISTIC, end.detail, end)
+            code = FailureCode(end.cause.value)
+            return _failed(FailureKind.DETERMINISTIC, code, end.detail, end)
         case (
             EndCause.CANCELLED
             | EndCause.SETUP
@@ -84,7 +86,18 @@ def classify(end: RunEnd, *, last_val_bpb: float | None, last_step: int | None) 
             | EndCause.OUTPUT_WRITE_FAILED
             | EndCause.PREEMPTED
         ):
-            return _failed(FailureKind.INFRASTRUCTURE, end.detail or end.cause.value, end)
+            code = FailureCode(end.cause.value)
+            return _failed(FailureKind.INFRASTRUCTURE, code, end.detail or end.cause.value, end)
+
+
+def infrastructure_failure(end: RunEnd) -> Failed | None:
+    """The failure of an end that says nothing of its script, which may run again; else None.
+
+    The one rule of what is tried again: a sweep, a promotion and a rerun ask it.
+    """
+    outcome = classify(end, last_val_bpb=None, last_step=None)
+    blamed = isinstance(outcome, Failed) and outcome.kind is FailureKind.INFRASTRUCTURE
+    return outcome if blamed and isinstance(outcome, Failed) else None
 
 
 def artifact_bytes(end: RunEnd) -> int | None:
@@ -109,30 +122,50 @@ def _exited(end: RunEnd) -> Outcome:
     score = end.summary.val_bpb
     if end.exit_code != 0:
         if any(_OUT_OF_MEMORY.search(line) for line in end.log_tail):
-            return _failed(FailureKind.DETERMINISTIC, OUT_OF_MEMORY, end)
+            return _failed(
+                FailureKind.DETERMINISTIC, FailureCode.OUT_OF_MEMORY, "out of memory", end
+            )
         if end.summary.non_finite:
-            return _failed(FailureKind.DETERMINISTIC, "a loss was not finite (NaN or inf)", end)
+            return _failed(
+                FailureKind.DETERMINISTIC,
+                FailureCode.NOT_FINITE,
+                "a loss was not finite (NaN or inf)",
+                end,
+            )
         refusals = [line.strip() for line in end.log_tail if _DISK_REFUSED.search(line)]
         if refusals:
             reason = f"the node's disk refused: {refusals[-1][:300]}"
-            return _failed(FailureKind.INFRASTRUCTURE, reason, end)
+            return _failed(FailureKind.INFRASTRUCTURE, FailureCode.DISK_FULL, reason, end)
         rank_exit = _first_failed_rank(end)
         if rank_exit < 0:
             return _signaled(end, -rank_exit, who="a rank was killed")
         return _failed(
-            FailureKind.DETERMINISTIC, f"exit code {end.exit_code}: {_last_word(end)}", end
+            FailureKind.DETERMINISTIC,
+            FailureCode.EXIT_CODE,
+            f"exit code {end.exit_code}: {_last_word(end)}",
+            end,
         )
     if score is not None and math.isfinite(score):
         if why := impossible_score(score, end.summary.val_loss_nats):
-            return _failed(FailureKind.DETERMINISTIC, why, end)
+            return _failed(FailureKind.DETERMINISTIC, FailureCode.IMPOSSIBLE_SCORE, why, end)
         return Completed(val_bpb=score, artifact_bytes=artifact_bytes(end))
     if end.summary.non_finite or score is not None:
-        return _failed(FailureKind.DETERMINISTIC, "a loss was not finite (NaN or inf)", end)
+        return _failed(
+            FailureKind.DETERMINISTIC,
+            FailureCode.NOT_FINITE,
+            "a loss was not finite (NaN or inf)",
+            end,
+        )
     if end.summary.unread_finals:
         line = end.summary.unread_finals[-1]
         reason = f"its final score is on a line that no dialect reads: {line!r}"
-        return _failed(FailureKind.DETERMINISTIC, reason, end)
-    return _failed(FailureKind.DETERMINISTIC, "exited without printing a final score", end)
+        return _failed(FailureKind.DETERMINISTIC, FailureCode.NO_SCORE, reason, end)
+    return _failed(
+        FailureKind.DETERMINISTIC,
+        FailureCode.NO_SCORE,
+        "exited without printing a final score",
+        end,
+    )
 
 
 def _first_failed_rank(end: RunEnd) -> int:
@@ -143,14 +176,14 @@ def _first_failed_rank(end: RunEnd) -> int:
 
 def _signaled(end: RunEnd, number: int, *, who: str = "killed") -> Failed:
     if _OUT_OF_MEMORY.search(end.detail):
-        return _failed(FailureKind.DETERMINISTIC, OUT_OF_MEMORY, end)
+        return _failed(FailureKind.DETERMINISTIC, FailureCode.OUT_OF_MEMORY, "out of memory", end)
     try:
         name = signal.Signals(number).name
     except ValueError:
         name = "an unknown signal"
     outside = number in _OUTSIDE_SIGNALS
     kind = FailureKind.INFRASTRUCTURE if outside else FailureKind.DETERMINISTIC
-    return _failed(kind, f"{who} by {name}", end)
+    return _failed(kind, FailureCode.SIGNAL, f"{who} by {name}", end)
 
 
 def _last_word(end: RunEnd) -> str:
@@ -162,5 +195,5 @@ def _last_word(end: RunEnd) -> str:
     return lines[-1][:300] if lines else "no output"
 
 
-def _failed(kind: FailureKind, reason: str, end: RunEnd) -> Failed:
-    return Failed(kind=kind, reason=reason, log_tail=end.log_tail)
+def _failed(kind: FailureKind, code: FailureCode, reason: str, end: RunEnd) -> Failed:
+    return Failed(kind=kind, code=code, reason=reason, log_tail=end.log_tail)

@@ -12,6 +12,7 @@ from pgolf_sweep.core.trial import (
     Completed,
     Discarded,
     Failed,
+    FailureCode,
     Interval,
     KnobValue,
     Outcome,
@@ -48,6 +49,7 @@ class TrialRecord:
         outcome: State, or final outcome.
         reason: Why it ended so; empty for a plain success.
         failure: ``deterministic`` or ``infrastructure`` for a failed trial.
+        failure_code: A `FailureCode`; the reason may say more, and may be worded otherwise.
         predicted_bytes: What the gate expected of the whole artifact.
         artifact_bytes: Measured bytes of code plus model.
         headroom_bytes: Cap minus the artifact: measured, or predicted for a discarded trial.
@@ -74,6 +76,7 @@ class TrialRecord:
     knobs: Mapping[str, KnobValue]
     reason: str = ""
     failure: str | None = None
+    failure_code: str | None = None
     val_bpb: float | None = None
     val_loss_nats: float | None = None
     val_bpb_prequant: float | None = None
@@ -125,6 +128,8 @@ class TrialRecord:
         """Inverse of `to_json`; keys of other versions are left aside."""
         if "excused" in document:
             document = {"uncounted_attempts": document["excused"], **document}
+        if "failure_code" not in document and document.get("reason") == "out of memory":
+            document = {**document, "failure_code": FailureCode.OUT_OF_MEMORY.value}
         names = {item.name for item in dataclasses.fields(cls)}
         values = {key: value for key, value in document.items() if key in names}
         predicted = values.get("predicted_bytes")
@@ -169,8 +174,12 @@ class TrialRecord:
                     "outcome": State.DISCARDED,
                     "headroom_bytes": None if predicted is None else round(predicted),
                 }
-            case Failed(kind=kind):
-                changes |= {"outcome": State.FAILED, "failure": kind.value}
+            case Failed(kind=kind, code=code):
+                changes |= {
+                    "outcome": State.FAILED,
+                    "failure": kind.value,
+                    "failure_code": code.value,
+                }
         return dataclasses.replace(self, **changes)
 
 

@@ -267,7 +267,9 @@ class EndCause(StrEnum):
     SILENT = "silent"
     """It printed nothing for `Limits.silent_seconds`."""
     CANCELLED = "cancelled"
-    """We ended it: pruned, or the user asked."""
+    """The user, or the launcher's end, ended it."""
+    PRUNED = "pruned"
+    """The pruner ended it: its curve is worse than the others'."""
     SETUP = "setup"
     """The node could not start it: data missing, disk full."""
     MISSING_DEPENDENCY = "missing_dependency"
@@ -327,6 +329,27 @@ class FailureKind(StrEnum):
     """A node, a worker, a disk: retried up to the study's limit."""
 
 
+class FailureCode(StrEnum):
+    """The cause of a failure, for programs; the reason beside it is for people."""
+
+    EXIT_CODE = "exit_code"
+    SIGNAL = "signal"
+    OUT_OF_MEMORY = "out_of_memory"
+    NOT_FINITE = "not_finite"
+    NO_SCORE = "no_score"
+    IMPOSSIBLE_SCORE = "impossible_score"
+    DISK_FULL = "disk_full"
+    """The node's disk refused what the script wrote."""
+    TIMEOUT = "timeout"
+    SILENT = "silent"
+    MISSING_DEPENDENCY = "missing_dependency"
+    CANCELLED = "cancelled"
+    SETUP = "setup"
+    LOST = "lost"
+    OUTPUT_WRITE_FAILED = "output_write_failed"
+    PREEMPTED = "preempted"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completed:
     """The script ran to its end and printed a final score.
@@ -367,6 +390,7 @@ class Failed:
     """The run gave no score."""
 
     kind: FailureKind
+    code: FailureCode
     reason: str
     log_tail: tuple[str, ...] = ()
 

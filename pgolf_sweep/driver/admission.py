@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.core.errors import InputError
+from pgolf_sweep.core.events import TrialNotRepaired
 from pgolf_sweep.core.kept import make_room, whole_result
 from pgolf_sweep.core.paths import write_bytes, write_json
 from pgolf_sweep.core.record import State, TrialRecord
@@ -86,8 +87,8 @@ class Admission:
             self.writer.dedupe(live, original)
             return None
         folder = self.writer.paths.trial(proposal.number)
-        make_room(folder, spec.identity, self.writer.message)
-        if (result := whole_result(folder, self.writer.message)) is not None:
+        make_room(folder, spec.identity, self.writer.file_kept)
+        if (result := whole_result(folder, self.writer.file_kept)) is not None:
             self.writer.tell_result(result)
             return None
         self._prepare(live)
@@ -117,7 +118,7 @@ class Admission:
             number = self.writer.study.enqueue_once(changed, by=by, key=by)
         except InputError as error:
             # One repair less, rather than a loop that ends here again at each launch.
-            self.writer.message(f"trial {proposal.number} is not repaired: {error.what}")
+            self.writer.notify(TrialNotRepaired(number=proposal.number, reason=error.what))
             return verdict
         reason = f"{verdict.reason}; repaired as trial {number}"
         return dataclasses.replace(verdict, kind=VerdictKind.TOO_BIG, reason=reason)

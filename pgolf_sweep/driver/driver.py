@@ -27,8 +27,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.config.types import NodesBlock
-from pgolf_sweep.core.classify import PRUNE_REASON, classify
+from pgolf_sweep.core.classify import classify
 from pgolf_sweep.core.errors import InfraError, InterruptedSweepError, StorageAwayError
+from pgolf_sweep.core.events import Cancelling, Draining, StartingEnded
 from pgolf_sweep.core.kept import whole_result
 from pgolf_sweep.core.paths import write_json
 from pgolf_sweep.core.record import State
@@ -41,7 +42,7 @@ from pgolf_sweep.driver.proposals import enqueue_pending
 from pgolf_sweep.driver.queue import TrialQueue
 from pgolf_sweep.driver.sharing.leases import strongest
 from pgolf_sweep.driver.sharing.storage_retry import StorageRetry
-from pgolf_sweep.driver.sharing.takeover import TakeOver, say_resumed
+from pgolf_sweep.driver.sharing.takeover import TakeOver, notify_resumed
 from pgolf_sweep.driver.snapshot import SweepState, metrics
 from pgolf_sweep.driver.table import TrialTable
 from pgolf_sweep.driver.writer import TrialWriter
@@ -137,10 +138,10 @@ class Driver:
             launcher=self.launcher,
             clock=self.clock,
             request=self.options.request,
-            message=self.observer.message,
+            notify=self.observer.event,
             lease=self.lease,
         )
-        self._nodes = NodeBook(self.options.nodes, self.clock, self._say_of_nodes)
+        self._nodes = NodeBook(self.options.nodes, self.clock, self.observer.event)
         self._quota = Quota(
             run_cap=self.options.run_cap,
             gpu_hours=self.options.gpu_hours,
@@ -160,7 +161,7 @@ class Driver:
             storage_retry=self._storage_retry,
             table=self._table,
             queue=self._queue,
-            message=self.observer.message,
+            notify=self.observer.event,
             me="" if self.lease is None else self.lease.me,
         )
         self._admission = Admission(
@@ -248,11 +249,11 @@ class Driver:
             return
         for proposal, noted in self.study.unfinished():
             self._resume(proposal, noted)
-        say_resumed(self.observer.message, self._queue.queued)
+        notify_resumed(self.observer.event, self._queue.queued)
 
     def _resume(self, proposal: Proposal, noted: TrialRecord | None) -> None:
         """Tell a trial that has a result here; queue one that has none."""
-        document = whole_result(self.paths.trial(proposal.number), self.observer.message)
+        document = whole_result(self.paths.trial(proposal.number), self._writer.file_kept)
         if document is not None and (
             noted is None or document["record"]["identity"] == noted.identity
         ):
@@ -271,7 +272,7 @@ class Driver:
         """Keep one gated proposal ahead of the free slots, so that no slot waits for a discard."""
         if self._state is not SweepState.RUNNING:
             return
-        enqueue_pending(self.paths, self.study, self.observer.message)
+        enqueue_pending(self.paths, self.study, self.observer.event)
         if self._quota.room() <= 0:
             is_open = self._queue.live or self._queue.queued or self._table.elsewhere
             if self._quota.left() <= 0 and not is_open:
@@ -406,8 +407,8 @@ class Driver:
         stop = self._storage_retry.call(lambda: self.study.report(number, ordinal, val_bpb))
         if stop and not live.cancelling:
             live.cancelling = True
-            reason = f"{PRUNE_REASON} at validation {ordinal} with val_bpb {val_bpb:.4f}"
-            self.launcher.cancel(str(number), reason)
+            reason = f"pruned at validation {ordinal} with val_bpb {val_bpb:.4f}"
+            self.launcher.cancel(str(number), reason, cause=EndCause.PRUNED)
 
     def _ended(self, live: Live, end: RunEnd) -> None:
         number = live.record.number
@@ -451,13 +452,10 @@ class Driver:
         request = strongest(self.options.request(), everybody)
         if request is Request.DRAIN and self._starting():
             self._state, self._end_reason = SweepState.DRAINING, "stopped by the user"
-            self.observer.message(
-                f"draining: {len(self._queue.live)} running trials may finish, nothing more "
-                f"starts; Ctrl-C again, or `pgolf-sweep cancel {self.study.name}`, ends them now"
-            )
+            self.observer.event(Draining(study=self.study.name, running=len(self._queue.live)))
         if request is Request.CANCEL and self._state is not SweepState.CANCELLED:
             self._state, self._end_reason = SweepState.CANCELLED, CANCELLED
-            self.observer.message(f"ending {len(self._queue.live)} running trials")
+            self.observer.event(Cancelling(running=len(self._queue.live)))
             for number in self._queue.live:
                 self.launcher.cancel(str(number), CANCELLED)
 
@@ -480,11 +478,7 @@ class Driver:
             self._state, self._end_reason = SweepState.NO_HEALTHY_NODES, no_healthy_nodes
         else:
             return
-        self._say_of_nodes(f"nothing more starts: {self._end_reason}")
-
-    def _say_of_nodes(self, text: str) -> None:
-        logger.warning("%s", text)
-        self.observer.message(text)
+        self.observer.event(StartingEnded(reason=self._end_reason))
 
     def _finish(self, reason: str) -> None:
         """Nothing more will be proposed; what is queued and running still ends."""

@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.core.errors import InfraError, InputError
+from pgolf_sweep.core.events import TrialProposed
 from pgolf_sweep.core.paths import read_json, write_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from pgolf_sweep.core.events import Notify
     from pgolf_sweep.core.paths import StudyPaths
     from pgolf_sweep.core.trial import KnobValue
     from pgolf_sweep.search.study import Study
@@ -109,7 +111,7 @@ def answer(
     )
 
 
-def enqueue_pending(paths: StudyPaths, study: Study, message: Callable[[str], None]) -> None:
+def enqueue_pending(paths: StudyPaths, study: Study, notify: Notify) -> None:
     """Enqueue what was asked for; the asker finds the trial's number in the file."""
     for request in pending(paths):
         try:
@@ -119,7 +121,7 @@ def enqueue_pending(paths: StudyPaths, study: Study, message: Callable[[str], No
             answer(paths, request, refused=error.what)
             continue
         answer(paths, request, number=number)
-        message(f"trial {number} is proposed by {request.by}")
+        notify(TrialProposed(number=number, by=request.by))
 
 
 def look(paths: StudyPaths, request_id: str) -> ProposalRequest:

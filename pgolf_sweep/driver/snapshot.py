@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pgolf_sweep.core.record import State
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pgolf_sweep.core.events import SweepEvent
     from pgolf_sweep.core.record import TrialRecord
     from pgolf_sweep.core.trial import TrialSpec
     from pgolf_sweep.nodes.quarantine import NodeRow
@@ -89,7 +88,7 @@ class Observer(Protocol):
         """After each turn of the loop; must be quick."""
         ...
 
-    def message(self, text: str) -> None:
+    def event(self, event: SweepEvent) -> None:
         """Something worth a line: a trial ended, a retry, a drain."""
         ...
 
@@ -133,18 +132,3 @@ def status_document(snapshot: Snapshot) -> dict[str, Any]:
         "counts": dict(snapshot.counts),
         "best": dataclasses.asdict(snapshot.best) if snapshot.best is not None else None,
     }
-
-
-def line(record: TrialRecord) -> str:
-    """One line about a trial that ended."""
-    match record.outcome:
-        case State.COMPLETED:
-            headroom = record.headroom_bytes
-            room = "" if headroom is None else f", headroom {headroom:,} B"
-            if headroom is not None and headroom < 0:
-                room = f", {-headroom:,} B over the cap: cannot be submitted"
-            return f"trial {record.number}: val_bpb {record.val_bpb:.4f}{room}"
-        case State.PRUNED:
-            return f"trial {record.number}: {record.reason}"
-        case _:
-            return f"trial {record.number}: {record.outcome.value}: {record.reason}"

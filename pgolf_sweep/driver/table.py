@@ -105,6 +105,26 @@ class TrialTable:
         # Another host's clock may be ahead of this one's.
         return ended + here + sum(max(0.0, epoch - at) for at in begun)
 
+    def _seconds_left(
+        self,
+        typical: float,
+        state: SweepState,
+        live: Sequence[Live],
+        *,
+        slots: int,
+        run_cap: int | None,
+        now: float,
+    ) -> float | None:
+        """Until the sweep ends, by the time that a trial takes; None where nothing says it."""
+        begun = [now if run.started_at is None else run.started_at for run in live]
+        rests = [max(0.0, typical - (now - at)) for at in begun]
+        if state is SweepState.DRAINING:
+            return max(rests, default=0.0)  # nothing more starts
+        if state is not SweepState.RUNNING or run_cap is None:
+            return None
+        more = max(0, run_cap - len(self.took_slot))
+        return max((more * typical + sum(rests)) / slots, max(rests, default=0.0))
+
     def snapshot(
         self,
         *,
@@ -119,8 +139,8 @@ class TrialTable:
         totals = self._totals
         typical = totals.typical_seconds
         left = None
-        if typical is not None and run_cap is not None and slots:
-            left = max(0, run_cap - len(self.took_slot) + len(live)) * typical / slots
+        if typical is not None and slots:
+            left = self._seconds_left(typical, state, live, slots=slots, run_cap=run_cap, now=now)
         return Snapshot(
             state=state,
             counts=dict(totals.counts),

@@ -10,14 +10,15 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pgolf_sweep.core.events import FileKept, TrialEnded, TrialRetried
 from pgolf_sweep.core.kept import append_row
 from pgolf_sweep.core.record import State, TrialRecord
 from pgolf_sweep.driver.exports import keep
-from pgolf_sweep.driver.snapshot import line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
+    from pgolf_sweep.core.events import Notify
     from pgolf_sweep.core.paths import StudyPaths
     from pgolf_sweep.driver.queue import TrialQueue
     from pgolf_sweep.driver.session import Session
@@ -39,7 +40,7 @@ class TrialWriter:
         storage_retry: Sits out a storage that does not answer.
         table: What is known of all trials.
         queue: The trials that this driver holds.
-        message: Where people hear of it.
+        notify: Takes each event.
         me: This driver's name; empty where it is alone.
     """
 
@@ -49,7 +50,7 @@ class TrialWriter:
     storage_retry: StorageRetry
     table: TrialTable
     queue: TrialQueue
-    message: Callable[[str], None]
+    notify: Notify
     me: str
 
     def note(self, live: Live, record: TrialRecord) -> bool:
@@ -58,6 +59,10 @@ class TrialWriter:
         self.table.note(record)
         return self.storage_retry.call(lambda: self.study.note(record, of=self.me))
 
+    def file_kept(self, text: str) -> None:
+        """Report a file of a trial's folder that was put aside."""
+        self.notify(FileKept(text=text))
+
     def tell(self, record: TrialRecord) -> None:
         """End a trial in the study, and with it those that waited for its result."""
         if not self.storage_retry.call(lambda: self.study.tell(record)):
@@ -65,7 +70,7 @@ class TrialWriter:
         append_row(self.paths, record)
         self.learn(record)
         if record.outcome is not State.DISCARDED and record.duplicate_of is None:
-            self.message(line(record))
+            self.notify(TrialEnded(record=record))
         self.finish_duplicates(record)
 
     def learn(self, record: TrialRecord) -> None:
@@ -141,8 +146,11 @@ class TrialWriter:
                 so that one that brings down its node is not the next one's probe, too.
         """
         number = record.number
-        follows = why or f"attempt {record.attempts + 1} follows"
-        self.message(f"trial {number}: {record.reason}; {follows}")
+        self.notify(
+            TrialRetried(
+                number=number, reason=record.reason, attempt=record.attempts + 1, uncounted=why
+            )
+        )
         log = self.paths.trial(number).log
         if log.is_file():
             log.replace(log.with_name(f"train.attempt{record.attempts}.log"))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from pgolf_sweep.core.errors import InfraError
+from pgolf_sweep.core.trial import EndCause
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -120,8 +121,8 @@ class Launcher(Protocol):
         """Events since the last call, in order for each job; waits for one at most this long."""
         ...
 
-    def cancel(self, key: str, reason: str) -> None:
-        """End a job's process group; its `Ended` (cause ``cancelled``) follows within seconds.
+    def cancel(self, key: str, reason: str, *, cause: EndCause = EndCause.CANCELLED) -> None:
+        """End a job's process group; its `Ended` with that cause follows within seconds.
 
         An unknown key is ignored: the job may just have ended.
         """

@@ -5,16 +5,20 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from pgolf_sweep.core.classify import infrastructure_failure
 from pgolf_sweep.core.errors import InfraError
 from pgolf_sweep.core.trial import EndCause
 from pgolf_sweep.launch.base import Ended, Started
+from pgolf_sweep.nodes.wait import NodeWait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pgolf_sweep.core.clock import Clock
+    from pgolf_sweep.core.events import NoHealthyNode
     from pgolf_sweep.core.trial import RunEnd
     from pgolf_sweep.launch.base import Job, Launcher
 
@@ -23,14 +27,6 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.5
 GIVE_UP_SECONDS = 3600.0
 """Without a node that runs anything; `pgolf.nodes.give_up_seconds` of a sweep file overrules it."""
-GRACE_SECONDS = 10.0
-"""Without a node before that is reported."""
-
-INFRASTRUCTURE = frozenset(
-    {EndCause.LOST, EndCause.OUTPUT_WRITE_FAILED, EndCause.SETUP, EndCause.PREEMPTED}
-)
-UNFINISHED = frozenset({*INFRASTRUCTURE, EndCause.CANCELLED})
-"""Ends that say nothing of the script: such a job may run again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +70,7 @@ def run_jobs(
     max_retries: int = 2,
     give_up_seconds: float = GIVE_UP_SECONDS,
     listener: Listener | None = None,
-    report: Callable[[str], None] = logger.warning,
+    notify: Callable[[NoHealthyNode], None] = lambda _: None,
 ) -> dict[str, RunEnd]:
     """Run jobs, as many at once as there are free slots; how each ended, by key.
 
@@ -86,7 +82,7 @@ def run_jobs(
             does not count.
         give_up_seconds: The longest time without anything that runs.
         listener: Hears of each attempt.
-        report: Told where no node is fit, one sentence.
+        notify: Takes the event that no node is fit.
 
     Raises:
         InfraError: A job was lost for good, the others have ended; or no node came to run the rest.
@@ -98,10 +94,17 @@ def run_jobs(
     taken: Counter[str] = Counter()
     ends: dict[str, RunEnd] = {}
     lost: dict[str, str] = {}
-    wait = _Wait(launcher, clock, give_up_seconds, report)
+    wait = NodeWait(clock, give_up_seconds, notify, "run")
     while waiting or live:
         _start(waiting, live, prepare, launcher)
-        wait.look(idle=not live)
+        wait.look(waits=not live, troubles=partial(_troubles, launcher))
+        if late := wait.too_long():
+            raise InfraError(
+                late,
+                got=_troubles(launcher),
+                expected="a node that runs it; what finished is kept",
+                next_step="fix or replace the nodes, then run the same command again",
+            )
         for event in launcher.poll(POLL_SECONDS):
             key, attempt = event.key, event.attempt
             if key not in live or live[key].attempt != attempt:
@@ -111,13 +114,19 @@ def run_jobs(
             elif isinstance(event, Ended):
                 job, end = live.pop(key), event.end
                 taken[key] += end.cause is EndCause.PREEMPTED
-                again = end.cause in INFRASTRUCTURE and attempt + 1 - taken[key] <= max_retries
+                failure = infrastructure_failure(end)
+                counted = attempt + 1 - taken[key]
+                again = (
+                    failure is not None
+                    and end.cause is not EndCause.CANCELLED
+                    and counted <= max_retries
+                )
                 hears.ended(key, end, again=again)
                 if again:
                     waiting.append((key, attempt + 1))
-                elif end.cause in UNFINISHED:
-                    told = f"{end.cause} on {end.node}, attempt {attempt + 1}: {end.detail}"
-                    lost[str(job.folder)] = f"{key}: {told}"
+                elif failure is not None:
+                    how = f"{failure.code} on {end.node}, attempt {attempt + 1}: {failure.reason}"
+                    lost[str(job.folder)] = f"{key}: {how}"
                 else:
                     ends[key] = end
     if lost:
@@ -149,53 +158,10 @@ def _start(
         live[key] = job
 
 
-class _Wait:
-    """While nothing runs because no node is fit: says so, and gives up."""
-
-    def __init__(
-        self,
-        launcher: Launcher,
-        clock: Clock,
-        give_up_seconds: float,
-        report: Callable[[str], None],
-    ) -> None:
-        self._launcher = launcher
-        self._clock = clock
-        self._limit = give_up_seconds
-        self._report = report
-        self._since: float | None = None
-        self._said = False
-
-    def look(self, *, idle: bool) -> None:
-        """See once a turn whether nothing runs.
-
-        Raises:
-            InfraError: Nothing has run for too long.
-        """
-        if not idle:
-            self._since, self._said = None, False
-            return
-        now = self._clock.monotonic()
-        if self._since is None:
-            self._since = now
-        away = now - self._since
-        if away >= self._limit:
-            raise InfraError(
-                f"no node could take a run for {self._limit / 60:.0f} min",
-                got=self._troubles(),
-                expected="a node that runs it; what finished is kept",
-                next_step="fix or replace the nodes, then run the same command again",
-            )
-        if away >= GRACE_SECONDS and not self._said:
-            self._said = True
-            self._report(
-                f"NO NODE can take a run: {self._troubles()}; it waits for one, and ends after "
-                f"{self._limit / 60:.0f} min without"
-            )
-
-    def _troubles(self) -> str:
-        told = [
-            f"{info.name}: {'; '.join(found.what for found in info.refusals) or info.state}"
-            for info in self._launcher.nodes()
-        ]
-        return "; ".join(told) or "the cluster has none"
+def _troubles(launcher: Launcher) -> str:
+    """What is wrong with each node."""
+    found = [
+        f"{info.name}: {'; '.join(refusal.what for refusal in info.refusals) or info.state}"
+        for info in launcher.nodes()
+    ]
+    return "; ".join(found) or "the cluster has none"

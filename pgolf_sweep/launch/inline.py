@@ -192,13 +192,13 @@ class InlineLauncher:
         )
         self._events.append(Ended(key=run.job.key, attempt=run.job.attempt, end=end))
 
-    def cancel(self, key: str, reason: str) -> None:
+    def cancel(self, key: str, reason: str, *, cause: EndCause = EndCause.CANCELLED) -> None:
         """End a job soon; an unknown key is ignored."""
         run = self._runs.get(key)
         if run is None or run.cancelled:
             return
         run.cancelled = True
-        finish = Finish(cause=EndCause.CANCELLED, exit_code=-15, detail=reason)
+        finish = Finish(cause=cause, exit_code=-15, detail=reason)
         self._plan(run, self._cancel_seconds, finish)
 
     def close(self) -> None:

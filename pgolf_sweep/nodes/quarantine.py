@@ -13,16 +13,25 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from pgolf_sweep.core.classify import OUT_OF_MEMORY
-from pgolf_sweep.core.trial import Completed, EndCause, Failed, FailureKind, Pruned
+from pgolf_sweep.core.events import (
+    NodeDraining,
+    NodeProbed,
+    NodeQuarantined,
+    NodeReady,
+    NodeRefused,
+    NodeReleased,
+)
+from pgolf_sweep.core.trial import Completed, EndCause, Failed, FailureCode, FailureKind, Pruned
 from pgolf_sweep.nodes.failures import Evidence, NodeFailures
 from pgolf_sweep.nodes.info import NodeState
+from pgolf_sweep.nodes.wait import NodeWait
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from pgolf_sweep.config.types import NodesBlock
     from pgolf_sweep.core.clock import Clock
+    from pgolf_sweep.core.events import NodeEvent
     from pgolf_sweep.core.trial import Outcome, RunEnd
     from pgolf_sweep.nodes.info import NodeInfo, Refusal
 
@@ -41,8 +50,6 @@ SAME_ERROR_TRIALS = 10
 MOST_UNCOUNTED_ATTEMPTS = 8
 """Of one trial: one that brings down every node that it runs on must have an end, too."""
 
-GRACE_SECONDS = 10.0
-"""Without a node before that is reported: a cluster that is looked at twice a second hiccups."""
 
 _NUMBER = re.compile(r"0x[0-9a-fA-F]+|\d+")
 _MACHINE = re.compile(
@@ -125,13 +132,15 @@ class NodeBook:
     Args:
         rules: The sweep file's ``pgolf.nodes``.
         clock: Backoffs go by its monotonic time, which never jumps.
-        say: Told of each change, one sentence.
+        notify: Takes each change.
     """
 
-    def __init__(self, rules: NodesBlock, clock: Clock, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, rules: NodesBlock, clock: Clock, notify: Callable[[NodeEvent], None]
+    ) -> None:
         self._rules = rules
         self._clock = clock
-        self._say = say
+        self._notify = notify
         self._nodes: dict[str, _Node] = {}
         self._usable: frozenset[str] = frozenset()
         self._closed: frozenset[str] = frozenset()
@@ -141,8 +150,7 @@ class NodeBook:
         self._own_errors: set[str] = set()
         self._first_errors: deque[str] = deque(maxlen=SAME_ERROR_TRIALS)
         self._completed_seconds: deque[float] = deque(maxlen=99)
-        self._no_healthy_since: float | None = None
-        self._reported_no_healthy = False
+        self._wait = NodeWait(clock, rules.give_up_seconds, notify, "trial")
 
     # ---- what is asked -----------------------------------------------------------------------
 
@@ -174,7 +182,7 @@ class NodeBook:
         return f"ran on a slow node: {share:.0%} of the others' tokens per second"
 
     def same_error(self) -> str | None:
-        """Why nothing will ever succeed: no trial has trained, and the last failed all compared."""
+        """Why nothing will ever succeed: no trial trained, and the last failed with one error."""
         errors = self._first_errors
         if len(errors) < SAME_ERROR_TRIALS or len(set(errors)) > 1:
             return None
@@ -185,10 +193,8 @@ class NodeBook:
 
     def no_healthy_nodes(self) -> str | None:
         """Why the sweep gives up: no node has been fit to run a trial for too long."""
-        since, limit = self._no_healthy_since, self._rules.give_up_seconds
-        if since is None or self._running or self._clock.monotonic() - since < limit:
-            return None
-        return f"no node could take a trial for {limit / 60:.0f} min: {self._troubles()}"
+        late = "" if self._running else self._wait.too_long()
+        return f"{late}: {self._troubles()}" if late else None
 
     def rows(self) -> list[NodeRow]:
         """Every node that the launcher knows, by name."""
@@ -207,9 +213,10 @@ class NodeBook:
             node = self._nodes.setdefault(name, _Node(since=self._clock.monotonic()))
             before, node.info = node.info, info
             if before is None or (before.state, before.refusals) != (info.state, info.refusals):
-                self._say_change(name, node, before)
+                self._notify_change(name, node, before)
         self._open_and_close()
-        self._watch_for_healthy_nodes()
+        healthy = self._usable - self._quarantined()
+        self._wait.look(waits=not healthy, troubles=self._troubles)
 
     def started(self, number: int, name: str) -> None:
         """A trial took a slot of a node."""
@@ -217,7 +224,7 @@ class NodeBook:
         quarantine = self._nodes.setdefault(name, _Node()).quarantine
         if quarantine is not None:
             quarantine.probe = number
-            self._say(f"node {name} is tried again with trial {number}")
+            self._notify(NodeProbed(node=name, number=number))
             self._open_and_close()
 
     def progressed(self, number: int) -> None:
@@ -261,7 +268,8 @@ class NodeBook:
         if evidence is Evidence.GOOD:
             self._record_success(number, name, node, probed=probed)
         elif evidence is Evidence.SUSPECT and node.quarantine is None:
-            retry_reason = self._retry_elsewhere(number, name, node, outcome.reason, end, began)
+            assert isinstance(outcome, Failed)  # noqa: S101 - only a failure is suspect
+            retry_reason = self._retry_elsewhere(number, name, node, outcome, end, began)
         elif evidence is not Evidence.NOTHING:
             node.failures.add(number, evidence, began=began, at=self._clock.monotonic())
             retry_reason = self._record_failure(
@@ -304,7 +312,7 @@ class NodeBook:
         self._first_errors.clear()
         if probed:
             node.quarantine = None
-            self._say(f"node {name} takes trials again: trial {number} ran well there")
+            self._notify(NodeReleased(node=name, number=number, ran_well=True))
 
     def _record_failure(
         self, number: int, name: str, node: _Node, reason: str, evidence: Evidence, *, probed: bool
@@ -318,16 +326,16 @@ class NodeBook:
         return f"node {name} is quarantined: it runs elsewhere" if node.quarantine else None
 
     def _retry_elsewhere(
-        self, number: int, name: str, node: _Node, reason: str, end: RunEnd, began: float
+        self, number: int, name: str, node: _Node, failed: Failed, end: RunEnd, began: float
     ) -> str | None:
         """A trial's failure may be the node's: try it once on another before it is believed."""
-        error = _NUMBER.sub("#", reason)
+        error = _NUMBER.sub("#", failed.reason)
         before = self._failed_on.get(number, {})
         if any(evidence is Evidence.SUSPECT for other, evidence in before.items() if other != name):
             self._own_errors.add(error)
             for other in self._failed_on.pop(number):
                 self._exonerate(number, other)
-            self._believe(reason)
+            self._believe(failed)
             return None
         known = error in self._own_errors
         trusted = node.good and not node.failures
@@ -336,20 +344,21 @@ class NodeBook:
         if alternatives:
             node.failures.add(number, Evidence.SUSPECT, began=began, at=self._clock.monotonic())
         if not alternatives or (known and (trusted or nowhere_good)):
-            self._believe(reason)
+            self._believe(failed)
             return None
         self._failed_on.setdefault(number, {})[name] = Evidence.SUSPECT
-        self._judge(name, node, reason)
+        self._judge(name, node, failed.reason)
         return (
             f"after {end.slot_seconds:.0f} s on node {name}: once more on another node, "
             "before that is believed"
         )
 
-    def _believe(self, reason: str) -> None:
+    def _believe(self, failed: Failed) -> None:
         """Count the first trials of a launch if none has got going yet."""
         # What runs out of memory is a large model's failure, and others may be smaller.
-        if reason != OUT_OF_MEMORY and not any(node.good for node in self._nodes.values()):
-            self._first_errors.append(_NUMBER.sub("#", reason))
+        too_large = failed.code is FailureCode.OUT_OF_MEMORY
+        if not too_large and not any(node.good for node in self._nodes.values()):
+            self._first_errors.append(_NUMBER.sub("#", failed.reason))
 
     def _limited(self, number: int, retry_reason: str | None) -> str | None:
         if retry_reason is None:
@@ -368,7 +377,7 @@ class NodeBook:
             self._shut(name, node, f"{len(node.failures)} trials in a row failed there: {reason}")
 
     def _others_do_well(self, name: str) -> bool:
-        """Whether trials get going elsewhere; a script's bug fails on every node compared."""
+        """Whether trials get going elsewhere; a script's bug fails on every node."""
         now, needed = self._clock.monotonic(), self._start_seconds()
         if any(node.good for other, node in self._nodes.items() if other != name):
             return True
@@ -380,18 +389,16 @@ class NodeBook:
         node.quarantined += 1
         since = node.quarantine.since if node.quarantine is not None else now
         node.quarantine = _Quarantine(reason=reason, since=since, until=now + backoff)
-        self._say(
-            f"node {name} is QUARANTINED: {reason}; it is tried again in {backoff / 60:.0f} min"
-        )
+        self._notify(NodeQuarantined(node=name, reason=reason, retry_seconds=backoff))
 
     def _exonerate(self, number: int, name: str) -> None:
-        """A trial failed on two nodes compared: that says nothing of either."""
+        """A trial failed on two nodes: that says nothing of either."""
         node = self._nodes[name]
         node.failures.drop(number)
         if node.quarantine is not None and node.failures.incidents < self._rules.failures:
             node.quarantine = None
             node.quarantined -= 1
-            self._say(f"node {name} takes trials again: trial {number} failed elsewhere, too")
+            self._notify(NodeReleased(node=name, number=number, ran_well=False))
 
     def _quarantined(self) -> frozenset[str]:
         return frozenset(name for name, node in self._nodes.items() if node.quarantine)
@@ -412,37 +419,23 @@ class NodeBook:
 
     # ---- for people --------------------------------------------------------------------------
 
-    def _watch_for_healthy_nodes(self) -> None:
-        if self._usable - self._quarantined():
-            self._no_healthy_since, self._reported_no_healthy = None, False
-            return
-        now = self._clock.monotonic()
-        if self._no_healthy_since is None:
-            self._no_healthy_since = now
-        if not self._reported_no_healthy and now - self._no_healthy_since >= GRACE_SECONDS:
-            self._reported_no_healthy = True
-            minutes = self._rules.give_up_seconds / 60
-            self._say(
-                f"NO NODE can take a trial: {self._troubles()}; the sweep waits for one, "
-                f"and ends after {minutes:.0f} min without"
-            )
-
     def _troubles(self) -> str:
         told = [f"{row.node}: {row.reason or row.state}" for row in self.rows()]
         return "; ".join(told) or "the cluster has none"
 
-    def _say_change(self, name: str, node: _Node, before: NodeInfo | None) -> None:
+    def _notify_change(self, name: str, node: _Node, before: NodeInfo | None) -> None:
         info = node.info
         if info is None:
             return
         node.since = self._clock.monotonic()
+        reason = self._row(name, node).reason
         if info.refusals:
-            status = "works in part:" if info.state is NodeState.READY else "is REFUSED:"
-            self._say(f"node {name} {status} {self._row(name, node).reason}")
+            partly = info.state is NodeState.READY
+            self._notify(NodeRefused(node=name, reason=reason, partly=partly))
         elif info.state is NodeState.DRAINING:
-            self._say(f"node {name} is draining: {self._row(name, node).reason}")
+            self._notify(NodeDraining(node=name, reason=reason))
         elif before is not None and info.state is NodeState.READY:
-            self._say(f"node {name} is ready")
+            self._notify(NodeReady(node=name))
 
     def _row(self, name: str, node: _Node) -> NodeRow:
         info, shut = node.info, node.quarantine

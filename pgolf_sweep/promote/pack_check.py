@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.errors import PromotionError
+from pgolf_sweep.core.event_text import event_text
 from pgolf_sweep.core.paths import TrialPaths, read_json, write_json
 from pgolf_sweep.core.trial import EndCause, LogSummary
 from pgolf_sweep.launch.batch import GIVE_UP_SECONDS, Work, run_jobs
@@ -86,7 +87,11 @@ def prove(
         jobs = _jobs(scripts, planned, root, env, make_job)
         works = [Work(key=job.key, prepare=partial(_fresh, job)) for job in jobs.values()]
         ends = run_jobs(
-            works, launcher, clock=clock, give_up_seconds=give_up_seconds, report=report
+            works,
+            launcher,
+            clock=clock,
+            give_up_seconds=give_up_seconds,
+            notify=lambda event: report(event_text(event)),
         )
         return {name: _seen(job, ends[job.key]) for name, job in jobs.items()}
 

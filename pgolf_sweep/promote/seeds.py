@@ -12,10 +12,13 @@ import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pgolf_sweep.core.classify import infrastructure_failure
+from pgolf_sweep.core.event_text import event_text
 from pgolf_sweep.core.paths import TrialPaths, read_json, write_json
 from pgolf_sweep.core.trial import EndCause, LogSummary, RunEnd
-from pgolf_sweep.launch.batch import GIVE_UP_SECONDS, UNFINISHED, Work, run_jobs
+from pgolf_sweep.launch.batch import GIVE_UP_SECONDS, Work, run_jobs
 from pgolf_sweep.script.logs.stream import parse_log
+from pgolf_sweep.script.logs.tail import log_tail
 from pgolf_sweep.submission.evidence import SCRIPT_NAME, SeedRun
 
 if TYPE_CHECKING:
@@ -144,7 +147,7 @@ class _Scribe:
         )
         if again:
             self.report(f"seed {seed} was lost on {end.node} ({end.detail}); running it again")
-        elif end.cause not in UNFINISHED:
+        elif infrastructure_failure(end) is None:
             score = end.summary.val_bpb
             told = f"val_bpb {score:.5f}" if score else end.detail or end.cause
             self.report(f"seed {seed} ended: {told}")
@@ -223,7 +226,7 @@ def run_plans(
         max_retries=max_retries,
         give_up_seconds=give_up_seconds,
         listener=_Scribe(tasks, report),
-        report=report,
+        notify=lambda event: report(event_text(event)),
     )
     return [tuple(read_seed(planned, seed) for seed in planned.seeds) for planned, _ in plans]
 
@@ -231,24 +234,30 @@ def run_plans(
 def read_seed(planned: PromotionPlan, seed: int) -> SeedRun:
     """The evidence of a seed that ended; the log itself says what it measured."""
     folder = planned.seed_folder(seed)
-    stored = read_json(folder.result)
-    summary = parse_log(folder.log) if folder.log.is_file() else LogSummary()
-    end = RunEnd(
-        cause=EndCause(stored["cause"]),
-        exit_code=stored["exit_code"],
-        detail=stored["detail"],
-        summary=summary,
-        node=stored["node"],
-        started_at=stored["started_at"],
-        ended_at=stored["ended_at"],
-    )
+    end = _end_of(planned, seed)
     return SeedRun(
         seed=seed,
         end=end,
-        summary=summary,
+        summary=end.summary,
         log=folder.log,
         artifact=folder.artifact(),
         code_bytes=len(planned.script),
+    )
+
+
+def _end_of(planned: PromotionPlan, seed: int) -> RunEnd:
+    """How a seed's run ended, as its result and its log say."""
+    folder = planned.seed_folder(seed)
+    stored = read_json(folder.result)
+    return RunEnd(
+        cause=EndCause(stored["cause"]),
+        exit_code=stored["exit_code"],
+        detail=stored["detail"],
+        summary=parse_log(folder.log) if folder.log.is_file() else LogSummary(),
+        node=stored["node"],
+        started_at=stored["started_at"],
+        ended_at=stored["ended_at"],
+        log_tail=log_tail(folder.log),
     )
 
 
@@ -273,7 +282,7 @@ def _has_result(planned: PromotionPlan, seed: int) -> bool:
         return False
     stored = read_json(path)
     same_script = stored.get("script_sha256") == planned.script_sha256
-    return same_script and EndCause(stored["cause"]) not in UNFINISHED
+    return same_script and infrastructure_failure(_end_of(planned, seed)) is None
 
 
 def _make_room(planned: PromotionPlan, seed: int) -> None:
@@ -282,7 +291,8 @@ def _make_room(planned: PromotionPlan, seed: int) -> None:
     if folder.result.is_file():
         stored = read_json(folder.result)
         other = str(stored.get("script_sha256"))
-        if other != planned.script_sha256 and EndCause(stored["cause"]) not in UNFINISHED:
+        unfinished = infrastructure_failure(_end_of(planned, seed)) is not None
+        if other != planned.script_sha256 and not unfinished:
             folder.root.replace(folder.root.with_name(f"{folder.root.name}-of-{other[:8]}"))
     if folder.root.exists():
         shutil.rmtree(folder.root)

@@ -9,27 +9,37 @@ from __future__ import annotations
 import math
 import statistics
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.core.record import State
 from pgolf_sweep.report.story import in_order_of_their_end
-from pgolf_sweep.report.text import bytes_text, knobs_text, score, varied_knobs
+from pgolf_sweep.report.text import bytes_text, score, varied_knobs
+from pgolf_sweep.report.traces import (
+    BPB_AXIS,
+    BYTES_AXIS,
+    MOST_DOTS,
+    axis_places,
+    axis_scale,
+    bpb,
+    knobs_lines,
+    line,
+    plain,
+    points,
+    subsampled,
+    vertical_line,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from pgolf_sweep.core.record import TrialRecord
     from pgolf_sweep.report.story import Story
-
-_Item = TypeVar("_Item")
 
 MOST_CURVES = 60
 """Curves in one chart: the best ones and an even sample of the others."""
 MOST_LINES = 150
 """Lines of the parallel coordinates, the same way."""
 MOST_SLICES = 12
-MOST_DOTS = 1200
-"""Dots of one kind in a chart: a third of them the best, the rest an even sample."""
 FIRST_DRAWS = 10
 """Trials from which random search is extrapolated: later ones are the sampler's choice."""
 HEIGHT = 340
@@ -86,10 +96,10 @@ def _progress(scored: Sequence[TrialRecord]) -> Figure | None:
         return None
     within = [(n, r) for n, r in enumerate(scored, 1) if r.submittable]
     over = [(n, r) for n, r in enumerate(scored, 1) if not r.submittable]
-    traces = [_points(within, "within the cap", "@good", y=_bpb)]
+    traces = [points(within, "within the cap", "@good", y=bpb)]
     caption = "The line is the best so far."
     if over:
-        traces.append(_points(over, "over the cap", "@over", y=_bpb, symbol="circle-open"))
+        traces.append(points(over, "over the cap", "@over", y=bpb, symbol="circle-open"))
         caption += " Rings are over the cap and do not count."
     best_x, best_y, lowest = [], [], math.inf
     for place, record in within:
@@ -99,18 +109,18 @@ def _progress(scored: Sequence[TrialRecord]) -> Figure | None:
     if best_x:
         best_x.append(len(scored))
         best_y.append(lowest)
-        traces.append(_line(best_x, best_y, "best so far", "@good", shape="hv"))
+        traces.append(line(best_x, best_y, "best so far", "@good", shape="hv"))
     first = [r.val_bpb for _, r in within[:FIRST_DRAWS] if r.val_bpb is not None]
     if len(first) >= FIRST_DRAWS and len(within) > FIRST_DRAWS:
         mean, spread = statistics.fmean(first), statistics.stdev(first)
         counts = sorted({*range(1, 11), *range(1, len(within), max(1, len(within) // 60))})
         expected = [mean - spread * _expected_maximum(n) for n in counts]
-        traces.append(_line(counts, expected, "random search, expected", "@soft", dash="dot"))
+        traces.append(line(counts, expected, "random search, expected", "@soft", dash="dot"))
         caption += (
             f" Dotted: the expected best of as many random draws, by mean and spread of the first"
             f" {FIRST_DRAWS} trials."
         )
-    layout = {"xaxis": {"title": "completed trials, in the order of their end"}, "yaxis": _BPB}
+    layout = {"xaxis": {"title": "completed trials, in the order of their end"}, "yaxis": BPB_AXIS}
     return Figure(
         name="progress", title="Best so far", caption=caption, traces=traces, layout=layout
     )
@@ -124,9 +134,9 @@ def _expected_maximum(n: int) -> float:
 def _curves(story: Story, scored: Sequence[TrialRecord]) -> Figure | None:
     """Intermediate scores by validation; the best trial's stands out."""
     records = {r.number: r for r in story.status.records}
-    order = [r.number for r in sorted(scored, key=_bpb)]
+    order = [r.number for r in sorted(scored, key=bpb)]
     order += [number for number in story.curves if number not in set(order)]
-    chosen = _sample([n for n in order if len(story.curves.get(n, ())) > 1], MOST_CURVES)
+    chosen = subsampled([n for n in order if len(story.curves.get(n, ())) > 1], MOST_CURVES)
     if not chosen:
         return None
     traces = []
@@ -134,7 +144,7 @@ def _curves(story: Story, scored: Sequence[TrialRecord]) -> Figure | None:
         values = story.curves[number]
         outcome = records[number].outcome if number in records else State.RUNNING
         first = number == order[0]
-        trace = _line(
+        trace = line(
             list(range(1, len(values) + 1)),
             list(values),
             f"trial {number}",
@@ -149,7 +159,7 @@ def _curves(story: Story, scored: Sequence[TrialRecord]) -> Figure | None:
     if len(chosen) < len(story.curves):
         caption += f" {len(chosen)} of {len(story.curves)} curves: the best and a sample."
     values = [v for n in chosen for v in story.curves[n] if math.isfinite(v)]
-    layout: dict[str, Any] = {"xaxis": {"title": "validation", "dtick": 1}, "yaxis": dict(_BPB)}
+    layout: dict[str, Any] = {"xaxis": {"title": "validation", "dtick": 1}, "yaxis": dict(BPB_AXIS)}
     if values:
         # The first validations of a run are far off and would press all else together.
         top = statistics.quantiles(values, n=20)[-1] if len(values) > 1 else values[0]
@@ -169,13 +179,13 @@ def _score_by_bytes(story: Story, scored: Sequence[TrialRecord]) -> Figure | Non
         return None
     within = [pair for pair in measured if pair[1].submittable]
     over = [pair for pair in measured if not pair[1].submittable]
-    traces = [_points(within, "within the cap", "@good", y=_bpb)]
+    traces = [points(within, "within the cap", "@good", y=bpb)]
     if over:
-        traces.append(_points(over, "over the cap", "@over", y=_bpb, symbol="circle-open"))
-    layout: dict[str, Any] = {"xaxis": _BYTES | {"title": "artifact, bytes"}, "yaxis": _BPB}
+        traces.append(points(over, "over the cap", "@over", y=bpb, symbol="circle-open"))
+    layout: dict[str, Any] = {"xaxis": BYTES_AXIS | {"title": "artifact, bytes"}, "yaxis": BPB_AXIS}
     caption = "Lower is better."
     if story.cap_bytes is not None:
-        layout["shapes"] = [_vertical(story.cap_bytes)]
+        layout["shapes"] = [vertical_line(story.cap_bytes)]
         caption += f" The line is the cap, {bytes_text(story.cap_bytes)}."
     return Figure(
         name="bytes", title="Score against bytes", caption=caption, traces=traces, layout=layout
@@ -211,7 +221,7 @@ def _importance(story: Story) -> Figure | None:
 
 def _slices(scored: Sequence[TrialRecord], knobs: Sequence[str]) -> Figure | None:
     """The score against each knob that varies."""
-    shown = [k for k in knobs if len({_plain(r.knobs.get(k)) for r in scored} - {None}) > 1]
+    shown = [k for k in knobs if len({plain(r.knobs.get(k)) for r in scored} - {None}) > 1]
     shown = shown[:MOST_SLICES]
     if len(scored) < 3 or not shown:
         return None
@@ -227,12 +237,10 @@ def _slices(scored: Sequence[TrialRecord], knobs: Sequence[str]) -> Figure | Non
     for index, name in enumerate(shown):
         mark = "" if index == 0 else str(index + 1)
         having = [r for r in scored if name in r.knobs]
-        values = [_plain(r.knobs[name]) for r in having]
-        trace = _points(
-            [(v, r) for v, r in zip(values, having, strict=True)], name, "@good", y=_bpb
-        )
+        values = [plain(r.knobs[name]) for r in having]
+        trace = points([(v, r) for v, r in zip(values, having, strict=True)], name, "@good", y=bpb)
         traces.append(trace | {"xaxis": f"x{mark}", "yaxis": f"y{mark}"})
-        layout[f"xaxis{mark}"] = {"title": name} | _scale(values)
+        layout[f"xaxis{mark}"] = {"title": name} | axis_scale(values)
         layout[f"yaxis{mark}"] = {} if index % columns else {"title": "val_bpb"}
     caption = "Each dot is a completed trial; the other knobs vary as well."
     return Figure(
@@ -242,23 +250,23 @@ def _slices(scored: Sequence[TrialRecord], knobs: Sequence[str]) -> Figure | Non
 
 def _parallel(scored: Sequence[TrialRecord], knobs: Sequence[str]) -> Figure | None:
     """Parallel coordinates: a line a trial over the knobs, the better the stronger."""
-    shown = [k for k in knobs if len({_plain(r.knobs.get(k)) for r in scored} - {None}) > 1]
+    shown = [k for k in knobs if len({plain(r.knobs.get(k)) for r in scored} - {None}) > 1]
     if len(scored) < 3 or len(shown) < 2:
         return None
     shown = shown[:MOST_SLICES]
-    best_first = sorted(scored, key=_bpb)
-    chosen = _sample(best_first, MOST_LINES)
-    places = {name: _places([r.knobs.get(name) for r in scored]) for name in shown}
-    lowest, highest = _bpb(best_first[0]), _bpb(best_first[-1])
+    best_first = sorted(scored, key=bpb)
+    chosen = subsampled(best_first, MOST_LINES)
+    places = {name: axis_places([r.knobs.get(name) for r in scored]) for name in shown}
+    lowest, highest = bpb(best_first[0]), bpb(best_first[-1])
     traces = []
     for record in reversed(chosen):
-        rank = (_bpb(record) - lowest) / ((highest - lowest) or 1.0)
+        rank = (bpb(record) - lowest) / ((highest - lowest) or 1.0)
         heights = [places[name](record.knobs.get(name)) for name in shown]
-        line = _line([*shown, "val_bpb"], [*heights, 1.0 - rank], f"trial {record.number}", "@good")
-        line["line"]["width"] = 1.0 + 1.5 * (1 - rank)
-        hover = f"trial {record.number}: {score(record.val_bpb)}<br>{_wrapped(record, shown)}"
+        drawn = line([*shown, "val_bpb"], [*heights, 1.0 - rank], f"trial {record.number}", "@good")
+        drawn["line"]["width"] = 1.0 + 1.5 * (1 - rank)
+        hover = f"trial {record.number}: {score(record.val_bpb)}<br>{knobs_lines(record, shown)}"
         traces.append(
-            line
+            drawn
             | {"opacity": 0.08 + 0.8 * (1 - rank) ** 2, "text": hover, "hoverinfo": "text"}
             | {"showlegend": False}
         )
@@ -295,7 +303,7 @@ def _prediction(records: Sequence[TrialRecord]) -> Figure | None:
         f"Median error {median:.1f} %; {within} of {len(pairs)} within the gate's interval (bars)."
         " Above zero: predicted too large."
     )
-    shown = _sample(list(zip(pairs, errors, strict=True)), MOST_DOTS)
+    shown = subsampled(list(zip(pairs, errors, strict=True)), MOST_DOTS)
     pairs, errors = [pair for pair, _ in shown], [error for _, error in shown]
     trace = {
         "type": "scatter",
@@ -319,7 +327,7 @@ def _prediction(records: Sequence[TrialRecord]) -> Figure | None:
         "hoverinfo": "text",
     }
     layout = {
-        "xaxis": _BYTES | {"title": "measured artifact, bytes"},
+        "xaxis": BYTES_AXIS | {"title": "measured artifact, bytes"},
         "yaxis": {"title": "prediction's error, %", "zeroline": True},
     }
     return Figure(
@@ -407,103 +415,3 @@ def _timeline(records: Sequence[TrialRecord]) -> Figure | None:
             "height": max(220, min(900, 22 * slots + 120)),
         },
     )
-
-
-# -- parts ----------------------------------------------------------------------------------------
-
-_BPB = {"title": "val_bpb", "tickformat": ".4~g"}
-_BYTES = {"tickformat": ",d", "nticks": 5}
-
-
-def _bpb(record: TrialRecord) -> float:
-    return record.val_bpb if record.val_bpb is not None else math.inf
-
-
-def _points(
-    given: Sequence[tuple[Any, TrialRecord]],
-    name: str,
-    color: str,
-    *,
-    y: Callable[[TrialRecord], float],
-    symbol: str = "circle",
-) -> dict[str, Any]:
-    # Thousands of dots hide each other and make the page heavy; the best ones are all kept.
-    placed = _sample(sorted(given, key=lambda pair: y(pair[1])), MOST_DOTS)
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": name,
-        "x": [x for x, _ in placed],
-        "y": [y(record) for _, record in placed],
-        "text": [f"trial {r.number}: {score(r.val_bpb)}" for _, r in placed],
-        "hoverinfo": "text",
-        "marker": {"color": color, "size": 7, "symbol": symbol},
-    }
-
-
-def _line(
-    x: Sequence[Any],
-    y: Sequence[float],
-    name: str,
-    color: str,
-    *,
-    shape: str = "linear",
-    dash: str = "solid",
-) -> dict[str, Any]:
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": name,
-        "x": list(x),
-        "y": list(y),
-        "line": {"color": color, "width": 2, "shape": shape, "dash": dash},
-    }
-
-
-def _vertical(x: float) -> dict[str, Any]:
-    line = {"color": "@over", "width": 2}
-    return {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper", "line": line}
-
-
-def _plain(value: object) -> Any:
-    """A knob's value as an axis takes it: numbers as they are, all else as text."""
-    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
-        return value
-    return str(value)
-
-
-def _scale(values: Sequence[Any]) -> dict[str, Any]:
-    """Logarithmic where positive numbers span a factor of eight, text where one is text."""
-    numbers = [v for v in values if isinstance(v, int | float)]
-    if len(numbers) < len(values):
-        return {"type": "category", "categoryorder": "category ascending"}
-    few = sorted(set(numbers))
-    if min(numbers) > 0 and max(numbers) / min(numbers) >= 8:
-        return {"type": "log"} | ({"tickvals": few} if len(few) <= 6 else {"nticks": 5})
-    return {"tickvals": few} if len(few) <= 6 else {"nticks": 5}
-
-
-def _places(values: Sequence[object]) -> Callable[[object], float]:
-    """Where a knob's value lies on its axis of the parallel coordinates, 0 to 1."""
-    plain = [_plain(v) for v in values if v is not None]
-    numbers = [v for v in plain if isinstance(v, int | float)]
-    if len(numbers) == len(plain):
-        scale = math.log if min(numbers) > 0 and max(numbers) / min(numbers) >= 8 else float
-        low, high = scale(min(numbers)), scale(max(numbers))
-        return lambda v: 0.5 if v is None else (scale(v) - low) / ((high - low) or 1.0)  # type: ignore[arg-type]
-    names = sorted({str(v) for v in plain})
-    last = max(1, len(names) - 1)
-    return lambda v: 0.5 if v is None else names.index(str(v)) / last
-
-
-def _wrapped(record: TrialRecord, names: Sequence[str]) -> str:
-    return knobs_text({n: record.knobs[n] for n in names if n in record.knobs}).replace(" ", "<br>")
-
-
-def _sample(items: Sequence[_Item], most: int) -> list[_Item]:
-    """The first third of `most` from the front, the rest evenly from what follows."""
-    if len(items) <= most:
-        return list(items)
-    head = most // 3
-    step = (len(items) - head) / (most - head)
-    return [*items[:head], *(items[head + int(n * step)] for n in range(most - head))]

@@ -2,9 +2,9 @@
 
 Optuna's TPE looks at every finished trial for each proposal, so that an ask grows with the
 study: 14 times as long at 10,000 trials as at 1,000. Here it looks at the best trials, at all
-that run, and at a fixed random share of the rest (docs/performance.md says what that costs: no
-score that could be told from noise). Which trials are seen follows from the study alone, not from
-the driver's past, so that a resumed study goes on as it would have.
+that run, and at a fixed random share of the rest (docs/measurements/speed.md says what that
+costs: no score that could be told from noise). Which trials are seen follows from the study alone,
+not from the driver's past, so that a resumed study goes on as it would have.
 """
 
 from __future__ import annotations

@@ -27,12 +27,11 @@ import optuna
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from pgolf_sweep.core.classify import OUT_OF_MEMORY
 from pgolf_sweep.core.errors import InfraError, InputError, StorageAwayError
 from pgolf_sweep.core.paths import read_json
 from pgolf_sweep.core.record import State, TrialRecord
 from pgolf_sweep.core.secrets import masked_url, redacted
-from pgolf_sweep.core.trial import configuration_hash
+from pgolf_sweep.core.trial import FailureCode, configuration_hash
 from pgolf_sweep.search.gp.sampler import STATE
 from pgolf_sweep.search.journal import (
     PROPOSER,
@@ -480,7 +479,7 @@ def _constraint(record: TrialRecord) -> tuple[str, float] | None:
     headroom = record.headroom_bytes
     if record.outcome is State.COMPLETED and headroom is not None:
         return "measured_excess_bytes", float(-headroom)
-    if record.outcome is State.FAILED and record.reason == OUT_OF_MEMORY:
+    if record.failure_code == FailureCode.OUT_OF_MEMORY:
         return "out_of_memory", 1.0
     return None
 

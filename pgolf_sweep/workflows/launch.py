@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import time
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.clock import SystemClock
 from pgolf_sweep.core.errors import AnswerNoError, InfraError, InputError, InterruptedSweepError
+from pgolf_sweep.core.event_text import event_document, event_text
 from pgolf_sweep.core.paths import StudyPaths, on_disk, write_text
 from pgolf_sweep.core.secrets import masked_url
 from pgolf_sweep.driver.control import DriverLock, Requests, hang_ups_ignored
@@ -39,12 +42,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
+    from pgolf_sweep.core.events import SweepEvent
     from pgolf_sweep.driver.session import Session
     from pgolf_sweep.driver.snapshot import Observer, Snapshot
     from pgolf_sweep.launch.base import Launcher
     from pgolf_sweep.search.study import Study
 
 logger = logging.getLogger(__name__)
+events_log = logging.getLogger("pgolf_sweep.events")
+"""Goes to ``driver.log`` alone: on the terminal the observer shows the event."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -74,6 +80,7 @@ def launch(
     storage: str | None = None,
     wandb: str | None = None,
     slots: int | None = None,
+    events: str | Path | None = None,
     report: Callable[[str], None] = logger.info,
     view: Callable[[Session], AbstractContextManager[Observer]] | None = None,
     rebuild: Callable[[str], bool] = lambda _: False,
@@ -92,8 +99,9 @@ def launch(
         storage: Optuna storage URL that shares the study; else a file of its own.
         wandb: ``online``, ``offline`` or ``disabled``; else what the key allows.
         slots: At most that many trials at a time.
+        events: File that gets each event of the sweep as a JSON line.
         report: Takes each line for people; the log of the program by default.
-        view: Makes the observer of the driver's turns; by default its messages are reported.
+        view: Makes the observer of the driver's turns; by default its events are reported.
         rebuild: Asked with the reason where the study has lost its record; True rebuilds it from
             its folder.
 
@@ -106,6 +114,10 @@ def launch(
         InfraError: Disk, storage or cluster failed; the same call resumes.
     """
     sweep, data_root = Path(sweep), Path(data_root)
+    events = None if events is None else Path(events)
+    if events is not None:
+        with on_disk(events):
+            events.touch()
     # Here, too, where the trials run elsewhere: validation data and tokenizer identify a study.
     session = open_session(sweep, data_root=data_root, name=name)
     if storage is not None:
@@ -125,7 +137,9 @@ def launch(
         begin_study(session, study, paths.root.parent)
         status = StatusFile(paths)
         status.reopen()
-        report(headline(session, paths, resumed=resumed))
+        first = headline(session, paths, resumed=resumed)
+        events_log.info("%s", first)
+        report(first)
         for note in session.spec.notes:
             report(note)
         if mode.note:
@@ -145,13 +159,14 @@ def launch(
             paths,
             mode=mode,
             clock=SystemClock(),
-            observer=_WithStatus(stack.enter_context(observer), status),
+            observer=_Recorder(stack.enter_context(observer), status, events),
             request=requests,
             lease=DriverLease(study, me, SystemClock(), lock.before) if study.shared else None,
         )
         stack.callback(shutdown)
         final = driver.run()
         status.write(final)
+        events_log.info("ended: %s", final.reason or final.state.value)
         interrupted = requests.interrupted
     read = read_trials(paths)
     return LaunchedStudy(
@@ -239,27 +254,46 @@ def shown(path: Path) -> str:
 
 
 class _Lines:
-    """An observer that reports messages and shows no turn."""
+    """An observer that reports each event as a line and shows no turn."""
 
     def __init__(self, report: Callable[[str], None]) -> None:
-        self.message = report
+        self._report = report
 
     def turn(self, snapshot: Snapshot) -> None:
         """Nothing."""
 
+    def event(self, event: SweepEvent) -> None:
+        """One line."""
+        self._report(event_text(event))
 
-class _WithStatus:
-    """An observer that keeps ``status.json`` fresh besides."""
 
-    def __init__(self, observer: Observer, status: StatusFile) -> None:
+class _Recorder:
+    """An observer that keeps ``status.json``, ``driver.log`` and the file of events besides.
+
+    Args:
+        observer: Shows the sweep to people.
+        status: Written at each turn.
+        events: File that gets a JSON line for each event; None for none.
+    """
+
+    def __init__(self, observer: Observer, status: StatusFile, events: Path | None) -> None:
         self._observer = observer
         self._status = status
-        self.message = observer.message
+        self._events = events
 
     def turn(self, snapshot: Snapshot) -> None:
         """Write the status, then show the turn."""
         self._status.write(snapshot)
         self._observer.turn(snapshot)
+
+    def event(self, event: SweepEvent) -> None:
+        """Write the event down, then show it."""
+        events_log.info("%s", event_text(event))
+        if self._events is not None:
+            line = json.dumps(event_document(event, at=time.time()), allow_nan=False)
+            with on_disk(self._events), self._events.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        self._observer.event(event)
 
 
 def _opened(

@@ -25,6 +25,7 @@ from pgolf_sweep.track.null import NullStudyTracker
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from pgolf_sweep.core.events import SweepEvent
     from pgolf_sweep.core.trial import KnobValue
     from pgolf_sweep.driver.snapshot import Snapshot
     from pgolf_sweep.launch.base import Job
@@ -111,7 +112,7 @@ class _Nobody:
     def turn(self, snapshot: Snapshot) -> None:
         """Nothing."""
 
-    def message(self, text: str) -> None:
+    def event(self, event: SweepEvent) -> None:
         """Nothing."""
 
 

@@ -33,7 +33,7 @@ def test_study_of_version_0_1_is_read_and_resumed(terminal: Terminal) -> None:
     assert best.code == 0
     kept = {path: path.read_bytes() for path in terminal.folder.glob("runs/older/trials/[0-5]/*")}
 
-    done = terminal.launch("older.yaml", "--json")
+    done = terminal.launch("older.yaml", "--json", "--events", "events.jsonl")
     assert done.code == 0, done.err
     assert done.json()["state"] == "finished"
     after = rows(terminal)
@@ -46,5 +46,13 @@ def test_study_of_version_0_1_is_read_and_resumed(terminal: Terminal) -> None:
     assert after[6]["outcome"] in {"completed", "pruned"}
     for path, content in kept.items():
         assert path.read_bytes() == content
+    events = [
+        json.loads(line) for line in (terminal.folder / "events.jsonl").read_text().splitlines()
+    ]
+    ended = [event["trial"]["number"] for event in events if event["event"] == "trial_ended"]
+    assert sorted(ended) == [row["number"] for row in own if row["number"] >= 6]
+    log = terminal.run("logs", "older", "--driver").out
+    assert "resuming older: 3 knobs" in log
+    assert all(event["message"] in log and event["message"] in done.err for event in events)
     document = json.loads((terminal.folder / "runs/older/trials/6/result.json").read_text())
     assert document["record"]["number"] == 6

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from support.sweeps import build_bench, train
 
+from pgolf_sweep.core.event_text import event_text
 from pgolf_sweep.driver.sharing.leases import DriverLease, new_driver
 from pgolf_sweep.launch.inline import SimulatedClock
 from pgolf_sweep.search.study import open_study
@@ -50,7 +51,7 @@ def main() -> None:
         lease = DriverLease(
             study, new_driver(bench.paths), bench.clock, lease_seconds=float(lease_seconds)
         )
-        bench.watcher.message = lambda text: print("say", text, flush=True)
+        bench.watcher.event = lambda event: print("say", event_text(event), flush=True)
         driver = bench.driver(study=study, lease=lease, simulate=simulate, max_retries=9)
         print("ready", flush=True)
         sys.stdin.readline()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.config.rules import load_rules
 from pgolf_sweep.config.sweep_file import load_spec
+from pgolf_sweep.core.event_text import event_text
 from pgolf_sweep.core.paths import StudyPaths
 from pgolf_sweep.core.trial import Interval, LogSummary, StepReport, Verdict, VerdictKind
 from pgolf_sweep.driver.driver import Driver, Options
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
+    from pgolf_sweep.core.events import SweepEvent
     from pgolf_sweep.driver.sharing.leases import DriverLease
     from pgolf_sweep.driver.snapshot import Snapshot
 
@@ -89,14 +91,16 @@ class Watcher:
     """An observer that keeps what it saw."""
 
     def __init__(self) -> None:
+        self.events: list[SweepEvent] = []
         self.messages: list[str] = []
         self.snapshots: list[Snapshot] = []
 
     def turn(self, snapshot: Snapshot) -> None:
         self.snapshots.append(snapshot)
 
-    def message(self, text: str) -> None:
-        self.messages.append(text)
+    def event(self, event: SweepEvent) -> None:
+        self.events.append(event)
+        self.messages.append(event_text(event))
 
 
 def score_of(knobs: Mapping[str, Any]) -> float:

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.errors import InfraError, InterruptedSweepError, StorageAwayError
+from pgolf_sweep.core.events import StorageAway, StorageBack
 from pgolf_sweep.driver.control import Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pgolf_sweep.core.clock import Clock
+    from pgolf_sweep.core.events import Notify
     from pgolf_sweep.driver.sharing.leases import DriverLease
     from pgolf_sweep.launch.base import Event, Launcher
     from pgolf_sweep.search.study import Study
@@ -34,7 +36,7 @@ class StorageRetry:
         launcher: Polled meanwhile, so that no worker takes the driver for dead.
         clock: Measures the outage.
         request: What the user wants: a cancel ends the wait.
-        message: Where people hear of it.
+        notify: Takes each event.
         lease: The drivers that share the study: none of them can be seen meanwhile.
         events: What the launcher said and nothing was done about yet.
         abandoned: It has ended: nothing more is told.
@@ -44,7 +46,7 @@ class StorageRetry:
     launcher: Launcher
     clock: Clock
     request: Callable[[], Request]
-    message: Callable[[str], None]
+    notify: Notify
     lease: DriverLease | None
     events: deque[Event] = field(default_factory=deque)
     abandoned: bool = False
@@ -79,7 +81,7 @@ class StorageRetry:
         now = self.clock.monotonic()
         if self._away_since is None:
             self._away_since = now
-            self.message(f"{error.what} ({error.got}): trials go on, trying again")
+            self.notify(StorageAway(what=error.what, got=error.got or ""))
         away = now - self._away_since
         if self.request() is Request.CANCEL:
             self.abandoned = True
@@ -107,4 +109,4 @@ class StorageRetry:
         if self._away_since is not None:
             away = self.clock.monotonic() - self._away_since
             self._away_since = None
-            self.message(f"the study's storage answers again after {away:.0f} s")
+            self.notify(StorageBack(seconds=away))

@@ -10,6 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pgolf_sweep.core.events import DriversLost, TrialsResumed, TrialTakenOver
 from pgolf_sweep.core.record import State
 from pgolf_sweep.core.trial import FailureKind
 from pgolf_sweep.driver.sharing.leases import short
@@ -17,6 +18,7 @@ from pgolf_sweep.driver.sharing.leases import short
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from pgolf_sweep.core.events import Notify
     from pgolf_sweep.core.record import TrialRecord
     from pgolf_sweep.driver.sharing.leases import DriverLease
     from pgolf_sweep.driver.snapshot import Live
@@ -75,7 +77,7 @@ class TakeOver:
             free = row.driver == "" and row.number not in queue.live
             if again or (free and self.has_room()):
                 self._take(row)
-        say_resumed(self.writer.message, list(queue.queued)[queued:])
+        notify_resumed(self.writer.notify, list(queue.queued)[queued:])
 
     def leave(self) -> None:
         """What this driver leaves undone may be done by the others."""
@@ -95,9 +97,9 @@ class TakeOver:
         for row in lost:
             rows[row.number] = self._release(row)
         if lost:
-            who = ", ".join(sorted({short(row.driver) for row in lost}))
-            numbers = ", ".join(str(row.number) for row in lost)
-            self.writer.message(f"driver {who} is gone: trials {numbers} wait for another")
+            who = tuple(sorted({short(row.driver) for row in lost}))
+            numbers = tuple(row.number for row in lost)
+            self.writer.notify(DriversLost(drivers=who, numbers=numbers))
 
     def _release(self, row: TrialRecord) -> TrialRecord:
         """Leave a dead driver's trial to whoever has room, unless it has lost too many."""
@@ -123,8 +125,7 @@ class TakeOver:
         live = self.writer.queue.live.get(number)
         if live is not None and not live.given_up:
             live.given_up = True
-            message = f"trial {number} was taken over by another driver: it ends here"
-            self.writer.message(message)
+            self.writer.notify(TrialTakenOver(number=number))
             self.launcher.cancel(str(number), "taken over by another driver")
         self.writer.queue.drop(number)
 
@@ -141,8 +142,8 @@ class TakeOver:
             self.resume(study.proposal(row.number), row)
 
 
-def say_resumed(message: Callable[[str], None], queued: Iterable[Live]) -> None:
-    """Let people know which trials are gone on with."""
-    numbers = ", ".join(str(live.record.number) for live in queued)
+def notify_resumed(notify: Notify, queued: Iterable[Live]) -> None:
+    """Report the trials that this driver goes on with."""
+    numbers = tuple(live.record.number for live in queued)
     if numbers:
-        message(f"resuming trials {numbers}, which an earlier driver left")
+        notify(TrialsResumed(numbers=numbers))

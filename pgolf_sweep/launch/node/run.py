@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import selectors
@@ -19,17 +20,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgolf_sweep.core.paths import TrialPaths
+from pgolf_sweep.core.paths import TrialPaths, is_inside
 from pgolf_sweep.core.secrets import is_secret_name, redacted, secret_values
 from pgolf_sweep.core.trial import EndCause, LogSummary, RunEnd
 from pgolf_sweep.launch.node.bounded_log import BoundedLog
 from pgolf_sweep.launch.node.environment import environment, read_places, withheld
-from pgolf_sweep.launch.node.process import exit_code
+from pgolf_sweep.launch.node.process import MARKER, exit_code
 from pgolf_sweep.launch.node.tracker_thread import TrackerFeed
 from pgolf_sweep.launch.node.wandb_lines import WandbJoin
 from pgolf_sweep.script.command import ARGS_JSON_FILE, PARAMETERS_FILE, on_node
 from pgolf_sweep.script.logs.metric import MetricStream
 from pgolf_sweep.script.logs.stream import LogStream
+from pgolf_sweep.script.logs.tail import TAIL_BYTES, last_lines
 from pgolf_sweep.script.requirements import lacking
 
 if TYPE_CHECKING:
@@ -40,11 +42,6 @@ if TYPE_CHECKING:
     from pgolf_sweep.track.base import RunTracking
 
 LOG_CHUNK_BYTES = 4 << 20
-TAIL_LINES = 100
-"""Eight ranks that fail together take torchrun sixty lines to report."""
-TAIL_CHARS = 1000
-"""Of each of them."""
-TAIL_BYTES = 1 << 16
 REPORTS_KEPT = 10_000
 """Unfetched reports of a script gone wild; the oldest go first."""
 LAST_WORDS_SECONDS = 2.0
@@ -248,6 +245,8 @@ class Run:
         work = self._folder / "work"
         work.mkdir()
         for name, content in self.order.files.items():
+            if not is_inside(name):
+                raise OSError(errno.EINVAL, "leaves the run's folder", name)
             path = work / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
@@ -262,6 +261,7 @@ class Run:
         if WandbJoin.concerns(self.order.files):
             self._joined = WandbJoin(self._folder / "join", spec.config)
             env = self._joined.environment(env)
+        env[MARKER] = f"{FOLDER_PREFIX}{os.getpid()}-{self.order.run}"
         self._guard.start(argv, cwd=work, env=env, seconds=spec.limits.total_seconds)
         if self._stopped is not None:
             self._guard.kill()  # stopped before there was anything to kill
@@ -412,7 +412,10 @@ class Run:
         why, status = ended or ("lost", -1)
         code = exit_code(status)
         stopped = self._stopped if why != "exit" else None
-        cancelled = stopped is not None and stopped[0] is EndCause.CANCELLED
+        cancelled = stopped is not None and stopped[0] in {
+            EndCause.CANCELLED,
+            EndCause.PRUNED,
+        }
         if self._unkillable and not cancelled and (why, code) != ("exit", 0):
             # What hangs in the kernel has no time limit to blame but its machine.
             return EndCause.LOST, code, self._unkillable
@@ -455,15 +458,6 @@ def unkillable(pids: Sequence[int]) -> str:
             name = Path("/proc", str(pid), "comm").read_text().strip()
         names.append(f"{pid} ({name})")
     return f"SIGKILL does not end process {', '.join(names)}" if names else ""
-
-
-def last_lines(data: bytes) -> tuple[str, ...]:
-    """The last lines of what a script printed, without empty ones, each cut where it is long."""
-    lines = data.replace(b"\r", b"\n").split(b"\n")
-    if len(data) == TAIL_BYTES and len(lines) > 1:
-        lines = lines[1:]  # the end of a line of which the beginning is gone
-    kept = [line for line in lines if line][-TAIL_LINES:]
-    return tuple(line.decode(errors="replace")[:TAIL_CHARS] for line in kept)
 
 
 def command(spec: TrialSpec, node: Mapping[str, str]) -> list[str]:

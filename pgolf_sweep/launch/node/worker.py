@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import tempfile
 import threading
 import time
 from pathlib import Path
 
 from pgolf_sweep.core.trial import EndCause
-from pgolf_sweep.launch.node.process import GuardedProcess
+from pgolf_sweep.launch.node.process import MARKER, GuardedProcess, become_subreaper, marked
 from pgolf_sweep.launch.node.run import FOLDER_PREFIX, Cursor, Progress, Run, RunOrder
 from pgolf_sweep.nodes.check import CheckOrder, NodeReport, look
 
@@ -52,9 +53,11 @@ class Worker:
         self._heard_at = time.monotonic()
         self._changed = threading.Condition()
         self._run: Run | None = None
-        self._cancelled: dict[str, str] = {}
+        self._cancelled: dict[str, tuple[EndCause, str]] = {}
         self._unharvested: dict[str, Run] = {}
         self._closed = threading.Event()
+        if exit_when_alone:
+            become_subreaper()
         self._spare: GuardedProcess | None = GuardedProcess(heartbeat_seconds)
         remove_leftovers(self._scratch)
         threading.Thread(target=self._keep_watch, name="watch", daemon=True).start()
@@ -85,10 +88,10 @@ class Worker:
             run = self._run = Run(order, self._changed, guard)
             if order.tracking is not None:
                 self._unharvested[order.run] = run
-            reason = self._cancelled.pop(order.run, None)
+            cancelled = self._cancelled.pop(order.run, None)
             self._changed.notify_all()
-        if reason is not None:
-            run.stop(EndCause.CANCELLED, reason)
+        if cancelled is not None:
+            run.stop(*cancelled)
         arguments = (self._scratch, self._prepare_guard)
         threading.Thread(target=run.go, args=arguments, name="run", daemon=True).start()
 
@@ -124,14 +127,14 @@ class Worker:
             current.remove_files()
         return progress
 
-    def cancel(self, run: str, reason: str) -> None:
+    def cancel(self, run: str, reason: str, cause: EndCause = EndCause.CANCELLED) -> None:
         """End a run, even one whose order has not arrived yet."""
         with self._changed:
             current = self._run
             if current is None or current.order.run != run:
-                self._cancelled[run] = reason
+                self._cancelled[run] = (cause, reason)
                 return
-        current.stop(EndCause.CANCELLED, reason)
+        current.stop(cause, reason)
 
     def harvest(self, run: str, timeout_seconds: float) -> dict[str, bytes]:
         """Wait for a run's tracker to finish and take its offline files, by relative path.
@@ -189,7 +192,16 @@ class Worker:
 
 
 def remove_leftovers(scratch: Path) -> None:
-    """Remove the folders of workers that were killed and whose process ids mean something here."""
+    """End what workers left that were killed here, and remove their folders.
+
+    Only of this namespace of processes, and of this host: elsewhere an id says nothing.
+    """
+    for left in marked(FOLDER_PREFIX):
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            environ = Path(f"/proc/{left}/environ").read_bytes()
+            marker = environ.partition(f"{MARKER}={FOLDER_PREFIX}".encode())[2]
+            if not Path("/proc", str(int(marker.partition(b"-")[0]))).exists():
+                os.kill(left, signal.SIGKILL)
     for folder in scratch.glob(f"{FOLDER_PREFIX}*"):
         pid = folder.name.removeprefix(FOLDER_PREFIX).partition("-")[0]
         if not Path("/proc", pid).exists():

@@ -193,13 +193,13 @@ class RayLauncher:
                 events, self._events = self._events, []
                 return events
 
-    def cancel(self, key: str, reason: str) -> None:
+    def cancel(self, key: str, reason: str, *, cause: EndCause = EndCause.CANCELLED) -> None:
         """End a job's process tree; an unknown key is ignored."""
         slot = self._live.get(key)
         # The first reason stays, and only it is sent: an actor with threads keeps no order.
         if slot is not None and slot.live is not None and not slot.live.cancelled:
             slot.live.note_cancelled()
-            slot.actor.cancel.remote(slot.live.run, reason)
+            slot.actor.cancel.remote(slot.live.run, reason, cause)
 
     def close(self) -> None:
         """End what still runs, then everything that this launcher started itself."""

@@ -5,9 +5,7 @@ A slot's actor and the references to its answers are Ray's; here they are only k
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +15,7 @@ from pgolf_sweep.core.trial import EndCause, LogSummary, RunEnd
 from pgolf_sweep.launch.base import Ended, SlotInfo
 from pgolf_sweep.launch.node.run import BEGINNING, Cursor
 from pgolf_sweep.nodes.info import NodeInfo, NodeState
+from pgolf_sweep.script.logs.tail import log_tail
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from pgolf_sweep.launch.ray.cluster import Node
     from pgolf_sweep.nodes.info import Refusal
 
-TAIL_BYTES = 8192
 END_SECONDS = 60.0
 """For a run to end after its time limit, or after it was cancelled; a guard takes half of it at
 most, even where SIGKILL does nothing."""
@@ -240,10 +238,7 @@ class Live:
 
     def log_tail(self) -> tuple[str, ...]:
         """Its last lines, as far as they can be read."""
-        with contextlib.suppress(OSError), TrialPaths(self.job.folder).live_log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
-            return tuple(file.read().decode(errors="replace").splitlines())
-        return ()
+        return log_tail(TrialPaths(self.job.folder).live_log)
 
 
 def nodes_by_slots(slots: Iterable[Slot], drained: Iterable[Node]) -> list[NodeInfo]:

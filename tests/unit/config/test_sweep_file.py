@@ -185,7 +185,7 @@ pgolf:
         ("{min: 3}", "missing; int_uniform needs min and max"),
         ("{values: []}", "at least one value"),
         ("{values: 3}", "must be a list"),
-        ("{values: [[.inf]]}", "must be a number"),
+        ("{values: [[.nan]]}", "must be a number"),
         ("{values: [2026-01-01]}", "quote text"),
         ("{value: .nan}", "must be a number"),
         ("{value: 1, values: [1]}", "contradiction: value and values"),

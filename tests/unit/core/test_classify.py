@@ -8,12 +8,13 @@ import signal
 
 import pytest
 
-from pgolf_sweep.core.classify import OUT_OF_MEMORY, artifact_bytes, classify
+from pgolf_sweep.core.classify import artifact_bytes, classify
 from pgolf_sweep.core.record import State, TrialRecord, ranked
 from pgolf_sweep.core.trial import (
     Completed,
     EndCause,
     Failed,
+    FailureCode,
     FailureKind,
     LogSummary,
     Pruned,
@@ -101,7 +102,7 @@ def test_exit_code_names_the_exception_not_the_last_line():
 def test_out_of_memory_is_deterministic_and_has_its_own_reason(line):
     outcome = outcome_of(end(exit_code=1, log_tail=(line, "done")))
     assert outcome.kind is FailureKind.DETERMINISTIC
-    assert outcome.reason == OUT_OF_MEMORY
+    assert outcome.code is FailureCode.OUT_OF_MEMORY
 
 
 @pytest.mark.parametrize(
@@ -147,7 +148,10 @@ def test_rank_that_failed_first_says_who_is_to_blame(code, kind, reason):
 def test_what_the_kernel_kills_for_want_of_memory_is_the_trials_own_failure():
     detail = "killed by SIGKILL: the node ran out of memory"
     outcome = outcome_of(end(cause=EndCause.SIGNALED, exit_code=-9, detail=detail))
-    assert (outcome.kind, outcome.reason) == (FailureKind.DETERMINISTIC, OUT_OF_MEMORY)
+    assert (outcome.kind, outcome.code) == (
+        FailureKind.DETERMINISTIC,
+        FailureCode.OUT_OF_MEMORY,
+    )
 
 
 def test_full_disk_of_a_node_is_not_the_trials_fault():
@@ -160,7 +164,9 @@ def test_full_disk_of_a_node_is_not_the_trials_fault():
 @pytest.mark.parametrize("cause", [EndCause.LOST, EndCause.SETUP, EndCause.CANCELLED])
 def test_lost_setup_and_cancelled_are_infrastructure(cause):
     outcome = outcome_of(end(cause=cause, detail="why"))
-    assert outcome == Failed(kind=FailureKind.INFRASTRUCTURE, reason="why", log_tail=())
+    assert outcome == Failed(
+        kind=FailureKind.INFRASTRUCTURE, code=FailureCode(cause.value), reason="why", log_tail=()
+    )
 
 
 @pytest.mark.parametrize("cause", [EndCause.TIMEOUT, EndCause.SILENT, EndCause.MISSING_DEPENDENCY])
@@ -170,7 +176,7 @@ def test_limits_are_the_trials_own_failure(cause):
 
 
 def test_pruned_keeps_the_last_score():
-    outcome = outcome_of(end(cause=EndCause.CANCELLED, detail="pruned at validation 3"))
+    outcome = outcome_of(end(cause=EndCause.PRUNED, detail="pruned at validation 3"))
     assert outcome == Pruned(val_bpb=2.0, step=40, reason="pruned at validation 3")
 
 

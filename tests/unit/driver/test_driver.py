@@ -8,13 +8,14 @@ import pytest
 from optuna.storages.journal import JournalFileBackend
 from support.sweeps import score_of, train
 
+from pgolf_sweep.config.types import NodesBlock
 from pgolf_sweep.core.errors import InfraError
 from pgolf_sweep.core.paths import read_json
 from pgolf_sweep.core.record import State, ranked
-from pgolf_sweep.core.trial import EndCause, LogSummary, StepReport, VerdictKind
+from pgolf_sweep.core.trial import EndCause, FailureCode, LogSummary, StepReport, VerdictKind
 from pgolf_sweep.driver.control import Request
 from pgolf_sweep.driver.snapshot import SweepState
-from pgolf_sweep.launch.inline import Finish
+from pgolf_sweep.launch.inline import Finish, InlineLauncher
 from pgolf_sweep.search.study import Study, open_study
 
 CAP = 300_000
@@ -314,6 +315,41 @@ def test_drain_is_heeded_when_nothing_more_will_be_proposed(make_bench):
     assert final.counts["completed"] == 2
     assert any("draining" in message for message in bench.watcher.messages)
     assert bench.driver().run().counts["completed"] == 3
+
+
+def test_time_left_of_a_drain_is_that_of_what_runs(make_bench):
+    bench = make_bench(run_cap=100)
+
+    def request():
+        return Request.DRAIN if bench.clock.monotonic() > 25 else Request.CONTINUE
+
+    bench.driver(slots=2, request=request).run()
+    left = {shot.state: shot.seconds_left for shot in bench.watcher.snapshots}
+    draining = [s for s in bench.watcher.snapshots if s.state is SweepState.DRAINING]
+    assert draining
+    assert all(shot.seconds_left <= 10.0 for shot in draining), "a trial takes ten seconds"
+    assert max(s.seconds_left or 0.0 for s in bench.watcher.snapshots) > 400.0
+    assert left[SweepState.STOPPED] is None, "nothing is left of a sweep that ended"
+
+
+def test_out_of_memory_on_a_slow_node_is_a_constraint_all_the_same(make_bench):
+    bench = make_bench(run_cap=1)
+
+    def hungry(job):
+        yield 1.0, StepReport(step=3)
+        yield 1.0, Finish(exit_code=1, log_tail=("torch.OutOfMemoryError: CUDA out of memory.",))
+
+    launcher = InlineLauncher(1, hungry, bench.clock)
+    slow = dataclasses.replace(launcher.nodes()[0], speed=0.5)
+    launcher.nodes = lambda: [slow]
+    bench.driver(launcher=launcher, nodes=NodesBlock(speed="mark")).run()
+    (record,) = [r for r in bench.study().records() if r.outcome is State.FAILED]
+    assert record.reason == (
+        "out of memory; ran on a slow node: 50% of the others' tokens per second"
+    )
+    assert record.failure_code == FailureCode.OUT_OF_MEMORY
+    trial = bench.study()._study.get_trials()[record.number]
+    assert trial.constraints == {"out_of_memory": 1.0}
 
 
 def test_slot_that_vanished_before_the_start_costs_no_attempt(make_bench, monkeypatch):

@@ -8,8 +8,17 @@ import pytest
 from support.sweeps import train
 
 from pgolf_sweep.config.types import NodesBlock
+from pgolf_sweep.core.event_text import event_text
 from pgolf_sweep.core.record import State
-from pgolf_sweep.core.trial import Completed, EndCause, Failed, FailureKind, LogSummary, RunEnd
+from pgolf_sweep.core.trial import (
+    Completed,
+    EndCause,
+    Failed,
+    FailureCode,
+    FailureKind,
+    LogSummary,
+    RunEnd,
+)
 from pgolf_sweep.driver.snapshot import SweepState, status_document
 from pgolf_sweep.launch.inline import Finish, InlineLauncher, SimulatedClock
 from pgolf_sweep.nodes.info import NodeInfo, NodeState, Refusal
@@ -237,9 +246,12 @@ class Account:
     def __init__(self, count=4, **rules):
         self.clock = SimulatedClock()
         self.said = []
-        self.book = NodeBook(NodesBlock(**rules), self.clock, self.said.append)
+        self.book = NodeBook(NodesBlock(**rules), self.clock, self.hear)
         self.infos = {f"n{index}": NodeInfo(name=f"n{index}") for index in range(count)}
         self.book.see(self.infos.values())
+
+    def hear(self, event):
+        self.said.append(event_text(event))
 
     def run(self, number, node, *, seconds=2.0, why=NO_DEVICE, step=None, cause=EndCause.EXITED):
         self.book.started(number, node)
@@ -260,7 +272,10 @@ class Account:
         )
         lost = cause not in {EndCause.EXITED, EndCause.SILENT}
         kind = FailureKind.INFRASTRUCTURE if lost else FailureKind.DETERMINISTIC
-        outcome = Failed(kind=kind, reason=why) if why else Completed(val_bpb=1, artifact_bytes=1)
+        memory = why == "out of memory"
+        code = FailureCode.OUT_OF_MEMORY if memory else FailureCode.EXIT_CODE
+        failed = Failed(kind=kind, code=code, reason=why)
+        outcome = failed if why else Completed(val_bpb=1, artifact_bytes=1)
         return self.book.ended(number, outcome=outcome, end=end, step=step)
 
     def row(self, name):

@@ -10,6 +10,7 @@ import pytest
 
 from pgolf_sweep.config.rules import Record
 from pgolf_sweep.core.errors import InfraError, InputError, PromotionError
+from pgolf_sweep.core.paths import write_bytes, write_json
 from pgolf_sweep.core.trial import EndCause
 from pgolf_sweep.launch.inline import Finish
 from pgolf_sweep.promote.promote import choose, plan
@@ -161,6 +162,56 @@ def test_slot_that_vanished_before_a_seed_started_costs_nothing(
     bench.launch = lambda: launcher
     assert bench.promote(max_retries=0).verification.ok
     assert {attempt for _, attempt in bench.started} == {0}
+
+
+KILLED = Finish(cause=EndCause.SIGNALED, exit_code=-9, detail="killed by SIGKILL")
+FULL = "OSError: [Errno 28] No space left on device: 'final_model.pt'"
+DISK = Finish(exit_code=1, log_tail=(FULL,), files={"train.log": FULL.encode() + b"\n"})
+
+
+@pytest.mark.parametrize("end", [KILLED, DISK])
+def test_seed_killed_from_outside_is_run_again_and_is_no_evidence(
+    bench: Bench, end: Finish
+) -> None:
+    seed = bench.plan().seeds[0]
+    bench.results[seed] = [end, end]
+    with pytest.raises(InfraError, match=r"killed by SIGKILL|disk refused"):
+        bench.promote(max_retries=1)
+    assert bench.promote().verification.ok
+    assert [attempt for started, attempt in bench.started if started == seed] == [0, 1, 0]
+
+
+def test_seed_that_the_kernel_killed_for_its_memory_is_final(bench: Bench) -> None:
+    planned = bench.plan()
+    memory = replace(KILLED, detail="killed by SIGKILL: the node ran out of memory")
+    bench.results[planned.seeds[0]] = [memory]
+    for _ in range(2):
+        with pytest.raises(PromotionError, match="out of memory"):
+            bench.promote()
+    assert len(bench.started) == 2
+
+
+@pytest.mark.parametrize("end", [KILLED, DISK])
+def test_result_that_version_0_1_took_for_evidence_does_not_block_a_promotion(
+    bench: Bench, end: Finish
+) -> None:
+    planned = bench.plan()
+    folder = planned.seed_folder(planned.seeds[0])
+    result = {
+        "seed": planned.seeds[0],
+        "script_sha256": planned.script_sha256,
+        "cause": end.cause.value,
+        "exit_code": end.exit_code,
+        "detail": end.detail,
+        "node": "n",
+        "started_at": 1.0,
+        "ended_at": 2.0,
+        "attempts": [],
+    }
+    write_json(folder.result, result)
+    for name, content in end.files.items():
+        write_bytes(folder.root / name, content)
+    assert bench.promote(planned).verification.ok
 
 
 def test_failed_seed_refuses_and_stays_in_the_evidence(bench: Bench) -> None:

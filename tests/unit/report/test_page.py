@@ -10,10 +10,11 @@ import pytest
 
 from pgolf_sweep.core.record import State, TrialRecord
 from pgolf_sweep.core.trial import Interval
-from pgolf_sweep.report.figures import MOST_DOTS, figures
+from pgolf_sweep.report.figures import figures
 from pgolf_sweep.report.page import page
 from pgolf_sweep.report.read import Status
 from pgolf_sweep.report.story import Promoted, Story
+from pgolf_sweep.report.traces import MOST_DOTS
 
 CAP = 300_000
 VOID = {"meta", "br", "hr"}

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from pgolf_sweep.core.classify import PRUNE_REASON
 from pgolf_sweep.core.trial import EndCause, LogSummary
 from pgolf_sweep.track.summary import final_summary
 
@@ -12,7 +11,7 @@ def summary_of(end):
 
 
 def test_pruned_run_keeps_its_last_score_and_is_no_failure(make_end):
-    end = make_end(LogSummary(), cause=EndCause.CANCELLED, detail=f"{PRUNE_REASON} at step 40")
+    end = make_end(LogSummary(), cause=EndCause.PRUNED, detail="pruned at step 40")
     found = summary_of(end)
     assert (found["status"], found["val_bpb"]) == ("pruned", 3.1)
 

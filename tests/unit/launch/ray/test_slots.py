@@ -11,9 +11,10 @@ from pgolf_sweep.core.paths import TrialPaths
 from pgolf_sweep.core.trial import EndCause, Limits, Resources, TrialSpec
 from pgolf_sweep.launch.base import Job
 from pgolf_sweep.launch.ray.cluster import Node
-from pgolf_sweep.launch.ray.slots import TAIL_BYTES, Live, Slot, nodes_by_slots
+from pgolf_sweep.launch.ray.slots import Live, Slot, nodes_by_slots
 from pgolf_sweep.nodes.compare import no_answer
 from pgolf_sweep.nodes.info import NodeState
+from pgolf_sweep.script.logs.tail import TAIL_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path

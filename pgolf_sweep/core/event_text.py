@@ -1,0 +1,137 @@
+"""Events of a sweep in words, and as the JSON lines of ``launch --events``."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import TYPE_CHECKING, Any, assert_never
+
+from pgolf_sweep.core.events import (
+    Cancelling,
+    Draining,
+    DriversLost,
+    FileKept,
+    NodeDraining,
+    NodeProbed,
+    NodeQuarantined,
+    NodeReady,
+    NodeRefused,
+    NodeReleased,
+    NoHealthyNode,
+    StartingEnded,
+    StorageAway,
+    StorageBack,
+    TrialEnded,
+    TrialNotRepaired,
+    TrialProposed,
+    TrialRetried,
+    TrialsResumed,
+    TrialTakenOver,
+)
+from pgolf_sweep.core.record import State
+
+if TYPE_CHECKING:
+    from pgolf_sweep.core.events import NodeEvent, StudyEvent, SweepEvent
+    from pgolf_sweep.core.record import TrialRecord
+
+
+def event_text(event: SweepEvent) -> str:
+    """An event as one line for people."""
+    match event:
+        case TrialEnded(record=record):
+            return trial_line(record)
+        case TrialRetried(number=number, reason=reason, attempt=attempt, uncounted=uncounted):
+            return f"trial {number}: {reason}; {uncounted or f'attempt {attempt} follows'}"
+        case TrialProposed(number=number, by=by):
+            return f"trial {number} is proposed by {by}"
+        case TrialNotRepaired(number=number, reason=reason):
+            return f"trial {number} is not repaired: {reason}"
+        case TrialsResumed(numbers=numbers):
+            return f"resuming trials {_listed(numbers)}, which an earlier driver left"
+        case TrialTakenOver(number=number):
+            return f"trial {number} was taken over by another driver: it ends here"
+        case _:
+            return _study_text(event)
+
+
+def _study_text(event: StudyEvent | NodeEvent) -> str:
+    match event:
+        case DriversLost(drivers=drivers, numbers=numbers):
+            gone = ", ".join(drivers)
+            return f"driver {gone} is gone: trials {_listed(numbers)} wait for another"
+        case Draining(study=study, running=running):
+            return (
+                f"draining: {running} running trials may finish, nothing more starts; Ctrl-C "
+                f"again, or `pgolf-sweep cancel {study}`, ends them now"
+            )
+        case Cancelling(running=running):
+            return f"ending {running} running trials"
+        case StartingEnded(reason=reason):
+            return f"nothing more starts: {reason}"
+        case StorageAway(what=what, got=got):
+            return f"{what} ({got}): trials go on, trying again"
+        case StorageBack(seconds=seconds):
+            return f"the study's storage answers again after {seconds:.0f} s"
+        case FileKept(text=text):
+            return text
+        case _:
+            return _node_text(event)
+
+
+def _node_text(event: NodeEvent) -> str:
+    match event:
+        case NodeQuarantined(node=node, reason=reason, retry_seconds=seconds):
+            again = f"it is tried again in {seconds / 60:.0f} min"
+            return f"node {node} is QUARANTINED: {reason}; {again}"
+        case NodeProbed(node=node, number=number):
+            return f"node {node} is tried again with trial {number}"
+        case NodeReleased(node=node, number=number, ran_well=ran_well):
+            why = "ran well there" if ran_well else "failed elsewhere, too"
+            return f"node {node} takes trials again: trial {number} {why}"
+        case NodeRefused(node=node, reason=reason, partly=partly):
+            return f"node {node} {'works in part:' if partly else 'is REFUSED:'} {reason}"
+        case NodeDraining(node=node, reason=reason):
+            return f"node {node} is draining: {reason}"
+        case NodeReady(node=node):
+            return f"node {node} is ready"
+        case NoHealthyNode(what=what, troubles=troubles, give_up_seconds=seconds):
+            return (
+                f"NO NODE can take a {what}: {troubles}; it waits for one, and ends after "
+                f"{seconds / 60:.0f} min without"
+            )
+        case _:
+            assert_never(event)
+
+
+def event_document(event: SweepEvent, *, at: float) -> dict[str, Any]:
+    """An event as one JSON line: its kind, the time, its fields, and the words for people.
+
+    Args:
+        event: It.
+        at: Seconds since 1970.
+    """
+    kind = re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
+    if isinstance(event, TrialEnded):
+        fields: dict[str, Any] = {"trial": event.record.to_json()}
+    else:
+        fields = dataclasses.asdict(event)
+    return {"event": kind, "at": at, **fields, "message": event_text(event)}
+
+
+def trial_line(record: TrialRecord) -> str:
+    """One line about a trial that ended."""
+    match record.outcome:
+        case State.COMPLETED:
+            headroom = record.headroom_bytes
+            room = "" if headroom is None else f", headroom {headroom:,} B"
+            if headroom is not None and headroom < 0:
+                room = f", {-headroom:,} B over the cap: cannot be submitted"
+            return f"trial {record.number}: val_bpb {record.val_bpb:.4f}{room}"
+        case State.PRUNED:
+            return f"trial {record.number}: {record.reason}"
+        case _:
+            return f"trial {record.number}: {record.outcome.value}: {record.reason}"
+
+
+def _listed(numbers: tuple[int, ...]) -> str:
+    return ", ".join(map(str, numbers))
