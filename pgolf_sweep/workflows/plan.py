@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.driver.session import Session, open_session
 from pgolf_sweep.gate import plan as planning
+from pgolf_sweep.space.domains import value_key
 from pgolf_sweep.workflows.gate import teach
 
 if TYPE_CHECKING:
@@ -136,4 +137,4 @@ def plan(
 
 
 def _varies(sampled: Sequence[Draw], name: str) -> bool:
-    return len({draw.knobs.get(name) for draw in sampled}) > 1
+    return len({value_key(draw.knobs.get(name)) for draw in sampled}) > 1
