@@ -209,6 +209,8 @@ class LogSummary:
     val_bpb_prequant: float | None = None
     val_loss_nats_prequant: float | None = None
     finals: Mapping[str, float] = field(default_factory=dict)
+    final_losses_nats: Mapping[str, float] = field(default_factory=dict)
+    """Of those finals that print one."""
     model_bytes: int | None = None
     code_bytes: int | None = None
     uncompressed_code_bytes: int | None = None
