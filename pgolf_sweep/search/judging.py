@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
 
+from pgolf_sweep.search.halving import Curve, Judgement, Pruner
 from pgolf_sweep.search.journal import RECORD
-from pgolf_sweep.search.pruner import Curve, Judgement, Pruner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LEAST_TRIALS = 5
 """Completed trials below which nothing is said."""
 
-MOST_TRIALS = 400
+MOST_TRIALS = 200
 """Trials, the best, that are looked at."""
 
 SURE = 1.96
@@ -42,7 +42,8 @@ def posteriors(space: Space, records: Iterable[TrialRecord]) -> dict[int, Poster
     """
     done = [r for r in records if r.outcome is State.COMPLETED and r.duplicate_of is None]
     done = [r for r in done if r.val_bpb is not None]
-    done = sorted(done, key=lambda r: (r.val_bpb or 0.0, r.number))[:MOST_TRIALS]
+    sign = -1.0 if any(record.maximize for record in done) else 1.0
+    done = sorted(done, key=lambda r: (sign * (r.val_bpb or 0.0), r.number))[:MOST_TRIALS]
     encoding = Encoding(distributions(space), conditions(space))
     rows, kept = [], []
     for record in done:
@@ -55,7 +56,7 @@ def posteriors(space: Space, records: Iterable[TrialRecord]) -> dict[int, Poster
     if len(kept) < LEAST_TRIALS or not len(encoding):
         return {}
     x = encoding.inputs(np.array(rows))
-    scores = np.array([record.val_bpb for record in kept], dtype=float)
+    scores = sign * np.array([record.val_bpb for record in kept], dtype=float)
     model = Surrogate(x, clipped(scores), noise=SEED_NOISE_BPB)
     model.condition(model.fit([model.prior.means]))
     mean, sd = model.posterior(x)
@@ -64,9 +65,9 @@ def posteriors(space: Space, records: Iterable[TrialRecord]) -> dict[int, Poster
     apart = np.zeros(len(kept)) if best is None else model.apart(x, x[best])
     return {
         record.number: Posterior(
-            mean=float(mean[at]),
-            low=float(mean[at] - SURE * sd[at]),
-            high=float(mean[at] + SURE * sd[at]),
+            mean=sign * float(mean[at]),
+            low=sign * float(mean[at]) - SURE * float(sd[at]),
+            high=sign * float(mean[at]) + SURE * float(sd[at]),
             tied=best is not None and float(mean[at] - mean[best]) <= SURE * float(apart[at]),
         )
         for at, record in enumerate(kept)

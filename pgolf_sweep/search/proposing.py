@@ -125,7 +125,8 @@ def observed(trial: FrozenTrial) -> Observation | None:
         return None
     if row["outcome"] == State.COMPLETED.value and row["val_bpb"] is not None:
         headroom = row.get("headroom_bytes")
-        return Observation(row["val_bpb"], feasible=headroom is None or headroom >= 0)
+        score = -row["val_bpb"] if row.get("maximize") else row["val_bpb"]
+        return Observation(score, feasible=headroom is None or headroom >= 0)
     judged = trial.user_attrs.get(JUDGED)
     if row["outcome"] == State.PRUNED.value and judged and judged["expected"] is not None:
         # Where its curve was heading, as the others' went on from there.

@@ -33,6 +33,7 @@ from pgolf_sweep.core.record import State, TrialRecord
 from pgolf_sweep.core.secrets import masked_url, redacted
 from pgolf_sweep.core.trial import FailureCode, configuration_hash
 from pgolf_sweep.search.gp.sampler import STATE
+from pgolf_sweep.search.halving import Judgement
 from pgolf_sweep.search.journal import (
     PROPOSER,
     RECORD,
@@ -44,6 +45,7 @@ from pgolf_sweep.search.journal import (
 from pgolf_sweep.search.judging import StudyPruner
 from pgolf_sweep.search.network_fs import network_file_system_of
 from pgolf_sweep.search.posterior import posteriors
+from pgolf_sweep.search.pruner import make_pruner
 from pgolf_sweep.search.sampler import make_sampler
 from pgolf_sweep.space.domains import Choices
 
@@ -57,7 +59,6 @@ if TYPE_CHECKING:
     from pgolf_sweep.core.trial import KnobValue
     from pgolf_sweep.search.journal import OldTrial
     from pgolf_sweep.search.proposing import Verdicts
-    from pgolf_sweep.search.pruner import Judgement
     from pgolf_sweep.search.storage_lock import StudyLock
     from pgolf_sweep.space.space import Space
 
@@ -109,7 +110,10 @@ class Study:
         self._held = False
         self._space: Space = spec.space
         self._method = spec.method
-        self._pruner = None if spec.early_terminate is None else StudyPruner(optuna_study, spec)
+        early = spec.early_terminate
+        by_curves = early is not None and early.kind != "hyperband"
+        self._pruner = StudyPruner(optuna_study, spec) if by_curves else None
+        self._metric = spec.metric
         self._grid: Iterator[dict[str, KnobValue]] | None = (
             spec.space.grid() if spec.method == "grid" else None
         )
@@ -308,12 +312,17 @@ class Study:
             # Optuna keeps the first value of a step: a retried trial has reported it before.
             if frozen.state.is_finished():
                 return None
-            if ordinal in frozen.intermediate_values:
-                return None if self._pruner is None else self._pruner.again(frozen, ordinal)
-            judgement = None
+            if ordinal in frozen.intermediate_values and self._pruner is not None:
+                return self._pruner.again(frozen, ordinal)
+            value, judgement = self._metric.sign * val_bpb, None
             if self._pruner is not None:
-                judgement = self._pruner.report(trial, frozen, val_bpb, fraction, knobs or {})
-            trial.report(val_bpb, ordinal)
+                judgement = self._pruner.report(trial, frozen, value, fraction, knobs or {})
+            if ordinal not in frozen.intermediate_values:
+                trial.report(value, ordinal)
+            if self._pruner is None and trial.should_prune():
+                judgement = Judgement(
+                    spared=False, ordinal=ordinal, at=fraction, expected=None, sd=None
+                )
             return judgement
 
     def never_prunes(self, number: int) -> str | None:
@@ -350,12 +359,32 @@ class Study:
     def _told_as(self, record: TrialRecord) -> tuple[TrialState, float | None]:
         match record.outcome:
             case State.COMPLETED:
-                return TrialState.COMPLETE, record.val_bpb
+                assert record.val_bpb is not None  # noqa: S101 - it completed
+                return TrialState.COMPLETE, self._metric.sign * record.val_bpb
+            case State.FAILED if (imputed := self._imputed(record.number)) is not None:
+                return TrialState.COMPLETE, imputed
             case State.PRUNED:
                 return TrialState.PRUNED, None
             case State.DISCARDED | State.FAILED:
                 return TrialState.FAIL, None
         raise ValueError(f"trial {record.number} is {record.outcome}, which is no end")
+
+    def _scores(self) -> list[float]:
+        """Scores of the trials that have one, low ones good."""
+        trials = self._study.get_trials(deepcopy=False)
+        rows = [t.user_attrs.get(RECORD, {}) for t in trials if t.state.is_finished()]
+        scores = [row["val_bpb"] for row in rows if row.get("val_bpb") is not None]
+        return [self._metric.sign * score for score in scores]
+
+    def _imputed(self, number: int) -> float | None:
+        """The score that a failed trial gets in the sampler's eyes, as ``metric.impute`` says."""
+        impute = self._metric.impute
+        if impute == "latest":
+            reported = self._frozen(self._trial(number)).intermediate_values
+            return reported[max(reported)] if reported else None
+        if impute is None or not (scores := self._scores()):
+            return None
+        return max(scores) if impute == "worst" else min(scores)
 
     # -- rebuilding -----------------------------------------------------------------------------
 
@@ -414,7 +443,10 @@ class Study:
         with self._reaching():
             trials = self._study.get_trials(deepcopy=False)
         return {
-            frozen.number: sorted(frozen.intermediate_values.items())
+            frozen.number: [
+                (ordinal, self._metric.sign * score)
+                for ordinal, score in sorted(frozen.intermediate_values.items())
+            ]
             for frozen in trials
             if frozen.intermediate_values
         }
@@ -537,7 +569,7 @@ def open_study(
                 study_name=name,
                 direction="minimize",
                 load_if_exists=True,
-                pruner=optuna.pruners.NopPruner(),  # `judging` does it
+                pruner=make_pruner(spec.early_terminate),
             )
             asked = len(study.get_trials(deepcopy=False))
             if url is not None:
