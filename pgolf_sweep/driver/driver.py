@@ -34,6 +34,7 @@ from pgolf_sweep.core.kept import whole_result
 from pgolf_sweep.core.paths import write_json
 from pgolf_sweep.core.record import State
 from pgolf_sweep.core.trial import EndCause, Failed, FailureKind
+from pgolf_sweep.core.yardstick import known_for
 from pgolf_sweep.driver.admission import Admission
 from pgolf_sweep.driver.anchors import DISCARDS_UNTIL_ANCHOR, Anchors
 from pgolf_sweep.driver.anchors import PROPOSER as ANCHOR
@@ -444,7 +445,13 @@ class Driver:
     def _ended(self, live: Live, end: RunEnd) -> None:
         number = live.record.number
         end, smaller = parted(end)
-        outcome = classify(end, last_val_bpb=live.val_bpb, last_step=live.step)
+        dataset = self.session.dataset
+        outcome = classify(
+            end,
+            last_val_bpb=live.val_bpb,
+            last_step=live.step,
+            bytes_per_token=None if dataset is None else known_for(dataset.name),
+        )
         cap_bytes = self.session.rules.artifact_cap_bytes
         record = live.record.ended(outcome, end, cap_bytes=cap_bytes)
         marks = "; ".join(filter(None, (record.reason, self._nodes.slowness(end.node))))
