@@ -11,9 +11,11 @@ import json
 import logging
 import math
 import os
+import platform
 import sys
+import tempfile
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
@@ -21,11 +23,13 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.segment import Segment
 
 from pgolf_sweep import __version__
 from pgolf_sweep.cli.literal import LiteralTyper
 from pgolf_sweep.cli.streams import open_standard_streams
-from pgolf_sweep.core.errors import InfraError, InterruptedSweepError, PgolfError
+from pgolf_sweep.core.errors import FaultError, InterruptedSweepError, PgolfError
+from pgolf_sweep.core.secrets import redacted, visible
 
 app = LiteralTyper(
     name="pgolf-sweep",
@@ -60,9 +64,21 @@ DEFAULT_DATA = Path("data")
 WIDE = 200
 """Columns where the output is no terminal, so that a table in a file is not folded."""
 
+
+class SafeConsole(Console):
+    """A console on which no name, log or exception that is printed can steer the terminal."""
+
+    def _render_buffer(self, buffer: Iterable[Segment]) -> str:
+        safe = (
+            segment if segment.control else Segment(visible(segment.text), segment.style)
+            for segment in buffer
+        )
+        return super()._render_buffer(safe)
+
+
 _AT_TERMINAL = sys.stdout is not None and sys.stdout.isatty()  # None where it is closed (>&-)
-out = Console(highlight=False, markup=False, width=None if _AT_TERMINAL else WIDE)
-err = Console(stderr=True, highlight=False, markup=False)
+out = SafeConsole(highlight=False, markup=False, emoji=False, width=None if _AT_TERMINAL else WIDE)
+err = SafeConsole(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def say(text: str = "", *, style: str | None = None) -> None:
@@ -103,6 +119,12 @@ def fail(error: PgolfError) -> None:
             say(line)
 
 
+def _make_safe(record: logging.LogRecord) -> bool:
+    """Have a log line on the terminal without control characters, as all else there."""
+    record.msg, record.args = visible(record.getMessage()), ()
+    return True
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         sys.stdout.write(f"pgolf-sweep {__version__}\n")
@@ -125,7 +147,7 @@ def options(
     """Hyperparameter sweeps for Parameter Golf: a compute budget in, a valid submission out.
 
     Exit codes: 0 done; 1 it ran and the answer is no; 2 wrong input; 3 infrastructure failed;
-    130 interrupted.
+    4 a fault of ours, with a file to report; 130 interrupted.
 
     Example: pgolf-sweep launch sweeps/demo.yaml
     """
@@ -139,6 +161,8 @@ def options(
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         handlers=[shown],
     )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_make_safe)
 
 
 def main() -> None:
@@ -160,15 +184,15 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
-        # Our own mistake: exit code 1 would say "the answer is no" to a script.
+        # Our own mistake: another code would tell a script to retry, or that the answer is no.
         if os.environ.get("PGOLF_DEBUG"):
             raise
         fail(unforeseen(error))
-        sys.exit(InfraError.exit_code)
+        sys.exit(FaultError.exit_code)
 
 
-def unforeseen(error: Exception) -> InfraError:
-    """What to say of an error that nobody thought of; its traceback goes to the driver's log."""
+def unforeseen(error: Exception) -> FaultError:
+    """What to say of an error that nobody thought of; its traceback goes into a file to report."""
     package = logging.getLogger("pgolf_sweep")
     details = (type(error), error, error.__traceback__)
     record = package.makeRecord(
@@ -177,9 +201,29 @@ def unforeseen(error: Exception) -> InfraError:
     for handler in package.handlers:
         handler.handle(record)
     innermost = traceback.extract_tb(error.__traceback__)[-1]
-    return InfraError(
+    report = _report_of(error)
+    return FaultError(
         "pgolf-sweep failed in a way that it does not foresee",
         where=f"{innermost.filename}:{innermost.lineno}",
-        got=f"{type(error).__name__}: {error}",
-        next_step="pgolf-sweep --debug and the same command show the traceback; please report it",
+        got=redacted(f"{type(error).__name__}: {error}")[:500],
+        next_step=f"please report {report}"
+        if report
+        else "pgolf-sweep --debug and the same command show the traceback; please report it",
     )
+
+
+def _report_of(error: Exception) -> Path | None:
+    """A file with what a report needs, secrets left out; None where none can be written."""
+    words = " ".join(map(redacted, sys.argv[1:]))
+    trace = "".join(traceback.format_exception(error, limit=-40))
+    text = (
+        f"pgolf-sweep {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
+        f"command: pgolf-sweep {words}\n\n{redacted(trace)}"
+    )
+    try:
+        handle, name = tempfile.mkstemp(prefix="pgolf-sweep-fault-", suffix=".txt")
+        with os.fdopen(handle, "w", errors="replace") as file:
+            file.write(text)
+    except OSError:
+        return None
+    return Path(name)

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 EXPORT_ONLY_KNOBS = tuple(EXPORT_KNOBS)
 """Knobs of our trainer that change the artifact of a finished training, not the training."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}")
-STUDY_NAME_RULE = "use letters, digits, space and . _ -"
+_STUDY_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 ._-]{0,98}[A-Za-z0-9_-])?")
+STUDY_NAME_RULE = "use letters, digits, and between them space and . _ -"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +75,10 @@ def read_name(top: Section, source: Path) -> str:
     name = top.text("name")
     if name is not None and not is_study_name(name):
         top.problem("name", f"{name!r} names a folder: {STUDY_NAME_RULE}")
+    if name is None and not is_study_name(source.stem):
+        top.problem(
+            "name", f"missing, and the file's {source.stem!r} names no folder: {STUDY_NAME_RULE}"
+        )
     return name or source.stem
 
 

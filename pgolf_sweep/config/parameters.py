@@ -57,6 +57,10 @@ _SHAPE_KEYS = tuple(dict.fromkeys(key for keys in KEYS_BY_DISTRIBUTION.values() 
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
+MOST_TEXT_BYTES = 4096
+"""Of a knob; the kernel takes no variable of 128 KiB and more."""
+
+
 def read_space(block: Section, *, require: Sequence[str] = ()) -> Space:
     """The search space of a sweep file; mistakes are noted on the section's document.
 
@@ -101,7 +105,18 @@ def _read_parameter(block: Section, name: str) -> Parameter | None:
         section.close()
     if domain is None or distribution is None or len(block.document.problems) > noted:
         return None
+    if any(isinstance(v, str) and not _can_be_set(v) for v in domain.examples()):
+        block.problem(
+            name,
+            f"a text must be without NUL, and at most {MOST_TEXT_BYTES:,} bytes: see execve(2)",
+        )
+        return None
     return Parameter(name=name, distribution=distribution, domain=domain, when=when)
+
+
+def _can_be_set(text: str) -> bool:
+    """Whether an environment variable can hold a text."""
+    return "\0" not in text and len(text.encode(errors="surrogatepass")) <= MOST_TEXT_BYTES
 
 
 def _distribution(section: Section) -> str | None:

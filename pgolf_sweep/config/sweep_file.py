@@ -31,6 +31,7 @@ from pgolf_sweep.config.types import (
 )
 from pgolf_sweep.config.yaml_lines import Document, Section, did_you_mean
 from pgolf_sweep.core.errors import InputError
+from pgolf_sweep.core.paths import read_regular
 from pgolf_sweep.space.space import check_expression
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ __all__ = [
     "unnamed_hint",
 ]
 
+MOST_BYTES = 1_000_000
+
 _NOT_OFFERED = {
     "job": "W&B launch jobs are not used; name the script under program",
     "image_uri": "W&B launch images are not used; name the script under program",
@@ -71,7 +74,7 @@ def load_spec(path: Path) -> SweepSpec:
         SpecError: It has mistakes; all of them are reported.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_regular(path, MOST_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path} is not text in UTF-8", where=f"{path}: byte {error.start}"

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 KeyPath: TypeAlias = tuple[str | int, ...]
 
 
+MOST_CHARS = 300_000
+MOST_NODES = 50_000
+"""Of a document with its aliases written out."""
+MOST_DEPTH = 50
+LARGEST_NUMBER = 1e300
+
+
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, by which ``1e-8`` is a float as in YAML 1.2."""
 
@@ -50,6 +57,56 @@ def read_scalar(text: str) -> Any:
     return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
 
 
+def _check_size(text: str, source: str) -> None:
+    """Refuse what would take minutes or the interpreter's whole stack to read.
+
+    Raises:
+        SpecError: The document is too long, or too deeply nested.
+        yaml.YAMLError: It is not YAML.
+    """
+    if len(text) > MOST_CHARS:
+        message = f"longer than {MOST_CHARS:,} characters, which no sweep needs"
+        raise SpecError(source, [Problem(path="file", line=None, message=message)])
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > MOST_DEPTH:
+            line = event.start_mark.line + 1 if event.start_mark else None
+            message = f"nested more than {MOST_DEPTH} deep"
+            raise SpecError(source, [Problem(path="file", line=line, message=message)])
+
+
+def _check_expansion(root: yaml.Node | None, source: str) -> None:
+    """Refuse a document whose aliases, written out, are more than any machine could hold.
+
+    Raises:
+        SpecError: They are.
+    """
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node, depth: int) -> int:
+        if id(node) in sizes:
+            return sizes[id(node)]
+        sizes[id(node)] = 1  # an alias within itself is a mistake that is found elsewhere
+        inner = getattr(node, "value", ())
+        total = 1
+        if isinstance(inner, list) and depth <= 4 * MOST_DEPTH:
+            for item in inner:
+                total += sum(
+                    size(one, depth + 1) for one in (item if isinstance(item, tuple) else (item,))
+                )
+        sizes[id(node)] = total
+        if total > MOST_NODES:
+            message = f"its aliases, written out, make more than {MOST_NODES:,} values"
+            line = node.start_mark.line + 1
+            raise SpecError(source, [Problem(path="file", line=line, message=message)])
+        return total
+
+    if root is not None:
+        size(root, 0)
+
+
 class Document:
     """A YAML file as plain values.
 
@@ -70,7 +127,9 @@ class Document:
         self.problems: list[Problem] = []
         self._loader = _Loader("")
         try:
+            _check_size(text, source)
             root = yaml.compose(text, Loader=_Loader)
+            _check_expansion(root, source)
             self.value = None if root is None else self._plain(root, (), ())
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
@@ -136,11 +195,19 @@ class Document:
 
     def _scalar(self, node: yaml.Node, path: KeyPath) -> Any:
         try:
-            return self._loader.construct_object(node)
+            value = self._loader.construct_object(node)
+            if isinstance(value, int | float) and abs(value) > LARGEST_NUMBER < math.inf:
+                raise ValueError(f"the number is beyond {LARGEST_NUMBER:g}")
         except (yaml.YAMLError, ValueError) as error:
             reason = getattr(error, "problem", None) or error
             self.problem(path, f"cannot be read as a value: {reason}")
             return None
+        except (ArithmeticError, AttributeError, LookupError, TypeError):
+            # What PyYAML raises of a tag whose text is none of its kind.
+            kind = str(node.tag).rpartition(":")[2]
+            self.problem(path, f"cannot be read as a value: {_show(node.value)} is no {kind}")
+            return None
+        return value
 
 
 class Section:

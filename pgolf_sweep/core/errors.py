@@ -8,6 +8,7 @@
     │   └── PromotionError   unmet rules of a preset, or too little evidence
     ├── InfraError      (3)  a node, a cluster, a disk or a network failed: retry
     │   └── StorageAwayError a shared study's database does not answer: what runs goes on
+    ├── FaultError      (4)  a fault of ours: report it
     └── InterruptedSweepError (130)  the user stopped it; everything that finished is kept
 
 A gate's verdict and a trial's outcome are values, not exceptions (`pgolf_sweep.core.trial`).
@@ -127,6 +128,12 @@ class InfraError(PgolfError):
 
 class StorageAwayError(InfraError):
     """The database of a shared study does not answer now; it may a moment later."""
+
+
+class FaultError(PgolfError):
+    """A fault of ours: nothing that the user gave or can repair."""
+
+    exit_code = 4
 
 
 class InterruptedSweepError(PgolfError):

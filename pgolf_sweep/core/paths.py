@@ -11,15 +11,18 @@ import errno
 import itertools
 import json
 import os
+import stat
 import tempfile
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.core.errors import InfraError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+MOST_JSON_BYTES = 64_000_000
 
 SCHEMA_VERSION = 1
 """Written into every JSON file; a reader refuses a newer one."""
@@ -103,6 +106,30 @@ def write_json(path: Path, document: dict[str, Any], *, private: bool = False) -
     write_text(path, json.dumps(content, indent=1, sort_keys=False) + "\n", private=private)
 
 
+def read_regular(path: Path, most_bytes: int) -> bytes:
+    """The content of a regular file of at most so many bytes.
+
+    Raises:
+        OSError: It cannot be read; or it is no regular file, or too large, which `strerror` says.
+    """
+    # A FIFO without a writer would hang the opening.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise OSError(errno.EFBIG, f"larger than {most_bytes:,} bytes", str(path))
+    return data
+
+
+def is_inside(name: str) -> bool:
+    """Whether a relative path stays below the folder that it starts from, whatever lies there."""
+    path = PurePosixPath(name)
+    return (
+        bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
+    )
+
+
 def put_aside(path: Path) -> Path:
     """Rename a damaged file or folder, so that nothing overwrites it; its new path."""
     for turn in itertools.count(1):
@@ -120,8 +147,8 @@ def read_json(path: Path) -> dict[str, Any]:
         InfraError: The file is not JSON, or was written by a newer version of the program.
     """
     try:
-        document = json.loads(path.read_text())
-    except (ValueError, OSError) as error:
+        document = json.loads(read_regular(path, MOST_JSON_BYTES))
+    except (ValueError, OSError, RecursionError) as error:
         raise InfraError(f"cannot read {path.name}: {error}", where=str(path)) from error
     version = document.get("schema_version") if isinstance(document, dict) else None
     if not isinstance(version, int) or version > SCHEMA_VERSION:

@@ -1,4 +1,4 @@
-"""Keeping secrets out of files, messages and what a trial's script leaves.
+"""Keeping secrets out of files and messages, and control characters off the terminal.
 
 Whatever is masked here is masked too much rather than too little: a password that stands raw in a
 URL may hold any character.
@@ -39,6 +39,19 @@ _KNOWN = re.compile(
     r"|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,})"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z ]*PRIVATE KEY-----|$)"
 )
+
+
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def visible(text: str) -> str:
+    """A text with its control characters written out: they would steer the terminal it is shown on.
+
+    Line ends and tabs stay; what turns the direction of writing goes, too.
+    """
+    return _CONTROL.sub(lambda match: repr(match.group())[1:-1], text)
 
 
 def is_secret_name(name: str) -> bool:

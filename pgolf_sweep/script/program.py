@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.errors import InputError
+from pgolf_sweep.core.paths import is_inside, read_regular
 from pgolf_sweep.script.knobs.knobs import Knob, survey
 from pgolf_sweep.script.requirements import FILE as REQUIREMENTS
 from pgolf_sweep.script.source import decoded
@@ -16,6 +18,11 @@ from pgolf_sweep.script.unpack import unpack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+MOST_PROGRAM_BYTES = 64_000_000
+"""Of a script and the files beside it, together: each trial gets a copy."""
+_OF_TRIALS = re.compile(r"spec\.json|result\.json|train(\.attempt\d+)?\.log|final_model[^/]*")
+"""Names that a trial's folder gives to files of its own."""
 
 BUILTIN = "trainer"
 """The name by which a sweep file asks for our own trainer."""
@@ -89,11 +96,41 @@ def load_program(program: str, *, base: Path, extra_files: Sequence[str] = ()) -
             where=str(path),
             expected=f"{BUILTIN!r} or the path of a script, relative to {base}",
         )
-    files = {path.name: path.read_bytes()}
+    files = {path.name: _content(path)}
     requirements = path.with_name(REQUIREMENTS)
     if requirements.is_file():
-        files[REQUIREMENTS] = requirements.read_bytes()  # checked on the node that runs a trial
-    for pattern in extra_files:
+        files[REQUIREMENTS] = _content(requirements)  # checked on the node that runs a trial
+    files |= _beside(path, extra_files)
+    total = sum(map(len, files.values()))
+    if total > MOST_PROGRAM_BYTES:
+        raise InputError(
+            "the program and its files are too large to be copied into every trial",
+            where=str(path.parent),
+            got=f"{total:,} bytes",
+            expected=f"at most {MOST_PROGRAM_BYTES:,} bytes; data belongs under pgolf.data",
+        )
+    # What the script execs is as much the program as what stands in it.
+    opened: set[str] = set()
+    unpack(decoded(files[path.name]), path=path, opened=opened)
+    for name in sorted(opened - files.keys()):
+        files[name] = path.with_name(name).read_bytes()
+    return from_files(path.name, files, builtin=False)
+
+
+def _beside(path: Path, patterns: Sequence[str]) -> dict[str, bytes]:
+    """The files beside a script that a sweep file names, by relative path.
+
+    Raises:
+        InputError: A pattern matches nothing, leaves the folder or takes a name of a trial's own.
+    """
+    files: dict[str, bytes] = {}
+    for pattern in patterns:
+        if not is_inside(pattern):
+            raise InputError(
+                f"pgolf.files: {pattern!r} leaves the program's folder",
+                where=str(path.parent),
+                expected="paths or globs relative to it, without ..: trials get them at that path",
+            )
         matches = sorted(p for p in path.parent.glob(pattern) if p.is_file())
         if not matches:
             raise InputError(
@@ -102,13 +139,24 @@ def load_program(program: str, *, base: Path, extra_files: Sequence[str] = ()) -
                 expected="paths or globs relative to the program's folder",
             )
         for match in matches:
-            files[match.relative_to(path.parent).as_posix()] = match.read_bytes()
-    # What the script execs is as much the program as what stands in it.
-    opened: set[str] = set()
-    unpack(decoded(files[path.name]), path=path, opened=opened)
-    for name in sorted(opened - files.keys()):
-        files[name] = path.with_name(name).read_bytes()
-    return from_files(path.name, files, builtin=False)
+            name = match.relative_to(path.parent).as_posix()
+            if _OF_TRIALS.fullmatch(name):
+                raise InputError(
+                    f"pgolf.files: {name!r} is a file of every trial's folder",
+                    where=str(path.parent),
+                    expected="another name, or a pattern that leaves it out",
+                )
+            files[name] = _content(match)
+    return files
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return read_regular(path, MOST_PROGRAM_BYTES)
+    except OSError as error:
+        raise InputError(
+            f"{path.name} cannot be read: {error.strerror or error}", where=str(path)
+        ) from error
 
 
 def from_files(name: str, files: Mapping[str, bytes], *, builtin: bool) -> Program:

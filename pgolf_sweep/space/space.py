@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Parameter", "Space", "Suggester", "check_expression"]
 
+MOST_EXPRESSION_CHARS = 1000
+MOST_EXPRESSION_DEPTH = 60
+_TRIED = (1, 2, 3, 8, 0.5, "a")
+"""Values of every knob with which a requirement is tried once before it is believed."""
 _FUNCTIONS = {"min": min, "max": max, "abs": abs, "round": round, "int": int, "float": float}
 
 
@@ -253,22 +257,51 @@ def check_expression(expression: str) -> set[str]:
     """
     from simpleeval import InvalidExpression  # noqa: PLC0415 - only where there are requirements
 
+    if len(expression) > MOST_EXPRESSION_CHARS:
+        raise ValueError(f"longer than {MOST_EXPRESSION_CHARS} characters")
     try:
         tree = ast.parse(expression.strip(), mode="eval")
-        _evaluator(lambda _: 1).eval(expression)
     except SyntaxError as error:
         raise ValueError(f"not an expression: {error.msg}") from error
-    except InvalidExpression as error:
-        raise ValueError(f"not an expression: {error}") from error
-    except (ArithmeticError, LookupError, TypeError, ValueError):
-        pass  # with real values it may well be defined
+    except (MemoryError, RecursionError, ValueError) as error:
+        raise ValueError("not an expression that can be read") from error
+    if _depth(tree) > MOST_EXPRESSION_DEPTH:
+        raise ValueError(f"nested more than {MOST_EXPRESSION_DEPTH} deep")
+    raised: list[Exception] = []
+    for value in _TRIED:
+        try:
+            _evaluator(lambda _, value=value: value).eval(expression)
+        except InvalidExpression as error:
+            raise ValueError(f"not an expression: {error}") from error
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            raised.append(error)  # with real values it may well be defined
+    if len(raised) == len(_TRIED):
+        first = raised[0]
+        raise ValueError(f"raises {type(first).__name__} whatever the values are: {first}")
     return {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} - set(_FUNCTIONS)
 
 
 def _evaluator(names: Any) -> Any:
-    from simpleeval import SimpleEval  # noqa: PLC0415 - only where there are requirements
+    from simpleeval import DEFAULT_OPERATORS, SimpleEval  # noqa: PLC0415 - where requirements are
 
-    return SimpleEval(names=names, functions=_FUNCTIONS)
+    operators = DEFAULT_OPERATORS | {ast.Mod: _remainder}
+    return SimpleEval(names=names, functions=_FUNCTIONS, operators=operators)
+
+
+def _remainder(left: Any, right: Any) -> Any:
+    """The operator ``%`` of numbers; that of texts could fill the memory."""
+    if isinstance(left, str | bytes):
+        raise TypeError("% takes numbers")
+    return left % right
+
+
+def _depth(tree: ast.AST) -> int:
+    """Levels of an expression's tree."""
+    depth, level = 0, [tree]
+    while level:
+        depth += 1
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+    return depth
 
 
 def _condition(parameter: Parameter) -> str:

@@ -344,7 +344,11 @@ def _claim_alone(study: Study, paths: StudyPaths) -> None:
 
 def changes(old: str, new: str) -> set[str]:
     """Key paths at which two sweep files differ, two levels deep below ``pgolf``."""
-    before, after = _flat(old), _flat(new)
+    try:
+        before = _flat(old)
+    except (yaml.YAMLError, AttributeError, RecursionError):
+        return {"everything: the study's own sweep.yaml is damaged"}
+    after = _flat(new)
     return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
 
 

@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pgolf_sweep.launch.node.guard import descendants
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
 GUARD = Path(__file__).with_name("guard.py")
+
+MARKER = "PGOLF_RUN"
+"""Variable of every process of a run, by which those are found that left the guard's tree."""
+ORPHAN_SECONDS = 30.0
+"""From the guard's death until what has not died of SIGKILL is left to itself."""
+PR_SET_CHILD_SUBREAPER = 36
+
+_GUARDS: set[int] = set()
+"""Process ids of all guards of this process."""
+_IS_SUBREAPER = False
 
 
 class GuardedProcess:
@@ -53,6 +69,7 @@ class GuardedProcess:
                 # Ctrl-C and other signals sent to the worker's group must not reach the guard.
                 start_new_session=True,
             )
+            _GUARDS.add(self._guard.pid)
         except OSError:
             self.close()
             raise
@@ -63,6 +80,8 @@ class GuardedProcess:
         self.ended: tuple[str, int] | None = None
         self.unkillable: tuple[int, ...] = ()
         self._unread = b""
+        self._marker = ""
+        self._known = children()
 
     def start(
         self, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], seconds: float
@@ -72,6 +91,7 @@ class GuardedProcess:
         Raises:
             OSError: The guard is gone.
         """
+        self._marker = env.get(MARKER, "")
         order = {"argv": list(argv), "cwd": str(cwd), "env": dict(env), "seconds": seconds}
         data = json.dumps(order).encode() + b"\n"
         with self._lock:  # a heartbeat must not come between
@@ -84,6 +104,7 @@ class GuardedProcess:
 
     def heartbeat(self) -> None:
         """Say that this process lives."""
+        self._known |= children()  # its own; the run's orphans come only when the guard is gone
         self._say(b"h")
 
     def _say(self, word: bytes) -> None:
@@ -103,10 +124,36 @@ class GuardedProcess:
                 self.ended = (rest[0], int(rest[1]))
                 self.unkillable = tuple(map(int, rest[2:]))
         if not data and self.ended is None and self.script_pid is not None:
-            # Somebody killed the guard: the kernel took the script along, this its session.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.script_pid, signal.SIGKILL)
+            # Somebody killed the guard: the kernel took the script along, this the rest.
+            self.unkillable = tuple(self._end_orphans(self.script_pid))
         return bool(data)
+
+    def _end_orphans(self, session: int) -> list[int]:
+        """Kill what the guard has left, and wait until it and its hold on a GPU are gone.
+
+        Returns:
+            Those that SIGKILL did not end in all the time that they had.
+        """
+        deadline = time.monotonic() + ORPHAN_SECONDS
+        killed: set[int] = set()
+        while True:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(session, signal.SIGKILL)
+            orphans = children() - self._known - _GUARDS if _IS_SUBREAPER else set()
+            found = orphans | set(marked(self._marker) if self._marker else ())
+            for pid in list(found):
+                found.update(descendants(pid))
+            for pid in orphans:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+            left = {pid for pid in found if lives(pid)}
+            if time.monotonic() >= deadline or not (left or holds_gpu(killed)):
+                return sorted(left)
+            for pid in left:
+                killed.add(pid)
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01 if left else 0.5)
 
     def close(self) -> None:
         """Close the pipes, which makes the guard kill what is left and end; collect it."""
@@ -119,6 +166,55 @@ class GuardedProcess:
         if self._guard is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._guard.wait(timeout=5)
+
+
+def become_subreaper() -> None:
+    """Have orphans of this process's children become its own, and so be found."""
+    global _IS_SUBREAPER  # noqa: PLW0603 - a property of the process
+    _IS_SUBREAPER = True
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def children() -> set[int]:
+    """Process ids of this process's children."""
+    found: set[int] = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # a thread that ended
+            found.update(map(int, (task / "children").read_text().split()))
+    return found
+
+
+def marked(prefix: str) -> list[int]:
+    """Processes of runs whose marker begins so; of others' processes nothing can be read."""
+    wanted = f"\0{MARKER}={prefix}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                if wanted in b"\0" + (entry / "environ").read_bytes():
+                    found.append(int(entry.name))
+    return found
+
+
+def lives(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state not in {b"Z", b"X"}
+
+
+def holds_gpu(pids: AbstractSet[int]) -> bool:
+    """Whether a GPU's driver still lists one of some dead processes: its memory is not free."""
+    if not pids or shutil.which("nvidia-smi") is None:
+        return False
+    query = ["nvidia-smi", "--query-compute-apps=pid", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False  # the node check says more of it
+    return not pids.isdisjoint({int(w) for w in done.stdout.split() if w.isdecimal()})
 
 
 def exit_code(wait_status: int) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import selectors
 import shutil
@@ -18,12 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pgolf_sweep.core.paths import TrialPaths
+from pgolf_sweep.core.paths import TrialPaths, is_inside
 from pgolf_sweep.core.secrets import redacted, secret_values
 from pgolf_sweep.core.trial import EndCause, LogSummary, RunEnd
 from pgolf_sweep.launch.node.bounded_log import BoundedLog
 from pgolf_sweep.launch.node.environment import environment, read_places, withheld
-from pgolf_sweep.launch.node.process import exit_code
+from pgolf_sweep.launch.node.process import MARKER, exit_code
 from pgolf_sweep.launch.node.tracker_thread import TrackerFeed
 from pgolf_sweep.script.logs.stream import LogStream
 from pgolf_sweep.script.logs.tail import TAIL_BYTES, last_lines
@@ -238,6 +239,8 @@ class Run:
         work = self._folder / "work"
         work.mkdir()
         for name, content in self.order.files.items():
+            if not is_inside(name):
+                raise OSError(errno.EINVAL, "leaves the run's folder", name)
             path = work / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
@@ -247,6 +250,7 @@ class Run:
             self._take(f"pgolf-sweep: {WITHHELD}: {', '.join(names)}\n".encode())
         places = read_places(spec, self.order.files, os.environ)
         argv, env = command(spec), environment(spec, os.environ, places)
+        env[MARKER] = f"{FOLDER_PREFIX}{os.getpid()}-{self.order.run}"
         self._guard.start(argv, cwd=work, env=env, seconds=spec.limits.total_seconds)
         if self._stopped is not None:
             self._guard.kill()  # stopped before there was anything to kill

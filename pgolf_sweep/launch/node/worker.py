@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import tempfile
 import threading
 import time
 from pathlib import Path
 
 from pgolf_sweep.core.trial import EndCause
-from pgolf_sweep.launch.node.process import GuardedProcess
+from pgolf_sweep.launch.node.process import MARKER, GuardedProcess, become_subreaper, marked
 from pgolf_sweep.launch.node.run import FOLDER_PREFIX, Cursor, Progress, Run, RunOrder
 from pgolf_sweep.nodes.check import CheckOrder, NodeReport, look
 
@@ -55,6 +56,8 @@ class Worker:
         self._cancelled: dict[str, tuple[EndCause, str]] = {}
         self._unharvested: dict[str, Run] = {}
         self._closed = threading.Event()
+        if exit_when_alone:
+            become_subreaper()
         self._spare: GuardedProcess | None = GuardedProcess(heartbeat_seconds)
         remove_leftovers(self._scratch)
         threading.Thread(target=self._keep_watch, name="watch", daemon=True).start()
@@ -189,7 +192,16 @@ class Worker:
 
 
 def remove_leftovers(scratch: Path) -> None:
-    """Remove the folders of workers that were killed and whose process ids mean something here."""
+    """End what workers left that were killed here, and remove their folders.
+
+    Only of this namespace of processes, and of this host: elsewhere an id says nothing.
+    """
+    for left in marked(FOLDER_PREFIX):
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            environ = Path(f"/proc/{left}/environ").read_bytes()
+            marker = environ.partition(f"{MARKER}={FOLDER_PREFIX}".encode())[2]
+            if not Path("/proc", str(int(marker.partition(b"-")[0]))).exists():
+                os.kill(left, signal.SIGKILL)
     for folder in scratch.glob(f"{FOLDER_PREFIX}*"):
         pid = folder.name.removeprefix(FOLDER_PREFIX).partition("-")[0]
         if not Path("/proc", pid).exists():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import pytest
 import typer
@@ -15,6 +15,9 @@ from pgolf_sweep.cli.literal import LiteralTyper
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.paths import StudyPaths
 from pgolf_sweep.workflows.launch_support import log_to_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def ended_by(monkeypatch, error: BaseException) -> int:
@@ -48,9 +51,9 @@ def test_mistake_of_our_own_is_no_answer_and_shows_no_traceback(monkeypatch, cap
             package.removeHandler(handler)
             handler.close()
     said = capsys.readouterr().err
-    assert code == 3, "1 would tell a script that the answer is no"
+    assert code == 4, "3 would tell a script to retry, 1 that the answer is no"
     assert "AttributeError: no such thing" in said
-    assert "--debug" in said
+    assert "please report" in said
     assert "Traceback" not in said
     assert "Traceback" in paths.driver_log.read_text()
 
@@ -75,3 +78,38 @@ def test_brackets_in_help_are_text():
     shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).stdout
     assert "Run [FILE]... now." in shown
     assert "Trials [default: 64] of [bold]all[/bold]" in shown
+
+
+def test_nothing_that_is_printed_steers_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "a\x1b[2Jb\x07c\x9b31md\u202ee:smile:[bold]f"
+    common.say(hostile)
+    common.fail(InputError(hostile, where=hostile))
+    common.out.print(hostile)
+    logging.getLogger("pgolf_sweep").handle(
+        logging.LogRecord("pgolf_sweep", logging.WARNING, "", 0, "%s", (hostile,), None)
+    )
+    said = capsys.readouterr()
+    text = said.out + said.err
+    assert not set("\x1b\x07\x9b\u202e") & set(text)
+    assert r"a\x1b[2Jb" in text
+    assert ":smile:[bold]f" in text
+
+
+def test_fault_of_ours_exits_with_4_and_leaves_a_file_to_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def broken() -> None:
+        raise RuntimeError("postgresql://me:pass-word@db is odd")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(common, "app", broken)
+    monkeypatch.setattr("sys.argv", ["pgolf-sweep", "launch", "--storage=redis://me:pass-word@c"])
+    with pytest.raises(SystemExit) as caught:
+        common.main()
+    assert caught.value.code == 4
+    (report,) = tmp_path.glob("pgolf-sweep-fault-*.txt")
+    assert str(report) in capsys.readouterr().err.replace("\n", "")
+    text = report.read_text()
+    assert "RuntimeError" in text
+    assert "command: pgolf-sweep launch" in text
+    assert "pass-word" not in text

@@ -24,8 +24,8 @@ from pgolf_sweep.core.trial import (
     TrialSpec,
 )
 from pgolf_sweep.launch.node import process, run, worker
-from pgolf_sweep.launch.node.process import GuardedProcess
-from pgolf_sweep.launch.node.run import BEGINNING, Progress, RunOrder
+from pgolf_sweep.launch.node.process import MARKER, GuardedProcess, marked
+from pgolf_sweep.launch.node.run import BEGINNING, FOLDER_PREFIX, Progress, RunOrder
 from pgolf_sweep.launch.node.worker import Worker, remove_leftovers
 
 if TYPE_CHECKING:
@@ -174,6 +174,67 @@ def test_secrets_do_not_leave_the_node(bench: Bench, monkeypatch: pytest.MonkeyP
     assert "I have None" in end.log_tail
     assert end.log_tail[-1] == "ValueError: *** at postgresql://me@db/x"
     assert "hf_0123" not in str(end)
+
+
+def test_killed_guard_leaves_no_process_of_a_session_of_its_own(bench: Bench) -> None:
+    run = bench.start(DAEMON + "time.sleep(1000)")
+    wait_until(lambda: len(bench.pids()) == 2)
+    guard = int(Path(f"/proc/{bench.pids()[0]}/stat").read_bytes().rpartition(b")")[2].split()[1])
+    os.kill(guard, signal.SIGKILL)
+    end = bench.finish(run)
+    assert (end.cause, bench.unkillable) == (EndCause.LOST, "")
+    assert not any(alive(pid) for pid in bench.pids())
+
+
+HIDING = """
+import os, sys, time
+if os.fork() == 0:
+    os.setsid()
+    # Without the marker, too: only its parent tells whose it is.
+    code = "import os, sys, time; print(os.getpid(), file=open(sys.argv[1], 'a'), flush=True)"
+    code += "; time.sleep(1000)"
+    os.execve(sys.executable, [sys.executable, "-c", code, os.environ["PIDS"]], {})
+time.sleep(1000)
+"""
+
+
+def test_killed_guard_leaves_no_process_that_hides(tmp_path: Path) -> None:
+    # In a process of its own, which becomes the orphans' parent.
+    code = (
+        "import os, sys, signal, time\n"
+        "sys.path[:0] = sys.argv[3:]\n"
+        "from pathlib import Path\n"
+        "from unit.launch.node.test_worker import Bench, HIDING\n"
+        "from pgolf_sweep.launch.node.worker import Worker\n"
+        "bench = Bench(Path(sys.argv[1]))\n"
+        "bench.worker = Worker(bench.scratch, exit_when_alone=True)\n"
+        "run = bench.start(HIDING)\n"
+        "while not bench.pids(): time.sleep(0.05)\n"
+        "time.sleep(1.5)\n"
+        "inside = bench.worker._run._guard\n"
+        "os.kill(inside._guard.pid, signal.SIGKILL)\n"
+        "print(bench.finish(run).cause.value)\n"
+    )
+    tests = str(Path(__file__).parents[3])
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), "", tests, str(Path(tests).parent)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == "lost\n", done.stderr
+    (pid,) = [int(word) for word in (tmp_path / "pids").read_text().split()]
+    assert not alive(pid)
+
+
+def test_processes_of_a_killed_worker_are_ended_by_the_next(tmp_path: Path) -> None:
+    marker = f"{FOLDER_PREFIX}{2**22 + 1}-run-1"  # a process id that the kernel never gives
+    sleeper = [sys.executable, "-c", "import time; time.sleep(1000)"]
+    with subprocess.Popen(sleeper, env={MARKER: marker}) as left:
+        wait_until(lambda: left.pid in marked(marker))
+        remove_leftovers(tmp_path)
+        assert left.wait(20) == -signal.SIGKILL
 
 
 def test_script_killed_from_outside_is_signaled(bench: Bench) -> None:
