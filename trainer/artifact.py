@@ -10,6 +10,10 @@ float16; flag 1 says that each of those two sections is stored as low bytes, the
 Codes have Q added, one byte each; at 4 bits two of a row share a byte. Measured on Gaussian rows:
 pairs of 4-bit codes compress to 0.7 to 1.0 % above their entropy, single ones to 1.4 to 1.6 %,
 while packing 5, 6 and 7 bits tightly costs 6 to 12 %, since a symbol then straddles bytes.
+Flag 2 says that codes of one kind of matrix lie together, over all blocks, and that a run of them
+is coded by `trainer.rans` where that is smaller: the codec then has one byte a run (1 is rANS) and
+the rANS tables between the steps and the codes that stay with it, and behind its own bytes, whose
+length comes first, come the coded runs, each after its length.
 zlib runs with its "filtered" strategy: chance matches in noise cost its default 3 to 17 %.
 zstd compresses the numbers in a frame of their own, and each run of codes of equal bits: what it
 learns of other bytes has it take chance matches for cheap ever after (5-bit codes of 5.6 MB behind
@@ -27,6 +31,7 @@ import numpy as np
 
 from trainer.config import CODEC_BEST_LEVEL, CODECS, Config, TrainerError, require
 from trainer.quantize import Quantized, Stored
+from trainer.rans import TABLE_BYTES, rans_decode, rans_encode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAGIC = b"PGA1"
-SHUFFLED = 1
+SHUFFLED, RANS = 1, 2
 FLOAT16_BITS = 16
 
 
@@ -108,40 +113,85 @@ def codes_from_bytes(raw: bytes, bits: int, shape: tuple[int, ...]) -> NDArray[n
     return codes
 
 
-def pack_body(stored: Mapping[str, Stored], *, shuffle: bool) -> list[bytes]:
-    """The container's body before compression: header, floats and steps; then runs of codes.
+def code_runs(entries: list[tuple[str, int]], *, by_kind: bool) -> list[list[str]]:
+    """Names of quantized tensors whose codes are stored as one run.
 
-    A run is of matrices of equal bits that follow each other.
+    Args:
+        entries: Name and bits of each tensor.
+        by_kind: Whether a run is of one kind of matrix, else of neighbours of equal bits.
     """
+    runs: dict[tuple[str, int], list[str]] = {}
+    kind, before = "", 0
+    for name, bits in entries:
+        if bits == FLOAT16_BITS:
+            continue
+        if by_kind:
+            kind = name.removesuffix(".weight").rpartition(".")[2]
+        elif bits != before:
+            kind, before = name, bits
+        runs.setdefault((kind, bits), []).append(name)
+    return list(runs.values())
+
+
+def pack_body(stored: Mapping[str, Stored], *, shuffle: bool, by_kind: bool = False) -> list[bytes]:
+    """The container's body before compression: header, floats and steps; then runs of codes."""
     header = bytearray()
     floats: list[NDArray[np.float16]] = []
     steps: list[NDArray[np.float16]] = []
-    codes: list[bytes] = []
-    before = 0
+    entries: list[tuple[str, int]] = []
+    codes: dict[str, bytes] = {}
     for name, tensor in stored.items():
         if isinstance(tensor, Quantized):
             bits, shape = tensor.bits, tensor.codes.shape
             steps.append(tensor.steps)
-            if bits != before:
-                codes.append(b"")
-            codes[-1] += code_bytes(tensor)
-            before = bits
+            codes[name] = code_bytes(tensor)
         else:
             bits, shape = FLOAT16_BITS, tensor.shape
             floats.append(tensor)
+        entries.append((name, bits))
         encoded = name.encode()
         header += struct.pack("<B", len(encoded)) + encoded
         header += struct.pack(f"<BB{len(shape)}I", bits, len(shape), *shape)
     numbers = float16_bytes(floats, shuffle=shuffle) + float16_bytes(steps, shuffle=shuffle)
-    return [struct.pack("<I", len(header)) + bytes(header) + numbers, *codes]
+    runs = code_runs(entries, by_kind=by_kind)
+    return [
+        struct.pack("<I", len(header)) + bytes(header) + numbers,
+        *(b"".join(codes[name] for name in run) for run in runs),
+    ]
+
+
+def repeats(run: bytes) -> bool:
+    """Whether looking for repetitions pays in a run: a quick search against none."""
+    none = zlib.compressobj(1, zlib.DEFLATED, -15, 9, zlib.Z_HUFFMAN_ONLY)
+    return len(zlib.compress(run, 1)) < len(none.compress(run) + none.flush())
+
+
+def chosen_coders(config: Config, runs: list[bytes]) -> tuple[list[bytes], bytes]:
+    """The runs by the smaller coder each: what is left to the codec, and what rANS coded."""
+    flags, tables, kept, coded = b"", b"", [], b""
+    for run in runs:
+        table, ours = rans_encode(run)
+        theirs = compress(config.codec, config.codec_level, [run]) if repeats(run) else b""
+        if theirs and len(theirs) < len(ours):
+            flags += b"\0"
+            kept.append(run)
+        else:
+            flags += b"\1"
+            tables += table
+            coded += struct.pack("<I", len(ours)) + ours
+    return [flags + tables, *kept], coded
 
 
 def pack(config: Config, stored: Mapping[str, Stored]) -> bytes:
     """The artifact's bytes."""
-    parts = pack_body(stored, shuffle=config.byte_shuffle)
-    flags = SHUFFLED if config.byte_shuffle else 0
+    parts = pack_body(stored, shuffle=config.byte_shuffle, by_kind=config.rans)
+    flags = SHUFFLED * config.byte_shuffle + RANS * config.rans
     head = MAGIC + struct.pack("<BB", CODECS.index(config.codec), flags)
-    return head + compress(config.codec, config.codec_level, parts)
+    if not config.rans:
+        return head + compress(config.codec, config.codec_level, parts)
+    rest, coded = chosen_coders(config, parts[1:])
+    body = compress(config.codec, config.codec_level, [parts[0] + rest[0], *rest[1:]])
+    return head + struct.pack("<I", len(body)) + body + coded
 
 
 def read_header(header: bytes) -> list[tuple[str, int, tuple[int, ...]]]:
@@ -159,6 +209,49 @@ def read_header(header: bytes) -> list[tuple[str, int, tuple[int, ...]]]:
     return entries
 
 
+def read_codes(
+    entries: list[tuple[str, int, tuple[int, ...]]],
+    body: bytes,
+    at: int,
+    coded: bytes,
+    *,
+    by_kind: bool,
+) -> tuple[dict[str, bytes], int]:
+    """The codes of each matrix as stored, and where the body goes on.
+
+    Args:
+        entries: Name, bits and shape of each tensor.
+        body: What the codec gave back.
+        at: Where its codes begin, or the runs' coders.
+        coded: What rANS coded.
+        by_kind: Whether runs are by kind, and rANS may have coded some.
+    """
+    sizes = {
+        name: (int(np.prod(shape)) + 1) // 2 if bits == 4 else int(np.prod(shape))
+        for name, bits, shape in entries
+    }
+    runs = code_runs([entry[:2] for entry in entries], by_kind=by_kind)
+    coders = bytes(len(runs))
+    if by_kind:
+        coders = body[at : at + len(runs)]
+        at += len(runs)
+    tables = [body[at + TABLE_BYTES * place :][:TABLE_BYTES] for place in range(sum(coders))]
+    at += TABLE_BYTES * len(tables)
+    codes: dict[str, bytes] = {}
+    for run, coder in zip(runs, coders, strict=True):
+        count = sum(sizes[name] for name in run)
+        raw = body[at : at + count]
+        if coder:
+            (length,) = struct.unpack_from("<I", coded)
+            raw = rans_decode(tables.pop(0), coded[4 : 4 + length], count)
+            coded = coded[4 + length :]
+        else:
+            at += count
+        for name in run:
+            codes[name], raw = raw[: sizes[name]], raw[sizes[name] :]
+    return codes, at
+
+
 def unpack(blob: bytes) -> dict[str, Stored]:
     """The tensors of an artifact: exactly those that `pack` was given.
 
@@ -167,7 +260,11 @@ def unpack(blob: bytes) -> dict[str, Stored]:
     """
     require(blob[:4] == MAGIC, f"not an artifact: it begins with {blob[:4]!r}, not {MAGIC!r}")
     codec, flags = struct.unpack_from("<BB", blob, 4)
-    body = decompress(CODECS[codec], blob[6:])
+    if flags & RANS:
+        (length,) = struct.unpack_from("<I", blob, 6)
+        body, coded = decompress(CODECS[codec], blob[10 : 10 + length]), blob[10 + length :]
+    else:
+        body, coded = decompress(CODECS[codec], blob[6:]), b""
     (header_length,) = struct.unpack_from("<I", body)
     entries = read_header(body[4 : 4 + header_length])
     at = 4 + header_length
@@ -184,16 +281,14 @@ def unpack(blob: bytes) -> dict[str, Stored]:
     rows = [shape[0] for _, bits, shape in entries if bits != FLOAT16_BITS]
     floats = np.split(take_float16(sum(kept)), np.cumsum(kept))
     steps = np.split(take_float16(sum(rows)), np.cumsum(rows))
+    codes, at = read_codes(entries, body, at, coded, by_kind=bool(flags & RANS))
     stored: dict[str, Stored] = {}
     for name, bits, shape in entries:
         if bits == FLOAT16_BITS:
             stored[name] = floats.pop(0).reshape(shape)
-            continue
-        count = int(np.prod(shape))
-        size = (count + 1) // 2 if bits == 4 else count
-        codes = codes_from_bytes(body[at : at + size], bits, shape)
-        at += size
-        stored[name] = Quantized(bits=bits, codes=codes, steps=steps.pop(0))
+        else:
+            shaped = codes_from_bytes(codes[name], bits, shape)
+            stored[name] = Quantized(bits=bits, codes=shaped, steps=steps.pop(0))
     if at != len(body):
         raise TrainerError(f"not an artifact: {len(body) - at} bytes beyond its last tensor")
     return stored

@@ -26,6 +26,7 @@ LR_SCHEDULES = ("linear", "cosine", "wsd")
 NOT_NEGATIVE = (
     "grad_accum_steps", "bytes_per_token", "xsa_last_n", "num_loops", "parallel_start_layer",
     "attn_clip_sigmas", "mlp_clip_sigmas", "embed_clip_sigmas", "muon_backend_steps",
+    "gptq_batches", "gptq_reserve_seconds", "lqer_rank", "lqer_top_k",
 )  # fmt: skip
 HIGHEST = 2**63  # beyond it no counter and no seed is one
 RATES = (
@@ -147,6 +148,12 @@ def check_shape(config: Config) -> None:
     require(
         config.start_at != "export" or bool(config.checkpoint),
         "START_AT=export needs CHECKPOINT, the file that the training left",
+    )
+    require(
+        config.gptq_reserve_seconds == 0
+        or config.gptq_reserve_seconds < config.max_wallclock_seconds,
+        f"GPTQ_RESERVE_SECONDS must be below MAX_WALLCLOCK_SECONDS={config.max_wallclock_seconds}, "
+        f"got {config.gptq_reserve_seconds}",
     )
     last = config.num_layers - 1
     require(

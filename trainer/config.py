@@ -110,9 +110,14 @@ class Config:
         mlp_clip_sigmas: The same for MLP weights.
         embed_clip_sigmas: The same for embedding and output layer.
         clip_percentile: Clip of percentile, of the row's absolute values.
+        gptq_batches: Training batches that GPTQ learns matrices' inputs from; 0 is no GPTQ.
+        gptq_reserve_seconds: Part of the wallclock that is left to GPTQ.
+        lqer_rank: Rank of corrections to the matrices that quantization moves most; 0 is none.
+        lqer_top_k: How many matrices get one.
         codec: Entropy coder of the artifact.
         codec_level: Its effort; 0 is its best.
         byte_shuffle: Whether 16-bit numbers are stored as two planes of bytes.
+        rans: Whether codes are coded by rANS where that is smaller than the codec.
         artifact_cap_bytes: Most bytes of code and model; over it, the run exports again; 0 is off.
         smaller_exports: Settings for that, the mildest first; see `trainer.export`.
         rank: This process among those of the run.
@@ -200,9 +205,14 @@ class Config:
     mlp_clip_sigmas: float
     embed_clip_sigmas: float
     clip_percentile: float
+    gptq_batches: int
+    gptq_reserve_seconds: float
+    lqer_rank: int
+    lqer_top_k: int
     codec: str
     codec_level: int
     byte_shuffle: bool
+    rans: bool
     artifact_cap_bytes: int
     smaller_exports: str
     rank: int = 0
@@ -213,6 +223,11 @@ class Config:
         from trainer.checks import check  # noqa: PLC0415 - it reads this class
 
         check(self)
+
+    @property
+    def training_seconds(self) -> float:
+        """Wallclock of the steps; 0 is no limit."""
+        return max(self.max_wallclock_seconds - self.gptq_reserve_seconds, 0.0)
 
     @property
     def hidden_dim(self) -> int:
@@ -354,9 +369,14 @@ def _read_environment() -> Config:
         mlp_clip_sigmas=float(os.environ.get("MLP_CLIP_SIGMAS", 0.0)),
         embed_clip_sigmas=float(os.environ.get("EMBED_CLIP_SIGMAS", 0.0)),
         clip_percentile=float(os.environ.get("CLIP_PERCENTILE", 99.99984)),
+        gptq_batches=int(os.environ.get("GPTQ_BATCHES", 0)),
+        gptq_reserve_seconds=float(os.environ.get("GPTQ_RESERVE_SECONDS", 0.0)),
+        lqer_rank=int(os.environ.get("LQER_RANK", 0)),
+        lqer_top_k=int(os.environ.get("LQER_TOP_K", 3)),
         codec=os.environ.get("CODEC", "zlib"),
         codec_level=int(os.environ.get("CODEC_LEVEL", 0)),
         byte_shuffle=bool(int(os.environ.get("BYTE_SHUFFLE", "1"))),
+        rans=bool(int(os.environ.get("RANS", "0"))),
         artifact_cap_bytes=int(os.environ.get("ARTIFACT_CAP_BYTES", 0)),
         smaller_exports=os.environ.get("SMALLER_EXPORTS", ""),
         rank=int(os.environ.get("RANK", "0")),

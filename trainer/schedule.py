@@ -24,7 +24,7 @@ def decay_shape(schedule: str, progress: float) -> float:
 def progress(config: Config, step: int, elapsed_seconds: float) -> float:
     """Share of the run that is done, by iterations or by the wallclock, whichever is further."""
     done = step / config.iterations
-    cap = config.max_wallclock_seconds
+    cap = config.training_seconds
     return max(done, elapsed_seconds / cap) if cap > 0 else done
 
 
@@ -44,7 +44,7 @@ def warmdown_progress(config: Config, step: int, elapsed_seconds: float) -> floa
     if config.warmdown_frac > 0:
         into = progress(config, step, elapsed_seconds) - (1.0 - config.warmdown_frac)
         return min(max(into / config.warmdown_frac, 0.0), 1.0)
-    cap = config.max_wallclock_seconds
+    cap = config.training_seconds
     if config.warmdown_iters <= 0:
         return 0.0
     steps_left = float(config.iterations - step)
@@ -75,5 +75,5 @@ def should_stop(config: Config, step: int, elapsed_seconds: float) -> bool:
 
     The clock is read in the middle of the last step, hence two mean steps: its rest and a next.
     """
-    cap = config.max_wallclock_seconds
+    cap = config.training_seconds
     return cap > 0 and elapsed_seconds + 2.0 * elapsed_seconds / max(step, 1) > cap

@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 
 from trainer.artifact import compress, pack, pack_body, unpack
+from trainer.calibrate import input_products
 from trainer.checkpoint import load_checkpoint, save_checkpoint
 from trainer.config import Config, TrainerError, read_config, require
 from trainer.data import TokenStream, find_shards
@@ -33,7 +34,7 @@ from trainer.muon import (
     clip_gradients,
     orthogonalize,
 )
-from trainer.quantize import FLOAT_NAMES, dequantize, quantize_all
+from trainer.quantize import FLOAT_NAMES, dequantize_all, quantize_all
 from trainer.runtime import Ema, Log, LossAndClock, Stopwatch
 from trainer.schedule import loops, lr_scale, muon_momentum, should_stop
 
@@ -265,10 +266,26 @@ class Run:
             name: parameter.detach().float().cpu().numpy().copy()
             for name, parameter in self.model.named_parameters()
         }
+        self.products: dict[str, Floats] = {}
+        self.stopwatch = Stopwatch(self.device, self.seconds)
+        if self.config.gptq_batches:
+            self.products = self.calibrate()
         over = self.export(self.config, weights)
         for setting, config in smaller_exports(self.config).items():
             if over > 0:
                 over = self.export(config, weights, setting)
+
+    def calibrate(self) -> dict[str, Floats]:
+        """What GPTQ knows of each matrix's inputs, from the first training batches."""
+        self.stream.seek(0, 0)
+        batches = (
+            inputs for _ in range(self.config.gptq_batches) for inputs, _ in self.micro_batches()
+        )
+        products = input_products(self.model, batches)
+        if self.config.world_size > 1:
+            for product in products.values():
+                dist.all_reduce(product)
+        return {name: product.cpu().numpy() for name, product in products.items()}
 
     def export(self, config: Config, weights: Mapping[str, Floats], setting: str = "") -> int:
         """Quantize, write, load and score; bytes over the cap, the same on every rank.
@@ -289,7 +306,10 @@ class Run:
         refusal = ""
         if config.rank == 0:
             try:
-                stored = quantize_all(config, weights)
+                products = self.products if config.gptq_batches else {}
+                stored = quantize_all(config, weights, products)
+                if products and not setting:  # calibration and rounding count as training
+                    log(f"gptq:quantized {timing(self.stopwatch.seconds(), self.steps)}")
                 blob = pack(config, stored)
                 size += code_bytes + len(blob)
             except TrainerError as error:
@@ -348,9 +368,9 @@ class Run:
     @torch.no_grad()
     def load(self, blob: bytes) -> None:
         """Give the model an artifact's weights."""
-        stored = unpack(blob)
+        weights = dequantize_all(unpack(blob))
         for name, parameter in self.model.named_parameters():
-            parameter.copy_(torch.from_numpy(dequantize(stored[name])))
+            parameter.copy_(torch.from_numpy(weights[name]))
 
 
 def split_parameters(model: GPT) -> tuple[list[Tensor], list[Tensor]]:

@@ -19,6 +19,7 @@ from pgolf_sweep.cli import (  # noqa: F401
     recover,
     report,
     study,
+    trials,
     verify,
 )
 from pgolf_sweep.cli.common import app, main

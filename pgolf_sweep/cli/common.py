@@ -31,6 +31,9 @@ from pgolf_sweep.cli.streams import open_standard_streams
 from pgolf_sweep.core.errors import FaultError, InterruptedSweepError, PgolfError
 from pgolf_sweep.core.secrets import redacted, visible
 
+DEFAULT_RUNS = Path("runs")
+DEFAULT_DATA = Path("data")
+
 app = LiteralTyper(
     name="pgolf-sweep",
     no_args_is_help=True,
@@ -51,15 +54,34 @@ DataRootOption = Annotated[
     Path,
     typer.Option("--data-root", envvar="PGOLF_DATA", help="Folder of datasets and tokenizers."),
 ]
+
+
+def complete_study(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of studies for the shell's completion."""
+    runs = Path(ctx.params.get("runs") or os.environ.get("PGOLF_RUNS") or DEFAULT_RUNS)
+    names = (sweep.parent.name for sweep in runs.glob("*/sweep.yaml"))
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
 StudyArgument = Annotated[
-    str, typer.Argument(metavar="STUDY", help="A study's name, or the path of its folder.")
+    str,
+    typer.Argument(
+        metavar="STUDY",
+        help="A study's name, or the path of its folder.",
+        autocompletion=complete_study,
+    ),
+]
+AnyStudyArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[STUDY]",
+        help="A study's name, or the path of its folder; else the one that changed last.",
+        autocompletion=complete_study,
+    ),
 ]
 SweepArgument = Annotated[
     Path, typer.Argument(metavar="SWEEP.yaml", help="A sweep file; see `pgolf-sweep define`.")
 ]
-
-DEFAULT_RUNS = Path("runs")
-DEFAULT_DATA = Path("data")
 
 WIDE = 200
 """Columns where the output is no terminal, so that a table in a file is not folded."""

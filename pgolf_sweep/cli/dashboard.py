@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from pgolf_sweep.cli.common import DEFAULT_RUNS, RunsOption, StudyArgument, app, out, say
+from pgolf_sweep.cli.common import DEFAULT_RUNS, AnyStudyArgument, RunsOption, app, out, say
 
 
 @app.command()
 def dashboard(
-    study: StudyArgument,
+    study: AnyStudyArgument = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8080,
     runs: RunsOption = DEFAULT_RUNS,
 ) -> None:

@@ -170,12 +170,12 @@ def _failed(place: Place) -> PgolfError:
     )
 
 
-def look(runs: Path, study: str, *, quiet: bool = False) -> StudyPaths:
+def look(runs: Path, study: str | None, *, quiet: bool = False) -> StudyPaths:
     """The folder of a study that must be there, with what it says now where it is driven.
 
     Args:
         runs: Folder of the studies.
-        study: Name or path.
+        study: Name or path; None for the study that changed last, which is said.
         quiet: Whether the caller says by itself that a cluster does not answer.
     """
     from pgolf_sweep.core.errors import InfraError
@@ -183,6 +183,8 @@ def look(runs: Path, study: str, *, quiet: bool = False) -> StudyPaths:
     from pgolf_sweep.launch.remote.dashboard import read_place, refresh
 
     paths = StudyPaths.existing(runs, study)
+    if study is None and not quiet:
+        say(f"study {paths.name}")
     place = read_place(paths)
     if place is not None:
         try:

@@ -10,9 +10,9 @@ import typer
 
 from pgolf_sweep.cli.common import (
     DEFAULT_RUNS,
+    AnyStudyArgument,
     JsonOption,
     RunsOption,
-    StudyArgument,
     app,
     emit,
     out,
@@ -22,7 +22,7 @@ from pgolf_sweep.cli.common import (
 
 @app.command()
 def report(
-    study: StudyArgument,
+    study: AnyStudyArgument = None,
     file: Annotated[
         Path | None,
         typer.Option("--out", dir_okay=False, help="The page; runs/STUDY/report.html otherwise."),

@@ -1,4 +1,4 @@
-"""Commands on a study that exists: status, watch, trials, best, logs, stop, cancel."""
+"""Commands on a study that exists: status, watch, logs, stop, cancel."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 from pgolf_sweep.cli.common import (
     DEFAULT_RUNS,
+    AnyStudyArgument,
     JsonOption,
     RunsOption,
     StudyArgument,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def status(
-    study: StudyArgument, runs: RunsOption = DEFAULT_RUNS, json_output: JsonOption = False
+    study: AnyStudyArgument = None, runs: RunsOption = DEFAULT_RUNS, json_output: JsonOption = False
 ) -> None:
     """How a study stands: counts of outcomes, the best trial, what the gate saved.
 
@@ -49,7 +50,7 @@ def status(
 
 @app.command()
 def watch(
-    study: StudyArgument,
+    study: AnyStudyArgument = None,
     seconds: Annotated[float, typer.Option(help="Between two looks.", min=0.2)] = 2.0,
     runs: RunsOption = DEFAULT_RUNS,
 ) -> None:
@@ -72,79 +73,8 @@ def watch(
 
 
 @app.command()
-def trials(
-    study: StudyArgument,
-    outcome: Annotated[
-        str | None,
-        typer.Option(help="Only completed, pruned, discarded, failed, running or queued ones."),
-    ] = None,
-    runs: RunsOption = DEFAULT_RUNS,
-    json_output: JsonOption = False,
-) -> None:
-    """Every trial of a study with its outcome and the reason of it.
-
-    Example: pgolf-sweep trials demo --outcome discarded
-    """
-    from pgolf_sweep.cli.detached import look
-    from pgolf_sweep.cli.render import trials_table, varied_knobs
-    from pgolf_sweep.core.errors import InputError
-    from pgolf_sweep.core.record import State
-    from pgolf_sweep.report.noops import no_op_knobs
-    from pgolf_sweep.report.read import read_trials
-
-    if outcome is not None and outcome not in set(State):
-        raise InputError(
-            f"no outcome is called {outcome!r}", expected=", ".join(state.value for state in State)
-        )
-    paths = look(runs, study)
-    found = read_trials(paths)
-    everything = found.records
-    chosen = [record for record in everything if outcome in {None, record.outcome.value}]
-    if json_output:
-        idle = [dataclasses.asdict(one) for one in no_op_knobs(everything)]
-        emit({"study": paths.name, "trials": found.rows(chosen), "no_op_knobs": idle})
-        return
-    out.print(trials_table(chosen, varied_knobs(everything)))
-    for one in no_op_knobs(everything):
-        say(one.sentence)
-
-
-@app.command()
-def best(
-    study: StudyArgument,
-    top: Annotated[int, typer.Option(help="So many.", min=1)] = 5,
-    runs: RunsOption = DEFAULT_RUNS,
-    json_output: JsonOption = False,
-) -> None:
-    """The best trials whose artifact is within the cap; exit code 1 if there is none.
-
-    Example: pgolf-sweep best demo --top 3
-    """
-    from pgolf_sweep.cli.detached import look
-    from pgolf_sweep.cli.render import trials_table, varied_knobs
-    from pgolf_sweep.core.errors import AnswerNoError
-    from pgolf_sweep.core.record import ranked
-    from pgolf_sweep.report.read import study_records
-
-    paths = look(runs, study)
-    everything = study_records(paths.root)
-    first = ranked(everything)[:top]
-    if json_output:
-        emit({"study": paths.name, "trials": [record.to_json() for record in first]})
-    elif first:
-        out.print(trials_table(first, varied_knobs(everything)))
-    if not first:
-        raise AnswerNoError(
-            f"study {paths.name!r} has no completed trial within the cap yet",
-            next_step=f"pgolf-sweep trials {paths.name}",
-        )
-
-
-@app.command()
 def logs(
-    study: Annotated[
-        str | None, typer.Argument(metavar="STUDY", help="A study's name; not with --parse.")
-    ] = None,
+    study: AnyStudyArgument = None,
     trial: Annotated[
         int | None, typer.Option("--trial", "-t", help="Number; else the newest that ran.")
     ] = None,
@@ -165,13 +95,10 @@ def logs(
     Example: pgolf-sweep logs --parse train.log --json
     """
     from pgolf_sweep.cli.detached import look, print_driver_log
-    from pgolf_sweep.core.errors import InputError
 
     if parse is not None:
         _parse_log(parse, json_output=json_output)
         return
-    if study is None:
-        raise InputError("logs needs a STUDY, or --parse FILE")
     paths = look(runs, study)
     if driver:
         print_driver_log(paths, follow=follow)
@@ -336,7 +263,6 @@ def status_view(found: Status) -> Group:
 
 
 def _parse_log(path: Path, *, json_output: bool) -> None:
-    import dataclasses
 
     from pgolf_sweep.cli.render import value_text
     from pgolf_sweep.core.errors import AnswerNoError, InputError

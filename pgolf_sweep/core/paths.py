@@ -212,12 +212,37 @@ class StudyPaths:
         return cls(runs / study)
 
     @classmethod
-    def existing(cls, runs: Path, study: str) -> StudyPaths:
+    def every(cls, runs: Path) -> list[StudyPaths]:
+        """All studies of a folder, those that changed last first."""
+        found = [cls(sweep.parent) for sweep in runs.glob("*/sweep.yaml")]
+        return sorted(found, key=lambda paths: (-paths.changed_at, paths.name))
+
+    @property
+    def changed_at(self) -> float:
+        """When a driver last wrote something of the study, in epoch seconds."""
+        times = [p.stat().st_mtime for p in (self.sweep, self.status, self.journal) if p.is_file()]
+        return max(times, default=0.0)
+
+    @classmethod
+    def existing(cls, runs: Path, study: str | None) -> StudyPaths:
         """`of`, for a study that must be there.
+
+        Args:
+            runs: Folder that holds the studies.
+            study: Name or path; None for the study that changed last.
 
         Raises:
             InputError: There is no such study; the message lists those that exist.
         """
+        if study is None:
+            every = cls.every(runs)
+            if not every:
+                raise InputError(
+                    "there is no study yet",
+                    where=str(runs),
+                    next_step="pgolf-sweep launch SWEEP.yaml",
+                )
+            return every[0]
         paths = cls.of(runs, study)
         if not paths.sweep.is_file():
             names = sorted(p.parent.name for p in runs.glob("*/sweep.yaml"))

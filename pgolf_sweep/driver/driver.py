@@ -29,12 +29,14 @@ from typing import TYPE_CHECKING, Any
 from pgolf_sweep.config.types import NodesBlock
 from pgolf_sweep.core.classify import classify
 from pgolf_sweep.core.errors import InfraError, InterruptedSweepError, StorageAwayError
-from pgolf_sweep.core.events import Cancelling, Draining, StartingEnded
+from pgolf_sweep.core.events import AnchorLaunched, Cancelling, Draining, StartingEnded
 from pgolf_sweep.core.kept import whole_result
 from pgolf_sweep.core.paths import write_json
 from pgolf_sweep.core.record import State
 from pgolf_sweep.core.trial import EndCause, Failed, FailureKind
 from pgolf_sweep.driver.admission import Admission
+from pgolf_sweep.driver.anchors import DISCARDS_UNTIL_ANCHOR, Anchors
+from pgolf_sweep.driver.anchors import PROPOSER as ANCHOR
 from pgolf_sweep.driver.budget import Quota
 from pgolf_sweep.driver.control import Request
 from pgolf_sweep.driver.exports import exported, split_export
@@ -122,6 +124,8 @@ class Driver:
     _state: SweepState = SweepState.RUNNING
     _end_reason: str = ""
     _idle_proposals: int = 0
+    _probing: Proposal | None = None
+    _anchors: Anchors = field(init=False)
     _shown_at: float = -math.inf
     _nodes: NodeBook = field(init=False)
     _nodes_seen_at: float = -math.inf
@@ -132,6 +136,7 @@ class Driver:
     _take_over: TakeOver | None = None
 
     def __post_init__(self) -> None:
+        self._anchors = Anchors(self.session)
         self._storage_retry = StorageRetry(
             study=self.study,
             launcher=self.launcher,
@@ -289,24 +294,62 @@ class Driver:
         """Propose and admit as many trials as there is room for, or for as long as a turn takes."""
         deadline = self.clock.monotonic() + POLL_SECONDS
         while room > 0 and self.clock.monotonic() < deadline:
-            proposal = self.study.ask()
+            proposal = self._next_proposal()
             if proposal is None:
-                self._finish("every point of the grid was proposed")
                 return
             trial = self._admission.admit(proposal)
             if trial is not None:
                 self._idle_proposals = 0
+                self._anchors.launched(proposal)
                 self._table.queue(trial)
                 room -= 1
                 continue
             room = min(room, self._quota.left())  # it may have had its result already
             self._idle_proposals += 1
+            if self._anchor_instead(proposal):
+                return
             if self._idle_proposals >= MAX_IDLE_PROPOSALS:
                 self._finish(
                     f"the last {MAX_IDLE_PROPOSALS} proposals were discarded or had run already: "
                     "the space holds nothing new that fits"
                 )
                 return
+
+    def _next_proposal(self) -> Proposal | None:
+        """The next configuration to judge; None where there is none, or its probe is under way.
+
+        A script that is not ours is run to know its artifact, in a thread: the loop goes on.
+        """
+        if self._anchors.waits(self._unfinished()):
+            return None
+        if self._probing is None:
+            self._probing = self.study.ask()
+        proposal = self._probing
+        if proposal is None:
+            self._finish("every point of the grid was proposed")
+            return None
+        if not self.session.ready(proposal.knobs):
+            return None
+        self._probing = None
+        return proposal
+
+    def _unfinished(self) -> set[int]:
+        return {*self._table.running, *(trial.record.number for trial in self._table.queued)}
+
+    def _anchor_instead(self, proposal: Proposal) -> bool:
+        """Whether a discard ends the sweep; one in a row may bring an anchor."""
+        self._anchors.discarded(proposal)
+        due = self._anchors.due(self._unfinished())
+        if due is not None:
+            knobs, key, size = due
+            number = self.study.enqueue_once(knobs, by=ANCHOR, key=key)
+            self.observer.event(
+                AnchorLaunched(number=number, discards=DISCARDS_UNTIL_ANCHOR, predicted_bytes=size)
+            )
+        reason = self._anchors.infeasible()
+        if reason:
+            self._finish(reason)
+        return bool(reason)
 
     # -- running --------------------------------------------------------------------------------
 

@@ -90,8 +90,11 @@ class Session:
         return self.gate.verdict(knobs)
 
     def verdict_of(self, knobs: Mapping[str, KnobValue]) -> Verdict:
-        """`verdict` of a sweep's knobs, as its space gives them."""
-        return self.verdict(self.resolve(knobs))
+        """`verdict` of a sweep's knobs, as its space gives them; never waits for a probe."""
+        resolved = self.resolve(knobs)
+        if self.spec.pgolf.gate_enabled and not self.gate.answers(resolved):
+            return self._verdict(VerdictKind.UNKNOWN, "its script's probe is under way")
+        return self.verdict(resolved)
 
     def repaired(self, knobs: Mapping[str, KnobValue]) -> dict[str, KnobValue] | None:
         """The nearest configuration that surely fits, by the parameters that the file lets give.
@@ -149,6 +152,13 @@ class Session:
             elif name in knobs:
                 found[name] = nearest_values(parameter.domain, knobs[name])
         return found
+
+    def ready(self, knobs: Mapping[str, KnobValue]) -> bool:
+        """Whether `verdict` answers on these knobs, unresolved, at once; if not, it is prepared."""
+        resolved = self.resolve(knobs)
+        if not self.spec.pgolf.gate_enabled or self.spec.space.violations(resolved, self.defaults):
+            return True
+        return self.gate.ready(resolved)
 
     def _verdict(self, kind: VerdictKind, reason: str) -> Verdict:
         return Verdict(

@@ -19,6 +19,7 @@ from pgolf_sweep.promote.defaults import with_defaults
 from pgolf_sweep.promote.pack_check import prove
 from pgolf_sweep.promote.rule_check import UnmetRule, against_record, unmet
 from pgolf_sweep.promote.seeds import PromotionPlan, declared_seeds, fresh_seeds, run_seeds
+from pgolf_sweep.script.dense import is_dense
 from pgolf_sweep.script.knobs.knobs import read_knobs
 from pgolf_sweep.script.pack import pack as pack_script
 from pgolf_sweep.script.source import decoded
@@ -161,7 +162,7 @@ def plan(
     script = with_defaults(source, defaults).encode()
     packed, plain = None, None
     if pack or source != given:
-        packed = pack_script(script, name=program_name)
+        packed = pack_script(script, name=program_name, ours=is_dense(files[program_name]))
         plain, script = (script, packed.script) if packed.freed_bytes > 0 else (None, script)
     own = read_knobs(source).get(SEED_KNOB)
     searched = (candidate.knobs.get(SEED_KNOB), own.default if own is not None else None)

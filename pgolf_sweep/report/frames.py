@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 INTERIM = "intermediate"
+WHOLE = [item.name for item in dataclasses.fields(TrialRecord) if item.type == "int | None"]
 COLUMNS = [*TrialRecord(number=0, outcome=State.QUEUED, knobs={}).to_json(), INTERIM]
 
 
@@ -37,4 +39,7 @@ def flat(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
         plain |= {f"predicted_bytes_{side}": predicted.get(side) for side in ("low", "mid", "high")}
         knobs = row["knobs"]
         found.append(plain | {(f"knob.{n}" if n in taken else n): v for n, v in knobs.items()})
-    return pd.DataFrame(found)
+    table = pd.DataFrame(found)
+    # A count that one trial lacks stays a whole number: 252771, not 252771.0.
+    counts = [name for name in WHOLE if name in table.columns]
+    return table.astype(dict.fromkeys(counts, "Int64"))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.config.sweep_file import load_spec
+from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.kept import lost_trials, settled
 from pgolf_sweep.core.paths import StudyPaths, read_json
 from pgolf_sweep.core.record import State, TrialRecord, counts, ranked
@@ -84,11 +85,37 @@ class StudyRead:
 
         return nested(self.rows(ranked(self.records)[:top]))
 
-    def table(self) -> pd.DataFrame:
+    def in_order(self, key: str, records: Iterable[TrialRecord]) -> list[TrialRecord]:
+        """Some trials by a key of their row or by a knob; those without a value come last.
+
+        Args:
+            key: A key or a knob's name; with ``-`` before it the largest come first.
+            records: The trials.
+
+        Raises:
+            InputError: No trial has such a key or knob.
+        """
+        name, largest = key.removeprefix("-"), key.startswith("-")
+        keys = {item.name for item in dataclasses.fields(TrialRecord)}
+        knobs = {knob for record in self.records for knob in record.knobs}
+        if name not in keys | knobs:
+            known = sorted((keys | knobs) - {"knobs", "finals", "predicted_bytes"})
+            raise InputError(f"no trial has a key {name!r}", expected=", ".join(known))
+        values = [
+            (record.knobs.get(name) if name in knobs else getattr(record, name), record)
+            for record in records
+        ]
+        present = [(v, r) for v, r in values if isinstance(v, int | float | str)]
+        text = any(isinstance(v, str) for v, _ in present)
+        present.sort(key=lambda pair: str(pair[0]) if text else pair[0], reverse=largest)
+        chosen = [record for _, record in present]
+        return chosen + [record for v, record in values if not isinstance(v, int | float | str)]
+
+    def table(self, records: Iterable[TrialRecord] | None = None) -> pd.DataFrame:
         """One row a trial with plain cells: each knob a column, `predicted_bytes` three."""
         from pgolf_sweep.report.frames import flat  # noqa: PLC0415 - pandas loads late
 
-        return flat(self.rows())
+        return flat(self.rows(records))
 
 
 def read_study(study: str | Path, *, runs: str | Path = "runs") -> StudyRead:

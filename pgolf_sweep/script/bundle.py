@@ -23,6 +23,8 @@ MODULES = (
     "data",
     "evaluate",
     "quantize",
+    "calibrate",
+    "rans",
     "artifact",
     "export",
     "runtime",

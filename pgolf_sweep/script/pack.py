@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.errors import AnswerNoError, InputError
+from pgolf_sweep.script.dense import dense_script
 from pgolf_sweep.script.unpack import unpack
 
 if TYPE_CHECKING:
@@ -66,12 +67,14 @@ class Packed:
         return f"{shrunk} ({self.codec}, text inside {inner}): {self.freed_bytes:,} bytes freed"
 
 
-def pack(script: bytes, *, name: str = "train_gpt.py") -> Packed:
+def pack(script: bytes, *, name: str = "train_gpt.py", ours: bool = False) -> Packed:
     """Minify and compress a single-file script.
 
     Args:
         script: Its bytes; a script that is packed already is opened first.
         name: For messages.
+        ours: Whether it is our trainer, of which more is known: no pickle and no log line holds a
+            name of its top level, and it does not read its own source.
 
     Raises:
         InputError: It is not UTF-8, or not Python.
@@ -82,13 +85,13 @@ def pack(script: bytes, *, name: str = "train_gpt.py") -> Packed:
     except UnicodeDecodeError as error:
         raise InputError("a script to pack must be UTF-8", where=name, got=str(error)) from error
     plain = unpack(text)
-    minified = _minified(plain, name)
+    minified = _minified(plain, name, rename_globals=ours)
     inner = minified if minified is not None else plain
     if not inner.strip():
         return Packed(
             script=script, before_bytes=len(script), minified_bytes=len(inner), codec="none"
         )
-    stub = _traceable if _READS_ITS_TEXT.search(plain) else _short
+    stub = _traceable if _READS_ITS_TEXT.search(plain) else dense_script if ours else _short
     codec, packed = min(
         ((codec, stub(codec, data)) for codec, data in _compressed(inner.encode())),
         key=lambda pair: len(pair[1]),
@@ -107,7 +110,7 @@ def pack(script: bytes, *, name: str = "train_gpt.py") -> Packed:
 def packed_program(program: Program) -> Program:
     """A program with its script packed; what it reads from the environment stays the same."""
     script = program.files[program.name]
-    packed = pack(script, name=program.name)
+    packed = pack(script, name=program.name, ours=program.builtin)
     plain = script if packed.freed_bytes > 0 else None
     return replace(program, files={**program.files, program.name: packed.script}, plain=plain)
 
@@ -123,7 +126,7 @@ def as_counted(program: Program, wanted: bool | None = None) -> Program:
     return packed_program(program) if packs else program
 
 
-def _minified(text: str, name: str) -> str | None:
+def _minified(text: str, name: str, *, rename_globals: bool) -> str | None:
     """The shortest text that the minifier can be trusted with; None where it cannot read it."""
     import python_minifier  # noqa: PLC0415 - only packing needs it
 
@@ -153,7 +156,7 @@ def _minified(text: str, name: str) -> str | None:
                     remove_annotations=annotations,
                     remove_literal_statements="__doc__" not in text,
                     hoist_literals=False,  # shorter text, but a longer archive
-                    rename_globals=False,  # pickles and log lines may hold a class's name
+                    rename_globals=rename_globals,  # pickles and log lines may hold a class's name
                     preserve_shebang=False,
                 )
             )

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pgolf_sweep.script.dense import read_dense
 from pgolf_sweep.script.source import decoded, parsed
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def unpack(
     Returns:
         The innermost text. A form of packing that is not known is returned as it is.
     """
+    source = read_dense(source) or source
     for _ in range(DEEPEST):
         scope = _Scope(values={"__file__": str(path or "train_gpt.py")}, path=path, files=files)
         inner = _unpack_once(source, scope)

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from trainer.artifact import pack, pack_body, unpack
+from trainer.artifact import chosen_coders, pack, pack_body, unpack
 from trainer.config import TrainerError
 from trainer.quantize import Quantized, dequantize, quantize_all
+from trainer.rans import TABLE_BYTES, rans_decode, rans_encode
 
 CODECS = ("zlib", "zstd", "lzma", "brotli")
 
@@ -42,9 +43,12 @@ def assert_same(got, stored):
 
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("shuffle", [0, 1])
-def test_unpack_inverts_pack_bit_for_bit(tiny_config, codec, shuffle):
+@pytest.mark.parametrize("rans", [0, 1])
+def test_unpack_inverts_pack_bit_for_bit(tiny_config, codec, shuffle, rans):
     for bits in (4, 5, 6, 7, 8):
-        config = tiny_config(CODEC=codec, BYTE_SHUFFLE=shuffle, MATRIX_BITS=bits)
+        config = tiny_config(
+            CODEC=codec, BYTE_SHUFFLE=shuffle, MATRIX_BITS=bits, RANS=rans, LQER_RANK=2
+        )
         stored = quantize_all(config, gaussian_model())
         assert_same(unpack(pack(config, stored)), stored)
 
@@ -54,7 +58,7 @@ def test_unpack_inverts_pack_bit_for_bit(tiny_config, codec, shuffle):
 )
 @given(rows=st.integers(1, 7), columns=st.integers(1, 7), bits=st.sampled_from((4, 5, 6, 7, 8)))
 def test_every_shape_survives(tiny_config, rows, columns, bits):
-    config = tiny_config(MATRIX_BITS=bits, EMBED_BITS=bits)
+    config = tiny_config(MATRIX_BITS=bits, EMBED_BITS=bits, RANS=rows % 2)
     rng = np.random.default_rng(rows * 8 + columns)
     weights = rng.standard_normal((rows, columns)).astype(np.float32)
     stored = quantize_all(config, {"embed.weight": weights, "head.weight": -weights})
@@ -75,6 +79,42 @@ def test_levels_are_read_back(tiny_config, level, codec):
     config = tiny_config(CODEC=codec, CODEC_LEVEL=level)
     stored = quantize_all(config, gaussian_model())
     assert_same(unpack(pack(config, stored)), stored)
+
+
+@pytest.mark.parametrize("data", [b"", b"a", b"a" * 9000, bytes(range(256)) * 40, b"ab" * 8191])
+def test_rans_gives_back_what_it_was_given(data):
+    table, coded = rans_encode(data)
+    assert len(table) == TABLE_BYTES
+    assert rans_decode(table, coded, len(data)) == data
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), count=st.integers(0, 40_000), spread=st.floats(0.01, 60))
+def test_rans_comes_within_a_hair_of_the_entropy(seed, count, spread):
+    drawn = np.random.default_rng(seed).standard_normal(count) * spread
+    data = (np.clip(np.rint(drawn), -127, 127) + 127).astype(np.uint8).tobytes()
+    table, coded = rans_encode(data)
+    assert rans_decode(table, coded, count) == data
+    shares = np.bincount(np.frombuffer(data, np.uint8)) / max(count, 1)
+    shares = shares[shares > 0]
+    entropy_bytes = -(shares * np.log2(shares)).sum() * count / 8
+    assert len(coded) <= 1.003 * entropy_bytes + 4 * (1 + count // 8192) + 4
+
+
+def test_rans_takes_noise_and_leaves_repetitions_to_the_codec(tiny_config):
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((256, 256)).astype(np.float32)
+    alike = np.repeat(rng.standard_normal((8, 256)), 64, axis=0).astype(np.float32)
+    weights = {"blocks.0.mlp.up.weight": noise, "embed.weight": alike}
+    for codec in CODECS:
+        config = tiny_config(CODEC=codec, RANS=1, EMBED_BITS=6)
+        stored = quantize_all(config, weights)
+        runs = pack_body(stored, shuffle=True, by_kind=True)[1:]
+        kept, coded = chosen_coders(config, runs)
+        assert kept[1:] == [runs[1]]
+        assert len(coded) > 4
+        plain = len(pack(tiny_config(CODEC=codec, EMBED_BITS=6), stored))
+        assert len(pack(config, stored)) < plain
 
 
 @pytest.mark.parametrize("codec", CODECS)

@@ -11,6 +11,7 @@ from trainer.config import TrainerError
 from trainer.export import smaller_exports
 from trainer.quantize import dequantize
 from trainer.runtime import Log
+from trainer.schedule import should_stop
 from trainer.train import Run
 
 CPU = torch.device("cpu")
@@ -100,3 +101,46 @@ def test_a_setting_may_change_several_knobs_of_any_type(tiny_config):
 def test_a_setting_that_cannot_be_exported_is_refused_before_training(tiny_config, text, message):
     with pytest.raises(TrainerError, match=re.escape(message)):
         smaller_exports(tiny_config(SMALLER_EXPORTS=text))
+
+
+def test_gptq_learns_from_training_data_within_the_clock(tiny_config, capsys, monkeypatch):
+    config = tiny_config(
+        GPTQ_BATCHES=2, MATRIX_BITS=4, EMBED_BITS=4, NUM_LOOPS=1, LOOP_START=1, LOOP_END=1
+    )
+    run = trained(config)
+    taken = []
+    monkeypatch.setattr(
+        run, "micro_batches", lambda take=run.micro_batches: taken.append(take()) or taken[-1]
+    )
+    run.finish()
+    seen = {name: parameter.detach().clone() for name, parameter in run.model.named_parameters()}
+    run.export_and_score()
+    out = capsys.readouterr().out
+    quantized = re.search(r"^gptq:quantized train_time:(\d+)ms", out, re.MULTILINE)
+    last = re.findall(r"^step:\d+/\d+ train_loss\S* train_time:(\d+)ms", out, re.MULTILINE)[-1]
+    assert quantized
+    assert int(quantized[1]) > int(last)
+    assert len(taken) == 2
+    first = Run(config, CPU, Log(config)).micro_batches()[0][0]
+    assert torch.equal(taken[0][0][0], first)
+    # The products are those of the inputs that a loop over the calibration tokens sees.
+    inputs = []
+    module = run.model.blocks[1].mlp.down
+    for name, parameter in run.model.named_parameters():
+        parameter.data.copy_(seen[name])
+    hook = module.register_forward_pre_hook(lambda _, given: inputs.append(given[0].detach()))
+    for ((tokens, _),) in taken:
+        run.model.hidden(tokens)
+    hook.remove()
+    rows = torch.cat([each.flatten(0, 1) for each in inputs])
+    assert len(inputs) == 4  # two batches, two passes over the block
+    expected = rows.T @ rows
+    found = torch.from_numpy(run.products["blocks.1.mlp.down.weight"])
+    assert torch.allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_clock_leaves_gptq_its_part(tiny_config):
+    config = tiny_config(MAX_WALLCLOCK_SECONDS=10, GPTQ_RESERVE_SECONDS=4, ITERATIONS=10**6)
+    assert not should_stop(config, 10, 4.9)
+    assert should_stop(config, 10, 5.1)
+    assert not should_stop(tiny_config(ITERATIONS=10**6), 10, 1e6)

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from trainer.config import TrainerError
-from trainer.quantize import Quantized, dequantize, quantize, quantize_all, tensor_bits
+from trainer.quantize import (
+    Quantized,
+    dequantize,
+    dequantize_all,
+    gptq,
+    quantize,
+    quantize_all,
+    tensor_bits,
+)
 
 RULES = ("rowmax", "percentile", "sdclip", "mse")
 BITS = (4, 5, 6, 7, 8)
@@ -102,3 +110,67 @@ def test_clips_follow_the_tensors_group(tiny_config, weights):
     for name, clip in (("embed", 9), ("head", 9), ("blocks.0.attn.q", 8), ("blocks.0.mlp.up", 6)):
         steps = quantize(config, weights, 6, f"{name}.weight").steps
         assert np.array_equal(steps, (np.float32(clip) * deviation / 31).astype(np.float16))
+
+
+def correlated(columns, count=2000):
+    """Inputs of a layer whose channels go along with each other, [count, columns]."""
+    rng = np.random.default_rng(1)
+    mixing = rng.standard_normal((columns, columns)) * np.exp(-np.arange(columns) / columns * 4)
+    return (rng.standard_normal((count, columns)) @ mixing.T).astype(np.float32)
+
+
+@pytest.mark.parametrize("bits", [4, 5, 6])
+@pytest.mark.parametrize("columns", [24, 300])  # within a block, and over several
+@pytest.mark.parametrize("scale", ["rowmax", "sdclip"])
+def test_gptq_moves_the_layers_output_less_than_rounding(tiny_config, bits, columns, scale):
+    config = tiny_config(QUANT_SCALE=scale, CLIP_SIGMAS=4)
+    weights = np.random.default_rng(0).standard_normal((40, columns)).astype(np.float32)
+    inputs = correlated(columns)
+    nearest = quantize(config, weights, bits)
+    found = gptq(config, weights, inputs.T @ inputs, bits, "a matrix")
+    assert np.array_equal(found.steps, nearest.steps)
+    assert np.abs(found.codes.astype(int)).max() <= 2 ** (bits - 1) - 1
+
+    def moved(stored):
+        return np.square(inputs @ (dequantize(stored) - weights).T).sum()
+
+    assert moved(found) < 0.7 * moved(nearest)
+
+
+def test_gptq_of_independent_inputs_is_rounding(tiny_config, weights):
+    found = gptq(tiny_config(), weights, np.eye(weights.shape[1]) * 7, 6, "a matrix")
+    assert np.array_equal(found.codes, quantize(tiny_config(), weights, 6).codes)
+
+
+def test_gptq_survives_channels_that_are_never_used(tiny_config, weights):
+    inputs = correlated(weights.shape[1])
+    inputs[:, 3:6] = 0
+    found = gptq(tiny_config(), weights, inputs.T @ inputs, 6, "a matrix")
+    assert not found.codes[:, 3:6].any()
+    assert np.isfinite(dequantize(found)).all()
+
+
+def test_a_low_rank_correction_takes_away_the_largest_errors(tiny_config):
+    rng = np.random.default_rng(0)
+    weights = {
+        f"blocks.{index}.mlp.up.weight": rng.standard_normal((48, 32)).astype(np.float32) * size
+        for index, size in enumerate((1.0, 9.0, 3.0))
+    }
+    weights["skip_scale"] = np.ones((2, 4), np.float32)
+    plain = dequantize_all(quantize_all(tiny_config(MATRIX_BITS=4), weights))
+    config = tiny_config(MATRIX_BITS=4, LQER_RANK=4, LQER_TOP_K=2)
+    stored = quantize_all(config, weights)
+    corrected = dequantize_all(stored)
+    assert list(corrected) == list(weights)
+    assert [name for name in stored if name.endswith(".left")] == [
+        "blocks.1.mlp.up.weight.left",
+        "blocks.2.mlp.up.weight.left",
+    ]
+    for name, tensor in weights.items():
+        before, after = (
+            float(np.square(found[name] - tensor).sum()) for found in (plain, corrected)
+        )
+        if name.startswith(("blocks.1", "blocks.2")):
+            assert after < 0.9 * before
+        else:
+            assert after == before

@@ -120,6 +120,21 @@ def coded_bits(codec: str, bits: int, entropy: Floats) -> tuple[Floats, Floats]:
     return few, many
 
 
+def rans_bits(bits: int, entropy: Floats) -> Floats:
+    """Bits of a weight that `trainer.rans` codes: its frequencies are of 2^14, its lanes end.
+
+    Measured on Gaussian codes, 3,000 to 6 million of them at 1 to 8 steps of deviation: 0.07 to
+    0.24 % over the entropy, 3.4 bytes of which for each 8,192 that go in.
+    """
+    coded_bytes = 0.5 if bits == 4 else 1.0
+    return entropy * 1.0002 + 8 * 3.4 / 8192 * coded_bytes
+
+
+def rans_table_bytes(bits: int) -> float:
+    """A run's table of frequencies after the codec, and its length: 36 to 130 bytes measured."""
+    return 24 + (110 if bits == 4 else 0.8 * min(2**bits, 128))
+
+
 def size_share(weights: int) -> float:
     """Where a model of that many weights lies between those of `WEIGHTS`: 0 and 1, or beyond."""
     few, many = WEIGHTS

@@ -6,6 +6,7 @@ valid configuration is asked of the trainer itself (`trainer.config`, plain Pyth
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from dataclasses import dataclass, fields, replace
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 Group: TypeAlias = Literal["embed", "attn", "mlp", "control", "head"]
 GROUPS: tuple[Group, ...] = ("embed", "attn", "mlp", "control", "head")
+
+CORRECTION_BITS = 3.8
+"""Of a code of a low-rank correction, after compression."""
 
 FLOAT16_BITS = 16
 """Bits that stand for "kept as float16, not quantized"."""
@@ -55,6 +59,9 @@ SIZE_KNOBS = (
     "CODEC",
     "CODEC_LEVEL",
     "BYTE_SHUFFLE",
+    "RANS",
+    "LQER_RANK",
+    "LQER_TOP_K",
 )
 """Knobs that decide the container's layout; the others move its bytes through training alone."""
 
@@ -249,6 +256,15 @@ def _census(shape: tuple[Any, ...]) -> Census:
         tuple(places[tensor.name] for tensor in listed if tensor.quantized),
         container_bytes(listed),
     )
+
+
+def correction_bytes(config: Any, found: Census) -> float:
+    """Bytes of the low-rank corrections: those of the largest matrices, which err most."""
+    rank = config.lqer_rank
+    sizes = [t.shape for _, t, count in found.kinds if t.quantized for _ in range(count)]
+    largest = sorted(sizes, key=math.prod, reverse=True)[: config.lqer_top_k if rank else 0]
+    # Codes of 4 bits in pairs, a step for each row of a factor, and two entries of the header.
+    return float(sum(CORRECTION_BITS / 8 * rank * sum(shape) + 4 * rank + 30 for shape in largest))
 
 
 def container_bytes(listed: tuple[TensorInfo, ...]) -> int:

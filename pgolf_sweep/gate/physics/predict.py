@@ -22,7 +22,7 @@ import numpy as np
 from pgolf_sweep.gate.physics import codec_overhead, container
 from pgolf_sweep.gate.physics.dynamics import WeightDrift, warmup_fraction, weight_drift
 from pgolf_sweep.gate.physics.entropy import ScaleRule, entropy_bits, level_shares, widest_bits
-from pgolf_sweep.gate.physics.inventory import GROUPS, Group, census
+from pgolf_sweep.gate.physics.inventory import GROUPS, Census, Group, census, correction_bytes
 from pgolf_sweep.gate.physics.unused_rows import found_share, unused_share
 from trainer.config import CODEC_BEST_LEVEL
 from trainer.schedule import lr_scale, muon_momentum
@@ -147,7 +147,13 @@ def layout(config: Any, parameter: float) -> Layout:
         weights["start" if starts else kind] += count
         clip = group_clip(config, tensor.group) if rule is ScaleRule.SDCLIP else 0.0
         few, many, table = _matrix(
-            rule, tensor.bits, columns, clip or parameter, config.codec, starts=starts
+            rule,
+            tensor.bits,
+            columns,
+            clip or parameter,
+            config.codec,
+            starts=starts,
+            rans=config.rans,
         )
         coded = count / 8 * (few + scale * (many - few))
         if kind in {"embed", "head"}:
@@ -157,12 +163,7 @@ def layout(config: Any, parameter: float) -> Layout:
         ceiling += count / 8 * _most_bits(config.codec, tensor.bits) + 2.1 * rows
         tables.append(table)
         lengths.append(tensor.params / 2 if tensor.bits == 4 else tensor.params)
-    by_bits = groupby(found.matrices, lambda place: found.kinds[place][1].bits)
-    runs = [[(lengths[place], place) for place in run] for _, run in by_bits]
-    mixing = container.mixing_bytes(config.codec, runs, tables, kept)
-    widths = [(lengths[place], found.kinds[place][1].bits) for place in found.matrices]
-    switches = container.switch_bytes(config.codec, widths)
-    container_bytes = found.container_bytes + container.CONSTANT_BYTES
+    container_bytes, mixing, switches = _spare(config, found, lengths, tables, kept)
     spare = container_bytes + mixing + switches
     by_uniform: dict[str, tuple[float, ...]] = {
         name: tuple(sizes[name].tolist()) for name in GROUPS if params[name]
@@ -186,10 +187,36 @@ def layout(config: Any, parameter: float) -> Layout:
         kept=kept,
         mixing=mixing,
         switches=switches,
-        family="/".join(
-            str(part) for part in (config.codec, rule, bits_of["attn"], bits_of["mlp"])
-        ),
+        family="/".join(map(str, (coder_name(config), rule, bits_of["attn"], bits_of["mlp"]))),
     )
+
+
+def coder_name(config: Any) -> str:
+    """What codes the blocks' matrices, as traits name it."""
+    return "rans" if config.rans else str(config.codec)
+
+
+def _spare(
+    config: Any, found: Census, lengths: list[float], tables: list[Floats], kept: float
+) -> tuple[float, float, float]:
+    """Bytes that belong to no group: the container's own, those of mixing and of switches.
+
+    Args:
+        config: A `trainer.config.Config`.
+        found: Its tensors.
+        lengths: Bytes of one matrix of each kind before compression.
+        tables: What the bytes of each kind are.
+        kept: Bytes of scales, mixes and steps.
+    """
+    own = found.container_bytes + container.CONSTANT_BYTES + correction_bytes(config, found)
+    if config.rans:  # a run for each kind, with a table of its own
+        codes = (tensor.bits for _, tensor, _ in found.kinds if tensor.quantized)
+        return own + sum(map(codec_overhead.rans_table_bytes, codes)), 0.0, 0.0
+    by_bits = groupby(found.matrices, lambda place: found.kinds[place][1].bits)
+    runs = [[(lengths[place], place) for place in run] for _, run in by_bits]
+    widths = [(lengths[place], found.kinds[place][1].bits) for place in found.matrices]
+    mixing = container.mixing_bytes(config.codec, runs, tables, kept)
+    return own, mixing, container.switch_bytes(config.codec, widths)
 
 
 def group_clip(config: Any, group: str) -> float:
@@ -219,17 +246,27 @@ def between(low: Layout, high: Layout, share: float) -> Layout:
 
 @lru_cache(maxsize=4096)
 def _matrix(
-    rule: ScaleRule, bits: int, columns: int, parameter: float, codec: str, *, starts: bool
+    rule: ScaleRule,
+    bits: int,
+    columns: int,
+    parameter: float,
+    codec: str,
+    *,
+    starts: bool,
+    rans: bool,
 ) -> tuple[Floats, Floats, Floats]:
     """Bits of a weight after compression along `UNIFORM_GRID`, in a small and in a large model.
 
-    `starts` says whether the matrix begins uniform. The third answer is what its bytes are.
+    `starts` says whether the matrix begins uniform, `rans` whether rANS may code it instead. The
+    third answer is what its bytes are.
     """
     grid = UNIFORM_GRID if starts else UNIFORM_GRID[:1]
     shares = [level_shares(rule, bits, columns, parameter, uniform) for uniform in grid]
-    few, many = codec_overhead.coded_bits(
-        codec, bits, np.array([entropy_bits(each) for each in shares])
-    )
+    entropy = np.array([entropy_bits(each) for each in shares])
+    few, many = codec_overhead.coded_bits(codec, bits, entropy)
+    if rans:
+        ours = codec_overhead.rans_bits(bits, entropy)
+        few, many = np.minimum(few, ours), np.minimum(many, ours)
     return few, many, container.byte_shares(shares[0], bits)
 
 
@@ -290,7 +327,7 @@ def _traits(
     config: Any, known: Layout, steps: float, model_bytes: float
 ) -> tuple[dict[str, float], float]:
     weights = known.weights
-    codec, rule = config.codec, str(config.quant_scale)
+    codec, rule = coder_name(config), str(config.quant_scale)
     warmup, unused = warmup_fraction(steps), unused_share(config)
     blocks = (weights["start"] + weights["out"] + weights["down"]) / 8
     attn_bits = config.attn_bits or config.matrix_bits
@@ -344,7 +381,7 @@ def _traits(
         mlp = group_clip(config, "mlp") or config.clip_sigmas
         traits["blocks clip"] = blocks * ((math.log(attn) + math.log(mlp)) / 2 - math.log(6))
         traits["down warmup clip"] = down * warmup * (math.log(mlp) - math.log(6))
-    if 0 < config.codec_level < CODEC_BEST_LEVEL[codec]:
+    if 0 < config.codec_level < CODEC_BEST_LEVEL[config.codec]:
         traits[f"level {codec}"] = model_bytes / 100
         traits[f"level {codec} bits"] = model_bytes / 100 * bits
         traits[f"near-duplicate rows level {codec}"] = near_duplicate_rows

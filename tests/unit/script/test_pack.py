@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import bz2
 import json
+import lzma
 import subprocess
 import sys
+import zlib
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.script.bundle import bundle
+from pgolf_sweep.script.dense import dense_script, is_dense
 from pgolf_sweep.script.knobs.knobs import read_knobs
 from pgolf_sweep.script.pack import as_counted, pack, packed_program
 from pgolf_sweep.script.program import from_files, load_program
@@ -142,3 +146,25 @@ def test_our_trainer_alone_is_packed_unless_the_sweep_file_says_otherwise(tmp_pa
     assert as_counted(theirs) == theirs
     assert as_counted(ours, wanted=False) == ours
     assert as_counted(theirs, wanted=True).code_bytes < theirs.code_bytes
+
+
+@pytest.mark.parametrize("data", [b"print(1)", b"", bytes(range(256)) * 3, b"\0\0\1"])
+@pytest.mark.parametrize("codec", ["zlib", "lzma", "bz2"])
+def test_a_dense_script_runs_and_is_read_as_what_it_holds(codec, data, capsys) -> None:
+    text = f"print({data!r})"
+    compress = {"zlib": zlib.compress, "lzma": lzma.compress, "bz2": bz2.compress}[codec]
+    script = dense_script(codec, compress(text.encode()))
+    assert script.isascii()
+    assert len(script.splitlines()) == len(script.decode().splitlines()) == 4
+    exec(compile(script, "dense", "exec"), {})  # noqa: S102 - what is tested
+    assert capsys.readouterr().out == f"{data!r}\n"
+    assert unpack(script.decode()) == text
+    assert is_dense(script)
+    assert not is_dense(script + b"#")
+    assert not is_dense(text.encode())
+
+
+def test_our_trainer_packs_shorter_than_others_and_again_the_same() -> None:
+    ours = pack(bundle(), ours=True).script
+    assert len(ours) < 0.95 * len(pack(bundle()).script)
+    assert read_knobs(ours.decode()).keys() == read_knobs(bundle().decode()).keys()
