@@ -64,6 +64,7 @@ class Admission:
             model_params=verdict.model_params,
             code_bytes=verdict.code_bytes,
             proposer=proposal.proposer,
+            maximize=session.spec.metric.goal == "maximize",
             attempts=noted.attempts if noted is not None else 0,
             uncounted_attempts=noted.uncounted_attempts if noted is not None else 0,
             slot_seconds=noted.slot_seconds if noted is not None else 0.0,

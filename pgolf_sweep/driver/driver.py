@@ -285,10 +285,22 @@ class Driver:
         if self._quota.over_budget():
             self._finish(f"budget of {self.options.gpu_hours} GPU-hours reached")
             return
+        if (reached := self._target_reached()) is not None:
+            self._finish(reached)
+            return
         with self.study.exclusive():
             if self._take_over is not None:
                 self._take_over.sync()
             self._ask_for(self._quota.room())
+
+    def _target_reached(self) -> str | None:
+        """Which trial reached the metric's target, in a sentence; None while none has."""
+        metric, best = self.session.spec.metric, self._table.best
+        if metric.target is None or best is None or best.val_bpb is None:
+            return None
+        if metric.sign * best.val_bpb > metric.sign * metric.target:
+            return None
+        return f"trial {best.number} reached the target: {metric.name} {best.val_bpb:g}"
 
     def _ask_for(self, room: float) -> None:
         """Propose and admit as many trials as there is room for, or for as long as a turn takes."""
