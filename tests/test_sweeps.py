@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from pgolf_sweep.config.rules import load_rules
-from pgolf_sweep.config.sweep_file import check_against_knobs, load_spec
+from pgolf_sweep.config.sweep_file import check_against_program, load_spec
 from pgolf_sweep.script.bundle import bundle
 from pgolf_sweep.script.knobs.knobs import read_knobs
+from pgolf_sweep.script.program import load_program
 
 FOLDER = Path(__file__).parent.parent / "sweeps"
 FILES = sorted(FOLDER.glob("*.yaml"))
@@ -36,7 +37,7 @@ def test_a_sweep_opens_with_its_question_and_its_cost(path: Path) -> None:
 def test_a_sweep_is_read_by_our_trainer_under_a_preset_that_exists(path: Path) -> None:
     spec = load_spec(path)
     assert spec.program == "trainer"
-    check_against_knobs(spec, read_knobs(bundle().decode()))
+    check_against_program(spec, load_program("trainer", base=FOLDER))
     rules = load_rules(spec.pgolf.rules, base=FOLDER)
     assert spec.pgolf.gpus == (rules.gpus or 0)
 
