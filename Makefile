@@ -26,6 +26,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) --editable '.[dev]'
+	# W&B's own sweep code, which the tests compare with; it asks for numpy 1 and runs with 2.
+	$(PIP) --no-deps sweeps==0.3.0 jsonref==1.1.0
 	@touch $@
 
 install: $(VENV)/.installed

@@ -9,7 +9,7 @@ import pytest
 
 from pgolf_sweep.config.generate import preset_file
 from pgolf_sweep.config.rules import load_rules
-from pgolf_sweep.config.sweep_file import check_against_knobs, load_spec
+from pgolf_sweep.config.sweep_file import check_against_program, load_spec
 from pgolf_sweep.gate.gate import Gate
 from pgolf_sweep.script.bundle import bundle
 from pgolf_sweep.script.knobs.knobs import read_knobs
@@ -40,7 +40,7 @@ def test_a_sweep_opens_with_its_question_and_its_cost(path: Path) -> None:
 def test_a_sweep_is_read_by_our_trainer_under_a_preset_that_exists(path: Path) -> None:
     spec = load_spec(path)
     assert spec.program == "trainer"
-    check_against_knobs(spec, read_knobs(bundle().decode()))
+    check_against_program(spec, load_program("trainer", base=FOLDER))
     rules = load_rules(spec.pgolf.rules, base=FOLDER)
     assert spec.pgolf.gpus == (rules.gpus or 0)
 

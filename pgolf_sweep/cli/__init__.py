@@ -18,6 +18,7 @@ from pgolf_sweep.cli import (  # noqa: F401
     propose,
     recover,
     report,
+    simulate,
     study,
     trials,
     verify,

@@ -7,6 +7,7 @@ one JSON document.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import logging
 import math
@@ -28,7 +29,7 @@ from rich.segment import Segment
 from pgolf_sweep import __version__
 from pgolf_sweep.cli.literal import LiteralTyper
 from pgolf_sweep.cli.streams import open_standard_streams
-from pgolf_sweep.core.errors import FaultError, InterruptedSweepError, PgolfError
+from pgolf_sweep.core.errors import FaultError, InputError, InterruptedSweepError, PgolfError
 from pgolf_sweep.core.secrets import redacted, visible
 
 DEFAULT_RUNS = Path("runs")
@@ -209,8 +210,17 @@ def main() -> None:
         # Our own mistake: another code would tell a script to retry, or that the answer is no.
         if os.environ.get("PGOLF_DEBUG"):
             raise
-        fail(unforeseen(error))
-        sys.exit(FaultError.exit_code)
+        known = _of_a_name(error) or unforeseen(error)
+        fail(known)
+        sys.exit(known.exit_code)
+
+
+def _of_a_name(error: Exception) -> InputError | None:
+    """What to say of a name that no file system takes: it was given, wherever it is looked at."""
+    if not isinstance(error, OSError) or error.errno not in {errno.ENAMETOOLONG, errno.ELOOP}:
+        return None
+    name = str(error.filename or "")
+    return InputError(f"no file can be called so: {error.strerror}", got=name[:100])
 
 
 def unforeseen(error: Exception) -> FaultError:

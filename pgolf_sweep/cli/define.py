@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,12 +19,50 @@ from pgolf_sweep.cli.common import (
     say,
 )
 
+if TYPE_CHECKING:
+    from pgolf_sweep.config.importers import Imported
+
 _RANGE = "LOW:HIGH, LOW:HIGH:STEP, LOW:HIGH:log, A,B,C or one value"
 _AXES = "What to search"
 
 
 def _axis(flag: str, meaning: str) -> Any:
     return typer.Option(flag, metavar="RANGE", help=meaning, rich_help_panel=_AXES)
+
+
+def _imported(optuna: str | None, hydra: Path | None, ray: Path | None) -> Imported | None:
+    """The search space that one of the options names."""
+    from pgolf_sweep.config.importers import read_hydra, read_ray
+    from pgolf_sweep.core.errors import InputError
+
+    if sum(one is not None for one in (optuna, hydra, ray)) > 1:
+        raise InputError("give one of --from-optuna, --from-hydra and --from-ray")
+    if optuna is not None:
+        from pgolf_sweep.search.foreign import read_optuna
+
+        return read_optuna(optuna)
+    if hydra is not None:
+        return read_hydra(hydra)
+    return None if ray is None else read_ray(ray)
+
+
+def _metric(name: str | None, goal: str | None) -> dict[str, str] | None:
+    if name is None and goal in {None, "minimize"}:
+        return None
+    return {"name": name or "score", "goal": goal or "minimize"}
+
+
+@app.command()
+def schema() -> None:
+    """The JSON schema of sweep files, for editors that complete and check YAML.
+
+    `define` puts it beside the files that it writes, and a line into them by which editors find it.
+
+    Example: pgolf-sweep schema > sweeps/pgolf-sweep.schema.json
+    """
+    from pgolf_sweep.config.schema import schema_text
+
+    sys.stdout.write(schema_text())
 
 
 @app.command()
@@ -89,6 +129,28 @@ def define(
     question: Annotated[
         str | None, typer.Option(help="What the sweep answers: the file's first line.")
     ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="Name of what to optimise [default: val_bpb]")
+    ] = None,
+    goal: Annotated[
+        str | None, typer.Option(help="minimize or maximize [default: minimize]")
+    ] = None,
+    from_optuna: Annotated[
+        str | None,
+        typer.Option(
+            "--from-optuna", metavar="STORAGE#STUDY", help="Space and best trials of a study."
+        ),
+    ] = None,
+    from_hydra: Annotated[
+        Path | None,
+        typer.Option("--from-hydra", metavar="CONFIG", help="The sweep of a hydra configuration."),
+    ] = None,
+    from_ray: Annotated[
+        Path | None,
+        typer.Option(
+            "--from-ray", metavar="SPACE.json", help="Ray Tune's space; docs/coming_from.md."
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
     data_root: DataRootOption = DEFAULT_DATA,
     json_output: JsonOption = False,
@@ -102,7 +164,9 @@ def define(
     --lr 0.015:0.08:log --schedule linear,cosine,wsd --bits 4,5,6,8
     """
     from pgolf_sweep.config.generate import AXES, Draft, draft_text, parse_knobs, preset_file
-    from pgolf_sweep.config.sweep_file import check_against_knobs, load_spec, parse_spec
+    from pgolf_sweep.config.importers import within
+    from pgolf_sweep.config.schema import SCHEMA_FILE, schema_text
+    from pgolf_sweep.config.sweep_file import check_against_program, load_spec, parse_spec
     from pgolf_sweep.core.errors import InputError
     from pgolf_sweep.core.paths import write_text
     from pgolf_sweep.driver.session import open_session
@@ -130,6 +194,7 @@ def define(
         existing = load_spec(base)
         if program is None and existing.program != BUILTIN:
             program = os.path.relpath(base.parent / existing.program, path.parent)
+    imported = _imported(from_optuna, from_hydra, from_ray)
     draft = Draft(
         ranges=ranges | others,
         program=program,
@@ -139,13 +204,21 @@ def define(
         gpus=gpus,
         name=name,
         question=question,
+        parameters={} if imported is None else imported.parameters,
+        metric=_metric(metric, goal or (imported.goal if imported is not None else None)),
+        command=() if imported is None else imported.command,
     )
+    if imported is not None:
+        text = draft_text(dataclasses.replace(draft, warm_start=()), existing=existing)
+        space = parse_spec(text, path).space
+        draft = dataclasses.replace(draft, warm_start=within(space, imported.trials))
     text = draft_text(draft, existing=existing)
     spec = parse_spec(text, path)
     path.parent.mkdir(parents=True, exist_ok=True)  # `..` leads nowhere from a folder not there
     loaded = load_program(spec.program, base=path.resolve().parent, extra_files=spec.pgolf.files)
-    check_against_knobs(spec, loaded.knobs, loaded.unnamed)
+    check_against_program(spec, loaded)
     write_text(path, text)
+    write_text(path.with_name(SCHEMA_FILE), schema_text())
 
     session = open_session(path, data_root=data_root, need_data=False)
     shares = fit_share(sample_space(session, spec.space, draws=500, seed=0))

@@ -21,7 +21,7 @@ def knobs(
     ],
     json_output: JsonOption = False,
 ) -> None:
-    """The environment variables that a script reads, with type and default.
+    """The environment variables and flags that a script reads, with type and default.
 
     Packed scripts are unpacked for reading; nothing of the script is run. A boolean shows the texts
     that the script takes for true and false: true/false in a sweep file become these. Reads whose
@@ -29,8 +29,9 @@ def knobs(
 
     Example: pgolf-sweep knobs records/mine/train_gpt.py
     """
+    from pgolf_sweep.script.knobs.flags import Flags, read_flags
     from pgolf_sweep.script.knobs.knobs import survey
-    from pgolf_sweep.script.source import decoded
+    from pgolf_sweep.script.source import decoded, parsed
     from pgolf_sweep.script.unpack import unpack
 
     where: Path | None = None
@@ -47,8 +48,9 @@ def knobs(
                 expected="the path of a Python script, or `trainer`",
             )
         source = decoded(where.read_bytes())
+    text = unpack(source, path=where)
     try:
-        read = survey({path: unpack(source, path=where)})
+        read = survey({path: text})
     except SyntaxError as error:
         raise InputError(
             f"{path} is not valid Python: {error.msg}",
@@ -56,6 +58,7 @@ def knobs(
             expected="a script that this Python can run",
         ) from error
     found = read.knobs
+    flags = Flags() if where is None else read_flags([parsed(text)])
     if json_output:
         documents = [
             {
@@ -67,15 +70,36 @@ def knobs(
             }
             for knob in found.values()
         ]
-        emit({"program": path, "knobs": documents, "unnamed": read.unnamed})
+        options = [
+            {
+                "name": name,
+                "kind": knob.kind,
+                "default": knob.default,
+                "line": knob.line,
+                "choices": knob.choices,
+                "takes_value": knob.switch is None,
+            }
+            for name, knob in flags.known.items()
+        ]
+        emit(
+            {
+                "program": path,
+                "knobs": documents,
+                "unnamed": read.unnamed,
+                "flags": options,
+                "beyond": flags.beyond,
+            }
+        )
         return
     if read.unnamed:
         say(
             f"{len(read.unnamed)} reads have names that only the running script knows: "
             f"{', '.join(read.unnamed)}"
         )
-    if not found:
-        say(f"{path} reads no environment variable")
+    if flags.beyond:
+        say(f"flags may also come from {', '.join(flags.beyond)}: only the running script knows")
+    if not found and not flags.known:
+        say(f"{path} reads no environment variable and takes no flag")
         return
     from rich.table import Table
 
@@ -84,8 +108,14 @@ def knobs(
         default = "-" if knob.default is None else str(knob.default)
         kind = knob.kind if knob.words is None else f"bool: {_texts(knob)}"
         table.add_row(knob.name, kind, _short(default), str(knob.line))
+    for name, knob in flags.known.items():
+        default = "-" if knob.default is None else str(knob.default)
+        choices = "" if knob.switch is None else " (no value)"
+        choices = f": {'/'.join(knob.choices)}" if knob.choices else choices
+        table.add_row(f"--{name}", f"{knob.kind}{choices}", _short(default), str(knob.line))
     out.print(table)
-    say(f"{len(found)} knobs; `-` is a default that only the running script knows")
+    count = f"{len(found)} environment variables, {len(flags.known)} flags"
+    say(f"{count}; `-` is a default that only the running script knows")
 
 
 def _texts(knob: Knob) -> str:

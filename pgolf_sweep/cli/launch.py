@@ -134,6 +134,7 @@ def _agrees_to_rebuild(reason: str) -> bool:
 def _show_result(found: LaunchedStudy) -> None:
     """The best trials, what the gate saved, and what to type next."""
     from pgolf_sweep.cli.render import bytes_text, duration, trials_table
+    from pgolf_sweep.config.types import NO_RULES
     from pgolf_sweep.core.record import ranked
     from pgolf_sweep.workflows.launch import varying
 
@@ -157,7 +158,9 @@ def _show_result(found: LaunchedStudy) -> None:
         soft_wrap=True,
     )
     say(f"ended: {final.reason}")
-    if best:
+    if best and session.spec.pgolf.rules == NO_RULES:
+        say(f"next: pgolf-sweep report {session.spec.name}    # every trial as one page")
+    elif best:
         name = session.spec.name
         say(
             f"next: pgolf-sweep promote {name}    # trial {best[0].number} on fresh seeds, then "

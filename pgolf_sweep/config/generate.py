@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from pgolf_sweep.config.types import DEFAULT_RULES
+from pgolf_sweep.config.schema import SCHEMA_LINE
+from pgolf_sweep.config.types import DEFAULT_RULES, NO_RULES
 from pgolf_sweep.config.yaml_lines import Document, read_scalar
 from pgolf_sweep.core.errors import InputError
 
@@ -78,6 +79,10 @@ class Draft:
         ranges: Range by knob name, as typed.
         program: ``trainer``, or the path of a script.
         question: What the sweep answers: the file's first line.
+        parameters: Parameters from elsewhere, as a sweep file has them; `ranges` win.
+        warm_start: Configurations to try first.
+        metric: The ``metric`` block; None leaves the contest's score.
+        command: The words that start the program, where it is not W&B's default.
     """
 
     ranges: Mapping[str, str] = field(default_factory=dict)
@@ -88,6 +93,10 @@ class Draft:
     gpus: int | None = None
     name: str | None = None
     question: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    warm_start: Sequence[Mapping[str, Any]] = ()
+    metric: Mapping[str, Any] | None = None
+    command: Sequence[str] = ()
 
 
 def parse_range(name: str, text: str) -> dict[str, Any]:
@@ -123,10 +132,10 @@ def parse_range(name: str, text: str) -> dict[str, Any]:
     step = _word(name, text, rest[0])
     if not _is_number(step) or step <= 0:
         raise _bad_range(name, text, f"the step {rest[0]!r} is neither a number above 0 nor `log`")
-    return _stepped(first, last, step)
+    return stepped(first, last, step)
 
 
-def _stepped(first: float, last: float, step: float) -> dict[str, Any]:
+def stepped(first: float, last: float, step: float) -> dict[str, Any]:
     """Steps from the first bound: W&B's q_uniform where the bounds are multiples, else a list."""
     start, stop, q = (Decimal(str(number)) for number in (first, last, step))
     if start % q == 0:
@@ -150,7 +159,7 @@ def draft_text(draft: Draft, *, existing: SweepSpec | None = None) -> str:
     old: dict[str, Any] = {}
     if existing is not None:
         old |= Document(existing.text, str(existing.source)).value or {}
-    parameters: dict[str, Any] = dict(old.get("parameters") or {})
+    parameters: dict[str, Any] = {**(old.get("parameters") or {}), **draft.parameters}
     for name, text in draft.ranges.items():
         condition = parameters.get(name, {}).get("when")
         parameters[name] = parse_range(name, text) | ({"when": condition} if condition else {})
@@ -165,7 +174,10 @@ def draft_text(draft: Draft, *, existing: SweepSpec | None = None) -> str:
         "name": draft.name or old.get("name"),
         "program": draft.program or old.get("program") or "trainer",
         "method": method,
-        "metric": old.get("metric") or {"name": "val_bpb", "goal": "minimize"},
+        "metric": dict(draft.metric or {})
+        or old.get("metric")
+        or {"name": "val_bpb", "goal": "minimize"},
+        "command": list(draft.command) or old.get("command"),
         "run_cap": run_cap,
     }
     other = {k: v for k, v in old.items() if k not in {*top, "parameters", "pgolf"}}
@@ -179,6 +191,7 @@ def draft_text(draft: Draft, *, existing: SweepSpec | None = None) -> str:
     present = {key: value for key, value in (top | other).items() if value is not None}
     lines = [
         f"# {draft.question or _question(parameters)}",
+        SCHEMA_LINE,
         *_aligned(present, notes, indent=""),
         "parameters:",
         *_aligned(parameters, meanings, indent="  "),
@@ -192,12 +205,14 @@ def _pgolf(draft: Draft, block: dict[str, Any], parameters: Mapping[str, Any]) -
     rules = draft.rules or block.get("rules") or DEFAULT_RULES
     resources = dict(block.get("resources") or {})
     on_cpu = rules == "demo"
-    resources.setdefault("gpus", 0 if on_cpu else 8)
+    resources.setdefault("gpus", 0 if on_cpu else 1 if rules == NO_RULES else 8)
     if draft.gpus is not None:
         resources["gpus"] = draft.gpus
     vocabulary = (parameters.get("VOCAB_SIZE") or {}).get("value", 1024)
-    block.setdefault("data", "demo" if on_cpu else f"sp{vocabulary}")
-    block = {"rules": rules, "data": block.pop("data"), "resources": resources} | {
+    if rules != NO_RULES:
+        block.setdefault("data", "demo" if on_cpu else f"sp{vocabulary}")
+    data = {"data": block.pop("data")} if "data" in block else {}
+    block = {"rules": rules, **data, "resources": resources} | {
         key: value for key, value in block.items() if key not in {"rules", "resources"}
     }
     require = list(block.get("require") or [])
@@ -208,6 +223,8 @@ def _pgolf(draft: Draft, block: dict[str, Any], parameters: Mapping[str, Any]) -
             require.append(expression)
     if require:
         block["require"] = require
+    if draft.warm_start:
+        block["warm_start"] = [*(block.get("warm_start") or []), *map(dict, draft.warm_start)]
     return block
 
 

@@ -6,18 +6,19 @@ that is understood and not offered is a mistake with the reason.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pgolf_sweep.config.binding import Binding, unnamed_hint
 from pgolf_sweep.config.blocks import (
-    Command,
-    read_command,
     read_early_terminate,
     read_method,
     read_metric,
-    read_name,
     read_pgolf,
     read_require,
+    study_name,
 )
+from pgolf_sweep.config.command import read_command
+from pgolf_sweep.config.models import SweepFile
 from pgolf_sweep.config.parameters import read_space
 from pgolf_sweep.config.types import (
     METHODS,
@@ -29,16 +30,16 @@ from pgolf_sweep.config.types import (
     PgolfBlock,
     SweepSpec,
 )
-from pgolf_sweep.config.yaml_lines import Document, Section, did_you_mean
+from pgolf_sweep.config.validation import read_block
+from pgolf_sweep.config.yaml_lines import Document, did_you_mean, shown
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.paths import read_regular
 from pgolf_sweep.space.space import check_expression
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from pgolf_sweep.script.knobs.knobs import Knob
+    from pgolf_sweep.script.program import Program
 
 __all__ = [
     "METHODS",
@@ -49,21 +50,17 @@ __all__ = [
     "Method",
     "PgolfBlock",
     "SweepSpec",
-    "check_against_knobs",
+    "check_against_program",
+    "draft_spec",
+    "load_draft",
     "load_spec",
+    "note_against_program",
     "parse_spec",
     "place_of",
     "unnamed_hint",
 ]
 
 MOST_BYTES = 1_000_000
-
-_NOT_OFFERED = {
-    "job": "W&B launch jobs are not used; name the script under program",
-    "image_uri": "W&B launch images are not used; name the script under program",
-    "controller": "W&B's controller is not used: `pgolf-sweep launch` proposes the trials",
-    "fidelity": "fidelity belongs under pgolf",
-}
 
 
 def load_spec(path: Path) -> SweepSpec:
@@ -72,6 +69,18 @@ def load_spec(path: Path) -> SweepSpec:
     Raises:
         InputError: The file cannot be read.
         SpecError: It has mistakes; all of them are reported.
+    """
+    document, spec = load_draft(path)
+    document.raise_problems()
+    return spec
+
+
+def load_draft(path: Path) -> tuple[Document, SweepSpec]:
+    """Read a sweep file with its mistakes; see `draft_spec`.
+
+    Raises:
+        InputError: The file cannot be read.
+        SpecError: It is no mapping of keys.
     """
     try:
         text = read_regular(path, MOST_BYTES).decode("utf-8-sig")
@@ -85,7 +94,7 @@ def load_spec(path: Path) -> SweepSpec:
             got=error.strerror,
             next_step=f"pgolf-sweep define {path} --lr 0.015:0.08:log",
         ) from error
-    return parse_spec(text, path)
+    return draft_spec(text, path)
 
 
 def parse_spec(text: str, source: Path) -> SweepSpec:
@@ -94,76 +103,79 @@ def parse_spec(text: str, source: Path) -> SweepSpec:
     Raises:
         SpecError: It has mistakes; all of them are reported.
     """
-    document = Document(text, str(source))
-    if document.value is None and not document.problems:
-        document.problem((), "the file is empty; it needs method and parameters")
-        document.raise_problems()
-    top = Section(document, (), document.value)
-    if not isinstance(document.value, dict):
-        document.raise_problems()
-    top.refuse(_NOT_OFFERED)
-    command = read_command(top)
-    pgolf_section = top.section("pgolf")
-    require = read_require(pgolf_section)
-    parameters = top.section("parameters")
-    space = read_space(parameters, require=require)
-    if not list(parameters):
-        top.problem("parameters", "missing: name at least one environment variable")
-    method = read_method(top, parameters, space)
-    early_terminate = read_early_terminate(top.section("early_terminate"))
-    spec = SweepSpec(
-        source=source,
-        text=text,
-        name=read_name(top, source),
-        program=top.text("program") or command.script or "trainer",
-        method=method,
-        metric_name=read_metric(top.section("metric")),
-        run_cap=top.integer("run_cap", least=1),
-        space=space,
-        early_terminate=early_terminate,
-        project=top.text("project"),
-        entity=top.text("entity"),
-        description=top.text("description"),
-        pgolf=read_pgolf(pgolf_section, space, require, command.processes),
-    )
-    _check_contradictions(document, spec, command)
-    top.close()
+    document, spec = draft_spec(text, source)
     document.raise_problems()
     return spec
 
 
-def check_against_knobs(
-    spec: SweepSpec, knobs: Mapping[str, Knob], unnamed: Sequence[str] = ()
-) -> None:
-    """Check a sweep file against the environment variables that its program reads.
+def draft_spec(text: str, source: Path) -> tuple[Document, SweepSpec]:
+    """A sweep file's content with its mistakes; what has one reads as absent.
+
+    For those who add what they find themselves before they report it all.
+
+    Raises:
+        SpecError: It is no mapping of keys: there is nothing to read.
+    """
+    document = Document(text, str(source))
+    if document.value is None and not document.problems:
+        document.problem((), "the file is empty; it needs method and parameters")
+    elif not isinstance(document.value, dict):
+        document.problem((), f"must be a mapping of keys, not {shown(document.value)}")
+    if not isinstance(document.value, dict):
+        document.raise_problems()
+    raw: dict[str, Any] = document.value or {}
+    notes: list[str] = []
+    top = read_block(SweepFile, raw | {"parameters": None}, document, ())
+    command = read_command(document, top.command, top.program)
+    require = read_require(document, top.pgolf.require)
+    space = read_space(document, ("parameters",), raw.get("parameters"), require=require)
+    if not raw.get("parameters"):
+        document.problem(("parameters",), "missing: name at least one environment variable or flag")
+    rules = top.pgolf.rules
+    early = read_early_terminate(document, top.early_terminate, raw.get("early_terminate"), notes)
+    spec = SweepSpec(
+        source=source,
+        text=text,
+        name=study_name(document, top.name, source),
+        program=top.program or command.script or "trainer",
+        method=read_method(document, top.method, space, rules=rules),
+        metric=read_metric(document, top.metric, top.pgolf.metric.pattern, rules),
+        run_cap=top.run_cap,
+        space=space,
+        early_terminate=early,
+        project=top.project,
+        entity=top.entity,
+        description=top.description,
+        pgolf=read_pgolf(document, top.pgolf, space, require, command),
+        command=command,
+        notes=tuple(notes),
+    )
+    _check_contradictions(document, spec)
+    return document, spec
+
+
+def check_against_program(spec: SweepSpec, program: Program) -> None:
+    """Check a sweep file against what its program reads.
 
     Args:
         spec: The sweep file.
-        knobs: What the program reads by names that stand in it.
-        unnamed: Where it reads by names that only the running program knows. A parameter may be one
-            of them or a slip of the pen; that it runs for nothing costs more than a line in the
-            script, so that it is refused with this reason.
+        program: Its knobs, its flags, and where it reads by names that only the running program
+            knows. A parameter may be one of those variables or a slip of the pen; that it runs for
+            nothing costs more than a line in the script, so that it is refused, with this said.
 
     Raises:
-        SpecError: A parameter that the program never reads, a value whose type the knob cannot
-            hold, or a requirement that speaks of neither; all of them are reported.
+        SpecError: A parameter that the program never reads, a value whose type it cannot hold, or
+            a requirement that speaks of neither; all of them are reported.
     """
     document = Document(spec.text, str(spec.source))
-    for name, parameter in spec.space.parameters.items():
-        knob = knobs.get(name)
-        if knob is None:
-            hint = did_you_mean(name, knobs) + unnamed_hint(name, unnamed)
-            document.problem(("parameters", name), f"{spec.program} never reads {name}{hint}")
-            continue
-        wrong = [v for v in parameter.domain.examples() if not knob.takes(v)]
-        if wrong:
-            fix = "; write whole numbers (min, max and q)" if knob.kind == "int" else ""
-            fix = f"; write {knob.asks_for()}" if knob.words is not None else fix
-            document.problem(
-                ("parameters", name),
-                f"{spec.program} reads {name} as {knob.kind} and cannot read {wrong[0]!r}{fix}",
-            )
-    known = {*knobs, *spec.space.parameters}
+    note_against_program(document, spec, program)
+    document.raise_problems()
+
+
+def note_against_program(document: Document, spec: SweepSpec, program: Program) -> list[str]:
+    """`check_against_program`, the mistakes noted on a document; what people should know."""
+    notes = Binding(spec, program).note(document)
+    known = {*program.knobs, *program.flags.known, *spec.space.parameters}
     for index, expression in enumerate(spec.pgolf.require):
         for name in sorted(check_expression(expression) - known):
             document.problem(
@@ -171,18 +183,7 @@ def check_against_knobs(
                 f"{name} is neither a parameter nor read by {spec.program}"
                 f"{did_you_mean(name, known)}",
             )
-    document.raise_problems()
-
-
-def unnamed_hint(name: str, unnamed: Sequence[str]) -> str:
-    """What to say of a name that is not found where a program reads others that nobody can see."""
-    if not unnamed:
-        return ""
-    return (
-        f"; {len(unnamed)} of its reads have names that only the running script knows "
-        f"({', '.join(unnamed[:3])}{', ...' if len(unnamed) > 3 else ''}): if {name} is one of "
-        f'them, write os.environ.get("{name}") into the script'
-    )
+    return notes
 
 
 def place_of(spec: SweepSpec, *path: str) -> str:
@@ -191,11 +192,9 @@ def place_of(spec: SweepSpec, *path: str) -> str:
     return f"{spec.source}:{line if line is not None else '-'}: {'.'.join(path)}"
 
 
-def _check_contradictions(document: Document, spec: SweepSpec, command: Command) -> None:
+def _check_contradictions(document: Document, spec: SweepSpec) -> None:
     """Note what is right key by key and cannot be right together."""
     parameters = spec.space.parameters
-    if command.processes == 0:
-        document.problem(("command",), "--nproc_per_node must be at least 1")
     every = parameters.get("VAL_LOSS_EVERY")
     silent = every is not None and every.domain.examples() == (0,)
     if spec.early_terminate and silent:

@@ -3,51 +3,85 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, get_args
+
+from pgolf_sweep.config.command import Command
+from pgolf_sweep.config.models import Budget, DataBlock, LimitsBlock, Method, NodesBlock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from pgolf_sweep.core.trial import KnobValue
+    from pgolf_sweep.core.trial import KnobValue, Metric
     from pgolf_sweep.space.space import Space
 
-Method: TypeAlias = Literal["grid", "random", "bayes", "tpe", "gp", "cmaes", "qmc"]
-METHODS = ("grid", "random", "bayes", "tpe", "gp", "cmaes", "qmc")
+__all__ = [
+    "DEFAULT_RULES",
+    "METHODS",
+    "METRIC",
+    "NO_RULES",
+    "Budget",
+    "DataBlock",
+    "EarlyTerminate",
+    "LimitsBlock",
+    "Method",
+    "NodesBlock",
+    "PgolfBlock",
+    "SchemeBlock",
+    "SweepSpec",
+    "WarmStart",
+]
+
+METHODS: tuple[str, ...] = get_args(Method)
 METRIC = "val_bpb"
 DEFAULT_RULES = "parameter-golf-2026"
+NO_RULES = "none"
+"""Preset of a plain sweep, which knows no contest."""
+MOST_ITERATIONS, LAST_ITERATION = 100, 2**53
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlyTerminate:
     """How trials that lag behind are stopped.
 
-    An iteration is one reported `val_bpb`, as in W&B: the n-th validation of a trial. W&B's flag
-    ``strict`` changes nothing here: both of its rules keep the best ``1 / eta``.
+    An iteration is one report of the metric, as in W&B: the n-th validation of a trial.
 
     Attributes:
-        kind: ``hyperband`` keeps the best ``1 / eta`` at iterations ``min_iter * eta ** k``;
+        kind: ``hyperband`` keeps the best ``1 / eta`` at iterations ``min_iter * eta ** k``, or at
+            ``max_iter / eta ** k`` for ``k`` up to `s`;
             ``median`` stops a trial that is worse than the median of the others.
         min_iter: First iteration at which a trial may be stopped.
-        max_iter: Last iteration of a whole trial, or None if the file does not say.
-        eta: Factor between rungs (hyperband).
+        max_iter: Last iteration of a whole trial, where `s` goes back from it.
+        s: How often `max_iter` is divided; None where `min_iter` decides.
+        eta: Factor between iterations (hyperband).
+        strict: Judge the value at the iteration, not the best until then (hyperband).
         startup_trials: Trials that always run to their end (median).
     """
 
     kind: Literal["hyperband", "median"]
     min_iter: int = 1
     max_iter: int | None = None
-    eta: int = 3
+    s: int | None = None
+    eta: float = 3.0
+    strict: bool = True
     startup_trials: int = 5
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataBlock:
-    """The data set that trials train on: a name to be located, or paths of one's own."""
-
-    name: str | None = None
-    path: str | None = None
-    tokenizer: str | None = None
+    def iterations(self) -> tuple[int, ...]:
+        """Iterations at which hyperband judges, ascending; as W&B's sweeps 0.3.0 works them out."""
+        found: list[int] = []
+        if self.max_iter is not None and self.s is not None:
+            band = float(self.max_iter)
+            for _ in range(self.s):
+                band /= self.eta
+                if band < 1:
+                    break
+                found.append(int(band))
+            return tuple(sorted(found))
+        band = float(self.min_iter)
+        while len(found) < MOST_ITERATIONS and band < LAST_ITERATION:
+            found.append(int(band))
+            band *= self.eta
+        return tuple(found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,44 +103,6 @@ class SchemeBlock:
     parameter: float = 0.0
     codec: str = ""
     keep_below: int = 65_536
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LimitsBlock:
-    """Limits on a run, in seconds; None means that the rules preset decides."""
-
-    total_seconds: float | None = None
-    silent_seconds: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
-    """What the sweep may spend; `gpu_hours` None means no limit, the price is for reports."""
-
-    gpu_hours: float | None = None
-    usd_per_gpu_hour: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodesBlock:
-    """What is asked of the machines that trials run on; docs/nodes.md has the reasons.
-
-    Attributes:
-        failures: So many trials in a row quarantine the node that they failed on; 0: never.
-        retry_seconds: Until a quarantined node is tried again; doubles each time, up to 8 times.
-        give_up_seconds: The sweep ends when no node could take a trial for this long.
-        check: Whether a node is looked at before its first trial.
-        speed: What a node gets that is slower than `min_speed`: ``refuse``, ``mark`` (its trials
-            are marked) or ``none`` (nothing is measured); None: refuse with GPUs, none without.
-        min_speed: Least tokens per second, as a share of the other nodes' median.
-    """
-
-    failures: int = 3
-    retry_seconds: float = 300.0
-    give_up_seconds: float = 3600.0
-    check: bool = True
-    speed: str | None = None
-    min_speed: float = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,13 +186,15 @@ class SweepSpec:
         name: Its ``name``, or the file's stem.
         program: ``trainer`` for ours, or the path of a script.
         method: Who proposes.
-        metric_name: What is minimised.
+        metric: What is optimised.
         run_cap: Trials that may take a slot, or None.
         space: What is searched.
         early_terminate: The pruner, or None.
         project: W&B project, or None for the tracker's default.
         entity: W&B entity, or None for the user's default.
         description: Free text, or None.
+        command: The words that start a trial; empty where the file has none.
+        notes: What people should know of how the file is read, a sentence each.
     """
 
     source: Path
@@ -204,7 +202,7 @@ class SweepSpec:
     name: str
     program: str
     method: Method
-    metric_name: str
+    metric: Metric
     run_cap: int | None
     space: Space
     early_terminate: EarlyTerminate | None
@@ -212,3 +210,5 @@ class SweepSpec:
     entity: str | None
     description: str | None
     pgolf: PgolfBlock
+    command: Command = field(default_factory=Command)
+    notes: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""YAML as plain values that remember their lines, and strict reading of mappings.
+"""YAML as plain values that remember their lines and their spelling.
 
 W&B reads sweep files as YAML 1.1; so does this module, with two repairs: ``1e-8`` is a number,
 and a key written twice is a mistake instead of the silent loss of the first.
@@ -16,9 +16,10 @@ import yaml
 from pgolf_sweep.core.errors import Problem, SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable
 
 KeyPath: TypeAlias = tuple[str | int, ...]
+_TEXT = "tag:yaml.org,2002:str"
 
 
 MOST_CHARS = 300_000
@@ -50,6 +51,12 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     """``; did you mean 'x'?``, or nothing where no name is near."""
     near = nearest(name, names)
     return f"; did you mean {near!r}?" if near else ""
+
+
+def is_text_to_wandb(spelled: str) -> bool:
+    """Whether plain YAML 1.1, and so W&B, takes an unquoted scalar for text, as it does ``1e3``."""
+    loader: Any = yaml.SafeLoader("")
+    return bool(loader.resolve(yaml.ScalarNode, spelled, (True, False)) == _TEXT)
 
 
 def read_scalar(text: str) -> Any:
@@ -113,6 +120,7 @@ class Document:
     Attributes:
         value: Mappings, lists and scalars.
         lines: One-based line of every key and item, by key path.
+        spelled: Text of every scalar that is not quoted, by key path.
         problems: Mistakes found so far; readers add theirs.
     """
 
@@ -124,6 +132,7 @@ class Document:
         """
         self.source = source
         self.lines: dict[KeyPath, int] = {}
+        self.spelled: dict[KeyPath, str] = {}
         self.problems: list[Problem] = []
         self._loader = _Loader("")
         try:
@@ -194,6 +203,8 @@ class Document:
         return result
 
     def _scalar(self, node: yaml.Node, path: KeyPath) -> Any:
+        if isinstance(node, yaml.ScalarNode) and node.style is None:
+            self.spelled[path] = node.value
         try:
             value = self._loader.construct_object(node)
             if isinstance(value, int | float) and abs(value) > LARGEST_NUMBER < math.inf:
@@ -205,140 +216,12 @@ class Document:
         except (ArithmeticError, AttributeError, LookupError, TypeError):
             # What PyYAML raises of a tag whose text is none of its kind.
             kind = str(node.tag).rpartition(":")[2]
-            self.problem(path, f"cannot be read as a value: {_show(node.value)} is no {kind}")
+            self.problem(path, f"cannot be read as a value: {shown(node.value)} is no {kind}")
             return None
         return value
 
 
-class Section:
-    """One mapping of a document, read key by key; each mistake is noted, none stops the reading.
-
-    Every getter returns a value of the right type, the default where the key is absent or wrong.
-    `close` notes the keys that nobody asked for.
-    """
-
-    def __init__(self, document: Document, path: KeyPath, value: object) -> None:
-        self.document = document
-        self.path = path
-        self._values: dict[str, Any] = {}
-        self._known: dict[str, None] = {}
-        if isinstance(value, dict):
-            self._values = value
-        elif value is not None:
-            self.problem("", f"must be a mapping of keys, not {_show(value)}")
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._values
-
-    def __iter__(self) -> Any:
-        return iter(self._values)
-
-    def problem(self, key: str, message: str) -> None:
-        """Note a mistake at a key of this mapping (or at the mapping itself: ``""``)."""
-        self.document.problem((*self.path, key) if key else self.path, message)
-
-    def raw(self, key: str) -> Any:
-        """A key's plain value, None where it is absent."""
-        self._known[key] = None
-        return self._values.get(key)
-
-    def section(self, key: str) -> Section:
-        """A mapping inside this one; an absent one reads as empty."""
-        return Section(self.document, (*self.path, key), self.raw(key))
-
-    def text(self, key: str, default: str | None = None) -> str | None:
-        """A non-empty string."""
-        value = self.raw(key)
-        if value is None or (isinstance(value, str) and value.strip()):
-            return default if value is None else value
-        self.problem(key, f"must be text, not {_show(value)}")
-        return default
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        """A list of strings; a single string is a list of one."""
-        value = self.raw(key)
-        items = [value] if isinstance(value, str) else [] if value is None else value
-        if isinstance(items, list) and all(isinstance(item, str) for item in items):
-            return tuple(items)
-        self.problem(key, f"must be a list of text, not {_show(value)}")
-        return ()
-
-    def choice(self, key: str, options: Sequence[str], default: str | None = None) -> str | None:
-        """One of a few words."""
-        value = self.raw(key)
-        if value is None or value in options:
-            return default if value is None else str(value)
-        hint = did_you_mean(str(value), options)
-        self.problem(key, f"{_show(value)} is none of: {', '.join(options)}{hint}")
-        return default
-
-    def flag(self, key: str, *, default: bool) -> bool:
-        """True or false."""
-        value = self.raw(key)
-        if value is None or isinstance(value, bool):
-            return default if value is None else value
-        self.problem(key, f"must be true or false, not {_show(value)}")
-        return default
-
-    def number(
-        self,
-        key: str,
-        *,
-        above: float = -math.inf,
-        below: float = math.inf,
-        least: float = -math.inf,
-    ) -> float | int | None:
-        """A finite number, ``above < number < below`` and ``number >= least``; None if absent."""
-        value = self.raw(key)
-        if value is None:
-            return None
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not math.isfinite(value)
-        ):
-            self.problem(key, f"must be a number, not {_show(value)}")
-            return None
-        if not (above < value < below and value >= least):
-            bounds = [
-                *([f"above {above:g}"] if above > -math.inf else []),
-                *([f"below {below:g}"] if below < math.inf else []),
-                *([f"at least {least:g}"] if least > -math.inf else []),
-            ]
-            self.problem(key, f"must be {' and '.join(bounds)}, not {value:g}")
-            return None
-        return value
-
-    def integer(self, key: str, *, least: int) -> int | None:
-        """A whole number, at least `least`; None if absent."""
-        value = self.raw(key)
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int):
-            self.problem(key, f"must be a whole number, not {_show(value)}")
-            return None
-        if value < least:
-            self.problem(key, f"must be at least {least}, not {value}")
-            return None
-        return value
-
-    def refuse(self, reasons: Mapping[str, str]) -> None:
-        """Note keys that are understood and not offered, each with its reason."""
-        for key, reason in reasons.items():
-            if key in self._values:
-                self.problem(key, reason)
-                self._values = {k: v for k, v in self._values.items() if k != key}
-
-    def close(self) -> None:
-        """Note every key that was not asked for."""
-        for key in self._values:
-            if key not in self._known:
-                known = ", ".join(self._known)
-                hint = did_you_mean(key, self._known)
-                self.problem(key, f"unknown key{hint or f'; known keys: {known}'}")
-
-
-def _show(value: object) -> str:
+def shown(value: object) -> str:
     """A value as the user would recognise it, shortened."""
     if value is None:
         return "nothing"

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any, assert_never
 
 from pgolf_sweep.core.events import (
+    AnchorLaunched,
     Cancelling,
     Draining,
     DriversLost,
@@ -18,6 +19,7 @@ from pgolf_sweep.core.events import (
     NodeRefused,
     NodeReleased,
     NoHealthyNode,
+    ProbeContradicted,
     StartingEnded,
     StorageAway,
     StorageBack,
@@ -46,6 +48,14 @@ def event_text(event: SweepEvent) -> str:
             return f"trial {number} is proposed by {by}"
         case TrialNotRepaired(number=number, reason=reason):
             return f"trial {number} is not repaired: {reason}"
+        case AnchorLaunched(number=number, discards=discards, predicted_bytes=size):
+            return (
+                f"the last {discards} proposals were discarded on predictions that no finished "
+                f"trial has checked: the smallest, {size:,} bytes, is launched as an anchor "
+                f"(trial {number})"
+            )
+        case ProbeContradicted(number=number, text=text):
+            return f"trial {number}: {text}"
         case TrialsResumed(numbers=numbers):
             return f"resuming trials {_listed(numbers)}, which an earlier driver left"
         case TrialTakenOver(number=number):

@@ -51,6 +51,29 @@ class TrialNotRepaired:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AnchorLaunched:
+    """A configuration that is predicted not to fit runs, to check the predictions.
+
+    Attributes:
+        number: The trial.
+        discards: Proposals that unchecked predictions discarded in a row.
+        predicted_bytes: Of the trial's artifact, the smallest of theirs.
+    """
+
+    number: int
+    discards: int
+    predicted_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeContradicted:
+    """A finished trial's log says otherwise than the probe of its script."""
+
+    number: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialsResumed:
     """This driver goes on with trials that an earlier one left."""
 
@@ -200,7 +223,14 @@ NodeEvent: TypeAlias = (
 )
 
 TrialEvent: TypeAlias = (
-    TrialEnded | TrialRetried | TrialProposed | TrialNotRepaired | TrialsResumed | TrialTakenOver
+    TrialEnded
+    | TrialRetried
+    | TrialProposed
+    | TrialNotRepaired
+    | AnchorLaunched
+    | ProbeContradicted
+    | TrialsResumed
+    | TrialTakenOver
 )
 
 StudyEvent: TypeAlias = (

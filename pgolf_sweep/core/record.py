@@ -68,6 +68,7 @@ class TrialRecord:
             what a sampler without a gate would have launched.
         driver: In a study that several drivers share, the one that holds the trial or told it;
             empty while a trial waits for any of them.
+        maximize: Whether a high score is good; never so for the contest's.
     """
 
     number: int
@@ -105,6 +106,7 @@ class TrialRecord:
     expected_sd: float | None = None
     redrawn: int = 0
     driver: str = ""
+    maximize: bool = False
 
     @property
     def submittable(self) -> bool:
@@ -182,12 +184,17 @@ class TrialRecord:
 
 
 def ranked(records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """Completed trials whose artifact is not over the cap, best `val_bpb` first; ties to the older.
+    """Completed trials whose artifact is not over the cap, best score first; ties to the older.
 
     Duplicates are left out: they are not evidence of their own.
     """
     good = [record for record in records if record.submittable and record.duplicate_of is None]
-    return sorted(good, key=lambda record: (record.val_bpb or 0.0, record.number))
+    return sorted(good, key=_rank)
+
+
+def _rank(record: TrialRecord) -> tuple[float, int]:
+    score = record.val_bpb or 0.0
+    return (-score if record.maximize else score, record.number)
 
 
 def counts(records: Iterable[TrialRecord]) -> dict[str, int]:

@@ -25,9 +25,9 @@ _SECRET_NAME = re.compile(rf"(?:^|[_.-]){_NAME}$|passw(?:or)?d$", re.IGNORECASE)
 _NO_SECRETS = frozenset({"BOS_TOKEN", "EOS_TOKEN", "PAD_TOKEN", "UNK_TOKEN", "SSH_AUTH_SOCK"})
 _STORAGE = re.compile(r"STORAGE|DATABASE_URL|_URI$", re.IGNORECASE)
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s'\"<>]+")
 _ASSIGNED = re.compile(
-    rf"(?P<name>(?<![A-Za-z0-9])[\w.-]*?{_NAME})(?P<between>[\"']?\s*(?:=|:)\s*(?:Bearer\s+)?[\"']?)"
+    rf"(?P<name>(?<![A-Za-z0-9])[\w.-]{{0,60}}?{_NAME})(?P<between>[\"']?\s*(?:=|:)\s*(?:Bearer\s+)?[\"']?)"
     r"(?P<value>[^\s\"',;&]{8,})",
     re.IGNORECASE,
 )
@@ -36,8 +36,8 @@ _KNOWN = re.compile(
     r"\b(?:sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}"
     r"|hf_[A-Za-z0-9]{16,}|wandb_v\d_\w{16,}|xox[abprs]-[\w-]{10,}|(?:AKIA|ASIA)[A-Z0-9]{16}"
     r"|AIza[\w-]{30,}|npm_[A-Za-z0-9]{30,}|pypi-[\w-]{40,}"
-    r"|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,})"
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z ]*PRIVATE KEY-----|$)"
+    r"|eyJ[\w-]{8,999}\.eyJ[\w-]{8,999}\.[\w-]{8,})"
+    r"|-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|$)"
 )
 
 

@@ -9,13 +9,14 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-KnobValue: TypeAlias = bool | int | float | str
-"""A resolved knob: what the sweep file's space produces and what a script reads."""
+KnobValue: TypeAlias = bool | int | float | str | list[Any] | dict[str, Any] | None
+"""A resolved knob: what the sweep file's space produces and what a script reads. Lists, mappings
+and null are for programs with flags, as W&B's sweeps give them."""
 
 
 def knob_text(value: KnobValue) -> str:
@@ -121,6 +122,33 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """What a sweep optimises.
+
+    Attributes:
+        name: Name under which the program logs it.
+        goal: Whether low or high is good.
+        contest: Whether it is the contest's score after the round trip, read by the dialects of
+            the contest's logs; any other is the last number that is logged under its name.
+        pattern: A regular expression whose one group is the number, instead of the name; or empty.
+        target: Value at which the sweep starts no further trial.
+        impute: Which score a failed trial gets in the sampler's eyes, or None for none.
+    """
+
+    name: str = "val_bpb"
+    goal: Literal["minimize", "maximize"] = "minimize"
+    contest: bool = True
+    pattern: str = ""
+    target: float | None = None
+    impute: Literal["latest", "best", "worst"] | None = None
+
+    @property
+    def sign(self) -> int:
+        """1 where low is good, -1 where high is: what to multiply by so that low is good."""
+        return 1 if self.goal == "minimize" else -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialSpec:
     """One configuration, resolved: everything that decides what a run computes.
 
@@ -132,6 +160,10 @@ class TrialSpec:
         program_name: File name that runs, normally ``train_gpt.py``.
         program_sha256: Hash of the program's files.
         proposer: Who proposed it, for example ``tpe`` or ``propose:alice``.
+        argv: Words that start the script, macros of the node left in; empty for the script alone,
+            by torchrun where a trial has more than one GPU.
+        config: The parameters as W&B hands them out, for ``${args_json_file}`` and wandb.config.
+        metric: What is read from its log and from ``wandb.log``.
         passes: Variables of the node that the script gets beyond the system's.
     """
 
@@ -144,6 +176,9 @@ class TrialSpec:
     resources: Resources
     limits: Limits
     proposer: str
+    argv: tuple[str, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    metric: Metric = field(default_factory=Metric)
     passes: tuple[str, ...] = ()
 
     @property
@@ -174,6 +209,8 @@ class LogSummary:
     val_bpb_prequant: float | None = None
     val_loss_nats_prequant: float | None = None
     finals: Mapping[str, float] = field(default_factory=dict)
+    final_losses_nats: Mapping[str, float] = field(default_factory=dict)
+    """Of those finals that print one."""
     model_bytes: int | None = None
     code_bytes: int | None = None
     uncompressed_code_bytes: int | None = None

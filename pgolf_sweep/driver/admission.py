@@ -12,6 +12,7 @@ from pgolf_sweep.core.kept import make_room, whole_result
 from pgolf_sweep.core.paths import write_bytes, write_json
 from pgolf_sweep.core.record import State, TrialRecord
 from pgolf_sweep.core.trial import Discarded, VerdictKind
+from pgolf_sweep.driver.anchors import PROPOSER as ANCHOR
 from pgolf_sweep.driver.snapshot import Live
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Admission:
             model_params=verdict.model_params,
             code_bytes=verdict.code_bytes,
             proposer=proposal.proposer,
+            maximize=session.spec.metric.goal == "maximize",
             attempts=noted.attempts if noted is not None else 0,
             uncounted_attempts=noted.uncounted_attempts if noted is not None else 0,
             slot_seconds=noted.slot_seconds if noted is not None else 0.0,
@@ -76,9 +78,10 @@ class Admission:
         if live.near_cap and verdict.fit_probability is not None:
             live.fit_probability = verdict.fit_probability
             live.near_cap = verdict.fit_probability < LIKELY
-        if verdict.kind in {VerdictKind.NEAR, VerdictKind.TOO_BIG}:
+        anchors = proposal.proposer == ANCHOR and verdict.kind is VerdictKind.TOO_BIG
+        if verdict.kind in {VerdictKind.NEAR, VerdictKind.TOO_BIG} and not anchors:
             verdict = self._repaired(proposal, verdict)
-        if verdict.discards:
+        if verdict.discards and not anchors:
             self._discard(record, verdict)
             return None
         original = self.writer.table.original(spec.identity, proposal.number)

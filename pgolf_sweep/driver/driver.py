@@ -29,12 +29,14 @@ from typing import TYPE_CHECKING, Any
 from pgolf_sweep.config.types import NodesBlock
 from pgolf_sweep.core.classify import classify
 from pgolf_sweep.core.errors import InfraError, InterruptedSweepError, StorageAwayError
-from pgolf_sweep.core.events import Cancelling, Draining, StartingEnded
+from pgolf_sweep.core.events import AnchorLaunched, Cancelling, Draining, StartingEnded
 from pgolf_sweep.core.kept import whole_result
 from pgolf_sweep.core.paths import write_json
 from pgolf_sweep.core.record import State
 from pgolf_sweep.core.trial import EndCause, Failed, FailureKind
 from pgolf_sweep.driver.admission import Admission
+from pgolf_sweep.driver.anchors import DISCARDS_UNTIL_ANCHOR, Anchors
+from pgolf_sweep.driver.anchors import PROPOSER as ANCHOR
 from pgolf_sweep.driver.budget import Quota
 from pgolf_sweep.driver.control import Request
 from pgolf_sweep.driver.exports import exported, parted
@@ -123,6 +125,8 @@ class Driver:
     _state: SweepState = SweepState.RUNNING
     _end_reason: str = ""
     _idle_proposals: int = 0
+    _probing: Proposal | None = None
+    _anchors: Anchors = field(init=False)
     _shown_at: float = -math.inf
     _nodes: NodeBook = field(init=False)
     _nodes_seen_at: float = -math.inf
@@ -133,6 +137,7 @@ class Driver:
     _take_over: TakeOver | None = None
 
     def __post_init__(self) -> None:
+        self._anchors = Anchors(self.session)
         self._storage_retry = StorageRetry(
             study=self.study,
             launcher=self.launcher,
@@ -281,33 +286,83 @@ class Driver:
         if self._quota.over_budget():
             self._finish(f"budget of {self.options.gpu_hours} GPU-hours reached")
             return
+        if (reached := self._target_reached()) is not None:
+            self._finish(reached)
+            return
         with self.study.exclusive():
             if self._take_over is not None:
                 self._take_over.sync()
             self._ask_for(self._quota.room())
 
+    def _target_reached(self) -> str | None:
+        """Which trial reached the metric's target, in a sentence; None while none has."""
+        metric, best = self.session.spec.metric, self._table.best
+        if metric.target is None or best is None or best.val_bpb is None:
+            return None
+        if metric.sign * best.val_bpb > metric.sign * metric.target:
+            return None
+        return f"trial {best.number} reached the target: {metric.name} {best.val_bpb:g}"
+
     def _ask_for(self, room: float) -> None:
         """Propose and admit as many trials as there is room for, or for as long as a turn takes."""
         deadline = self.clock.monotonic() + POLL_SECONDS
         while room > 0 and self.clock.monotonic() < deadline:
-            proposal = self.study.ask()
+            proposal = self._next_proposal()
             if proposal is None:
-                self._finish("every point of the grid was proposed")
                 return
             live = self._admission.admit(proposal)
             if live is not None:
                 self._idle_proposals = 0
+                self._anchors.launched(proposal)
                 self._queue.enqueue(live)
                 room -= 1
                 continue
             room = min(room, self._quota.left())  # it may have had its result already
             self._idle_proposals += 1
+            if self._anchor_instead(proposal):
+                return
             if self._idle_proposals >= MAX_IDLE_PROPOSALS:
                 self._finish(
                     f"the last {MAX_IDLE_PROPOSALS} proposals were discarded or had run already: "
                     "the space holds nothing new that fits"
                 )
                 return
+
+    def _next_proposal(self) -> Proposal | None:
+        """The next configuration to judge; None where there is none, or its probe is under way.
+
+        A script that is not ours is run to know its artifact, in a thread: the loop goes on.
+        """
+        if self._anchors.waits(self._unfinished()):
+            return None
+        if self._probing is None:
+            self._probing = self.study.ask()
+        proposal = self._probing
+        if proposal is None:
+            self._finish("every point of the grid was proposed")
+            return None
+        if not self.session.ready(proposal.knobs):
+            return None
+        self._probing = None
+        return proposal
+
+    def _unfinished(self) -> set[int]:
+        return {*self._queue.live, *(live.record.number for live in self._queue.queued)}
+
+    def _anchor_instead(self, proposal: Proposal) -> bool:
+        """Whether a discard ends the sweep; one in a row may bring an anchor."""
+        self._anchors.discarded(proposal)
+        due = self._anchors.due(self._unfinished())
+        if due is not None:
+            knobs, key, size = due
+            number = self.study.enqueue_once(knobs, by=ANCHOR, key=key)
+            self.observer.event(
+                AnchorLaunched(number=number, discards=DISCARDS_UNTIL_ANCHOR, predicted_bytes=size)
+            )
+        reason = self._anchors.infeasible()
+        if reason:
+            self._finish(reason)
+        return bool(reason)
 
     # -- running --------------------------------------------------------------------------------
 

@@ -122,4 +122,6 @@ def keep(
 
 def _read(text: str, default: KnobValue) -> KnobValue:
     """A knob's value as the script printed it."""
-    return bool(int(text)) if isinstance(default, bool) else type(default)(text)
+    if isinstance(default, bool):
+        return bool(int(text))
+    return type(default)(text) if isinstance(default, int | float) else text

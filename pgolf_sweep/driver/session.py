@@ -13,9 +13,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pgolf_sweep.config.binding import Binding
 from pgolf_sweep.config.blocks import EXPORT_ONLY_KNOBS, STUDY_NAME_RULE, is_study_name
 from pgolf_sweep.config.rules import load_rules
-from pgolf_sweep.config.sweep_file import check_against_knobs, load_spec, place_of
+from pgolf_sweep.config.sweep_file import (
+    check_against_program,
+    load_draft,
+    load_spec,
+    note_against_program,
+    place_of,
+)
+from pgolf_sweep.config.types import NO_RULES
 from pgolf_sweep.core.errors import InfraError, InputError
 from pgolf_sweep.core.paths import StudyPaths, read_json, write_bytes, write_json
 from pgolf_sweep.core.trial import Limits, Resources, TrialSpec, Verdict, VerdictKind, knob_text
@@ -25,7 +33,6 @@ from pgolf_sweep.gate.probed import foreign_of
 from pgolf_sweep.gate.repair import nearest_values, repair
 from pgolf_sweep.gate.resources import Machine
 from pgolf_sweep.gate.store import USER, store_path, teach_store
-from pgolf_sweep.script.knobs.knobs import worded
 from pgolf_sweep.script.pack import as_counted
 from pgolf_sweep.script.program import from_files, load_program
 from pgolf_sweep.space.domains import Constant
@@ -35,6 +42,7 @@ if TYPE_CHECKING:
 
     from pgolf_sweep.config.rules import Rules
     from pgolf_sweep.config.sweep_file import SweepSpec
+    from pgolf_sweep.config.yaml_lines import Document
     from pgolf_sweep.core.trial import KnobValue
     from pgolf_sweep.data import DataSet
     from pgolf_sweep.script.program import Program
@@ -90,8 +98,11 @@ class Session:
         return self.gate.verdict(knobs)
 
     def verdict_of(self, knobs: Mapping[str, KnobValue]) -> Verdict:
-        """`verdict` of a sweep's knobs, as its space gives them."""
-        return self.verdict(self.resolve(knobs))
+        """`verdict` of a sweep's knobs, as its space gives them; never waits for a probe."""
+        resolved = self.resolve(knobs)
+        if self.spec.pgolf.gate_enabled and not self.gate.answers(resolved):
+            return self._verdict(VerdictKind.UNKNOWN, "its script's probe is under way")
+        return self.verdict(resolved)
 
     def repaired(self, knobs: Mapping[str, KnobValue]) -> dict[str, KnobValue] | None:
         """The nearest configuration that surely fits, by the parameters that the file lets give.
@@ -150,6 +161,13 @@ class Session:
                 found[name] = nearest_values(parameter.domain, knobs[name])
         return found
 
+    def ready(self, knobs: Mapping[str, KnobValue]) -> bool:
+        """Whether `verdict` answers on these knobs, unresolved, at once; if not, it is prepared."""
+        resolved = self.resolve(knobs)
+        if not self.spec.pgolf.gate_enabled or self.spec.space.violations(resolved, self.defaults):
+            return True
+        return self.gate.ready(resolved)
+
     def _verdict(self, kind: VerdictKind, reason: str) -> Verdict:
         return Verdict(
             kind=kind,
@@ -164,8 +182,8 @@ class Session:
         self, number: int, knobs: Mapping[str, KnobValue], proposer: str, *, run_id: str
     ) -> TrialSpec:
         """What a trial runs, from its resolved knobs."""
-        texts = worded(knobs, self.program.knobs)
-        env = {name: knob_text(value) for name, value in texts.items()}
+        binding = Binding(self.spec, self.program)
+        env = binding.env(knobs)
         env |= self.dataset.env() if self.dataset is not None else {}
         return TrialSpec(
             study=self.spec.name,
@@ -177,6 +195,9 @@ class Session:
             resources=self.resources,
             limits=self.limits,
             proposer=proposer,
+            argv=binding.argv(knobs),
+            config=binding.config(knobs),
+            metric=self.spec.metric,
             passes=self.spec.pgolf.env_pass,
         )
 
@@ -204,9 +225,11 @@ class Session:
         if total is None:
             total = self.rules.train_seconds + self.rules.eval_seconds + START_SECONDS
         silent = given.silent_seconds
+        plain = self.rules.name == NO_RULES  # of any program it is not known how quiet it is
+        quiet = min(SILENT_SECONDS, total)
         return Limits(
             total_seconds=total,
-            silent_seconds=silent if silent is not None else min(SILENT_SECONDS, total),
+            silent_seconds=silent if silent is not None else total if plain else quiet,
         )
 
 
@@ -239,7 +262,7 @@ def read_sweep(sweep: Path, *, name: str | None = None) -> tuple[SweepSpec, Prog
         SpecError: The sweep file has problems, all of them listed.
         InputError: The program is missing or broken, or the name cannot be a study's.
     """
-    spec = load_spec(sweep)
+    document, spec = load_draft(sweep)
     if name is not None:
         if not is_study_name(name):
             raise InputError(
@@ -249,12 +272,27 @@ def read_sweep(sweep: Path, *, name: str | None = None) -> tuple[SweepSpec, Prog
                 expected=STUDY_NAME_RULE,
             )
         spec = dataclasses.replace(spec, name=name)
-    base = sweep.resolve().parent
-    with located_at(spec, "program"):
-        program = load_program(spec.program, base=base)
-    with located_at(spec, "pgolf", "files"):
-        program = load_program(spec.program, base=base, extra_files=spec.pgolf.files)
-    return spec, program
+    program = _program_of(document, spec, base=sweep.resolve().parent)
+    notes = note_against_program(document, spec, program)
+    document.raise_problems()
+    return dataclasses.replace(spec, notes=(*spec.notes, *notes)), program
+
+
+def _program_of(document: Document, spec: SweepSpec, *, base: Path) -> Program:
+    """The program that a sweep file names; where it is missing, that is one more mistake."""
+    place: tuple[str, ...] = ("program",)
+    try:
+        with located_at(spec, *place):
+            program = load_program(spec.program, base=base)
+        place = ("pgolf", "files")
+        with located_at(spec, *place):
+            return load_program(spec.program, base=base, extra_files=spec.pgolf.files)
+    except InputError as error:
+        if not document.problems:
+            raise
+        document.problem(place, f"{error.what}; {error.expected or error.where}")
+        document.raise_problems()
+        return program
 
 
 @contextmanager
@@ -305,8 +343,17 @@ def reopen_session(paths: StudyPaths, *, need_data: bool = True) -> Session:
             next_step="pgolf-sweep launch SWEEP.yaml writes the file anew",
         ) from error
     return _session(
-        spec, stored_program(paths), base=base, data_root=data_root, need_data=need_data
+        spec,
+        _checked(spec, stored_program(paths)),
+        base=base,
+        data_root=data_root,
+        need_data=need_data,
     )
+
+
+def _checked(spec: SweepSpec, program: Program) -> Program:
+    check_against_program(spec, program)
+    return program
 
 
 def store_program(paths: StudyPaths, program: Program) -> None:
@@ -352,13 +399,12 @@ def stored_program(paths: StudyPaths) -> Program:
 def _session(
     spec: SweepSpec, program: Program, *, base: Path, data_root: Path, need_data: bool
 ) -> Session:
-    check_against_knobs(spec, program.knobs, program.unnamed)
     with located_at(spec, "pgolf", "rules"):
         rules = load_rules(spec.pgolf.rules, base=base)
     with located_at(spec, "pgolf", "data"):
         dataset = _dataset(spec, data_root, base)
     implied: dict[str, KnobValue] = {}
-    if "MAX_WALLCLOCK_SECONDS" in program.knobs:
+    if "MAX_WALLCLOCK_SECONDS" in program.knobs and rules.name != NO_RULES:
         implied["MAX_WALLCLOCK_SECONDS"] = rules.train_seconds
     if dataset is not None and "VOCAB_SIZE" in program.knobs:
         implied["VOCAB_SIZE"] = dataset.vocab_size
@@ -368,7 +414,7 @@ def _session(
         parameter = spec.space.parameters.get("VOCAB_SIZE")
         # A data set has one vocabulary: a script refuses any other, after it took a slot.
         for size in (dataset.vocab_size,) if parameter is None else parameter.domain.examples():
-            check(dataset, int(size))
+            check(dataset, int(str(size)))
     gate = Gate(
         program,
         cap_bytes=rules.artifact_cap_bytes,

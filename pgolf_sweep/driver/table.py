@@ -37,6 +37,11 @@ class TrialTable:
     _first: dict[str, int] = field(default_factory=dict)
     _totals: Totals = field(default_factory=Totals)
 
+    @property
+    def best(self) -> TrialRecord | None:
+        """The best trial that is not over the cap; None while there is none."""
+        return self._totals.best
+
     def note(self, record: TrialRecord) -> None:
         """Keep the newest row of a trial."""
         before = self.records.get(record.number)

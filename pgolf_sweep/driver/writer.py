@@ -10,7 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pgolf_sweep.core.events import FileKept, TrialEnded, TrialRetried
+from pgolf_sweep.core.events import FileKept, ProbeContradicted, TrialEnded, TrialRetried
 from pgolf_sweep.core.kept import append_row
 from pgolf_sweep.core.record import State, TrialRecord
 from pgolf_sweep.driver.exports import keep
@@ -76,7 +76,8 @@ class TrialWriter:
     def learn(self, record: TrialRecord) -> None:
         """What a finished trial teaches: its configuration is known, its bytes calibrate."""
         if self.table.close(record):
-            calibrate(self.session.gate, record)
+            for said in calibrate(self.session.gate, record):
+                self.notify(ProbeContradicted(number=record.number, text=said))
 
     # -- duplicates -----------------------------------------------------------------------------
 
@@ -163,12 +164,22 @@ class TrialWriter:
             self.queue.queued.appendleft(live)
 
 
-def calibrate(gate: Gate, *records: TrialRecord) -> None:
-    """Teach a gate the bytes and times of finished trials, as far as they are their own."""
+def calibrate(gate: Gate, *records: TrialRecord) -> list[str]:
+    """Teach a gate the bytes and times of finished trials, as far as they are their own.
+
+    Returns:
+        What their logs say otherwise than the gate believed, once for each branch of a script.
+    """
+    said = []
     for record in records:
         own = record.outcome is State.COMPLETED and record.duplicate_of is None
         if not own or record.model_bytes is None:
             continue
+        differs = gate.contradiction(
+            record.knobs, model_params=record.model_params, code_bytes=record.code_bytes
+        )
+        if differs:
+            said.append(differs)
         gate.learn(record.knobs, record.model_bytes, steps=record.steps)
         trained = record.export_of is None  # else its training was taken in before
         gate.learn_time(
@@ -177,6 +188,7 @@ def calibrate(gate: Gate, *records: TrialRecord) -> None:
             train_seconds=record.train_seconds if trained else None,
             eval_seconds=record.eval_seconds,
         )
+    return said
 
 
 def _as_duplicate(record: TrialRecord, original: TrialRecord) -> TrialRecord:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 import struct
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Protocol
@@ -60,6 +61,9 @@ MEASURED_SD = 0.01
 MOST_SURE = 1 - 1e-9
 """Highest confidence that the tails tell from certainty."""
 
+SMALLER_SHARES = (7 / 8, 3 / 4, 5 / 8, 1 / 2, 1 / 4)
+"""By which a number of a shape is made smaller in search of what fits."""
+_SHAPES = re.compile(r"LAYERS|(^|_)DIM(_|$)|MLP|VOCAB|BITS|HEADS|HIDDEN|SIZE$")
 UNKNOWN_PACE_SD = 0.5
 """Spread of the logarithm of the steps that a wallclock leaves, of a machine that nobody named."""
 
@@ -160,6 +164,45 @@ class Gate:
             )
         return self._predicted(expected, noise, knobs)
 
+    def answers(self, knobs: Mapping[str, KnobValue]) -> bool:
+        """Whether `verdict` needs no run of a script; starts none."""
+        return self.foreign is None or self.foreign.answers(knobs)
+
+    @property
+    def measured(self) -> bool:
+        """Whether any finished trial has taught it."""
+        return bool(self.calibration.trials)
+
+    def nearest_fit(self, knobs: Mapping[str, KnobValue]) -> dict[str, KnobValue]:
+        """One number of a configuration that, made smaller, lets it fit; empty where none does."""
+        found: tuple[float, dict[str, KnobValue]] | None = None
+        values = {**self._defaults, **knobs}
+        for name, value in values.items():
+            if not _SHAPES.search(name) or isinstance(value, bool) or not isinstance(value, int):
+                continue
+            for share in SMALLER_SHARES:
+                smaller = max(1, round(value * share))
+                if share < 1 and smaller < value and self._fits({**knobs, name: smaller}):
+                    if found is None or share > found[0]:
+                        found = share, {name: smaller}
+                    break
+        return {} if found is None else found[1]
+
+    def _fits(self, knobs: Mapping[str, KnobValue]) -> bool:
+        return self.verdict(knobs).kind in {VerdictKind.FITS, VerdictKind.NEAR}
+
+    def contradiction(
+        self, knobs: Mapping[str, KnobValue], *, model_params: int | None, code_bytes: int | None
+    ) -> str:
+        """What a finished trial's log says otherwise than the probe; empty where they agree."""
+        if self.foreign is None:
+            return ""
+        return self.foreign.contradict(knobs, model_params=model_params, code_bytes=code_bytes)
+
+    def ready(self, knobs: Mapping[str, KnobValue]) -> bool:
+        """Whether `verdict` answers at once; if not, a thread prepares it."""
+        return self.foreign is None or self.foreign.ready(knobs)
+
     @property
     def code_bytes(self) -> int:
         """Bytes of the counted code: of a script that packs itself, what it makes of itself."""
@@ -224,6 +267,8 @@ class Gate:
     ) -> None:
         """Take in how long a finished trial trained and evaluated."""
         if not self.program.builtin:
+            if self.foreign is not None and steps and train_seconds:
+                self.foreign.step_seconds = train_seconds / steps
             return
         try:
             config = self._config(knobs)

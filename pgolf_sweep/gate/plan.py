@@ -206,10 +206,12 @@ def deciding_knobs(draws: Sequence[Draw]) -> list[Influence]:
 def _labels(values: list[KnobValue | None]) -> list[object]:
     """The values themselves where they are few, else the eighth of the range by rank."""
     distinct = sorted({v for v in values if isinstance(v, int | float)})
+    if any(isinstance(v, list | dict) for v in values):
+        return [str(v) for v in values]
     if len(distinct) <= MOST_BINS or any(isinstance(v, str) for v in values):
         return list(values)
     rank = {value: i * MOST_BINS // len(distinct) for i, value in enumerate(distinct)}
-    return [None if v is None or isinstance(v, str) else rank[v] for v in values]
+    return [rank[v] if isinstance(v, int | float) else None for v in values]
 
 
 def largest_by_bits(draws: Sequence[Draw], gate: Gate) -> list[Largest]:

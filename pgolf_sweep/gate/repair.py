@@ -34,10 +34,13 @@ def nearest_values(domain: DomainLike, value: KnobValue) -> list[KnobValue]:
     count = domain.count()
     if count is not None and count <= COUNTABLE:
         found = [other for other in domain.values() if other != value]
-        if isinstance(value, str) or any(isinstance(other, str) for other in found):
+        numbers: list[int | float] = [v for v in found if isinstance(v, int | float)]
+        if not isinstance(value, int | float) or len(numbers) < len(found):
             return found
-        return sorted(found, key=lambda other: abs(float(other) - float(value)))
-    if isinstance(value, str):
+        middle = float(value)
+        by_distance = sorted(numbers, key=lambda other: abs(other - middle))
+        return [*by_distance]
+    if not isinstance(value, int | float):
         return []
     nearby: list[KnobValue] = []
     for step in range(1, MOST_VALUES + 1):

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from pgolf_sweep.gate.physics.predict import GroupSize, Prediction
 from pgolf_sweep.gate.physics.spread import GroupUpdate, planned_steps, trained_sigmas
+from pgolf_sweep.gate.scaling import scaled, updates_for
 from pgolf_sweep.script.probe.runner import Counted, Exported, RunFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pgolf_sweep.core.trial import KnobValue
+    from pgolf_sweep.script.probe.prober import ProbedTensor
 
 WIDER = 0.5
 """Octaves between the two exports."""
@@ -50,8 +52,19 @@ class RunnerLike(Protocol):
     def count(self, knobs: Mapping[str, KnobValue]) -> Counted | RunFailed:
         """The model of a configuration."""
 
+    def knows(self, knobs: Mapping[str, KnobValue]) -> bool:
+        """Whether `count` needs no run."""
+
     def structure(self, knobs: Mapping[str, KnobValue]) -> tuple[str, ...]:
         """What the model and its export depend on."""
+
+    def moved(
+        self,
+        counted: Counted,
+        before: Mapping[str, KnobValue],
+        knobs: Mapping[str, KnobValue],
+    ) -> Counted | None:
+        """A count with the rates of another configuration; None where they cannot be told."""
 
     def export(
         self, knobs: Mapping[str, KnobValue], sigmas: Mapping[str, float]
@@ -72,6 +85,19 @@ class _Measured:
     sigmas: Mapping[str, float]
     exported: Exported
     per_octave: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A configuration whose export was measured, for others of its kind.
+
+    Attributes:
+        knobs: The configuration.
+        counted: Its model.
+    """
+
+    knobs: Mapping[str, KnobValue]
+    counted: Counted
 
 
 class RunBased:
@@ -106,6 +132,81 @@ class RunBased:
             return None
         return known[-1] if isinstance(known[-1], RunFailed) else known[-1].exported
 
+    def knows(self, knobs: Mapping[str, KnobValue]) -> bool:
+        """Whether a configuration's structure was exported, or failed to be."""
+        return bool(self._exports.get(self._runner.structure(knobs)))
+
+    def at_once(self, knobs: Mapping[str, KnobValue], values: Mapping[str, KnobValue]) -> bool:
+        """Whether `predict` needs no run for a configuration.
+
+        Args:
+            knobs: The configuration.
+            values: The same with the script's defaults.
+        """
+        if not self._runner.knows(knobs):
+            return False
+        counted = self._runner.count(knobs)
+        if isinstance(counted, RunFailed) or counted.incomplete:
+            return True
+        known = self._exports.get(self._runner.structure(knobs), [])
+        if any(isinstance(one, RunFailed) for one in known):
+            return True
+        counted = self._with_factors(counted, knobs)
+        sigmas = self._sigmas(counted, values, planned_steps(values, self.step_seconds))
+        return any(
+            isinstance(one, _Measured)
+            and abs(self._octaves(counted, one.sigmas, sigmas)) <= FURTHEST
+            for one in known
+        )
+
+    def _with_factors(self, counted: Counted, knobs: Mapping[str, KnobValue]) -> Counted:
+        """A count with the decay that its export has shown."""
+        factors = self._factors.get(self._runner.structure(knobs))
+        return counted if factors is None else replace(counted, factors=factors)
+
+    def carried_over(
+        self,
+        reference: Reference,
+        tensors: tuple[ProbedTensor, ...],
+        knobs: Mapping[str, KnobValue],
+        values: Mapping[str, KnobValue],
+        steps: float | None = None,
+    ) -> Prediction | None:
+        """What an export of other shapes says of a configuration; None where there is none.
+
+        Args:
+            reference: The configuration that was exported.
+            tensors: Those of this configuration's model.
+            knobs: The configuration.
+            values: The same with the script's defaults.
+            steps: As of `predict`.
+        """
+        key = self._runner.structure(reference.knobs)
+        measured = next((m for m in self._exports.get(key, ()) if isinstance(m, _Measured)), None)
+        moved = self._runner.moved(reference.counted, reference.knobs, knobs)
+        if measured is None or moved is None:
+            return None
+        counted = replace(
+            moved,
+            model_params=sum(tensor.params for tensor in tensors),
+            tensors=tensors,
+            updates=tuple(
+                replace(update, members=members)
+                for update, members in updates_for(moved.updates, tensors)
+            ),
+            factors={},
+        )
+        made = steps or planned_steps(values, self.step_seconds)
+        sigmas = self._sigmas(counted, values, made)
+        ratio = scaled(reference.counted.tensors, measured.exported, tensors)
+        octaves = self._octave(counted, sigmas) - self._octave(reference.counted, measured.sigmas)
+        size = ratio.factor * (measured.exported.model_bytes + measured.per_octave * octaves)
+        size *= 1 + BIAS.get(measured.exported.codec, 0.0)
+        carried = replace(measured, per_octave=measured.per_octave * ratio.factor)
+        known = bool(counted.updates) and (steps is not None or self.step_seconds is not None)
+        found = self._prediction(counted, carried, size, known=known, steps=made)
+        return replace(found, traits={**found.traits, "foreign scaled": ratio.share * size})
+
     def predict(
         self,
         counted: Counted,
@@ -122,9 +223,7 @@ class RunBased:
             steps: Steps of a run that ended; without them they are expected.
         """
         made = steps or planned_steps(values, self.step_seconds)
-        factors = self._factors.get(self._runner.structure(knobs))
-        if factors is not None:
-            counted = replace(counted, factors=factors)
+        counted = self._with_factors(counted, knobs)
         sigmas = self._sigmas(counted, values, made)
         measured = self._measured(counted, knobs, sigmas)
         if isinstance(measured, RunFailed):
@@ -188,14 +287,18 @@ class RunBased:
         self, counted: Counted, before: Mapping[str, float], after: Mapping[str, float]
     ) -> float:
         """How many octaves wider the matrices' spread is, weighted by their numbers."""
-        moved, whole = 0.0, 0
+        return self._octave(counted, after) - self._octave(counted, before)
+
+    def _octave(self, counted: Counted, sigmas: Mapping[str, float]) -> float:
+        """The mean logarithm of the matrices' spread."""
+        summed, whole = 0.0, 0
         for tensor in counted.tensors:
             embeds = self._group_of(tensor.name) in {"embed", "head"}
             if len(tensor.shape) < 2 or embeds:
                 continue
-            moved += tensor.params * math.log2(after[tensor.name] / before[tensor.name])
+            summed += tensor.params * math.log2(sigmas[tensor.name])
             whole += tensor.params
-        return moved / whole if whole else 0.0
+        return summed / whole if whole else 0.0
 
     def _prediction(
         self, counted: Counted, measured: _Measured, size: float, *, known: bool, steps: float

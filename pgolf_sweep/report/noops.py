@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.record import State
+from pgolf_sweep.space.domains import value_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -103,9 +104,9 @@ def _with_effect(done: list[TrialRecord]) -> set[str]:
         results: dict[frozenset[tuple[str, object]], set[float | None]] = defaultdict(set)
         values: dict[frozenset[tuple[str, object]], set[object]] = defaultdict(set)
         for record in done:
-            rest = frozenset((k, v) for k, v in record.knobs.items() if k != name)
+            rest = frozenset((k, value_key(v)) for k, v in record.knobs.items() if k != name)
             results[rest].add(record.val_bpb)
-            values[rest].add(record.knobs.get(name))
+            values[rest].add(value_key(record.knobs.get(name)))
         if any(len(results[rest]) > 1 and len(values[rest]) > 1 for rest in results):
             found.add(name)
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.paths import is_inside, read_regular
+from pgolf_sweep.script.knobs.flags import Flags, read_flags
 from pgolf_sweep.script.knobs.knobs import Knob, survey
 from pgolf_sweep.script.requirements import FILE as REQUIREMENTS
-from pgolf_sweep.script.source import decoded
+from pgolf_sweep.script.source import decoded, parsed
 from pgolf_sweep.script.unpack import unpack
 
 if TYPE_CHECKING:
@@ -53,6 +55,22 @@ class Program:
         """One hash over names and contents of all files."""
         return files_sha256(self.files)
 
+    @cached_property
+    def flags(self) -> Flags:
+        """What the script, and the Python files beside it, take on the command line."""
+        if self.builtin:
+            return Flags()
+        texts = [
+            unpack(decoded(data), path=Path(name), files=self.files)
+            for name, data in sorted(self.files.items(), key=lambda item: item[0] != self.name)
+            if name.endswith(".py") or name == self.name
+        ]
+        trees = []
+        for text in texts:
+            with suppress(SyntaxError):
+                trees.append(parsed(text))
+        return read_flags(trees)
+
     @property
     def code_bytes(self) -> int:
         """Bytes of the counted code: the script itself, as the contest counts it."""
@@ -78,7 +96,8 @@ def load_program(program: str, *, base: Path, extra_files: Sequence[str] = ()) -
 
     Args:
         program: ``trainer`` for ours, or the path of a script.
-        base: Folder that relative paths start from.
+        base: Folder that relative paths start from; a script that is not there may be where the
+            user stands.
         extra_files: Paths or globs, relative to the script's folder, that run beside it.
 
     Raises:
@@ -91,11 +110,15 @@ def load_program(program: str, *, base: Path, extra_files: Sequence[str] = ()) -
         return from_files("train_gpt.py", files, builtin=True)
     path = base / program
     if not path.is_file():
-        raise InputError(
-            f"program {program!r} does not exist",
-            where=str(path),
-            expected=f"{BUILTIN!r} or the path of a script, relative to {base}",
-        )
+        here = Path(program)
+        if not here.is_file():
+            raise InputError(
+                f"program {program!r} does not exist",
+                where=str(path),
+                expected=f"{BUILTIN!r} or the path of a script, relative to {base} or to "
+                f"{Path.cwd()}{_elsewhere(path.name, base)}",
+            )
+        path = here
     files = {path.name: _content(path)}
     requirements = path.with_name(REQUIREMENTS)
     if requirements.is_file():
@@ -157,6 +180,18 @@ def _content(path: Path) -> bytes:
         raise InputError(
             f"{path.name} cannot be read: {error.strerror or error}", where=str(path)
         ) from error
+
+
+def _elsewhere(name: str, base: Path) -> str:
+    """Files of a script's name near the two folders where it is looked for."""
+    near = {
+        found.resolve()
+        for folder in (base, base.parent, Path.cwd())
+        for pattern in (name, f"*/{name}")
+        for found in folder.glob(pattern)
+        if found.is_file()
+    }
+    return f"; there is {', '.join(sorted(map(str, near))[:3])}" if near else ""
 
 
 def from_files(name: str, files: Mapping[str, bytes], *, builtin: bool) -> Program:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.storages.journal._storage import JournalStorageReplayResult
 from optuna.trial import TrialState
 
+from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.record import State, TrialRecord
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ logger = logging.getLogger(__name__)
 RECORD = "record"
 PROPOSER = "proposer"
 """User attributes of a trial."""
+
+
+class DamagedRowError(InputError):
+    """A trial's row in the storage is not what a driver wrote."""
 
 
 class FlockLock:
@@ -90,7 +95,10 @@ def damaged_record(journal: Path) -> tuple[int, str] | None:
             if not line.endswith(b"\n"):
                 return None
             try:
-                state.apply_logs([json.loads(line)])
+                entry = json.loads(line)
+                state.apply_logs([entry])
+                if (row := entry.get("user_attr", {}).get(RECORD)) is not None:
+                    TrialRecord.from_json(row)
             except Exception as error:  # noqa: BLE001 - a damaged record raises anything
                 return number, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"[:200]
     return None
@@ -124,7 +132,11 @@ def readable_trials(journal: Path) -> list[OldTrial]:
     if not studies:
         return []
     trials = state.get_all_trials(studies[0]._study_id, None)
-    return [_old_trial(trial) for trial in sorted(trials, key=lambda trial: trial.number)]
+    found = []
+    for trial in sorted(trials, key=lambda trial: trial.number):
+        with suppress(DamagedRowError):
+            found.append(_old_trial(trial))
+    return found
 
 
 def _old_trial(frozen: optuna.trial.FrozenTrial) -> OldTrial:
@@ -142,7 +154,14 @@ def record_of(frozen: optuna.trial.FrozenTrial) -> TrialRecord:
     """The row that a trial carries; made up of its parameters where none was noted yet."""
     document = frozen.user_attrs.get(RECORD)
     if document is not None:
-        return TrialRecord.from_json(document)
+        try:
+            return TrialRecord.from_json(document)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise DamagedRowError(
+                f"the row of trial {frozen.number} in the study is damaged",
+                got=f"{type(error).__name__}: {error}",
+                next_step="pgolf-sweep recover STUDY rebuilds it from its folder",
+            ) from error
     fixed = frozen.system_attrs.get("fixed_params", {})
     return TrialRecord(
         number=frozen.number,

@@ -124,7 +124,8 @@ def observed(trial: FrozenTrial) -> Observation | None:
         return None
     if row["outcome"] == State.COMPLETED.value and row["val_bpb"] is not None:
         headroom = row.get("headroom_bytes")
-        return Observation(row["val_bpb"], feasible=headroom is None or headroom >= 0)
+        score = -row["val_bpb"] if row.get("maximize") else row["val_bpb"]
+        return Observation(score, feasible=headroom is None or headroom >= 0)
     if row["outcome"] == State.FAILED.value and row["failure"] == FailureKind.DETERMINISTIC.value:
         return Observation(FAILED_BPB, feasible=False)
     return None

@@ -1,6 +1,6 @@
-"""Pruners, which stop trials that lag behind: Optuna's, kept quick over ten thousand trials.
+"""Early termination: Optuna's median rule and W&B's Hyperband, quick over ten thousand trials.
 
-Optuna's pruners go through every trial for each report. These give the same answers, at the cost
+Their originals go through every trial for each report. These give the same answers, at the cost
 of the trials that are new.
 """
 
@@ -23,11 +23,7 @@ def make_pruner(early: EarlyTerminate | None) -> optuna.pruners.BasePruner:
         return optuna.pruners.NopPruner()
     if early.kind == "median":
         return QuickMedian(startup_trials=early.startup_trials, min_iter=early.min_iter)
-    return QuickHyperband(
-        min_resource=early.min_iter,
-        max_resource=early.max_iter if early.max_iter is not None else "auto",
-        reduction_factor=early.eta,
-    )
+    return Hyperband(iterations=early.iterations(), eta=early.eta, strict=early.strict)
 
 
 class QuickMedian(optuna.pruners.BasePruner):
@@ -82,19 +78,63 @@ class QuickMedian(optuna.pruners.BasePruner):
             self._settled += 1
 
 
-class QuickHyperband(optuna.pruners.HyperbandPruner):
-    """Hyperband that works a trial's bracket out once: it is asked of every trial at every rung."""
+class Hyperband(optuna.pruners.BasePruner):
+    """Stops a trial that is not among the best ``1 / eta`` at one of a few iterations.
 
-    def __init__(
-        self, *, min_resource: int, max_resource: int | str, reduction_factor: int
-    ) -> None:
-        super().__init__(min_resource, max_resource, reduction_factor)
-        self._brackets: dict[int, int] = {}
+    W&B's rule, not Optuna's: no brackets; every trial is held to the values that all trials had at
+    the last of the iterations that it has reached. Source: `hyperband_stop_runs` of the package
+    `sweeps` 0.3.0; for a study that minimizes.
 
-    def _get_bracket_id(self, study: optuna.Study, trial: FrozenTrial) -> int:
-        found = self._brackets.get(trial.number)
-        if found is None:
-            found = super()._get_bracket_id(study, trial)
-            if self._pruners:  # before, it is not known how many brackets there will be
-                self._brackets[trial.number] = found
-        return found
+    Args:
+        iterations: Ascending.
+        eta: The share that goes on is one in so many.
+        strict: Judge the value at the iteration, not the best until now.
+    """
+
+    def __init__(self, *, iterations: tuple[int, ...], eta: float, strict: bool) -> None:
+        self._iterations = iterations
+        self._eta = eta
+        self._strict = strict
+        self._settled = 0
+        """Every trial below this number has finished and was taken up."""
+        self._at: dict[int, list[float]] = {one: [] for one in iterations}
+        """Values of trials at each iteration, ascending."""
+        self._seen: set[tuple[int, int]] = set()
+        """Trial and iteration of each of them, for trials from `_settled` on."""
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """Whether to stop a trial, by the values that it reported so far."""
+        history = _numbers(trial)
+        reached = [one for one in self._iterations if one <= len(history)]
+        if not reached:
+            return False
+        self._take_up(study._get_trials(deepcopy=False, use_cache=True))
+        self._note(trial)
+        values = self._at[reached[-1]]
+        threshold = values[int(len(values) / self._eta)]
+        judged = history[reached[-1] - 1] if self._strict else min(history)
+        return judged > threshold
+
+    def _take_up(self, trials: list[FrozenTrial]) -> None:
+        for trial in trials[self._settled :]:
+            self._note(trial)
+        while self._settled < len(trials) and trials[self._settled].state.is_finished():
+            self._seen -= {(self._settled, one) for one in self._iterations}
+            self._settled += 1
+
+    def _note(self, trial: FrozenTrial) -> None:
+        if trial.number < self._settled or not trial.intermediate_values:
+            return
+        history = _numbers(trial)
+        for one in self._iterations:
+            if one > len(history):
+                break
+            if (trial.number, one) not in self._seen:
+                self._seen.add((trial.number, one))
+                bisect.insort(self._at[one], history[one - 1])
+
+
+def _numbers(trial: FrozenTrial) -> list[float]:
+    """The finite values that a trial reported, in their order."""
+    reported = (value for _, value in sorted(trial.intermediate_values.items()))
+    return [value for value in reported if math.isfinite(value)]

@@ -106,6 +106,7 @@ class Study:
         self._held = False
         self._space: Space = spec.space
         self._method = spec.method
+        self._metric = spec.metric
         self._grid: Iterator[dict[str, KnobValue]] | None = (
             spec.space.grid() if spec.method == "grid" else None
         )
@@ -286,7 +287,7 @@ class Study:
                 return False  # another driver told it
             # Optuna keeps the first value of a step: a retried trial has reported it before.
             if ordinal not in frozen.intermediate_values:
-                trial.report(val_bpb, ordinal)
+                trial.report(self._metric.sign * val_bpb, ordinal)
             return bool(trial.should_prune())
 
     # -- the single door through which a trial ends ----------------------------------------------
@@ -319,12 +320,32 @@ class Study:
     def _told_as(self, record: TrialRecord) -> tuple[TrialState, float | None]:
         match record.outcome:
             case State.COMPLETED:
-                return TrialState.COMPLETE, record.val_bpb
+                assert record.val_bpb is not None  # noqa: S101 - it completed
+                return TrialState.COMPLETE, self._metric.sign * record.val_bpb
+            case State.FAILED if (imputed := self._imputed(record.number)) is not None:
+                return TrialState.COMPLETE, imputed
             case State.PRUNED:
                 return TrialState.PRUNED, None
             case State.DISCARDED | State.FAILED:
                 return TrialState.FAIL, None
         raise ValueError(f"trial {record.number} is {record.outcome}, which is no end")
+
+    def _scores(self) -> list[float]:
+        """Scores of the trials that have one, low ones good."""
+        trials = self._study.get_trials(deepcopy=False)
+        rows = [t.user_attrs.get(RECORD, {}) for t in trials if t.state.is_finished()]
+        scores = [row["val_bpb"] for row in rows if row.get("val_bpb") is not None]
+        return [self._metric.sign * score for score in scores]
+
+    def _imputed(self, number: int) -> float | None:
+        """The score that a failed trial gets in the sampler's eyes, as ``metric.impute`` says."""
+        impute = self._metric.impute
+        if impute == "latest":
+            reported = self._frozen(self._trial(number)).intermediate_values
+            return reported[max(reported)] if reported else None
+        if impute is None or not (scores := self._scores()):
+            return None
+        return max(scores) if impute == "worst" else min(scores)
 
     # -- rebuilding -----------------------------------------------------------------------------
 
@@ -379,7 +400,10 @@ class Study:
         with self._reaching():
             trials = self._study.get_trials(deepcopy=False)
         return {
-            frozen.number: sorted(frozen.intermediate_values.items())
+            frozen.number: [
+                (ordinal, self._metric.sign * score)
+                for ordinal, score in sorted(frozen.intermediate_values.items())
+            ]
             for frozen in trials
             if frozen.intermediate_values
         }

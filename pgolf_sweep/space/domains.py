@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import json
 import math
 from dataclasses import dataclass, field
 from decimal import Decimal
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeGuard
 
 if TYPE_CHECKING:
     import random
@@ -127,9 +128,9 @@ class Constant:
 
     def encode(self, value: KnobValue) -> Any:
         """The value, if it is this one."""
-        if value != self.value:
+        if _position(value, (self.value,)) is None:
             raise ValueError(self.describe())
-        return value
+        return self.value
 
     def count(self) -> int | None:
         """One."""
@@ -155,7 +156,7 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """A list of values, each as likely as the others.
+    """A list of distinct values, each as likely as the others; ``1`` and ``true`` are distinct.
 
     A list of numbers is asked by the place of the value in ascending order: a sampler then knows
     that 5 lies between 4 and 6.
@@ -173,25 +174,26 @@ class Choices:
         """One of the options."""
         if self.ordered:
             return self.ordered[trial.suggest_int(name, 0, len(self.options) - 1)]
-        choice: KnobValue = trial.suggest_categorical(name, self.options)
-        return choice
+        choice: KnobValue = trial.suggest_categorical(name, self._answers())
+        if self._plain():
+            return choice
+        return self.options[self._answers().index(choice)]
 
     def encode(self, value: KnobValue) -> Any:
-        """The option that equals the value, or its place."""
-        if value not in self.options:
+        """The answer that stands for the option that equals the value, or its place."""
+        index = _position(value, self.options)
+        if index is None:
             raise ValueError(self.describe())
-        return self.ordered.index(value) if self.ordered else self._same(value)
+        return _position(value, self.ordered) if self.ordered else self._answers()[index]
 
     def nearest(self, value: KnobValue) -> KnobValue | None:
         """The option that equals the value, else the nearest number."""
-        if value in self.options:
-            return self._same(value)
+        index = _position(value, self.options)
+        if index is not None:
+            return self.options[index]
         if self.ordered and _is_number(value):
-            return min(self.ordered, key=lambda option: abs(float(option) - float(value)))
+            return min(self.ordered, key=lambda option: abs(float(str(option)) - float(value)))
         return None
-
-    def _same(self, value: KnobValue) -> KnobValue:
-        return self.options[self.options.index(value)]
 
     def count(self) -> int | None:
         """Number of options."""
@@ -209,6 +211,15 @@ class Choices:
         """``one of 4, 5, 6, 8``."""
         return f"one of {', '.join(str(option) for option in self.options)}"
 
+    def _plain(self) -> bool:
+        """Whether a sampler can tell the options apart: it holds ``1`` and ``true`` for equal."""
+        scalars = all(isinstance(one, bool | int | float | str | None) for one in self.options)
+        return scalars and len({*self.options}) == len(self.options)
+
+    def _answers(self) -> tuple[Any, ...]:
+        """What a sampler chooses from: the options, or texts where it knows no such values."""
+        return self.options if self._plain() else tuple(value_key(one) for one in self.options)
+
 
 @dataclass(frozen=True, slots=True)
 class WeightedChoices(Choices):
@@ -224,9 +235,9 @@ class WeightedChoices(Choices):
 
     def encode(self, value: KnobValue) -> Any:
         """The middle of the option's share of [0, 1]."""
-        if value not in self.options:
+        index = _position(value, self.options)
+        if index is None:
             raise ValueError(self.describe())
-        index = self.options.index(value)
         return min(self._edges()[index] - self.probabilities[index] / 2, 1.0)
 
     def _edges(self) -> list[float]:
@@ -426,16 +437,27 @@ class Parameter:
     """One knob of a search space.
 
     Attributes:
-        name: The environment variable that carries it.
+        name: The environment variable or flag that carries it; of a nested one all names around
+            it, with dots between.
         distribution: Its name in W&B's schema.
         domain: What it can be.
         when: Values of other parameters under which it exists; all must hold.
+        path: The names of `name`, one by one; a name may have dots of its own.
+        spelled: Text of values that W&B keeps as they are written (``1e3``), by `value_key`.
     """
 
     name: str
     distribution: str
     domain: Domain
     when: Mapping[str, tuple[KnobValue, ...]] = field(default_factory=dict)
+    path: tuple[str, ...] = ()
+    spelled: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Where it stands in the sweep file."""
+        names = self.path or (self.name,)
+        return tuple(key for name in names for key in ("parameters", name))
 
     @property
     def searched(self) -> bool:
@@ -444,11 +466,30 @@ class Parameter:
 
     def active(self, knobs: Mapping[str, Any]) -> bool:
         """Whether the parameter exists, given the knobs that it depends on."""
-        return all(name in knobs and knobs[name] in allowed for name, allowed in self.when.items())
+        return all(
+            name in knobs and _position(knobs[name], allowed) is not None
+            for name, allowed in self.when.items()
+        )
 
 
 Number: TypeAlias = int | float
 
 
-def _is_number(value: KnobValue) -> bool:
+def _is_number(value: KnobValue) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def value_key(value: KnobValue) -> str:
+    """A text by which values are told apart: ``1``, ``1.0``, ``true`` and ``"1"`` are four."""
+    return json.dumps(value, sort_keys=True, default=repr)
+
+
+def _position(value: KnobValue, options: tuple[KnobValue, ...]) -> int | None:
+    """Where a value stands among options: the same one, else an equal number; None if nowhere."""
+    keys = [value_key(option) for option in options]
+    if value_key(value) in keys:
+        return keys.index(value_key(value))
+    if not _is_number(value):
+        return None
+    equal = (i for i, option in enumerate(options) if _is_number(option) and option == value)
+    return next(equal, None)

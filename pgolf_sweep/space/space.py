@@ -12,7 +12,13 @@ from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.core.errors import InputError
-from pgolf_sweep.space.domains import Constant, Parameter, RandomSuggester, Suggester
+from pgolf_sweep.space.domains import (
+    Constant,
+    Parameter,
+    RandomSuggester,
+    Suggester,
+    value_key,
+)
 
 if TYPE_CHECKING:
     import random
@@ -218,7 +224,8 @@ class Space:
     def _named_values(self, parameter: Parameter) -> list[KnobValue]:
         """The parameter's values that some condition asks for."""
         asked = [v for p in self._ordered for v in p.when.get(parameter.name, ())]
-        return [v for i, v in enumerate(asked) if v not in asked[:i]]
+        keys = [value_key(value) for value in asked]
+        return [value for i, value in enumerate(asked) if keys[i] not in keys[:i]]
 
 
 def _only(parameter: Parameter) -> KnobValue | None:

@@ -7,21 +7,32 @@ import json
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from pgolf_sweep.core.errors import InputError
-from pgolf_sweep.core.paths import TrialPaths
-from pgolf_sweep.script.logs.stream import parse_log
+from pgolf_sweep.script.logs.stream import read_log
+from pgolf_sweep.script.unpack import unpack
 from pgolf_sweep.submission.evidence import SCRIPT_NAME
-from pgolf_sweep.submission.source import unpacked
+from pgolf_sweep.submission.reading import FolderReader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from pgolf_sweep.core.trial import LogSummary
+    from pgolf_sweep.core.trial import LogSummary, StepReport
 
-_SEED_IN_NAME = re.compile(r"seed[_-]?(\d+)|_s?(\d+)\.(?:log|txt)$", re.IGNORECASE)
+MOST_SCRIPT_BYTES = 2_000_000
+"""The longest script of the contest has 0.2 MB; parsing 2 MB of terms takes a minute."""
+MOST_LOG_BYTES = 64_000_000
+MOST_TEXT_BYTES = 4_000_000
+MOST_MODEL_BYTES = 256_000_000
+README = "README.md"
+
+_SEED_IN_NAME = re.compile(r"seed[_-]?(\d{1,18})|_s?(\d{1,18})\.(?:log|txt)$", re.IGNORECASE)
+_CHECKPOINTS = frozenset({".pt", ".safetensors"})
+_WIDE = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+MOST_EXECUTED = 16
+"""Files beside the script that it may name, as those do that exec one of them."""
 _LOG_LIKE = re.compile(r"log|train|run|seed", re.IGNORECASE)
 
 
@@ -34,6 +45,7 @@ class ShippedLog:
         text: Its content.
         summary: What it says.
         name_seed: Seed in the file's name, or None.
+        reports: Every step of the training that it shows.
         read_at: Label of the final score that was read instead of the log's last one, since all
             other logs end with it; None where the last one was read.
         last_bpb: The log's last final score.
@@ -43,6 +55,7 @@ class ShippedLog:
     text: str
     summary: LogSummary
     name_seed: int | None
+    reports: tuple[StepReport, ...] = ()
     read_at: str | None = None
     last_bpb: float | None = None
 
@@ -67,8 +80,11 @@ class Folder:
         packed: Whether the script carries its source packed.
         logs: Logs with a final score, without copies of one another, by name.
         unscored: Logs that have none.
-        model: The compressed model, or None.
-        modules: Python modules shipped beside the script.
+        model: Name of the compressed model, or None.
+        siblings: Source of the Python modules beside the script, by name.
+        readme: Text of README.md; empty if there is none.
+        requirements: Text of requirements.txt, or None if there is none.
+        reader: Reads the folder's files.
     """
 
     root: Path
@@ -81,14 +97,22 @@ class Folder:
     packed: bool
     logs: tuple[ShippedLog, ...]
     unscored: tuple[ShippedLog, ...]
-    model: Path | None
-    modules: frozenset[str]
+    model: str | None
+    siblings: Mapping[str, str]
+    readme: str
+    requirements: str | None
+    reader: FolderReader
 
     @property
-    def readme(self) -> bool:
-        """Whether there is a README.md with something in it."""
-        path = self.root / "README.md"
-        return path.is_file() and path.stat().st_size > 0
+    def modules(self) -> frozenset[str]:
+        """Names under which the script imports what lies beside it."""
+        folders = {PurePosixPath(name).parts[0] for name in self.siblings if "/" in name}
+        return frozenset({PurePosixPath(name).stem for name in self.siblings} | folders)
+
+    @property
+    def model_bytes(self) -> int | None:
+        """Size of the compressed model, or None."""
+        return None if self.model is None else self.reader.sizes[self.model]
 
 
 def read_folder(root: Path) -> Folder:
@@ -97,16 +121,19 @@ def read_folder(root: Path) -> Folder:
     Raises:
         InputError: There is no such folder.
     """
-    if not root.is_dir():
-        raise InputError(
-            "no such submission folder", where=str(root), expected="a folder with a submission"
-        )
-    manifest_name, manifest, problem = _manifest(root)
-    script_name = _script(root)
-    script = (root / script_name).read_bytes() if script_name else b""
+    reader = FolderReader.of(root)
+    manifest_name, manifest, problem = _manifest(reader)
+    script_name = _script(reader)
+    script = (reader.read(script_name, MOST_SCRIPT_BYTES) or b"") if script_name else b""
     text = script.decode(errors="replace")
-    inner = unpacked(text, root / script_name) if script_name else None
-    logs, unscored = _logs(root)
+    siblings = {
+        name: reader.text(name, MOST_SCRIPT_BYTES)
+        for name in reader.named(".py")
+        if name != script_name
+    }
+    code = _unpacked(text, reader)
+    logs, unscored = _logs(reader)
+    has_requirements = "requirements.txt" in reader.sizes
     return Folder(
         root=root,
         manifest_name=manifest_name,
@@ -114,54 +141,84 @@ def read_folder(root: Path) -> Folder:
         manifest_problem=problem,
         script_name=script_name,
         script=script,
-        code=text if inner is None else inner,
-        packed=inner is not None,
+        code=code,
+        packed=code != text,
         logs=tuple(at_one_evaluation(logs)),
         unscored=tuple(unscored),
-        model=TrialPaths(root).artifact(),
-        modules=frozenset(path.stem for path in root.glob("*.py")),
+        model=_model(reader),
+        siblings=siblings,
+        readme=reader.text(README, MOST_TEXT_BYTES),
+        requirements=reader.text("requirements.txt", MOST_TEXT_BYTES) if has_requirements else None,
+        reader=reader,
     )
 
 
-def _manifest(root: Path) -> tuple[str | None, dict[str, Any], str | None]:
-    paths = [root / "submission.json", *sorted(root.glob("submission*.json"))]
-    path = next((p for p in paths if p.is_file()), None)
-    if path is None:
+def _unpacked(text: str, reader: FolderReader) -> str:
+    """The source that a self-extracting script carries, read without running it, else itself."""
+    beside = [name for name in reader.sizes if "/" not in name and name in text]
+    files = {name: reader.read(name, MOST_SCRIPT_BYTES) for name in beside[:MOST_EXECUTED]}
+    known = {name: data for name, data in files.items() if data is not None}
+    return unpack(text, path=reader.root / SCRIPT_NAME, files=known)
+
+
+def _manifest(reader: FolderReader) -> tuple[str | None, dict[str, Any], str | None]:
+    names = [name for name in reader.named(".json") if "/" not in name]
+    found = [name for name in names if name.startswith("submission")]
+    name = "submission.json" if "submission.json" in found else next(iter(found), None)
+    if name is None:
         return None, {}, "missing"
+    data = reader.read(name, MOST_TEXT_BYTES)
+    if data is None:
+        return name, {}, f"cannot be read: {reader.unreadable[name]}"
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, OSError) as error:
-        return path.name, {}, f"not JSON: {error}"
+        document = json.loads(data.decode("utf-8-sig"))
+    except ValueError as error:
+        return name, {}, f"not JSON: {error}"
+    except RecursionError:
+        return name, {}, "not JSON that can be read: nested too deeply"
     if not isinstance(document, dict):
-        return path.name, {}, "not a JSON object"
-    return path.name, document, None
+        return name, {}, "not a JSON object"
+    return name, document, None
 
 
-def _script(root: Path) -> str | None:
+def _script(reader: FolderReader) -> str | None:
     """The counted script: train_gpt.py, else the largest train*.py."""
-    if (root / SCRIPT_NAME).is_file():
+    if SCRIPT_NAME in reader.sizes:
         return SCRIPT_NAME
-    others = sorted(root.glob("train*.py"), key=lambda path: path.stat().st_size)
-    return others[-1].name if others else None
+    others = [n for n in reader.named(".py") if "/" not in n and n.startswith("train")]
+    return max(others, key=reader.sizes.__getitem__, default=None)
 
 
-def _logs(root: Path) -> tuple[list[ShippedLog], list[ShippedLog]]:
+def _model(reader: FolderReader) -> str | None:
+    """The compressed model: ``final_model.*`` that is no raw checkpoint, the largest of several."""
+    found = [
+        name
+        for name in reader.sizes
+        if name.startswith("final_model") and PurePosixPath(name).suffix not in _CHECKPOINTS
+    ]
+    return max(found, key=reader.sizes.__getitem__, default=None)
+
+
+def _logs(reader: FolderReader) -> tuple[list[ShippedLog], list[ShippedLog]]:
     logs: list[ShippedLog] = []
     unscored: list[ShippedLog] = []
     seen: set[bytes] = set()
-    paths = [p for p in root.rglob("*") if p.suffix in {".log", ".txt"} and p.is_file()]
-    for path in sorted(paths, key=lambda p: (len(p.parts), _seed_in(p.name) is None, p.name)):
-        name = path.relative_to(root).as_posix()
+    names = [PurePosixPath(name) for name in reader.named(".log", ".txt")]
+    for path in sorted(names, key=lambda p: (len(p.parts), _seed_in(p.name) is None, p.name)):
+        name = path.as_posix()
         if path.name.startswith("requirements") or not _LOG_LIKE.search(name):
             continue
-        content = path.read_bytes()
+        content = reader.read(name, MOST_LOG_BYTES)
+        if content is None:
+            continue
         digest = hashlib.sha256(content).digest()
-        summary = parse_log(path)
+        summary, reports = read_log(content)
         log = ShippedLog(
             name=name,
-            text=content.decode(errors="replace"),
+            text=_decoded(content),
             summary=summary,
             name_seed=_seed_in(path.name),
+            reports=tuple(reports),
         )
         if summary.val_bpb is None:
             unscored.append(log)
@@ -171,6 +228,11 @@ def _logs(root: Path) -> tuple[list[ShippedLog], list[ShippedLog]]:
             logs.append(log)
         seen.add(digest)
     return logs, unscored
+
+
+def _decoded(content: bytes) -> str:
+    wide = next((n for m, n in _WIDE.items() if content.startswith(m)), "utf-8-sig")
+    return content.decode(wide, errors="replace")
 
 
 def at_one_evaluation(logs: Sequence[ShippedLog]) -> list[ShippedLog]:

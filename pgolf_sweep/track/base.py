@@ -25,6 +25,7 @@ class RunTracking:
         config: Knobs and what the gate predicted.
         cap_bytes: For the headroom in the summary.
         tags: For example the sampler.
+        metric: Name of what the sweep optimises where it is not the contest's score; or empty.
         batch_tokens: Tokens of a training step, which make a rate of its time; 0 if unknown.
         env: WANDB_* variables that the driver has and the node needs (the key, the base URL);
             left out of the repr, which may land in a log.
@@ -39,6 +40,7 @@ class RunTracking:
     config: Mapping[str, KnobValue | None]
     cap_bytes: int
     tags: tuple[str, ...] = ()
+    metric: str = ""
     batch_tokens: int = 0
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -48,6 +50,10 @@ class RunTracker(Protocol):
 
     def report(self, report: StepReport) -> None:
         """A point of the curves."""
+        ...
+
+    def log(self, values: Mapping[str, float], step: int | None) -> None:
+        """What the script handed to ``wandb.log`` itself."""
         ...
 
     def finish(self, end: RunEnd) -> None:

@@ -16,6 +16,9 @@ class NullRunTracker:
     def report(self, report: StepReport) -> None:
         """Nothing."""
 
+    def log(self, values: Mapping[str, float], step: int | None) -> None:
+        """Nothing."""
+
     def finish(self, end: RunEnd) -> None:
         """Nothing."""
 

@@ -108,6 +108,7 @@ class WandbRunTracker:
         self, tracking: RunTracking, folder: Path, bounds: Bounds = DEFAULT_BOUNDS
     ) -> None:
         self._cap_bytes = tracking.cap_bytes
+        self._metric = tracking.metric
         self._batch_tokens = tracking.batch_tokens
         self._tags = tracking.tags
         self._last_val: StepReport | None = None
@@ -148,6 +149,13 @@ class WandbRunTracker:
         point |= {
             name: value for name, value in zip(_CURVES, values, strict=True) if value is not None
         }
+        if self._metric and report.val_bpb is not None:
+            point[self._metric] = point.pop("val/bpb")
+        self._channel.send(lambda run: run.log(point))
+
+    def log(self, values: Mapping[str, float], step: int | None) -> None:
+        """What the script logged itself, under its own names."""
+        point = {**values, **({} if step is None else {"step": step})}
         self._channel.send(lambda run: run.log(point))
 
     def finish(self, end: RunEnd) -> None:

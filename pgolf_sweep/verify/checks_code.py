@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import sys
 from typing import TYPE_CHECKING
 
-from pgolf_sweep.submission.source import imported_modules, parsed
+from pgolf_sweep.script.source import parsed
+from pgolf_sweep.submission.source import imported_modules
 from pgolf_sweep.verify.check import Check, CheckVerdict
+from pgolf_sweep.verify.checks_data import data_checks
+from pgolf_sweep.verify.checks_reach import reach_checks, sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import ast
+    from collections.abc import Iterator, Sequence
 
+    from pgolf_sweep.config.rules import Rules
     from pgolf_sweep.submission.folder import Folder
+    from pgolf_sweep.verify.checks_reach import Source
 
 IMAGE_MODULES = frozenset(
     # The contest's requirements file, by module, plus what torch brings along.
@@ -21,18 +26,9 @@ IMAGE_MODULES = frozenset(
     | {"datasets", "tiktoken", "sentencepiece", "triton"}
 )
 _MODULE_OF = {"flash-attn": "flash_attn", "python-minifier": "python_minifier"}
-_REACHING_MODULES = frozenset(
-    {"requests", "urllib3", "httpx", "aiohttp", "socket", "ftplib", "huggingface_hub"}
-    | {"datasets", "wandb", "boto3"}
-)
-_REACHING_CALLS = re.compile(
-    r"(^|\.)(urlopen|urlretrieve|hf_hub_download|snapshot_download|load_dataset|create_connection"
-    r"|load_state_dict_from_url)$|^requests\.(get|post|head)$|^torch\.hub\.|from_pretrained$"
-)
-_REACHING_COMMANDS = re.compile(r"^(curl|wget|pip3?|git)$|\b(curl|wget)\s|\bpip3? install\b")
 
 
-def code_checks(folder: Folder) -> Iterator[Check]:
+def code_checks(folder: Folder, rules: Rules) -> Iterator[Check]:
     """Checks that need the script alone; none where there is no script."""
     if not folder.script:
         return
@@ -48,8 +44,16 @@ def code_checks(folder: Folder) -> Iterator[Check]:
             limit="compiles",
             detail=f"read by Python {sys.version_info.major}.{sys.version_info.minor}",
         )
-        for rule in ("imports", "network"):
-            unread = "the source could not be read"
+        for rule in (
+            "imports",
+            "network",
+            "hidden_code",
+            "data",
+            "outside_files",
+            "seed_used",
+            "uncounted_code",
+        ):
+            unread = "the source cannot be read"
             yield Check(rule=rule, verdict=CheckVerdict.UNKNOWN, observed=unread)
         return
     packed = "a self-extracting script; its inner source was read" if folder.packed else ""
@@ -60,15 +64,18 @@ def code_checks(folder: Folder) -> Iterator[Check]:
         limit="compiles",
         detail=packed,
     )
-    yield _imports(folder)
-    yield _network(tree, folder.code)
+    yield _imports(folder, tree)
+    read, unreadable = sources(folder)
+    yield from reach_checks(folder, read, unreadable)
+    yield from data_checks(folder, read)
+    yield _uncounted(folder, read, rules)
 
 
-def _imports(folder: Folder) -> Check:
+def _imports(folder: Folder, tree: ast.Module) -> Check:
     allowed = sys.stdlib_module_names | IMAGE_MODULES | folder.modules | _required(folder)
-    needed = imported_modules(folder.code, hard_only=True) - allowed
-    optional = imported_modules(folder.code) - allowed - needed
-    listed = (folder.root / "requirements.txt").is_file()
+    needed = imported_modules(tree, hard_only=True) - allowed
+    optional = imported_modules(tree) - allowed - needed
+    listed = folder.requirements is not None
     verdict, detail = CheckVerdict.PASS, ""
     if needed and listed:
         verdict, detail = CheckVerdict.FAIL, "not in requirements.txt"
@@ -85,13 +92,29 @@ def _imports(folder: Folder) -> Check:
     )
 
 
+def _uncounted(folder: Folder, read: Sequence[Source], rules: Rules) -> Check:
+    """Code that runs from beside the script, where the contest counts none."""
+    shipped = folder.script.decode(errors="replace")
+    run = {source.name for source in read} & set(folder.siblings)
+    run |= {name for name in folder.siblings if folder.packed and name in shipped}
+    more = sum(folder.reader.sizes[name] for name in run)
+    model = max((log.summary.model_bytes or 0 for log in folder.logs), default=0)
+    total = len(folder.script) + more + model
+    over = model > 0 and total > rules.artifact_cap_bytes
+    verdict = CheckVerdict.WARN if run else CheckVerdict.PASS
+    return Check(
+        rule="uncounted_code",
+        verdict=CheckVerdict.FAIL if over and more > len(folder.script) else verdict,
+        observed=f"{more:,} bytes in {', '.join(sorted(run)[:4])}" if run else "none",
+        limit="all code that runs is in the counted script",
+        detail=f"with it {total:,} bytes{' and over the cap' if over else ''}" if run else "",
+    )
+
+
 def _required(folder: Folder) -> set[str]:
     """Modules that requirements.txt brings, by the usual spelling of distributions."""
-    path = folder.root / "requirements.txt"
-    if not path.is_file():
-        return set()
     found = set()
-    for line in path.read_text(errors="replace").splitlines():
+    for line in (folder.requirements or "").splitlines():
         # Comments count too: packages outside PyPI are named there with how to get them.
         for word in re.findall(r"[A-Za-z][\w.-]*", line):
             name = word.lower().rstrip(".")
@@ -99,30 +122,3 @@ def _required(folder: Folder) -> set[str]:
     if any(name.startswith("flash_attn") for name in found) or "flashattention" in found:
         found |= {"flash_attn", "flash_attn_interface"}
     return found
-
-
-def _network(tree: ast.Module, source: str) -> Check:
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    reached = {
-        f"line {call.lineno}: {name}"
-        for call in calls
-        if _REACHING_CALLS.search(name := ast.unparse(call.func)) or _runs_downloader(call, name)
-    }
-    modules = imported_modules(source) & _REACHING_MODULES
-    verdict = CheckVerdict.PASS
-    if reached or modules:
-        verdict = CheckVerdict.FAIL if reached else CheckVerdict.WARN
-    return Check(
-        rule="network",
-        verdict=verdict,
-        observed="; ".join(sorted(reached)[:3]) or ", ".join(sorted(modules)) or "none found",
-        limit="no network access, no download",
-        detail="" if reached or not modules else "imported, no call found that reaches out",
-    )
-
-
-def _runs_downloader(call: ast.Call, name: str) -> bool:
-    if not re.match(r"(subprocess|os)\.(run|call|check_call|check_output|Popen|system)$", name):
-        return False
-    texts = [node.value for node in ast.walk(call) if isinstance(node, ast.Constant)]
-    return any(isinstance(text, str) and _REACHING_COMMANDS.search(text) for text in texts)

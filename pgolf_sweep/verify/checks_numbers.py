@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from statistics import fmean, pstdev, stdev
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from pgolf_sweep.submission.folder import Folder, ShippedLog
 
 _WANTED = ("author", "github_id", "name", "date", "val_bpb")
+LARGEST = 10**15
+"""No number of a manifest is larger; Python's have no end."""
 LOOSEST = 5e-4
 """No rounding excuses more than this, in bits per byte or nats."""
 
@@ -103,6 +106,8 @@ def _score(key: str, folder: Folder, values: Sequence[tuple[str, float | None]])
         verdict, detail = CheckVerdict.WARN, f"the score of {one[0]} alone, not the mean"
     elif label := _other_final(claimed, folder.logs):
         verdict, detail = CheckVerdict.WARN, f"another score of the log: {label}"
+    elif key == "val_bpb" and (line := _unread(claimed, folder.logs)):
+        verdict, detail = CheckVerdict.WARN, f"on a line that is not taken for final: {line}"
     else:
         verdict = CheckVerdict.FAIL
         detail = "; ".join(f"{name}: {value:.8g}" for name, value in known)
@@ -120,6 +125,16 @@ def _other_final(claimed: float, logs: Sequence[ShippedLog]) -> str | None:
         for label, value in log.summary.finals.items():
             if agrees(claimed, value):
                 return f"{label} in {log.name}"
+    return None
+
+
+def _unread(claimed: float, logs: Sequence[ShippedLog]) -> str | None:
+    """A line with the claimed score that says in no word that it is a final one."""
+    for log in logs:
+        for line in log.summary.unread_finals:
+            numbers = (float(text) for text in re.findall(r"\d+\.\d+", line))
+            if any(agrees(claimed, number) for number in numbers):
+                return f"{log.name}: {line[:120]}"
     return None
 
 
@@ -250,6 +265,8 @@ def _listed(manifest: Mapping[str, Any], key: str) -> list[float]:
 
 def _number(value: object) -> float | None:
     """A finite number, whole ones kept whole; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value
+    if isinstance(value, int):
+        return value if abs(value) < LARGEST else None
+    return value if math.isfinite(value) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import shutil
+from pathlib import PurePosixPath
 from statistics import stdev
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ SPREADS = 4
 """A run again may be so many standard deviations off: time limits make steps differ."""
 
 _START_SECONDS = 300.0
+MOST_INPUT_BYTES = 64_000_000
 _NO_INPUT = {".log", ".md", ".ptz", ".bin", ".pt"}
 
 
@@ -112,9 +114,11 @@ def _job(
     folder: Folder, rules: Rules, log: ShippedLog, env: Mapping[str, str], target: Path
 ) -> Job:
     files = {
-        path.relative_to(folder.root).as_posix(): path.read_bytes()
-        for path in sorted(folder.root.rglob("*"))
-        if path.is_file() and path.suffix not in _NO_INPUT and not path.name.startswith("final_")
+        name: data
+        for name in folder.reader.sizes
+        if PurePosixPath(name).suffix not in _NO_INPUT
+        and not PurePosixPath(name).name.startswith("final_")
+        and (data := folder.reader.read(name, MOST_INPUT_BYTES)) is not None
     }
     files[SCRIPT_NAME] = folder.script
     total = rules.train_seconds + rules.eval_seconds + _START_SECONDS

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 from pgolf_sweep.config.rules import load_rules, preset_names
 from pgolf_sweep.submission.folder import read_folder
 from pgolf_sweep.verify.check import Check, CheckVerdict
+from pgolf_sweep.verify.checks_artifact import artifact_content
 from pgolf_sweep.verify.checks_code import code_checks
+from pgolf_sweep.verify.checks_evidence import evidence
 from pgolf_sweep.verify.checks_numbers import number_checks
+from pgolf_sweep.verify.checks_physics import physics_checks
 from pgolf_sweep.verify.checks_runs import run_checks
 
 if TYPE_CHECKING:
@@ -63,10 +66,15 @@ def verify(folder: Path, rules: Rules | None = None) -> Verification:
 
 def check_folder(found: Folder, rules: Rules) -> Verification:
     """`verify` for a folder that was read."""
+    content = artifact_content(found)  # what it cannot read is named by `readable`
     checks = (
         _files(found),
-        *code_checks(found),
+        _readable(found),
+        *code_checks(found, rules),
         *run_checks(found, rules),
+        *physics_checks(found, rules),
+        content,
+        evidence(found),
         *number_checks(found),
     )
     return Verification(folder=found.root, rules=rules.name, checks=checks)
@@ -86,11 +94,32 @@ def rules_for(folder: Folder) -> Rules:
     return load_rules(name, base=folder.root)
 
 
+def _readable(folder: Folder) -> Check:
+    """Files that were not opened: pipes, links, devices, and those larger than any honest one."""
+    refused = folder.reader.unreadable
+    needed = {
+        "README.md",
+        "submission.json",
+        folder.script_name,
+        folder.manifest_name,
+        folder.model,
+    }
+    grave = [name for name in refused if name in needed or name.endswith((".log", ".txt", ".py"))]
+    verdict = CheckVerdict.WARN if refused else CheckVerdict.PASS
+    return Check(
+        rule="readable",
+        verdict=CheckVerdict.FAIL if grave else verdict,
+        observed=f"{len(refused)} files cannot be read" if refused else "every file",
+        limit="regular files within the folder, of the size of a submission's",
+        detail="; ".join(f"{name}: {why}" for name, why in list(refused.items())[:MOST_NAMED]),
+    )
+
+
 def _files(folder: Folder) -> Check:
     missing = [
         name
         for name, present in (
-            ("README.md", folder.readme),
+            ("README.md", bool(folder.readme)),
             ("submission.json", folder.manifest_name is not None),
             ("train_gpt.py", folder.script_name is not None and len(folder.script) > 0),
             ("a train log with a final score", bool(folder.logs)),

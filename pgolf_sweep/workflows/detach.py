@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.config.rules import load_rules, preset_names
-from pgolf_sweep.config.sweep_file import check_against_knobs
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.driver.session import calibration_store, located_at, read_sweep
 from pgolf_sweep.gate.store import USER
@@ -51,7 +50,6 @@ def build_bundle(sweep: Path, *, name: str | None = None) -> JobBundle:
         InputError: A file that it names is missing or broken, or is named by an absolute path.
     """
     spec, program = read_sweep(sweep, name=name)
-    check_against_knobs(spec, program.knobs, program.unnamed)
     base = sweep.resolve().parent
     with located_at(spec, "pgolf", "rules"):
         load_rules(spec.pgolf.rules, base=base)

@@ -140,6 +140,8 @@ def launch(
         first = headline(session, paths, resumed=resumed)
         events_log.info("%s", first)
         report(first)
+        for note in session.spec.notes:
+            report(note)
         if mode.note:
             report(mode.note)
         if has_run_its_course(session, study):

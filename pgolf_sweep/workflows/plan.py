@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.driver.session import Session, open_session
 from pgolf_sweep.gate import plan as planning
+from pgolf_sweep.space.domains import value_key
 from pgolf_sweep.workflows.gate import teach
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class SweepPlan:
         cost: Trials, time, GPU-hours and dollars.
         deadline_hours: The hours that were asked about.
         slots_needed: Trials at a time that end the sweep within them; None where none would.
-        learnt: What the gate learnt from stores, for people.
+        learnt: How the sweep file is read and what the gate learnt from stores, for people.
     """
 
     sweep: Path
@@ -100,7 +101,7 @@ def plan(
         InputError: A file is missing.
     """
     session = sweep if isinstance(sweep, Session) else load_sweep(sweep, data_root=data_root)
-    learnt = [session.learnt] if session.learnt else []
+    learnt = [*session.spec.notes, *filter(None, [session.learnt])]
     if calibration is not None:
         learnt += teach(calibration, session.gate, session)
     space = session.spec.space
@@ -136,4 +137,4 @@ def plan(
 
 
 def _varies(sampled: Sequence[Draw], name: str) -> bool:
-    return len({draw.knobs.get(name) for draw in sampled}) > 1
+    return len({value_key(draw.knobs.get(name)) for draw in sampled}) > 1

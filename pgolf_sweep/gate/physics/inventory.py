@@ -145,7 +145,7 @@ def read_config(knobs: Mapping[str, KnobValue]) -> Config:
             raise UnbuildableError(f"{knob} has no value")
         value = knobs[knob]
         try:
-            values[name] = _as_read(kind, value)
+            values[name] = _as_read(kind, knob_text(value))
         except (ValueError, OverflowError):
             raise UnbuildableError(f"{knob}={value!r} does not read as {kind}") from None
     try:
@@ -163,10 +163,10 @@ def refused_batches(config: Config, gpus: int) -> str:
     return ""
 
 
-@lru_cache(maxsize=4096, typed=True)
-def _as_read(kind: str, value: KnobValue) -> KnobValue:
-    """A knob as the script reads it."""
-    return _READERS[kind](knob_text(value))
+@lru_cache(maxsize=4096)
+def _as_read(kind: str, text: str) -> KnobValue:
+    """A knob as the script reads its text."""
+    return _READERS[kind](text)
 
 
 def pass_length(config: Any) -> int:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.errors import InputError
@@ -56,6 +59,10 @@ def environment(
     if spec.resources.gpus == 0:
         # Two threads that fight for one core are ten times slower than one: one trial, one core.
         env["OMP_NUM_THREADS"] = str(max(1, int(spec.resources.cpus)))
+    if spec.argv:
+        # `torchrun` and `accelerate` are those of the environment that the worker runs in.
+        own = str(Path(sys.executable).parent)
+        env["PATH"] = os.pathsep.join(filter(None, (own, env.get("PATH", ""))))
     return env | dict(spec.env)
 
 

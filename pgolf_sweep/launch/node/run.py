@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import json
 import os
 import selectors
 import shutil
@@ -20,12 +21,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.paths import TrialPaths, is_inside
-from pgolf_sweep.core.secrets import redacted, secret_values
+from pgolf_sweep.core.secrets import is_secret_name, redacted, secret_values
 from pgolf_sweep.core.trial import EndCause, LogSummary, RunEnd
 from pgolf_sweep.launch.node.bounded_log import BoundedLog
 from pgolf_sweep.launch.node.environment import environment, read_places, withheld
 from pgolf_sweep.launch.node.process import MARKER, exit_code
 from pgolf_sweep.launch.node.tracker_thread import TrackerFeed
+from pgolf_sweep.launch.node.wandb_lines import WandbJoin
+from pgolf_sweep.script.command import ARGS_JSON_FILE, PARAMETERS_FILE, on_node
+from pgolf_sweep.script.logs.metric import MetricStream
 from pgolf_sweep.script.logs.stream import LogStream
 from pgolf_sweep.script.logs.tail import TAIL_BYTES, last_lines
 from pgolf_sweep.script.requirements import lacking
@@ -129,7 +133,9 @@ class Run:
         self._guard = guard
         self._stopped: tuple[EndCause, str] | None = None
         self._fault = ""  # of node or worker; what came of the run cannot be believed
-        self._stream = LogStream()
+        metric = order.spec.metric
+        self._stream = LogStream() if metric.contest else MetricStream(metric)
+        self._joined: WandbJoin | None = None
         self._tail = b""
         self._reports: deque[StepReport] = deque()
         self._forgotten = 0  # reports that are no longer in the deque
@@ -249,7 +255,12 @@ class Run:
         if names := withheld(spec, self.order.files, os.environ):
             self._take(f"pgolf-sweep: {WITHHELD}: {', '.join(names)}\n".encode())
         places = read_places(spec, self.order.files, os.environ)
-        argv, env = command(spec), environment(spec, os.environ, places)
+        argv, env = command(spec, os.environ), environment(spec, os.environ, places)
+        if ARGS_JSON_FILE in spec.argv:
+            (work / PARAMETERS_FILE).write_text(json.dumps(dict(spec.config)))
+        if WandbJoin.concerns(self.order.files):
+            self._joined = WandbJoin(self._folder / "join", spec.config)
+            env = self._joined.environment(env)
         env[MARKER] = f"{FOLDER_PREFIX}{os.getpid()}-{self.order.run}"
         self._guard.start(argv, cwd=work, env=env, seconds=spec.limits.total_seconds)
         if self._stopped is not None:
@@ -292,8 +303,25 @@ class Run:
                         over_at = time.monotonic() + LAST_WORDS_SECONDS
                     selector.unregister(key.fd)
                 self._watch_memory()
+                if self._take_logged():
+                    heard_at = time.monotonic()
                 if time.monotonic() - heard_at > silent_seconds:
                     self.stop(EndCause.SILENT, f"no output for {silent_seconds:g} s")
+
+    def _take_logged(self) -> bool:
+        """What the script handed to ``wandb.log`` since the last look; whether there was any."""
+        news = [] if self._joined is None else self._joined.news()
+        for values, step in news:
+            if self.feed is not None:
+                self.feed.log(values, step)
+            if not isinstance(self._stream, MetricStream):
+                continue
+            with self._changed:
+                report = self._stream.logged(values, step)
+                if report is not None:
+                    self._report(report, tracked=self.feed is None)
+                    self._changed.notify_all()
+        return bool(news)
 
     def _fail(self, why: str) -> None:
         self._fault = why
@@ -323,12 +351,12 @@ class Run:
             if reports:
                 self._changed.notify_all()
 
-    def _report(self, report: StepReport) -> None:
+    def _report(self, report: StepReport, *, tracked: bool = True) -> None:
         self._reports.append(report)
         if len(self._reports) > REPORTS_KEPT:
             self._reports.popleft()
             self._forgotten += 1
-        if self.feed is not None:
+        if self.feed is not None and tracked:
             self.feed.report(report)
 
     def _finish(self) -> None:
@@ -344,6 +372,7 @@ class Run:
                 self._changed.notify_all()
 
     def _conclude(self) -> RunEnd:
+        self._take_logged()
         if report := self._stream.end(complete=True):
             self._report(report)
         if self._log is not None:
@@ -431,8 +460,13 @@ def unkillable(pids: Sequence[int]) -> str:
     return f"SIGKILL does not end process {', '.join(names)}" if names else ""
 
 
-def command(spec: TrialSpec) -> list[str]:
-    """What runs: the script, by torchrun where a trial has more than one GPU."""
+def command(spec: TrialSpec, node: Mapping[str, str]) -> list[str]:
+    """What runs: the trial's own words, else the script, by torchrun on more than one GPU."""
+    if spec.argv:
+        environ = {n: v for n, v in node.items() if n in spec.passes or not is_secret_name(n)}
+        return on_node(
+            spec.argv, interpreter=sys.executable, json_file=PARAMETERS_FILE, environ=environ
+        )
     if spec.resources.gpus <= 1:
         return [sys.executable, "-u", spec.program_name]
     ranks = f"--nproc_per_node={spec.resources.gpus}"

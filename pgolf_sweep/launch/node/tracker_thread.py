@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pgolf_sweep.track.make import make_run_tracker
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from pgolf_sweep.core.trial import RunEnd, StepReport
@@ -34,7 +35,8 @@ class TrackerFeed:
     def __init__(self, tracking: RunTracking, folder: Path) -> None:
         self._tracking = tracking
         self._folder = folder
-        self._reports: queue.Queue[StepReport] = queue.Queue(WAITING_REPORTS)
+        self._reports: queue.Queue[StepReport | tuple[Mapping[str, float], int | None]]
+        self._reports = queue.Queue(WAITING_REPORTS)
         self._end: RunEnd | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._feed, name="tracker", daemon=True)
@@ -44,6 +46,11 @@ class TrackerFeed:
         """Hand on a report; never waits."""
         with contextlib.suppress(queue.Full):
             self._reports.put_nowait(report)
+
+    def log(self, values: Mapping[str, float], step: int | None) -> None:
+        """Hand on what the script logged itself; never waits."""
+        with contextlib.suppress(queue.Full):
+            self._reports.put_nowait((values, step))
 
     def finish(self, end: RunEnd) -> None:
         """Hand on the end; never waits."""
@@ -61,7 +68,10 @@ class TrackerFeed:
                 if over:
                     break
                 continue
-            tracker.report(item)
+            if isinstance(item, tuple):
+                tracker.log(*item)
+            else:
+                tracker.report(item)
         if self._end is not None:
             tracker.finish(self._end)
 

@@ -6,7 +6,9 @@ import contextlib
 import logging
 import math
 import os
+import site
 import socket
+import tempfile
 import threading
 import time
 import warnings
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
+from ray.job_config import JobConfig
 
 import pgolf_sweep
 from pgolf_sweep.core.errors import InfraError
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+LONGEST_TEMPORARY_BYTES = 36
+"""A socket's path has 107 bytes at most, and Ray needs up to 70 of them."""
 CONNECT_SECONDS = 5.0
 OBJECT_STORE_BYTES = 200_000_000
 """Logs and artifacts pass through it once; Ray's default would take a third of the memory."""
@@ -106,6 +111,12 @@ def join(address: str | None, resources: Resources, slots: int | None) -> bool:
             # node; the kernel kills the trial's own process, which is the truth.
             "_system_config": {"memory_monitor_refresh_ms": 0},
         }
+        if (folder := short_folder(tempfile.gettempdir())) is not None:
+            options["_temp_dir"] = folder
+        own = str(Path(pgolf_sweep.__file__).parents[1])
+        if own not in site.getsitepackages():
+            options["job_config"] = JobConfig()
+            options["job_config"]._py_driver_sys_path.append(own)  # noqa: SLF001 - no public way
     else:
         check_reachable(address)
         options["address"] = address
@@ -114,7 +125,13 @@ def join(address: str | None, resources: Resources, slots: int | None) -> bool:
             code = Path(pgolf_sweep.__file__).parent
             options["runtime_env"] = {"py_modules": [str(code)]}
     try:
-        with warnings.catch_warnings(), _patient(address is not None):
+        with (
+            warnings.catch_warnings(),
+            _patient(address is not None),
+            contextlib.chdir(Path(os.sep)),
+        ):
+            # Ray puts this process's folder first on its workers' import path, where the user's own
+            # wandb.py, or another copy of this program, would take the place of the real one.
             warnings.simplefilter("ignore")
             ray.init(**options)
     except Exception as error:  # Ray raises the bare class when a node is not up
@@ -126,6 +143,32 @@ def join(address: str | None, resources: Resources, slots: int | None) -> bool:
             next_step="pgolf-sweep doctor",
         ) from error
     return True
+
+
+def short_folder(temporary: str) -> str | None:
+    """A folder for Ray's sockets, where the system's temporary one has too long a name for them.
+
+    Args:
+        temporary: The system's, which TMPDIR names.
+
+    Returns:
+        One with a short name; None where the given one will do.
+
+    Raises:
+        InfraError: There is none.
+    """
+    if len(temporary.encode()) <= LONGEST_TEMPORARY_BYTES:
+        return None
+    for folder in ("/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108 - Ray makes its own below
+        if os.access(folder, os.W_OK | os.X_OK):
+            return f"{folder}/ray-{os.getuid()}"
+    raise InfraError(
+        "Ray cannot start: the name of the temporary folder is too long for its sockets",
+        where="TMPDIR",
+        got=temporary,
+        expected=f"at most {LONGEST_TEMPORARY_BYTES} bytes",
+        next_step="export TMPDIR=/tmp",
+    )
 
 
 def _note_fault(data: dict[str, Any], *, ignore_prefix: bool) -> None:  # noqa: ARG001 - Ray's call

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.trial import knob_text
+from pgolf_sweep.script.knobs.booleans import said
 from pgolf_sweep.script.knobs.environ_reads import EnvironmentReads
 from pgolf_sweep.script.source import parsed
 from pgolf_sweep.script.unpack import unpack
@@ -47,6 +48,9 @@ class Knob:
         default: Value without the variable; None if there is none or it is computed at run time.
         line: One-based line of the (unpacked) source where it is read first.
         words: For a boolean, the texts that the script compares with; None for a number's text.
+        choices: The only texts that a flag takes, where it says so.
+        switch: Of a flag without a value what turns it off, or empty; None for one with a value.
+        any_text_is_true: Whether a flag's every text but the empty one is true (``type=bool``).
     """
 
     name: str
@@ -54,6 +58,9 @@ class Knob:
     default: KnobValue | None
     line: int
     words: Words | None = None
+    choices: tuple[str, ...] = ()
+    switch: str | None = None
+    any_text_is_true: bool = False
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -69,16 +76,31 @@ class Knob:
             if self.kind == "int":
                 return isinstance(value, int) if text is None else int(text) is not None
             if self.kind == "float":
-                return not isinstance(value, bool) if text is None else float(text) is not None
+                is_number = isinstance(value, int | float) and not isinstance(value, bool)
+                return is_number if text is None else float(text) is not None
         except ValueError:
             return False
         if self.kind == "str":
             return True
+        if isinstance(value, list | dict | None):
+            return False
         if self.words is None:
             return value in (0, 1) or text in {"0", "1"}
         if isinstance(value, bool):
             return self.words.text(wanted=value) is not None
         return self.words.takes(knob_text(value))
+
+    def takes_flag(self, value: KnobValue) -> bool:
+        """Whether the script can read ``--name=value``, the value as Python prints it."""
+        if self.choices:
+            return str(value) in self.choices
+        if self.any_text_is_true:
+            return value is not False
+        if self.kind == "bool":
+            return isinstance(value, bool | int | str) and said(str(value)) is not None
+        if self.kind == "int" and isinstance(value, bool):
+            return False
+        return self.takes(value)
 
     def asks_for(self) -> str:
         """What a value must be, for people."""
@@ -136,13 +158,17 @@ def survey(sources: Mapping[str, str]) -> Survey:
 
 
 def worded(knobs: Mapping[str, KnobValue], known: Mapping[str, Knob]) -> dict[str, KnobValue]:
-    """Values with each boolean as the text that its script compares with; others as they are."""
+    """Values with each boolean as the text that its script wants; others as they are."""
     changed = dict(knobs)
     for name, value in knobs.items():
-        words = known[name].words if name in known else None
-        if words is not None and isinstance(value, bool):
-            text = words.text(wanted=value)
+        knob = known.get(name)
+        if knob is None or not isinstance(value, bool):
+            continue
+        if knob.words is not None:
+            text = knob.words.text(wanted=value)
             changed[name] = value if text is None else text
+        elif knob.kind == "str":
+            changed[name] = str(value)  # a text is spelled as W&B's agent spells it
     return changed
 
 

@@ -17,6 +17,8 @@ class RunFacts:
 
     finals: dict[str, tuple[str, float]] = field(default_factory=dict)
     """By label: the number as printed, and as a number."""
+    losses: dict[str, float] = field(default_factory=dict)
+    """Nats by label of a final."""
     counted: dict[str, str] = field(default_factory=dict)
     """Of these, as printed, the ones that were the run's score when they came."""
     last_final: str | None = None
@@ -56,6 +58,7 @@ class RunFacts:
             self,
             finals=dict(self.finals),
             counted=dict(self.counted),
+            losses=dict(self.losses),
             unread=dict(self.unread),
             sizes=replace(self.sizes),
         )
@@ -97,6 +100,7 @@ class RunFacts:
             val_bpb_prequant=val_bpb_before,
             val_loss_nats_prequant=val_loss_before,
             finals=finals,
+            final_losses_nats={k: v for k, v in self.losses.items() if k in finals},
             model_bytes=model_bytes,
             code_bytes=code_bytes,
             uncompressed_code_bytes=self.sizes.plain_code,

@@ -181,10 +181,13 @@ class LogParser:
             oldest = next(held for held in run.finals if held != run.label)
             del run.finals[oldest]
             run.counted.pop(oldest, None)
+            run.losses.pop(oldest, None)
         repeats = name not in run.finals and _repeats(run.counted.values(), found.number)
         more_exact_known = name in run.finals and _refines(run.finals[name][0], found.number)
         if not more_exact_known:
             run.finals[name] = (found.number, value)
+            if loss is not None and math.isfinite(loss):
+                run.losses[name] = loss
         if repeats and run.last_final is not None:
             # A report at the end repeats what was measured, perhaps with another clock.
             if _repeats([run.counted[run.last_final]], found.number):
@@ -256,6 +259,7 @@ class LogParser:
             run,
             finals={},
             counted={},
+            losses={},
             last_final=None,
             last_diagnostic=None,
             val_loss_nats=None,

@@ -158,3 +158,19 @@ def parse_log(path: Path) -> LogSummary:
             stream.feed(block)
     stream.end(complete=False)
     return stream.summary()
+
+
+READ_PIECE_BYTES = 4096
+"""Fewer lines than `MOST_STEPS`, so that every training step is reported."""
+
+
+def read_log(data: bytes) -> tuple[LogSummary, list[StepReport]]:
+    """What a log says, and each step that it shows, for whoever checks one against the other."""
+    stream = LogStream()
+    reports = [
+        report
+        for start in range(0, len(data), READ_PIECE_BYTES)
+        for report in stream.feed(data[start : start + READ_PIECE_BYTES])
+    ]
+    last = stream.end(complete=False)
+    return stream.summary(), reports if last is None else [*reports, last]

@@ -14,6 +14,7 @@ import select
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,7 @@ class Helper:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._folder = Path()
+        self._lock = threading.Lock()
 
     def ask(self, request_in: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
         """The helper's answer, or an ``error``.
@@ -46,6 +48,10 @@ class Helper:
         Args:
             request_in: Makes the request, given the helper's own folder.
         """
+        with self._lock:  # one request at a time, from any thread
+            return self._ask(request_in)
+
+    def _ask(self, request_in: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
         for attempt in (1, 2):
             try:
                 process = self._running()

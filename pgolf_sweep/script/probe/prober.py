@@ -160,7 +160,7 @@ class _Memory:
             values: Its knobs.
             strange: Those that the script does not name: a sibling may read them.
         """
-        for names, by_value in self.results.items():
+        for names, by_value in list(self.results.items()):  # another thread may add to it
             found = by_value.get(tuple(values.get(name, "") for name in sorted(names)))
             if found is not None and strange <= names:
                 return found

@@ -191,15 +191,11 @@ class Runner:
     def count(self, knobs: Mapping[str, KnobValue]) -> Counted | RunFailed:
         """The model of a configuration; never raises for what the script does."""
         values = _texts(knobs)
+        known = self._told(values)
+        if known is not None:
+            return known
         key = _key(values, rates=True)
-        if key in self._known.counts:
-            return self._known.counts[key]
         same = self._known.structures.setdefault(_key(values, rates=False), [])
-        for before, counted in same:
-            moved = self._moved(counted, before, values)
-            if moved is not None:
-                self._known.counts[key] = moved
-                return moved
         found = _counted(self._ask(values, sigmas=None))
         self._known.counts[key] = found
         if isinstance(found, Counted):
@@ -207,6 +203,31 @@ class Runner:
                 self._learn_link(one, values, found)
             same.append((values, found))
         return found
+
+    def knows(self, knobs: Mapping[str, KnobValue]) -> bool:
+        """Whether `count` answers without a run."""
+        return self._told(_texts(knobs)) is not None
+
+    def _told(self, values: Mapping[str, str]) -> Counted | RunFailed | None:
+        """A count that an earlier run has told; None where it takes one of its own."""
+        key = _key(values, rates=True)
+        if key in self._known.counts:
+            return self._known.counts[key]
+        for before, counted in self._known.structures.get(_key(values, rates=False), ()):
+            moved = self._moved(counted, before, values)
+            if moved is not None:
+                self._known.counts[key] = moved
+                return moved
+        return None
+
+    def moved(
+        self,
+        counted: Counted,
+        before: Mapping[str, KnobValue],
+        knobs: Mapping[str, KnobValue],
+    ) -> Counted | None:
+        """A count with the rates of another configuration; None where they cannot be told."""
+        return self._moved(counted, _texts(before), _texts(knobs))
 
     def structure(self, knobs: Mapping[str, KnobValue]) -> tuple[str, ...]:
         """What the model and its export depend on, as a key."""
@@ -378,14 +399,21 @@ def _counted(answer: Mapping[str, Any]) -> Counted | RunFailed:
 
 
 def _update(group: Mapping[str, Any]) -> Update:
-    numbers = group["numbers"]
-    rate = max(numbers.get(name, 0.0) for name in ("lr", "base_lr", "initial_lr"))
+    numbers, initial = group["numbers"], group["initial"]
+    rate = max(
+        held.get(name, 0.0)
+        for held in (numbers, initial)
+        for name in ("lr", "base_lr", "initial_lr")
+    )
     now = numbers.get("lr", 0.0)
     decay = max((numbers.get(name, 0.0) for name in ("weight_decay", "wd")), default=0.0)
     if group["decay"] > 1e-7 and now > 0:
         decay = group["decay"] / now  # what the step took away says more than a setting's name
     betas = group["betas"]
-    momentum = numbers.get("momentum", betas[0] if betas else 0.0)
+    momentum = max(
+        (held.get("momentum", 0.0) for held in (numbers, initial)),
+        default=0.0,
+    ) or (betas[0] if betas else 0.0)
     return Update(
         optimizer=group["optimizer"],
         rate=rate,

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgolf_sweep.config.generate import AXES, Draft, draft_text, parse_knobs, parse_range
-from pgolf_sweep.config.sweep_file import SweepSpec, check_against_knobs, parse_spec
+from pgolf_sweep.config.sweep_file import SweepSpec, check_against_program, parse_spec
 from pgolf_sweep.core.errors import InputError, SpecError
 from pgolf_sweep.script.bundle import bundle
 from pgolf_sweep.script.knobs.knobs import read_knobs
+from pgolf_sweep.script.program import load_program
 from pgolf_sweep.space.domains import Choices, Constant, Domain, Multiples, Range
 
 DOCUMENTED = {
@@ -95,7 +96,7 @@ def test_the_documented_example_reads_back_and_suits_the_trainer() -> None:
     assert "# transformer blocks" in text
     assert (spec.method, spec.run_cap, spec.pgolf.gpus) == ("bayes", 64, 8)
     assert list(spec.space.parameters) == list(DOCUMENTED)
-    check_against_knobs(spec, read_knobs(bundle().decode()))
+    check_against_program(spec, load_program("trainer", base=Path()))
 
 
 def test_every_axis_is_a_knob_of_the_trainer() -> None:

@@ -125,3 +125,9 @@ def test_known_values_are_redacted_wherever_they_stand() -> None:
 )  # fmt: skip
 def test_names_of_secrets_are_told_from_those_of_knobs(name: str, *, secret: bool) -> None:
     assert is_secret_name(name) is secret
+
+
+@pytest.mark.parametrize("piece", ["_", "-", "token", "eyJ-", "a.", "password=", "x://", "BEGIN "])
+def test_long_lines_are_read_in_a_time_that_grows_with_them(piece: str) -> None:
+    # A pattern that backtracks takes hours for this, which the test's time limit ends.
+    redacted(piece * (100_000 // len(piece)))

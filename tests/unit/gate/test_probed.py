@@ -13,7 +13,8 @@ from pgolf_sweep.config.types import SchemeBlock
 from pgolf_sweep.core.trial import VerdictKind
 from pgolf_sweep.gate.gate import Gate
 from pgolf_sweep.gate.physics.entropy import ScaleRule
-from pgolf_sweep.gate.probed import Foreign, Scheme, foreign_of, group_of
+from pgolf_sweep.gate.probed import Foreign, foreign_of
+from pgolf_sweep.gate.read_based import Scheme, group_of
 from pgolf_sweep.script.probe.prober import Probed, ProbedTensor, Prober, QuantizedClass, Unprobed
 from pgolf_sweep.script.program import load_program
 

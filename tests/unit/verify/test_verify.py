@@ -67,7 +67,7 @@ def test_missing_log_is_caught(folder: Path) -> None:
 def test_model_over_the_cap_is_caught(folder: Path) -> None:
     with (folder / "final_model.int8.ptz").open("ab") as file:
         file.write(b"\0" * 200_000)
-    assert failed(verify(folder)) == {"artifact"}
+    assert failed(verify(folder)) == {"artifact", "artifact_content"}
 
 
 def test_exactly_the_cap_passes_and_one_byte_more_fails(folder: Path) -> None:
@@ -75,13 +75,13 @@ def test_exactly_the_cap_passes_and_one_byte_more_fails(folder: Path) -> None:
     rules = load_rules("demo", base=folder)
     assert verify(folder, replace(rules, artifact_cap_bytes=total)).ok
     over = failed(verify(folder, replace(rules, artifact_cap_bytes=total - 1)))
-    assert over == {"artifact", "logged_artifact"}
+    assert over == {"artifact", "logged_artifact", "totals_add_up"}
 
 
 def test_model_of_another_run_is_caught(folder: Path) -> None:
     with (folder / "final_model.int8.ptz").open("ab") as file:
         file.write(b"\0")
-    assert failed(verify(folder)) == {"artifact"}
+    assert failed(verify(folder)) == {"artifact", "artifact_content"}
 
 
 def test_copied_log_under_another_seed_is_caught(folder: Path) -> None:
@@ -93,7 +93,7 @@ def test_copied_log_under_another_seed_is_caught(folder: Path) -> None:
 def test_seed_listed_twice_is_caught(folder: Path) -> None:
     seed = json.loads((folder / "submission.json").read_text())["seeds"][0]
     edit(folder, seeds=[seed, seed])
-    assert failed(verify(folder)) == {"seeds"}
+    assert failed(verify(folder)) == {"seeds", "evidence"}
 
 
 @pytest.mark.parametrize(
@@ -163,12 +163,18 @@ def test_module_that_requirements_lack_is_caught(folder: Path) -> None:
     assert "imports" in failed(verify(folder))
 
 
+def late(text: str, train_ms: int) -> str:
+    """A log whose training took so long."""
+    last = f"train_time:{train_ms}ms step_avg:{train_ms / 500:.2f}ms"
+    return text.replace("train_time:50000ms step_avg:100.00ms", last)
+
+
 def test_late_training_is_caught_beyond_the_grace(folder: Path) -> None:
     log = logs(folder)[0]
     text = log.read_text()
-    log.write_text(text.replace("train_time:50000ms", "train_time:120400ms"))
+    log.write_text(late(text, 120_400))
     assert verify(folder).ok
-    log.write_text(text.replace("train_time:50000ms", "train_time:120600ms"))
+    log.write_text(late(text, 120_600))
     assert failed(verify(folder)) == {"train_seconds"}
 
 

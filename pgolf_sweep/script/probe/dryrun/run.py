@@ -20,6 +20,7 @@ from pgolf_sweep.script.fstrings import readable
 from pgolf_sweep.script.logs.stream import LogStream
 from pgolf_sweep.script.probe import stubs
 from pgolf_sweep.script.probe.dryrun import accelerator, environment
+from pgolf_sweep.script.probe.dryrun.alike import Alike
 from pgolf_sweep.script.probe.dryrun.clock import Clock
 from pgolf_sweep.script.probe.dryrun.codecs import Codecs
 from pgolf_sweep.script.probe.dryrun.data import MadeData
@@ -75,6 +76,7 @@ class Run:
         self._watch = Watch(self._clock, self._counted, self._stepped)
         self._codecs = Codecs(self._exported)
         self._saving = Saving(self._loaded)
+        self._alike = Alike()
         self._data = MadeData(place)
 
     def go(self) -> NoReturn:
@@ -122,6 +124,7 @@ class Run:
         )
         if self._request.get("sigmas") is not None:
             draw(parameters, self._request["sigmas"])
+            self._alike.watch(sys.modules["__main__"].__dict__)
 
     def _stepped(self) -> None:
         self._tell_updates()

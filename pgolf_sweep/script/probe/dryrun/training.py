@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_any, tree_flatten, tree_map
 
 from pgolf_sweep.script.probe.dryrun.environment import zeros_for_products
-from pgolf_sweep.script.probe.dryrun.unknown import Unknown, root_mean_square, unknown_like
+from pgolf_sweep.script.probe.dryrun.repeats import Repeats
+from pgolf_sweep.script.probe.dryrun.unknown import Unknown, root_mean_square
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -50,9 +50,9 @@ class Watch:
         self.groups: list[dict[str, Any]] = []
         self.factors: dict[int, list[float]] = {}
         self._optimizers: list[Any] = []
+        self._initial: dict[int, list[dict[str, float]]] = {}
         self._done: set[int] = set()
-        self._depth = 0
-        self._answers: dict[Any, Any] = {}
+        self._repeats = Repeats()
         self._measuring = False
 
     def install(self) -> None:
@@ -92,7 +92,22 @@ class Watch:
                 best, most = one, size
         if best is not None:
             self.root = _unwrapped(best)
+            self._watch_methods(type(self.root))
             self._counted()
+
+    def _watch_methods(self, kind: Any) -> None:
+        """Look up the model's other ways forward, too, as ``forward_logits``."""
+        for name, true in list(vars(kind).items()):
+            if name.startswith("forward_") and callable(true):
+                setattr(kind, name, self._watched(name, true))
+
+    def _watched(self, name: str, true: Any) -> Any:
+        def called(module: Any, *args: Any, **keywords: Any) -> Any:
+            return self._repeats.call(
+                module, name, lambda *a, **k: true(module, *a, **k), args, keywords
+            )
+
+        return called
 
     def _patch_optimizers(self) -> None:
         kind: Any = torch.optim.Optimizer
@@ -120,6 +135,7 @@ class Watch:
 
     def _made(self, optimizer: Any) -> None:
         self._optimizers.append(optimizer)
+        self._initial[id(optimizer)] = [_numbers(group) for group in optimizer.param_groups]
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.find(parameters)
 
@@ -150,6 +166,10 @@ class Watch:
             self._try(optimizer, everything, everything, true)
         for group, params in zip(optimizer.param_groups, few, strict=True):
             self.groups.append(self._group_facts(optimizer, group, params, before))
+        for facts, initial in zip(
+            self.groups[-len(few) :], self._initial[id(optimizer)], strict=False
+        ):
+            facts["initial"] = initial  # a warm-up may have lowered them by now
         with torch.no_grad():
             for parameter in (p for params in few for p in params):
                 parameter.copy_(before[id(parameter)])
@@ -185,14 +205,10 @@ class Watch:
             if parameter.dtype == torch.float32 and size > 0 and parameter.ndim >= 2:
                 now = parameter.detach().double()
                 shares.append(1.0 - float((now * was).sum() / (was * was).sum()))
-        numbers = {
-            key: float(value)
-            for key, value in group.items()
-            if isinstance(value, int | float) and not isinstance(value, bool)
-        }
         return {
             "optimizer": type(optimizer).__name__,
-            "numbers": numbers,
+            "numbers": _numbers(group),
+            "initial": {},
             "betas": [float(one) for one in group.get("betas", ())],
             "decay": max(shares, default=0.0),
             "members": [names[id(p)] for p in group["params"] if id(p) in names],
@@ -204,19 +220,9 @@ class Watch:
         watch = self
 
         def called(self: Any, *args: Any, **keywords: Any) -> Any:
-            if watch._depth or not tree_any(_is_unknown, (args, keywords)):
-                return call(self, *args, **keywords)
-            key = _key(self, args, keywords)
-            if key is not None and key in watch._answers:
-                return tree_map(_fresh, watch._answers[key])
-            watch._depth += 1
-            try:
-                answer = call(self, *args, **keywords)
-            finally:
-                watch._depth -= 1
-            if key is not None and isinstance(answer, torch.Tensor | tuple | list | dict):
-                watch._answers[key] = answer
-            return answer
+            return watch._repeats.call(
+                self, "forward", lambda *a, **k: call(self, *a, **k), args, keywords
+            )
 
         def state_dict(self: Any, *args: Any, **keywords: Any) -> Any:
             if not args and not keywords.get("prefix"):
@@ -283,6 +289,15 @@ class ZeroProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {})) if zeros is None else zeros
 
 
+def _numbers(group: dict[str, Any]) -> dict[str, float]:
+    """What of an optimizer's group is a number."""
+    return {
+        key: float(value)
+        for key, value in group.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
 def _notify(told: Callable[[Any], None]) -> Any:
     def subclassed(cls: Any, **_: Any) -> None:
         told(cls)
@@ -312,23 +327,3 @@ def _one_a_shape(params: list[Any]) -> list[Any]:
     for one in params:
         found.setdefault((tuple(one.shape), one.dtype), one)
     return list(found.values())
-
-
-def _is_unknown(value: Any) -> bool:
-    return isinstance(value, Unknown)
-
-
-def _fresh(value: Any) -> Any:
-    return unknown_like(value) if isinstance(value, Unknown) else value
-
-
-def _key(module: Any, args: Any, keywords: Any) -> Any:
-    """What a forward pass depends on as far as shapes go; None where hooks want to see it."""
-    if any(one._forward_hooks or one._forward_pre_hooks for one in module.modules()):
-        return None
-    flat, tree = tree_flatten((args, keywords))
-    parts = tuple(
-        (tuple(one.shape), one.dtype) if isinstance(one, torch.Tensor) else repr(one)[:80]
-        for one in flat
-    )
-    return id(module), module.training, parts, repr(tree)

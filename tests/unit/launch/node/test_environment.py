@@ -43,7 +43,7 @@ def test_script_gets_the_systems_environment_and_its_own() -> None:
         "OMP_NUM_THREADS": "7",
         "SEED": "1",
     }
-    assert command(trial)[1:] == ["-u", "train_gpt.py"]
+    assert command(trial, {})[1:] == ["-u", "train_gpt.py"]
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ def test_baseline_log_is_read_in_full_and_its_source_is_not() -> None:
         val_bpb_prequant=1.2172,
         val_loss_nats_prequant=2.0606,
         finals={"final_int8_zlib_roundtrip": 1.22436570},
+        final_losses_nats={"final_int8_zlib_roundtrip": 2.07269931},
         model_bytes=15815847,
         code_bytes=47642,
         total_bytes=15863489,

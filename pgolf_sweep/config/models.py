@@ -1,0 +1,430 @@
+"""The sweep file as pydantic models: W&B's sweep schema plus one ``pgolf:`` block.
+
+One model a block, one docstring a key. The reader (`blocks`), the JSON schema (`schema`) and
+docs/sweep_file.md come from here. What one key alone can get wrong is checked here; what several
+keys contradict is checked in `blocks` and `sweep_file`.
+
+Source of W&B's keys: schema.json of the package `sweeps` 0.3.0, which W&B's server applies.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
+
+from pgolf_sweep.config.yaml_lines import shown
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+Method = Literal["grid", "random", "bayes", "tpe", "gp", "cmaes", "qmc"]
+Distribution = Literal[
+    "constant",
+    "categorical",
+    "categorical_w_probabilities",
+    "int_uniform",
+    "uniform",
+    "q_uniform",
+    "log_uniform",
+    "log_uniform_values",
+    "q_log_uniform",
+    "q_log_uniform_values",
+    "inv_log_uniform",
+    "inv_log_uniform_values",
+    "normal",
+    "q_normal",
+    "log_normal",
+    "q_log_normal",
+    "beta",
+    "q_beta",
+]
+
+METRIC_SPELLINGS = frozenset(
+    {"val_bpb", "eval_bpb", "valid_bpb", "validation_bpb", "final_val_bpb", "bpb"}
+)
+"""Names of the contest's score, in lower case, with ``_`` for all that is no letter or digit."""
+
+
+def _texts(value: object) -> object:
+    items = [value] if isinstance(value, str) else value
+    if isinstance(items, list) and all(isinstance(item, str) for item in items):
+        return tuple(items)
+    raise ValueError(f"must be a list of text, not {shown(value)}")
+
+
+def _number(value: object) -> int | float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value):  # type: ignore[arg-type]
+        raise ValueError(f"must be a number, not {shown(value)}")
+    return value  # type: ignore[return-value]
+
+
+def _pattern(value: object) -> object:
+    if not isinstance(value, str):
+        return value  # pydantic says that it is no text
+    try:
+        groups = re.compile(value).groups
+    except re.error as error:
+        raise ValueError(f"{value!r} is no regular expression: {error}") from error
+    if groups != 1:
+        raise ValueError(f"{value!r} needs one group, (...), around the number; it has {groups}")
+    return value
+
+
+Text = Annotated[str, StringConstraints(pattern=r"\S")]
+Texts = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_texts),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
+Number = Annotated[int | float, PlainValidator(_number), WithJsonSchema({"type": "number"})]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+AnyValue = Annotated[Any, WithJsonSchema({})]
+AnyList = Annotated[Any, WithJsonSchema({"type": "array"})]
+
+
+class Block(BaseModel):
+    """One mapping of the file: strict, closed, and a key without a value reads as absent."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
+    REFUSED: ClassVar[Mapping[str, str]] = {}
+    """Keys that are understood and not offered, with the reason."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        return {key: item for key, item in value.items() if item is not None}
+
+
+def fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """A block's fields by the keys of the file."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+class ParameterBlock(BaseModel):
+    """One parameter: a value, values, or a distribution with its own keys."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    value: AnyValue = Field(default=None, examples=[512])
+    """A constant: a number, true or false, text, null, a list or a mapping."""
+    values: AnyList = Field(default=None, examples=[["linear", "cosine", "wsd"]])
+    """A list of values of any kind. A value that stands twice is twice as likely."""
+    probabilities: AnyList = Field(default=None, examples=[[0.5, 0.25, 0.25]])
+    """A probability for each of `values`; they sum to 1."""
+    distribution: Distribution | None = Field(default=None, examples=["log_uniform_values"])
+    """How values are drawn. Without it `value` is a constant, `values` a choice, and `min` with
+    `max` an int_uniform between whole numbers, a uniform between others."""
+    min: Number | None = Field(default=None, examples=[0.015])
+    """Lower bound; a natural exponent for log_uniform, q_log_uniform and inv_log_uniform."""
+    max: Number | None = Field(default=None, examples=[0.08])
+    """Upper bound, possible like the lower one."""
+    q: Number | None = Field(default=None, examples=[64])
+    """Values are multiples of it (q_ distributions); 1 if absent."""
+    mu: Number | None = Field(default=None, examples=[0.0])
+    """Mean of a normal, or of the logarithm of a log_normal; 0 if absent."""
+    sigma: Number | None = Field(default=None, examples=[1.0])
+    """Standard deviation of the same; 1 if absent, 0 makes a constant."""
+    a: Number | None = Field(default=None, examples=[1.0])
+    """First shape of a beta; 1 if absent."""
+    b: Number | None = Field(default=None, examples=[1.0])
+    """Second shape of a beta; 1 if absent."""
+    parameters: dict[str, ParameterBlock] | None = Field(
+        default=None, examples=[{"depth": {"values": [2, 4]}}]
+    )
+    """Parameters inside this one: the program gets one mapping, as from W&B."""
+    when: dict[str, AnyValue] | None = Field(default=None, examples=[{"LR_SCHEDULE": "cosine"}])
+    """Other parameters and the value, or list of values, under which this one exists."""
+
+
+class MetricBlock(Block):
+    """What is optimised."""
+
+    name: Text = Field(default="val_bpb", examples=["val_loss"])
+    """Name under which the program logs it. `val_bpb`, `val/bpb` and `eval/bpb` are the contest's
+    score; any other is read from log lines and from `wandb.log`."""
+    goal: Literal["minimize", "maximize"] = "minimize"
+    """Whether low or high is good; the contest's score is minimised."""
+    target: float | None = Field(default=None, examples=[1.2])
+    """The sweep starts no further trial once one has reached it."""
+    impute: Literal["latest", "best", "worst"] | None = Field(default=None, examples=["worst"])
+    """Score that a failed trial gets in the sampler's eyes. Without it, as in Optuna, none."""
+    impute_while_running: Literal["latest", "best", "worst", "false"] | None = Field(
+        default=None, examples=["false"]
+    )
+    """Only `false` is offered: running trials have no made-up score."""
+
+
+class EarlyTerminateBlock(Block):
+    """How trials that lag behind are stopped. An iteration is one report of the metric."""
+
+    type: Literal["hyperband", "median", "none"] | None = Field(
+        default=None, examples=["hyperband"]
+    )
+    """`hyperband` as W&B reads it; `median` stops what is worse than the median of the others."""
+    min_iter: Count | None = Field(default=None, examples=[3])
+    """First iteration at which a trial may be stopped; hyperband: also at `min_iter * eta ** k`."""
+    max_iter: Count | None = Field(default=None, examples=[27])
+    """Hyperband: last iteration; with `s` it wins over `min_iter`."""
+    s: Annotated[float, Field(ge=1)] | None = Field(default=None, examples=[2])
+    """Hyperband: number of iterations to stop at, `max_iter / eta`, `max_iter / eta ** 2`, ..."""
+    eta: Annotated[float, Field(gt=1)] | None = Field(default=None, examples=[3])
+    """Hyperband: the best `1 / eta` go on; 3 if absent, a fraction is fine."""
+    strict: bool = True
+    """Hyperband: judge a trial by its value at the iteration, not by its best until then."""
+    startup_trials: Annotated[int, Field(ge=0)] | None = Field(default=None, examples=[5])
+    """Median: completed trials before any is stopped; 5 if absent."""
+
+
+class ControllerBlock(Block):
+    """Who proposes: always `pgolf-sweep launch`."""
+
+    type: Literal["local", "cloud"] = "cloud"
+    """Accepted; both mean that `launch` proposes the trials."""
+
+
+class ResourcesBlock(Block):
+    """What one trial occupies, all of it on one node."""
+
+    gpus: Annotated[int, Field(ge=0)] | None = Field(default=None, examples=[8])
+    """GPUs for each trial; 0 trains on the CPU. Else what `command` asks of torchrun, else 8, or 1
+    under `rules: none`."""
+    cpus: Positive | None = Field(default=None, examples=[1])
+    """CPU cores for each trial; else one a GPU."""
+
+
+class SchemeModel(Block):
+    """How the program quantizes, declared where the probe cannot see it."""
+
+    bits: Annotated[int, Field(ge=2)] | None = Field(default=None, examples=[6])
+    """Width of matrices; 8 if absent."""
+    embed_bits: Annotated[int, Field(ge=2)] | None = Field(default=None, examples=[8])
+    """Width of embeddings and heads; that of matrices if absent."""
+    scale: Literal["rowmax", "percentile", "sdclip", "mse"] = "rowmax"
+    """How the step of a row is set."""
+    clip_sigmas: Positive | None = Field(default=None, examples=[12.85])
+    """With `scale: sdclip`: sigmas at which it clips."""
+    clip_percentile: Positive | None = Field(default=None, examples=[99.99])
+    """With `scale: percentile`: the percentile at which it clips."""
+    codec: Literal["zlib", "zstd", "lzma", "brotli"] | None = Field(
+        default=None, examples=["brotli"]
+    )
+    """What compresses the container; nothing if absent."""
+    keep_below: Annotated[int, Field(ge=0)] = 65_536
+    """Tensors of at most this many numbers stay 16-bit floating point."""
+
+
+class GateBlock(Block):
+    """What is judged before a trial takes a slot; docs/gate.md."""
+
+    enabled: bool | None = Field(default=None, examples=[False])
+    """Whether configurations are judged; true if absent, false under `rules: none`."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.99
+    """Probability that a discard is right."""
+    scheme: SchemeModel | None = Field(default=None, examples=[{"bits": 6, "codec": "brotli"}])
+    """How the program quantizes, where the probe cannot see it."""
+    repair: Texts = Field(default=(), examples=[["NUM_LAYERS"]])
+    """Parameters that may give where a configuration does not surely fit."""
+    export: Texts | None = Field(default=None, examples=[["MATRIX_BITS"]])
+    """Knobs of our trainer that may give once the weights are trained; all that can if absent."""
+    calibration: Text | None = Field(default=None, examples=["user"])
+    """A store of measured sizes to learn from: `user`, or a path."""
+    memory_gib: Positive | None = Field(default=None, examples=[80])
+    """Memory of one card; what needs more is discarded."""
+    min_steps: Count | None = Field(default=None, examples=[1000])
+    """Fewest training steps within the wallclock that are worth a slot."""
+
+
+class DataBlock(Block):
+    """The data set that trials train on: a name to be located, or paths of one's own."""
+
+    name: Text | None = Field(default=None, examples=["sp1024"])
+    """Name of a data set; `data: sp1024` is short for it."""
+    path: Text | None = Field(default=None, examples=["data/shards"])
+    """Folder of shards, from the sweep file's folder."""
+    tokenizer: Text | None = Field(default=None, examples=["data/my.model"])
+    """The tokenizer's model file; goes with `path`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, value: object) -> object:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class LimitsBlock(Block):
+    """Limits on a run, in seconds; else the rules decide."""
+
+    total_seconds: Positive | None = Field(default=None, examples=[1800])
+    """From the program's start to its exit."""
+    silent_seconds: Positive | None = Field(default=None, examples=[600])
+    """Longest time without a line of output."""
+
+
+class Budget(Block):
+    """What the sweep may spend."""
+
+    gpu_hours: Positive | None = Field(default=None, examples=[40])
+    """GPU-hours of all trials together; no limit if absent."""
+    usd_per_gpu_hour: Annotated[float, Field(ge=0)] | None = Field(default=None, examples=[2.5])
+    """Price, for what `plan` and reports say."""
+
+
+class NodesBlock(Block):
+    """What is asked of the machines that trials run on; docs/nodes.md."""
+
+    failures: Annotated[int, Field(ge=0)] = 3
+    """Failed trials in a row that quarantine their node; 0: never."""
+    retry_seconds: Positive = 300.0
+    """Until a quarantined node is tried again; doubles each time, up to 8 times."""
+    give_up_seconds: Positive = 3600.0
+    """The sweep ends when no node could take a trial for this long."""
+    check: bool = True
+    """Whether a node is looked at before its first trial."""
+    speed: Literal["refuse", "mark", "none"] | None = Field(default=None, examples=["mark"])
+    """What a node gets that is slower than `min_speed`: `refuse`, `mark` (its trials are marked) or
+    `none` (nothing is measured); refuse with GPUs, none without if absent."""
+    min_speed: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    """Least tokens per second, as a share of the other nodes' median."""
+
+
+class EnvBlock(Block):
+    """What trials get of their node's environment; docs/scripts.md."""
+
+    pass_: Texts = Field(default=(), alias="pass", examples=[["MY_DATA_DIR"]])
+    """Variables of the node that the program gets beyond the system's."""
+
+
+class PromoteBlock(Block):
+    """How a winner is confirmed."""
+
+    seeds: Count | None = Field(default=None, examples=[3])
+    """Fresh seeds; else as many as the rules ask for."""
+
+
+class ReadMetricBlock(Block):
+    """How the metric is found in the log."""
+
+    pattern: Annotated[Text, BeforeValidator(_pattern)] | None = Field(
+        default=None, examples=[r"eval loss is ([\d.]+)"]
+    )
+    """A regular expression whose one group is the number; searched for in every line."""
+
+
+class PgolfModel(Block):
+    """What W&B has no word for; all of it optional."""
+
+    REFUSED: ClassVar[Mapping[str, str]] = {
+        "fidelity": "rungs are not supported yet; early_terminate stops weak trials"
+    }
+
+    rules: Text = Field(default="parameter-golf-2026", examples=["none"])
+    """A preset, or the path of a rules file; `none` is a plain sweep without the contest."""
+    require: Texts = Field(default=(), examples=[["MODEL_DIM % NUM_HEADS == 0"]])
+    """Expressions over knobs that a configuration must make true."""
+    resources: ResourcesBlock = Field(default=ResourcesBlock(), examples=[{"gpus": 8}])
+    """What one trial occupies."""
+    gate: GateBlock = Field(default=GateBlock(), examples=[{"confidence": 0.99}])
+    """What is judged before a trial takes a slot."""
+    data: DataBlock | None = Field(default=None, examples=["sp1024"])
+    """The data set, by name or as a mapping."""
+    files: Texts = Field(default=(), examples=[["lib/*.py"]])
+    """Paths or globs beside the program that trials need."""
+    env: EnvBlock = Field(default=EnvBlock(), examples=[{"pass": ["MY_DATA_DIR"]}])
+    """What trials get of their node's environment."""
+    limits: LimitsBlock = Field(default=LimitsBlock(), examples=[{"total_seconds": 1800}])
+    """Wallclock limits."""
+    budget: Budget = Field(default=Budget(), examples=[{"gpu_hours": 40}])
+    """Money and time."""
+    warm_start: AnyList = Field(
+        default=None, examples=[[{"MATRIX_LR": 0.04}, {"study": "first", "top": 5}]]
+    )
+    """What is tried first: configurations, or parts of them, and the best of other studies."""
+    metric: ReadMetricBlock = Field(
+        default=ReadMetricBlock(), examples=[{"pattern": r"eval loss is ([\d.]+)"}]
+    )
+    """How the metric is found in the log."""
+    pack: bool | None = Field(default=None, examples=[True])
+    """Whether trials run the program minified and compressed, as it would be submitted; our own
+    trainer is if absent."""
+    max_retries: Annotated[int, Field(ge=0)] = 2
+    """How often a trial that infrastructure lost is run again."""
+    nodes: NodesBlock = Field(default=NodesBlock(), examples=[{"failures": 3}])
+    """What is asked of the nodes."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """The sampler's seed."""
+    promote: PromoteBlock = Field(default=PromoteBlock(), examples=[{"seeds": 3}])
+    """How a winner is confirmed."""
+
+
+class SweepFile(Block):
+    """A sweep file: which knobs of a program to search, how, and by what it is judged."""
+
+    REFUSED: ClassVar[Mapping[str, str]] = {
+        "job": "W&B launch jobs are not used; name the script under program",
+        "image_uri": "W&B launch images are not used; name the script under program",
+        "scheduler": "W&B's custom schedulers are not used; choose a method",
+        "metrics": "one metric is optimised: write metric: {name: ..., goal: ...}",
+        "fidelity": "fidelity belongs under pgolf",
+    }
+
+    program: Text | None = Field(default=None, examples=["train_gpt.py"])
+    """`trainer` for ours, or a script's path from the sweep file's folder, else from where you
+    stand. Else the script that `command` names, else `trainer`."""
+    method: Method | None = Field(default=None, examples=["bayes"])
+    """Who proposes. `bayes` and `tpe` are the same; grid, random and bayes are W&B's."""
+    metric: MetricBlock = Field(default=MetricBlock(), examples=[{"name": "val_bpb"}])
+    """What is optimised."""
+    parameters: dict[str, ParameterBlock] = Field(
+        default={}, examples=[{"MATRIX_LR": {"min": 0.015, "max": 0.08}}]
+    )
+    """What is searched, by the name of an environment variable or flag of the program."""
+    run_cap: Count | None = Field(default=None, examples=[64])
+    """Trials that take a slot; discards do not count. No limit if absent."""
+    early_terminate: EarlyTerminateBlock = Field(
+        default=EarlyTerminateBlock(), examples=[{"type": "hyperband", "min_iter": 3}]
+    )
+    """How trials that lag behind are stopped."""
+    command: AnyList = Field(
+        default=None, examples=[["${env}", "${interpreter}", "${program}", "${args}"]]
+    )
+    """Words that start a trial, with W&B's macros; docs/wandb.md."""
+    name: Text | None = Field(default=None, examples=["matrix lr"])
+    """The study's name; the file's stem if absent."""
+    project: Text | None = Field(default=None, examples=["golf"])
+    """W&B project of the runs."""
+    entity: Text | None = Field(default=None, examples=["my-team"])
+    """W&B entity of the runs."""
+    description: Text | None = Field(default=None, examples=["Which rate suits the baseline?"])
+    """Free text."""
+    controller: ControllerBlock = Field(default=ControllerBlock(), examples=[{"type": "local"}])
+    """Accepted as W&B writes it; `launch` proposes the trials either way."""
+    apiVersion: Text | None = Field(default=None, examples=["core/v1"])  # noqa: N815 - W&B's name
+    """Accepted as W&B writes it."""
+    kind: Literal["sweep"] | None = Field(default=None, examples=["sweep"])
+    """Accepted as W&B writes it."""
+    pgolf: PgolfModel = Field(default=PgolfModel(), examples=[{"rules": "none"}])
+    """What W&B has no word for."""

@@ -1,0 +1,120 @@
+"""What a run of a script says of its artifact, of other shapes, and against a trial's log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from support.contest_scripts import BLOCKS, HEAD, MAIN, TABLE, TRAINING
+from support.probing import program
+
+from pgolf_sweep.core.trial import VerdictKind
+from pgolf_sweep.gate.gate import Gate
+from pgolf_sweep.gate.physics.predict import Prediction
+from pgolf_sweep.gate.probed import Foreign, Unknown, foreign_of
+from pgolf_sweep.script.probe.client import stop_helper
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BRANCHES = HEAD + MAIN.replace(
+    "model = GPT(args.layers, args.dim)",
+    "model = Table(64) if args.kind == 'table' else GPT(args.layers, args.dim)",
+)
+WIDE = {"MODEL_DIM": 128, "NUM_LAYERS": 2}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _helper_ends() -> Iterator[None]:
+    yield
+    stop_helper()
+
+
+def strange(source: str) -> Foreign:
+    found = foreign_of(program(source))
+    assert found is not None
+    return found
+
+
+def size(foreign: Foreign, **knobs: float | str) -> Prediction:
+    found = foreign.expected(knobs)
+    assert isinstance(found, Prediction), found
+    return found
+
+
+def test_a_verdict_is_that_of_the_export_that_ran() -> None:
+    source = program(HEAD + TRAINING)
+    verdict = Gate(source, 60_000, foreign=foreign_of(source)).verdict(WIDE)
+    assert verdict.regime == "probed"
+    assert verdict.model_params == 64 * 128 + 3 * 512 * 128
+    assert verdict.model_bytes is not None
+    # Row maxima of Gaussians: seven bits and a fraction a weight.
+    assert 0.8 < verdict.model_bytes.mid / (verdict.model_params or 1) < 1.0
+    assert verdict.kind is VerdictKind.TOO_BIG
+
+
+@pytest.mark.parametrize("knobs", [{"NUM_LAYERS": 6}, {"MODEL_DIM": 192}, {"MATRIX_LR": 0.03}])
+def test_an_export_is_carried_over_to_other_shapes(knobs: dict[str, float]) -> None:
+    foreign = strange(HEAD + TRAINING)
+    size(foreign, **WIDE)
+    assert foreign.answers({**WIDE, **knobs})
+    carried = size(foreign, **{**WIDE, **knobs})
+    foreign.prepare({**WIDE, **knobs})
+    ran = size(foreign, **{**WIDE, **knobs})
+    assert carried.model_params == ran.model_params
+    assert carried.model_bytes == pytest.approx(ran.model_bytes, rel=0.02)
+
+
+def test_probes_run_in_a_thread_and_the_asker_does_not_wait() -> None:
+    foreign = strange(HEAD + TRAINING)
+    assert not foreign.answers(WIDE)
+    assert not foreign.ready(WIDE)
+    while not foreign.ready(WIDE):
+        pass
+    assert foreign.answers(WIDE)
+    assert foreign.ready({**WIDE, "SEED": 3})  # decides nothing
+
+
+def test_a_log_that_contradicts_the_count_ends_the_belief_in_that_branch_alone() -> None:
+    foreign = strange(BRANCHES)
+    table = {"MODEL_KIND": "table"}
+    assert size(foreign, **table).model_params == TABLE
+    assert foreign.contradict(table, model_params=TABLE) == ""
+    said = foreign.contradict(table, model_params=TABLE + 1)
+    assert f"{TABLE + 1:,} parameters" in said
+    assert "MODEL_KIND=table" in said
+    assert foreign.contradict(table, model_params=TABLE + 1) == ""  # once
+    assert foreign.expected(table) == Unknown(reason=said)
+    assert size(foreign).model_params == BLOCKS
+
+
+def test_a_script_that_does_not_run_is_read_and_less_sure() -> None:
+    readable = (HEAD + MAIN).replace("quantize(", "quantize_state_dict(")
+    broken = readable.replace("def main():", "def main():\n    open('/nowhere/needed.json')")
+    foreign = strange(broken)
+    assert foreign.ran({}) is None
+    found = size(foreign)
+    assert found.model_params == BLOCKS
+    sure = Foreign(foreign._prober, {}).expected({})
+    assert isinstance(sure, Prediction)
+    assert found.model_bytes == sure.model_bytes
+    assert found.traits == {name: 1.5 * worth for name, worth in sure.traits.items()}
+
+
+def test_a_script_that_neither_runs_nor_reads_is_unknown_with_both_reasons() -> None:
+    found = strange(HEAD + "def main():\n    open('/nowhere/needed.json')\nmain()\n").expected({})
+    assert isinstance(found, Unknown)
+    assert "FileNotFoundError" in found.reason
+    assert "quantizer" in found.reason
+
+
+def test_more_steps_and_less_decay_make_weights_wider() -> None:
+    fixed = (HEAD + TRAINING).replace(
+        "t.float().abs().amax(dim=1, keepdim=True) / 127", "t.new_tensor([[1 / 127]])"
+    )
+    foreign = strange(fixed)
+    slow, quick = [], []
+    for seconds, sizes in ((0.5, slow), (0.05, quick)):
+        foreign.step_seconds = seconds
+        sizes.append(size(foreign, **WIDE, MAX_WALLCLOCK_SECONDS=600).model_bytes)
+    assert quick[0] > slow[0]
