@@ -54,6 +54,10 @@ def gate(
         str | None,
         typer.Option(help="A store of measured sizes to learn from: user, or a file's path."),
     ] = None,
+    step_ms: Annotated[
+        float | None,
+        typer.Option(help="Milliseconds of a training step, for a script that is not ours."),
+    ] = None,
     data_root: DataRootOption = DEFAULT_DATA,
     json_output: JsonOption = False,
 ) -> None:
@@ -75,6 +79,7 @@ def gate(
         rules=rules,
         confidence=confidence,
         calibration=calibration,
+        step_ms=step_ms,
         data_root=data_root,
     )
     for line in answer.learnt:

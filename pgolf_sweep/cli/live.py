@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pgolf_sweep.core.events import SweepEvent
-    from pgolf_sweep.driver.snapshot import Live, Snapshot
+    from pgolf_sweep.driver.snapshot import RunningTrial, Snapshot
 
 LINE_SECONDS = 15.0
 """Between two lines of progress where the output is no terminal."""
@@ -96,22 +96,21 @@ def view(snapshot: Snapshot, varied: set[str]) -> Group:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("trial", "step", "val_bpb", "time", "node", "knobs"):
         table.add_column(name, justify="left" if name in {"node", "knobs"} else "right")
-    for live in snapshot.running:
-        table.add_row(*_row(live, snapshot.now, varied))
+    for trial in snapshot.running:
+        table.add_row(*_row(trial, snapshot.now, varied))
     nodes = troubled_nodes([dataclasses.asdict(row) for row in snapshot.nodes], snapshot.now)
     troubles = [Text(f"node {text}", style="red") for text in nodes]
     return Group(table, *troubles, Text(summary(snapshot), style="bold"))
 
 
-def _row(live: Live, now: float, varied: set[str]) -> tuple[str, ...]:
-    elapsed = None if live.started_at is None else now - live.started_at
+def _row(trial: RunningTrial, now: float, varied: set[str]) -> tuple[str, ...]:
     return (
-        str(live.record.number),
-        progress_text(live.step, live.total_steps),
-        score(live.val_bpb),
-        duration(elapsed),
-        live.record.node or "",
-        knobs_text(chosen(live.record.knobs, varied)),
+        str(trial.number),
+        progress_text(trial.step, trial.total_steps),
+        score(trial.val_bpb),
+        duration(now - trial.started_at),
+        trial.node or "",
+        knobs_text(chosen(trial.knobs, varied)),
     )
 
 

@@ -2,7 +2,8 @@
 
     PgolfError               base; carries an exit code
     ├── InputError      (2)  the user's input is wrong: fix it and type the command again
-    │   ├── SpecError        a sweep file; carries every problem found, each with key path and line
+    │   ├── ProblemsError    a file; carries every problem found, each with key path and line
+    │   │   └── SpecError    a sweep file
     │   └── DataError        shards or a tokenizer that are missing or broken
     ├── AnswerNoError   (1)  it ran and the answer is no
     │   └── PromotionError   unmet rules of a preset, or too little evidence
@@ -87,14 +88,23 @@ class Problem:
     message: str
 
 
-class SpecError(InputError):
-    """A sweep file with at least one mistake; all of them are reported at once."""
+class ProblemsError(InputError):
+    """A file with at least one mistake; all of them are reported at once.
 
-    def __init__(self, source: str, problems: Sequence[Problem]) -> None:
+    Args:
+        source: The file.
+        problems: Every mistake.
+        kind: The kind of file, for people.
+        next_step: A command or an edit that gets the user further.
+    """
+
+    def __init__(
+        self, source: str, problems: Sequence[Problem], *, kind: str, next_step: str
+    ) -> None:
         count = len(problems)
         super().__init__(
-            f"{source}: {count} problem{'s' if count != 1 else ''} in the sweep file",
-            next_step=f"correct {source} and run `pgolf-sweep plan {source}`",
+            f"{source}: {count} problem{'s' if count != 1 else ''} in the {kind}",
+            next_step=next_step,
         )
         self.source = source
         self.problems = tuple(problems)
@@ -106,6 +116,14 @@ class SpecError(InputError):
             for p in self.problems
         ]
         return [self.what, *listed, f"  next: {self.next_step}"]
+
+
+class SpecError(ProblemsError):
+    """A sweep file with mistakes."""
+
+    def __init__(self, source: str, problems: Sequence[Problem]) -> None:
+        step = f"correct {source} and run `pgolf-sweep plan {source}`"
+        super().__init__(source, problems, kind="sweep file", next_step=step)
 
 
 class DataError(InputError):

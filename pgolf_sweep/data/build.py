@@ -7,7 +7,6 @@ find the work done. The same documents give the same bytes.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import io
 import platform
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.core.errors import InfraError, InputError
+from pgolf_sweep.core.locks import held
 from pgolf_sweep.core.paths import read_json, write_json
 from pgolf_sweep.data.corpus import file_documents, stdlib_documents
 from pgolf_sweep.data.dataset import (
@@ -188,8 +188,7 @@ def locked(dataset: DataSet) -> Iterator[None]:
     parent = dataset.path.parent
     parent.mkdir(parents=True, exist_ok=True)
     dataset.tokenizer.parent.mkdir(parents=True, exist_ok=True)
-    with (parent / f".{dataset.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with held(parent / f".{dataset.name}.lock"):
         for leftover in parent.glob(f".{dataset.name}.*.making"):
             shutil.rmtree(leftover)
         yield

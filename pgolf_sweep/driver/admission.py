@@ -13,7 +13,7 @@ from pgolf_sweep.core.paths import write_bytes, write_json
 from pgolf_sweep.core.record import State, TrialRecord
 from pgolf_sweep.core.trial import Discarded, VerdictKind
 from pgolf_sweep.driver.anchors import PROPOSER as ANCHOR
-from pgolf_sweep.driver.snapshot import Live
+from pgolf_sweep.driver.table import OpenTrial
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +42,7 @@ class Admission:
     tracker: StudyTracker
     provenance: Mapping[str, Any]
 
-    def admit(self, proposal: Proposal, *, noted: TrialRecord | None = None) -> Live | None:
+    def admit(self, proposal: Proposal, *, noted: TrialRecord | None = None) -> OpenTrial | None:
         """Gate a proposal; None if it took its end at once or waits for its duplicate.
 
         Args:
@@ -74,10 +74,10 @@ class Admission:
             redrawn=proposal.redrawn,
             driver=self.writer.me,
         )
-        live = Live(record, spec, near_cap=verdict.kind is VerdictKind.NEAR)
-        if live.near_cap and verdict.fit_probability is not None:
-            live.fit_probability = verdict.fit_probability
-            live.near_cap = verdict.fit_probability < LIKELY
+        trial = OpenTrial(record, spec, near_cap=verdict.kind is VerdictKind.NEAR)
+        if trial.near_cap and verdict.fit_probability is not None:
+            trial.fit_probability = verdict.fit_probability
+            trial.near_cap = verdict.fit_probability < LIKELY
         anchors = proposal.proposer == ANCHOR and verdict.kind is VerdictKind.TOO_BIG
         if verdict.kind in {VerdictKind.NEAR, VerdictKind.TOO_BIG} and not anchors:
             verdict = self._repaired(proposal, verdict)
@@ -86,23 +86,23 @@ class Admission:
             return None
         original = self.writer.table.original(spec.identity, proposal.number)
         if original is not None:
-            self.writer.dedupe(live, original)
+            self.writer.dedupe(trial, original)
             return None
         folder = self.writer.paths.trial(proposal.number)
         make_room(folder, spec.identity, self.writer.file_kept)
         if (result := whole_result(folder, self.writer.file_kept)) is not None:
             self.writer.tell_result(result)
             return None
-        self._prepare(live)
-        self.writer.note(live, record)
-        return live
+        self._prepare(trial)
+        self.writer.note(trial, record)
+        return trial
 
-    def no_longer_fits(self, live: Live) -> bool:
+    def no_longer_fits(self, trial: OpenTrial) -> bool:
         """Judge one near the cap again: it has waited while finished trials taught the gate."""
-        verdict = self.writer.session.verdict(live.record.knobs)
+        verdict = self.writer.session.verdict(trial.record.knobs)
         if verdict.discards:
             predicted = verdict.artifact_bytes
-            self._discard(dataclasses.replace(live.record, predicted_bytes=predicted), verdict)
+            self._discard(dataclasses.replace(trial.record, predicted_bytes=predicted), verdict)
         return verdict.discards
 
     def _discard(self, record: TrialRecord, verdict: Verdict) -> None:
@@ -125,10 +125,10 @@ class Admission:
         reason = f"{verdict.reason}; repaired as trial {number}"
         return dataclasses.replace(verdict, kind=VerdictKind.TOO_BIG, reason=reason)
 
-    def _prepare(self, live: Live) -> None:
+    def _prepare(self, trial: OpenTrial) -> None:
         """Write a queued trial's folder ahead of its slot, which then need not wait for it."""
-        folder = self.writer.paths.trial(live.record.number)
+        folder = self.writer.paths.trial(trial.record.number)
         more = {"provenance": dict(self.provenance)}
-        write_json(folder.spec, dataclasses.asdict(live.spec) | more)
+        write_json(folder.spec, dataclasses.asdict(trial.spec) | more)
         for name, content in self.writer.session.program.files.items():
             write_bytes(folder.root / name, content)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pgolf_sweep.core.clock import Clock
-    from pgolf_sweep.driver.queue import TrialQueue
     from pgolf_sweep.driver.sharing.leases import DriverLease
     from pgolf_sweep.driver.table import TrialTable
     from pgolf_sweep.launch.base import Launcher
@@ -28,7 +27,6 @@ class Quota:
         gpus: Of one trial; a trial without any counts as one.
         learns: Whether the sampler learns from the trials before.
         table: What is known of all trials.
-        queue: The trials that this driver holds.
         launcher: Its slots.
         nodes: Which of their nodes are trusted.
         clock: What held slots cost until now.
@@ -40,7 +38,6 @@ class Quota:
     gpus: int
     learns: bool
     table: TrialTable
-    queue: TrialQueue
     launcher: Launcher
     nodes: NodeBook
     clock: Clock
@@ -54,7 +51,7 @@ class Quota:
         """How many trials may be proposed before `run_cap` is reached."""
         if self.run_cap is None:
             return math.inf
-        spoken_for = len(self.table.took_slot) + len(self.queue.queued) + self.table.reserved
+        spoken_for = self.table.counted + self.table.queued_count + self.table.reserved
         return self.run_cap - spoken_for
 
     def wanted(self) -> float:
@@ -62,11 +59,11 @@ class Quota:
 
         The last trials of a shared study are left to those that have free slots for them.
         """
-        near = self.queue.near()
+        near = self.table.near_count()
         ahead = self.lease is None or self.left() > self.lease.other_slots
         waiting = min(near, self._may_wait()) if near else 0
         free = self.launcher.free(self.nodes.closed())
-        return free + ahead - (len(self.queue.queued) - waiting)
+        return free + ahead - (self.table.queued_count - waiting)
 
     def _may_wait(self) -> int:
         """How many trials near the cap may wait beside the queue for those that fit.
@@ -81,5 +78,5 @@ class Quota:
         if self.gpu_hours is None:
             return False
         now, epoch = self.clock.monotonic(), self.clock.now()
-        seconds = self.table.slot_seconds(self.queue.live.values(), now=now, epoch=epoch)
+        seconds = self.table.slot_seconds(now=now, epoch=epoch)
         return seconds * max(1, self.gpus) / 3600 >= self.gpu_hours

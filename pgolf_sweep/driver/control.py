@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -15,6 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
 from pgolf_sweep.core.errors import InputError
+from pgolf_sweep.core.locks import acquire, is_held
 from pgolf_sweep.core.paths import write_text
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType, TracebackType
 
-    from pgolf_sweep.core.paths import StudyPaths
+from pgolf_sweep.core.paths import StudyPaths
 
 
 class Request(StrEnum):
@@ -78,11 +78,9 @@ class DriverLock:
             InputError: Another driver is alive.
         """
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o644)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            handle = acquire(self._path, wait_seconds=0.0)
         except BlockingIOError:
-            os.close(handle)
             holder = live_driver_info(self._path)
             study = self._path.parent.name
             end = f", or pgolf-sweep stop {study}" if holder and holder.job == "launch" else ""
@@ -93,7 +91,7 @@ class DriverLock:
             ) from None
         self._handle = handle
         self._request.unlink(missing_ok=True)
-        self.before = _holder(handle).driver
+        self.before = _holder(os.pread(handle, 8192, 0)).driver
         holder = DriverInfo(
             pid=os.getpid(), host=socket.gethostname(), job=self._job, driver=self._driver
         )
@@ -120,24 +118,14 @@ def live_driver(paths: StudyPaths) -> DriverInfo | None:
 
 def live_driver_info(lock: Path) -> DriverInfo | None:
     """Who holds a lock file, or None."""
-    try:
-        handle = os.open(lock, os.O_RDONLY)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _holder(handle)
-    finally:
-        os.close(handle)
-    return None
+    return _holder(lock.read_bytes()) if is_held(lock) else None
 
 
-def _holder(handle: int) -> DriverInfo:
+def _holder(written: bytes) -> DriverInfo:
     """Who wrote the lock file last."""
     content: dict[str, Any] = {}
     with contextlib.suppress(ValueError):
-        content = json.loads(os.pread(handle, 8192, 0) or b"{}")
+        content = json.loads(written or b"{}")
     return DriverInfo(
         pid=int(content.get("pid", 0)),
         host=str(content.get("host", "?")),

@@ -34,14 +34,14 @@ from pgolf_sweep.core.kept import whole_result
 from pgolf_sweep.core.paths import write_json
 from pgolf_sweep.core.record import State
 from pgolf_sweep.core.trial import EndCause, Failed, FailureKind
+from pgolf_sweep.core.yardstick import known_for
 from pgolf_sweep.driver.admission import Admission
 from pgolf_sweep.driver.anchors import DISCARDS_UNTIL_ANCHOR, Anchors
 from pgolf_sweep.driver.anchors import PROPOSER as ANCHOR
 from pgolf_sweep.driver.budget import Quota
 from pgolf_sweep.driver.control import Request
-from pgolf_sweep.driver.exports import exported, parted
+from pgolf_sweep.driver.exports import exported, split_export
 from pgolf_sweep.driver.proposals import enqueue_pending
-from pgolf_sweep.driver.queue import TrialQueue
 from pgolf_sweep.driver.sharing.leases import strongest
 from pgolf_sweep.driver.sharing.storage_retry import StorageRetry
 from pgolf_sweep.driver.sharing.takeover import TakeOver, notify_resumed
@@ -60,7 +60,8 @@ if TYPE_CHECKING:
     from pgolf_sweep.core.trial import RunEnd
     from pgolf_sweep.driver.session import Session
     from pgolf_sweep.driver.sharing.leases import DriverLease
-    from pgolf_sweep.driver.snapshot import Live, Observer, Snapshot
+    from pgolf_sweep.driver.snapshot import Observer, Snapshot
+    from pgolf_sweep.driver.table import Attempt, OpenTrial
     from pgolf_sweep.launch.base import Launcher
     from pgolf_sweep.search.study import Proposal, Study
     from pgolf_sweep.track.base import RunTracking, StudyTracker
@@ -121,7 +122,6 @@ class Driver:
     lease: DriverLease | None = None
 
     _table: TrialTable = field(default_factory=TrialTable)
-    _queue: TrialQueue = field(default_factory=TrialQueue)
     _state: SweepState = SweepState.RUNNING
     _end_reason: str = ""
     _idle_proposals: int = 0
@@ -153,7 +153,6 @@ class Driver:
             gpus=self.session.resources.gpus,
             learns=self.session.spec.method not in {"grid", "random", "qmc"},
             table=self._table,
-            queue=self._queue,
             launcher=self.launcher,
             nodes=self._nodes,
             clock=self.clock,
@@ -165,7 +164,6 @@ class Driver:
             paths=self.paths,
             storage_retry=self._storage_retry,
             table=self._table,
-            queue=self._queue,
             notify=self.observer.event,
             me="" if self.lease is None else self.lease.me,
         )
@@ -208,6 +206,8 @@ class Driver:
                 except StorageAwayError as error:
                     self._storage_retry.wait(error)
                 yield
+            if self._state is SweepState.DRAINING:
+                self._state = SweepState.STOPPED
             if self._take_over is not None:
                 self._take_over.leave()
         except (InfraError, InterruptedSweepError):
@@ -254,7 +254,7 @@ class Driver:
             return
         for proposal, noted in self.study.unfinished():
             self._resume(proposal, noted)
-        notify_resumed(self.observer.event, self._queue.queued)
+        notify_resumed(self.observer.event, self._table.queued)
 
     def _resume(self, proposal: Proposal, noted: TrialRecord | None) -> None:
         """Tell a trial that has a result here; queue one that has none."""
@@ -267,9 +267,9 @@ class Driver:
         if noted is not None and noted.outcome.final:  # its driver died in the middle of telling
             self._writer.tell(noted)
             return
-        live = self._admission.admit(proposal, noted=noted)
-        if live is not None:
-            self._queue.queued.append(live)
+        trial = self._admission.admit(proposal, noted=noted)
+        if trial is not None:
+            self._table.append(trial)
 
     # -- proposing ------------------------------------------------------------------------------
 
@@ -279,7 +279,7 @@ class Driver:
             return
         enqueue_pending(self.paths, self.study, self.observer.event)
         if self._quota.room() <= 0:
-            is_open = self._queue.live or self._queue.queued or self._table.elsewhere
+            is_open = self._table.running or self._table.queued_count or self._table.elsewhere
             if self._quota.left() <= 0 and not is_open:
                 self._finish(f"run_cap of {self.options.run_cap} trials reached")
             return
@@ -310,11 +310,11 @@ class Driver:
             proposal = self._next_proposal()
             if proposal is None:
                 return
-            live = self._admission.admit(proposal)
-            if live is not None:
+            trial = self._admission.admit(proposal)
+            if trial is not None:
                 self._idle_proposals = 0
                 self._anchors.launched(proposal)
-                self._queue.enqueue(live)
+                self._table.queue(trial)
                 room -= 1
                 continue
             room = min(room, self._quota.left())  # it may have had its result already
@@ -331,7 +331,9 @@ class Driver:
     def _next_proposal(self) -> Proposal | None:
         """The next configuration to judge; None where there is none, or its probe is under way.
 
-        A script that is not ours is run to know its artifact, in a thread: the loop goes on.
+        A script that is not ours is run to know its artifact, in a thread: the loop goes on. Where
+        the study is shared, another driver would take a proposal that waits for one: there only
+        the first waits, for exports of other shapes are carried over.
         """
         if self._anchors.waits(self._unfinished()):
             return None
@@ -341,13 +343,13 @@ class Driver:
         if proposal is None:
             self._finish("every point of the grid was proposed")
             return None
-        if not self.session.ready(proposal.knobs):
+        if self._take_over is None and not self.session.ready(proposal.knobs):
             return None
         self._probing = None
         return proposal
 
     def _unfinished(self) -> set[int]:
-        return {*self._queue.live, *(live.record.number for live in self._queue.queued)}
+        return {*self._table.running, *(trial.record.number for trial in self._table.queued)}
 
     def _anchor_instead(self, proposal: Proposal) -> bool:
         """Whether a discard ends the sweep; one in a row may bring an anchor."""
@@ -368,23 +370,24 @@ class Driver:
 
     def _start_queued(self) -> None:
         starting = self._starting() and not self._storage_retry.abandoned
-        while starting and (live := self._next_to_start()) is not None:
-            if live.near_cap and self._admission.no_longer_fits(live):
+        while starting and (trial := self._next_to_start()) is not None:
+            if trial.near_cap and self._admission.no_longer_fits(trial):
+                self._table.release(trial.record.number)
                 continue
-            live.scores, live.val_bpb, live.step, live.cancelling = [], None, None, False
-            live.started_at, live.held_from = self.clock.now(), self.clock.monotonic()
+            started_at, held_from = self.clock.now(), self.clock.monotonic()
             record = dataclasses.replace(
-                live.record,
+                trial.record,
                 outcome=State.RUNNING,
-                attempts=live.record.attempts + 1,
-                started_at=live.started_at,
+                attempts=trial.record.attempts + 1,
+                started_at=started_at,
             )
-            if not self._writer.note(live, record):
+            if not self._writer.note(trial, record):
+                self._table.release(record.number)
                 continue
             job = Job(
                 key=str(record.number),
                 attempt=record.attempts,
-                spec=live.spec,
+                spec=trial.spec,
                 files=self.session.program.files,
                 folder=self.paths.trial(record.number).root,
                 tracking=self.options.tracking(record),
@@ -399,88 +402,97 @@ class Driver:
                 refused = dataclasses.replace(
                     record, outcome=State.QUEUED, attempts=record.attempts - 1
                 )
-                self._writer.note(live, refused)
-                self._queue.queued.appendleft(live)
+                self._writer.note(trial, refused)
                 return
-            self._queue.live[record.number] = live
+            self._table.start(trial, started_at=started_at, held_from=held_from)
             self._nodes.started(record.number, node)
-            self._table.took_slot.add(record.number)
 
-    def _next_to_start(self) -> Live | None:
-        """Take the first queued trial that a free slot of a node open to it can hold."""
-        if not self._queue.queued or not self.launcher.free(self._nodes.closed()):
+    def _next_to_start(self) -> OpenTrial | None:
+        """The first queued trial that a free slot of a node open to it can hold."""
+        if not self._table.queued_count or not self.launcher.free(self._nodes.closed()):
             return None
-        return self._queue.take(lambda number: self.launcher.free(self._nodes.closed(number)))
+        return self._table.next_to_start(
+            lambda number: self.launcher.free(self._nodes.closed(number))
+        )
 
     def _handle(self, event: Started | Reported | Ended) -> None:
-        live = self._queue.live.get(int(event.key))
-        if live is None or live.record.attempts != event.attempt:
+        number = int(event.key)
+        attempt = self._table.running.get(number)
+        if attempt is None or attempt.trial.record.attempts != event.attempt:
             return  # A late word of an attempt that was given up.
-        if live.given_up:
+        if attempt.given_up:
             if isinstance(event, Ended):
-                del self._queue.live[live.record.number]
-                self._nodes.forget(live.record.number)
+                self._table.vacate(number)
+                self._nodes.forget(number)
             return
         match event:
             case Started(node=node, at=at):
-                live.record = dataclasses.replace(live.record, node=node, started_at=at)
-                live.started_at = at
+                trial = attempt.trial
+                trial.record = dataclasses.replace(trial.record, node=node, started_at=at)
+                attempt.started_at = at
             case Reported(report=report):
-                live.step = report.step
+                attempt.step = report.step
                 if report.step:
-                    self._nodes.progressed(live.record.number)
-                live.total_steps = report.total_steps or live.total_steps
+                    self._nodes.progressed(number)
+                attempt.total_steps = report.total_steps or attempt.total_steps
                 if report.val_bpb is not None:
-                    self._validated(live, report.val_bpb)
+                    self._validated(attempt, report.val_bpb)
             case Ended(end=end):
-                del self._queue.live[live.record.number]
+                self._table.vacate(number)
                 if end.cause is EndCause.EXITED:
                     # What waits goes first: the slot need not stand empty while the end is written.
                     # What infrastructure ended may be tried again, and then before all others.
                     self._start_queued()
-                self._ended(live, end)
+                self._ended(attempt, end)
                 self._start_queued()
 
-    def _validated(self, live: Live, val_bpb: float) -> None:
-        if not live.step:
+    def _validated(self, attempt: Attempt, val_bpb: float) -> None:
+        if not attempt.step:
             return  # Before the first step every model scores alike: no ground to prune on.
-        live.scores.append(val_bpb)
-        live.val_bpb = val_bpb
-        number, ordinal = live.record.number, len(live.scores)
+        attempt.scores.append(val_bpb)
+        attempt.val_bpb = val_bpb
+        number, ordinal = attempt.trial.record.number, len(attempt.scores)
         stop = self._storage_retry.call(lambda: self.study.report(number, ordinal, val_bpb))
-        if stop and not live.cancelling:
-            live.cancelling = True
+        if stop and not attempt.cancelling:
+            attempt.cancelling = True
             reason = f"pruned at validation {ordinal} with val_bpb {val_bpb:.4f}"
             self.launcher.cancel(str(number), reason, cause=EndCause.PRUNED)
 
-    def _ended(self, live: Live, end: RunEnd) -> None:
-        number = live.record.number
-        end, smaller = parted(end)
-        outcome = classify(end, last_val_bpb=live.val_bpb, last_step=live.step)
+    def _ended(self, attempt: Attempt, end: RunEnd) -> None:
+        trial = attempt.trial
+        number = trial.record.number
+        end, smaller = split_export(end)
+        dataset = self.session.dataset
+        outcome = classify(
+            end,
+            last_val_bpb=attempt.val_bpb,
+            last_step=attempt.step,
+            bytes_per_token=None if dataset is None else known_for(dataset.name),
+        )
         cap_bytes = self.session.rules.artifact_cap_bytes
-        record = live.record.ended(outcome, end, cap_bytes=cap_bytes)
+        record = trial.record.ended(outcome, end, cap_bytes=cap_bytes)
         marks = "; ".join(filter(None, (record.reason, self._nodes.slowness(end.node))))
         speed = self._nodes.speed(end.node)
         record = dataclasses.replace(record, reason=marks, node_speed=speed)
-        retry_reason = self._nodes.ended(number, outcome=outcome, end=end, step=live.step)
+        retry_reason = self._nodes.ended(number, outcome=outcome, end=end, step=attempt.step)
         infrastructure = isinstance(outcome, Failed) and outcome.kind is FailureKind.INFRASTRUCTURE
         if infrastructure and self._state is SweepState.CANCELLED:
-            self._writer.put_back(live, record)
+            self._writer.put_back(trial, record)
             return
         if retry_reason is not None:
             record = dataclasses.replace(record, uncounted_attempts=record.uncounted_attempts + 1)
-            self._writer.retry(live, record, why=retry_reason)
+            self._writer.retry(trial, record, why=retry_reason)
             return
         if infrastructure:
             if record.attempts - record.uncounted_attempts <= self.options.max_retries:
-                self._writer.retry(live, record)
+                self._writer.retry(trial, record)
                 return
             reason = f"{record.reason} (infrastructure; {record.attempts} attempts)"
             record = dataclasses.replace(record, reason=reason)
         result: dict[str, Any] = {
             "record": record.to_json(),
             "end": dataclasses.asdict(end),
-            "scores": live.scores,
+            "scores": attempt.scores,
         }
         if smaller is not None:
             row = exported(record, smaller, self.session.defaults, cap_bytes=cap_bytes)
@@ -495,11 +507,11 @@ class Driver:
         request = strongest(self.options.request(), everybody)
         if request is Request.DRAIN and self._starting():
             self._state, self._end_reason = SweepState.DRAINING, "stopped by the user"
-            self.observer.event(Draining(study=self.study.name, running=len(self._queue.live)))
+            self.observer.event(Draining(study=self.study.name, running=len(self._table.running)))
         if request is Request.CANCEL and self._state is not SweepState.CANCELLED:
             self._state, self._end_reason = SweepState.CANCELLED, CANCELLED
-            self.observer.event(Cancelling(running=len(self._queue.live)))
-            for number in self._queue.live:
+            self.observer.event(Cancelling(running=len(self._table.running)))
+            for number in self._table.running:
                 self.launcher.cancel(str(number), CANCELLED)
 
     def _handle_nodes(self) -> None:
@@ -514,7 +526,7 @@ class Driver:
         same_error, no_healthy_nodes = self._nodes.same_error(), self._nodes.no_healthy_nodes()
         # What a living driver of a shared study holds is waited for all the same.
         unheld = any(not row.driver for row in self._table.elsewhere.values())
-        waits = self._state is SweepState.RUNNING or self._queue.queued or unheld
+        waits = self._state is SweepState.RUNNING or self._table.queued_count or unheld
         if same_error is not None:
             self._state, self._end_reason = SweepState.ABORTED_SAME_ERROR, same_error
         elif no_healthy_nodes is not None and waits:
@@ -532,12 +544,10 @@ class Driver:
         return self._state in {SweepState.RUNNING, SweepState.FINISHED}
 
     def _over(self) -> bool:
-        if self._state is SweepState.RUNNING or self._queue.live:
+        if self._state is SweepState.RUNNING or self._table.running:
             return False
         if self._state is SweepState.FINISHED:
-            return not self._queue.queued and not self._table.elsewhere
-        if self._state is SweepState.DRAINING:
-            self._state = SweepState.STOPPED
+            return not self._table.queued_count and not self._table.elsewhere
         return True
 
     # -- accounts -------------------------------------------------------------------------------
@@ -547,7 +557,6 @@ class Driver:
         snapshot = self._table.snapshot(
             state=self._state,
             reason=self._end_reason,
-            live=list(self._queue.live.values()),
             slots=len(self.launcher.slots()),
             run_cap=self.options.run_cap,
             now=self.clock.now(),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.search.study import Study
 
 
-def parted(end: RunEnd) -> tuple[RunEnd, RunEnd | None]:
+def split_export(end: RunEnd) -> tuple[RunEnd, RunEnd | None]:
     """A run's end as that of its configured artifact, and that of the smaller one, if any.
 
     What was exported first was scored before the second was begun: however the run ended after
@@ -77,7 +77,7 @@ def exported(
     return dataclasses.replace(ended, slot_seconds=0.0, reason=reason)
 
 
-def keep(
+def register_export(
     row: TrialRecord, of: TrialRecord, study: Study, session: Session, paths: StudyPaths
 ) -> TrialRecord:
     """The row with its number in the study, its folder written; doing it again changes nothing.

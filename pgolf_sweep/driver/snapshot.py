@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from pgolf_sweep.core.events import SweepEvent
     from pgolf_sweep.core.record import TrialRecord
-    from pgolf_sweep.core.trial import TrialSpec
+    from pgolf_sweep.core.trial import KnobValue
     from pgolf_sweep.nodes.quarantine import NodeRow
 
 JOINING = "joining"
@@ -39,26 +39,17 @@ class SweepState(StrEnum):
         return former.get(str(value))
 
 
-@dataclass(slots=True)
-class Live:
-    """A trial between its proposal and its end."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningTrial:
+    """A trial that holds a slot, as observers see it."""
 
-    record: TrialRecord
-    spec: TrialSpec
-    near_cap: bool = False
-    fit_probability: float = 1.0
-    """That a trial near the cap is within it."""
-    scores: list[float] = field(default_factory=list)
-    """Validations reported in this attempt, those before the first step left out."""
-    step: int | None = None
-    total_steps: int | None = None
-    val_bpb: float | None = None
-    started_at: float | None = None
-    held_from: float | None = None
-    """When its slot was taken, by the driver's clock that never jumps."""
-    cancelling: bool = False
-    given_up: bool = False
-    """Another driver took it over: its run here ends and is never told."""
+    number: int
+    knobs: Mapping[str, KnobValue]
+    node: str | None
+    step: int | None
+    total_steps: int | None
+    val_bpb: float | None
+    started_at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +60,7 @@ class Snapshot:
     counts: Mapping[str, int]
     run_cap: int | None
     slots: int
-    running: Sequence[Live]
+    running: Sequence[RunningTrial]
     best: TrialRecord | None
     trained_seconds: float
     idle_seconds: float
@@ -117,16 +108,7 @@ def status_document(snapshot: Snapshot) -> dict[str, Any]:
         "seconds_left": snapshot.seconds_left,
         "written_at": snapshot.now,
         "running": [
-            {
-                "number": live.record.number,
-                "step": live.step,
-                "total_steps": live.total_steps,
-                "val_bpb": live.val_bpb,
-                "node": live.record.node,
-                "started_at": live.started_at,
-                "knobs": dict(live.record.knobs),
-            }
-            for live in snapshot.running
+            dataclasses.asdict(trial) | {"knobs": dict(trial.knobs)} for trial in snapshot.running
         ],
         "nodes": [dataclasses.asdict(row) for row in snapshot.nodes],
         "counts": dict(snapshot.counts),

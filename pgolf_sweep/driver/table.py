@@ -1,39 +1,90 @@
-"""The table of a study's trials, and what they have cost; no input or output."""
+"""The table of a study's trials: which this driver holds, which run, which ended; no I/O.
+
+A trial moves through it by verbs: `queue`, `start`, `vacate`, `requeue`, `finish`, `release`.
+"""
 
 from __future__ import annotations
 
+import itertools
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.record import State
 from pgolf_sweep.core.trial import FailureKind
-from pgolf_sweep.driver.snapshot import Live, Snapshot, SweepState
+from pgolf_sweep.driver.snapshot import RunningTrial, Snapshot, SweepState
 from pgolf_sweep.driver.totals import Totals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pgolf_sweep.core.record import TrialRecord
+    from pgolf_sweep.core.trial import TrialSpec
+
+
+@dataclass(slots=True)
+class OpenTrial:
+    """A trial that this driver holds, from its proposal to its end."""
+
+    record: TrialRecord
+    spec: TrialSpec
+    near_cap: bool = False
+    fit_probability: float = 1.0
+    """That a trial near the cap is within it."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One run of a trial, which holds a slot."""
+
+    trial: OpenTrial
+    started_at: float
+    held_from: float
+    """When its slot was taken, by the driver's clock that never jumps."""
+    scores: list[float] = field(default_factory=list)
+    """Validations reported in this attempt, those before the first step left out."""
+    step: int | None = None
+    total_steps: int | None = None
+    val_bpb: float | None = None
+    cancelling: bool = False
+    given_up: bool = False
+    """Another driver took the trial over: its run here ends and is never told."""
+
+    def row(self) -> RunningTrial:
+        """The attempt as observers see it."""
+        record = self.trial.record
+        return RunningTrial(
+            number=record.number,
+            knobs=record.knobs,
+            node=record.node,
+            step=self.step,
+            total_steps=self.total_steps,
+            val_bpb=self.val_bpb,
+            started_at=self.started_at,
+        )
 
 
 @dataclass(slots=True)
 class TrialTable:
-    """Rows of all trials, which configurations are known, which trials count.
+    """Rows of all trials, and where the open ones are that this driver holds.
 
     Attributes:
         records: The row of each trial, by number.
-        took_slot: Trials that count against `run_cap`; those that only infrastructure ended, and
-            those that wait for another attempt, do not.
         idle_seconds: Slot-seconds in which slots of this driver were free.
-        ended: Trials whose final row is here.
         elsewhere: Rows of the open trials of a shared study that this driver does not hold.
     """
 
     records: dict[int, TrialRecord] = field(default_factory=dict)
-    took_slot: set[int] = field(default_factory=set)
     idle_seconds: float = 0.0
-    ended: set[int] = field(default_factory=set)
     elsewhere: dict[int, TrialRecord] = field(default_factory=dict)
+    _queued: deque[OpenTrial] = field(default_factory=deque)
+    _running: dict[int, Attempt] = field(default_factory=dict)
+    _duplicates: dict[int, list[OpenTrial]] = field(default_factory=dict)
+    """Those that wait for the result of a trial of the same configuration, by its number."""
+    _ended: set[int] = field(default_factory=set)
+    _counted: set[int] = field(default_factory=set)
+    """Trials that count against `run_cap`; those that only infrastructure ended, and those that
+    wait for another attempt, do not."""
     _first: dict[str, int] = field(default_factory=dict)
     _totals: Totals = field(default_factory=Totals)
 
@@ -41,6 +92,8 @@ class TrialTable:
     def best(self) -> TrialRecord | None:
         """The best trial that is not over the cap; None while there is none."""
         return self._totals.best
+
+    # -- verbs ----------------------------------------------------------------------------------
 
     def note(self, record: TrialRecord) -> None:
         """Keep the newest row of a trial."""
@@ -50,21 +103,75 @@ class TrialTable:
             self._totals.remove(before, self.records.values())
         self._totals.add(record)
 
-    def close(self, record: TrialRecord) -> bool:
+    def queue(self, trial: OpenTrial) -> None:
+        """Let a trial wait for a slot: those that fit before those near the cap, by likelihood."""
+
+        def place(one: OpenTrial) -> tuple[bool, float]:
+            return one.near_cap, -one.fit_probability
+
+        behind = (i for i, other in enumerate(self._queued) if place(other) > place(trial))
+        self._queued.insert(next(behind, len(self._queued)), trial)
+
+    def append(self, trial: OpenTrial) -> None:
+        """Let a trial wait behind all others, in the order of an earlier driver."""
+        self._queued.append(trial)
+
+    def wait_for(self, number: int, trial: OpenTrial) -> None:
+        """Let a duplicate wait for the result of an open trial."""
+        self._duplicates.setdefault(number, []).append(trial)
+
+    def start(self, trial: OpenTrial, *, started_at: float, held_from: float) -> None:
+        """A queued trial took a slot."""
+        number = trial.record.number
+        self._unqueue(number)
+        self._running[number] = Attempt(trial, started_at, held_from)
+        self._counted.add(number)
+
+    def vacate(self, number: int) -> None:
+        """A trial's run is over: its slot is free."""
+        del self._running[number]
+
+    def requeue(self, trial: OpenTrial, *, first: bool) -> None:
+        """Let a trial whose attempt failed wait for another: before all others, or by its fit."""
+        self._counted.discard(trial.record.number)
+        if first:
+            self._queued.appendleft(trial)
+        else:
+            self.queue(trial)
+
+    def finish(self, record: TrialRecord) -> bool:
         """Keep a final row; True if it is a result of its own that others can learn from."""
         self.note(record)
-        self.ended.add(record.number)
+        self._unqueue(record.number)
+        self._ended.add(record.number)
         if record.duplicate_of is not None or record.outcome is State.DISCARDED:
             return False
         if record.failure == FailureKind.INFRASTRUCTURE.value:
             # It says nothing of its configuration, which may be proposed again.
             self._first.pop(record.identity, None)
-            self.took_slot.discard(record.number)
+            self._counted.discard(record.number)
             return False
         self._first.setdefault(record.identity, record.number)
         if record.export_of is None:
-            self.took_slot.add(record.number)
+            self._counted.add(record.number)
         return True
+
+    def release(self, number: int) -> None:
+        """Let a trial wait here no more; what runs of it is left alone."""
+        self._unqueue(number)
+        for duplicates in self._duplicates.values():
+            duplicates[:] = [trial for trial in duplicates if trial.record.number != number]
+        if number not in self._running:
+            self._counted.discard(number)
+
+    def claim(self, number: int) -> None:
+        """A trial that another driver held is this driver's from now on."""
+        self.elsewhere.pop(number, None)
+        self._counted.discard(number)
+
+    def take_duplicates(self, number: int) -> list[OpenTrial]:
+        """Those that wait for a trial's result, which is here now."""
+        return self._duplicates.pop(number, [])
 
     def look(self, rows: Iterable[TrialRecord]) -> None:
         """Keep the rows of the open trials that other drivers hold, or none does."""
@@ -72,11 +179,61 @@ class TrialTable:
         for record in self.elsewhere.values():
             self.note(record)
             if record.outcome is State.RUNNING:
-                self.took_slot.add(record.number)
+                self._counted.add(record.number)
             else:
-                self.took_slot.discard(record.number)
+                self._counted.discard(record.number)
             if record.identity and record.duplicate_of is None:
                 self._first.setdefault(record.identity, record.number)
+
+    def original(self, identity: str, number: int) -> TrialRecord | None:
+        """The earlier trial of a configuration, or None, and then `number` is its first."""
+        first = self._first.setdefault(identity, number)
+        return None if first == number else self.records[first]
+
+    def _unqueue(self, number: int) -> None:
+        for place, trial in enumerate(self._queued):
+            if trial.record.number == number:
+                del self._queued[place]
+                return
+
+    # -- questions ------------------------------------------------------------------------------
+
+    @property
+    def queued(self) -> Sequence[OpenTrial]:
+        """Trials that wait for a slot, the next one first."""
+        return tuple(self._queued)
+
+    @property
+    def queued_count(self) -> int:
+        """How many wait for a slot."""
+        return len(self._queued)
+
+    @property
+    def running(self) -> Mapping[int, Attempt]:
+        """Attempts that hold a slot of this driver, by number."""
+        return self._running
+
+    @property
+    def ended(self) -> frozenset[int] | set[int]:
+        """Numbers of the trials whose final row is here."""
+        return self._ended
+
+    def waiting(self) -> list[OpenTrial]:
+        """All that this driver holds and that do not run."""
+        return [*self._queued, *itertools.chain(*self._duplicates.values())]
+
+    def near_count(self) -> int:
+        """How many near the cap are queued."""
+        return sum(trial.near_cap for trial in self._queued)
+
+    def next_to_start(self, may_start: Callable[[int], object]) -> OpenTrial | None:
+        """The first queued trial whose number may start now; it stays queued."""
+        return next((one for one in self._queued if may_start(one.record.number)), None)
+
+    @property
+    def counted(self) -> int:
+        """How many trials count against `run_cap`."""
+        return len(self._counted)
 
     @property
     def reserved(self) -> int:
@@ -85,21 +242,15 @@ class TrialTable:
         rows = self.elsewhere.values()
         return sum(r.outcome not in counted and r.duplicate_of is None for r in rows)
 
-    def original(self, identity: str, number: int) -> TrialRecord | None:
-        """The earlier trial of a configuration, or None, and then `number` is its first."""
-        first = self._first.setdefault(identity, number)
-        return None if first == number else self.records[first]
-
-    def slot_seconds(self, live: Iterable[Live], *, now: float, epoch: float) -> float:
+    def slot_seconds(self, *, now: float, epoch: float) -> float:
         """Time for which slots were held, by trials that ended and by those that run.
 
         Args:
-            live: Those that run.
-            now: By the clock that never jumps, as `Live.held_from`.
+            now: By the clock that never jumps, as `Attempt.held_from`.
             epoch: Seconds of the epoch, which other drivers' rows are in.
         """
         ended = self._totals.slot_seconds
-        here = sum(now - run.held_from for run in live if run.held_from is not None)
+        here = sum(now - attempt.held_from for attempt in self._running.values())
         others = self.elsewhere.values()
         begun = [r.started_at for r in others if r.outcome is State.RUNNING and r.started_at]
         # Another host's clock may be ahead of this one's.
@@ -109,20 +260,18 @@ class TrialTable:
         self,
         typical: float,
         state: SweepState,
-        live: Sequence[Live],
         *,
         slots: int,
         run_cap: int | None,
         now: float,
     ) -> float | None:
         """Until the sweep ends, by the time that a trial takes; None where nothing says it."""
-        begun = [now if run.started_at is None else run.started_at for run in live]
-        rests = [max(0.0, typical - (now - at)) for at in begun]
+        rests = [max(0.0, typical - (now - one.started_at)) for one in self._running.values()]
         if state is SweepState.DRAINING:
             return max(rests, default=0.0)  # nothing more starts
         if state is not SweepState.RUNNING or run_cap is None:
             return None
-        more = max(0, run_cap - len(self.took_slot))
+        more = max(0, run_cap - self.counted)
         return max((more * typical + sum(rests)) / slots, max(rests, default=0.0))
 
     def snapshot(
@@ -130,7 +279,6 @@ class TrialTable:
         *,
         state: SweepState,
         reason: str,
-        live: Sequence[Live],
         slots: int,
         run_cap: int | None,
         now: float,
@@ -140,13 +288,13 @@ class TrialTable:
         typical = totals.typical_seconds
         left = None
         if typical is not None and slots:
-            left = self._seconds_left(typical, state, live, slots=slots, run_cap=run_cap, now=now)
+            left = self._seconds_left(typical, state, slots=slots, run_cap=run_cap, now=now)
         return Snapshot(
             state=state,
             counts=dict(totals.counts),
             run_cap=run_cap,
             slots=slots,
-            running=sorted(live, key=lambda run: run.record.number),
+            running=tuple(self._running[number].row() for number in sorted(self._running)),
             best=totals.best,
             trained_seconds=totals.slot_seconds,
             idle_seconds=self.idle_seconds,

@@ -13,18 +13,16 @@ from typing import TYPE_CHECKING, Any
 from pgolf_sweep.core.events import FileKept, ProbeContradicted, TrialEnded, TrialRetried
 from pgolf_sweep.core.kept import append_row
 from pgolf_sweep.core.record import State, TrialRecord
-from pgolf_sweep.driver.exports import keep
+from pgolf_sweep.driver.exports import register_export
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pgolf_sweep.core.events import Notify
     from pgolf_sweep.core.paths import StudyPaths
-    from pgolf_sweep.driver.queue import TrialQueue
     from pgolf_sweep.driver.session import Session
     from pgolf_sweep.driver.sharing.storage_retry import StorageRetry
-    from pgolf_sweep.driver.snapshot import Live
-    from pgolf_sweep.driver.table import TrialTable
+    from pgolf_sweep.driver.table import OpenTrial, TrialTable
     from pgolf_sweep.gate.gate import Gate
     from pgolf_sweep.search.study import Study
 
@@ -39,7 +37,6 @@ class TrialWriter:
         paths: The study's folder.
         storage_retry: Sits out a storage that does not answer.
         table: What is known of all trials.
-        queue: The trials that this driver holds.
         notify: Takes each event.
         me: This driver's name; empty where it is alone.
     """
@@ -49,13 +46,12 @@ class TrialWriter:
     paths: StudyPaths
     storage_retry: StorageRetry
     table: TrialTable
-    queue: TrialQueue
     notify: Notify
     me: str
 
-    def note(self, live: Live, record: TrialRecord) -> bool:
+    def note(self, trial: OpenTrial, record: TrialRecord) -> bool:
         """A trial that has not ended changed; False if another driver has it by now."""
-        live.record = record
+        trial.record = record
         self.table.note(record)
         return self.storage_retry.call(lambda: self.study.note(record, of=self.me))
 
@@ -75,23 +71,23 @@ class TrialWriter:
 
     def learn(self, record: TrialRecord) -> None:
         """What a finished trial teaches: its configuration is known, its bytes calibrate."""
-        if self.table.close(record):
+        if self.table.finish(record):
             for said in calibrate(self.session.gate, record):
                 self.notify(ProbeContradicted(number=record.number, text=said))
 
     # -- duplicates -----------------------------------------------------------------------------
 
-    def dedupe(self, duplicate: Live, original: TrialRecord) -> None:
+    def dedupe(self, duplicate: OpenTrial, original: TrialRecord) -> None:
         """Give a proposal the result of the trial that ran the same; wait for it if it must."""
         if original.outcome.final:
             self.tell(_as_duplicate(duplicate.record, original))
             return
         self.note(duplicate, dataclasses.replace(duplicate.record, duplicate_of=original.number))
-        self.queue.duplicates.setdefault(original.number, []).append(duplicate)
+        self.table.wait_for(original.number, duplicate)
 
     def finish_duplicates(self, record: TrialRecord) -> None:
         """End those that waited for a trial's result."""
-        for duplicate in self.queue.duplicates.pop(record.number, []):
+        for duplicate in self.table.take_duplicates(record.number):
             self.tell(_as_duplicate(duplicate.record, record))
 
     # -- results --------------------------------------------------------------------------------
@@ -108,7 +104,7 @@ class TrialWriter:
             rows = [record]
             if export is not None:
                 row = dataclasses.replace(TrialRecord.from_json(export), driver=self.me)
-                rows.append(keep(row, record, self.study, self.session, self.paths))
+                rows.append(register_export(row, record, self.study, self.session, self.paths))
             for row in rows:
                 self.tell(self._counted_once(row))
 
@@ -123,25 +119,26 @@ class TrialWriter:
 
     # -- attempts without a result --------------------------------------------------------------
 
-    def put_back(self, live: Live, record: TrialRecord) -> None:
+    def put_back(self, trial: OpenTrial, record: TrialRecord) -> None:
         """A trial that the user cancelled has no result: it waits for the next launch."""
         reason = f"{record.reason}: runs again when the study is resumed"
         free = dataclasses.replace(
             record,
             outcome=State.QUEUED,
             failure=None,
+            failure_code=None,
             reason=reason,
             uncounted_attempts=record.uncounted_attempts + 1,
             driver="",
         )
-        self.note(live, free)
-        self.table.took_slot.discard(record.number)
+        self.note(trial, free)
+        self.table.release(record.number)
 
-    def retry(self, live: Live, record: TrialRecord, *, why: str = "") -> None:
+    def retry(self, trial: OpenTrial, record: TrialRecord, *, why: str = "") -> None:
         """Try again what was not the trial's fault; the log of the failed attempt stays.
 
         Args:
-            live: The trial.
+            trial: It.
             record: Its row with how the attempt ended.
             why: The attempt does not count, for this reason; the trial then waits behind others,
                 so that one that brings down its node is not the next one's probe, too.
@@ -155,13 +152,12 @@ class TrialWriter:
         log = self.paths.trial(number).log
         if log.is_file():
             log.replace(log.with_name(f"train.attempt{record.attempts}.log"))
-        if not self.note(live, dataclasses.replace(record, outcome=State.QUEUED, failure=None)):
+        if not self.note(
+            trial,
+            dataclasses.replace(record, outcome=State.QUEUED, failure=None, failure_code=None),
+        ):
             return
-        self.table.took_slot.discard(number)
-        if why:
-            self.queue.enqueue(live)
-        else:
-            self.queue.queued.appendleft(live)
+        self.table.requeue(trial, first=not why)
 
 
 def calibrate(gate: Gate, *records: TrialRecord) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -14,6 +13,7 @@ from optuna.storages.journal._storage import JournalStorageReplayResult
 from optuna.trial import TrialState
 
 from pgolf_sweep.core.errors import InputError
+from pgolf_sweep.core.locks import acquire
 from pgolf_sweep.core.record import State, TrialRecord
 
 if TYPE_CHECKING:
@@ -45,9 +45,7 @@ class FlockLock:
 
     def acquire(self) -> bool:
         """Wait for the lock; Optuna asks for True."""
-        handle = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o644)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        self._handle = handle
+        self._handle = acquire(self._path)
         return True
 
     def release(self) -> None:

@@ -6,9 +6,7 @@ Only a study in a database that a `--storage` URL names is shared; nothing here 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,6 +14,7 @@ import sqlalchemy
 from sqlalchemy import exc
 
 from pgolf_sweep.core.errors import StorageAwayError
+from pgolf_sweep.core.locks import acquire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,19 +119,13 @@ class FileLock:
         Raises:
             StorageAwayError: Another driver did not let it go in time.
         """
-        handle = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o644)
         try:
-            deadline = time.monotonic() + WAIT_SECONDS
-            while True:
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        raise StorageAwayError(
-                            "another driver does not let go of the study", where=str(self._path)
-                        ) from None
-                    time.sleep(0.01)
+            handle = acquire(self._path, wait_seconds=WAIT_SECONDS)
+        except BlockingIOError:
+            raise StorageAwayError(
+                "another driver does not let go of the study", where=str(self._path)
+            ) from None
+        try:
             yield
         finally:
             os.close(handle)

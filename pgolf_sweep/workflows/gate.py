@@ -98,6 +98,7 @@ def gate(
     rules: str | None = None,
     confidence: float | None = None,
     calibration: str | None = None,
+    step_ms: float | None = None,
     data_root: str | Path = "data",
 ) -> GateAnswer:
     """Predict the artifact of one configuration; nothing is trained.
@@ -113,6 +114,8 @@ def gate(
         rules: A preset or a rules file, else the sweep file's, else the contest's.
         confidence: Probability that the interval holds the truth; 0.99 where nothing says more.
         calibration: A store of measured sizes to learn from: ``user``, or a file's path.
+        step_ms: Milliseconds of a training step of a script that is not ours, else unknown: with
+            the wallclock it says how many steps a run makes.
         data_root: Folder of datasets and tokenizers.
 
     Returns:
@@ -134,6 +137,8 @@ def gate(
     judge = whole.gate if whole else _size_gate(program, rules, session, confidence)
     if calibration is not None:
         learnt += teach(calibration, judge, whole)
+    if step_ms is not None:
+        _time_steps(judge, step_ms)
     values = checked_knobs(knobs or {}, judge.program)
     if session is not None:
         values = session.resolve({**_constants(session, values), **values})
@@ -150,6 +155,21 @@ def gate(
         builtin=judge.program.builtin,
         learnt=learnt,
     )
+
+
+def _time_steps(judge: Gate, step_ms: float) -> None:
+    """Tell a gate how long a step takes.
+
+    Raises:
+        InputError: The program is our trainer, or no time is given.
+    """
+    if judge.foreign is None or step_ms <= 0:
+        raise InputError(
+            "a step's time is for scripts that are not ours, in milliseconds",
+            got=f"--step-ms {step_ms:g}",
+            expected="--program PATH and a positive number; our trainer's gate learns from trials",
+        )
+    judge.foreign.step_seconds = step_ms / 1000
 
 
 def checked_knobs(knobs: Mapping[str, KnobValue], program: ProgramLike) -> dict[str, KnobValue]:

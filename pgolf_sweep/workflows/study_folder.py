@@ -253,8 +253,8 @@ def cap_reached(session: Session, records: Iterable[TrialRecord]) -> bool:
     table = TrialTable()
     for record in records:
         if record.outcome.final:
-            table.close(record)
-    return session.spec.run_cap is not None and len(table.took_slot) >= session.spec.run_cap
+            table.finish(record)
+    return session.spec.run_cap is not None and table.counted >= session.spec.run_cap
 
 
 def check_identity(session: Session, study: Study) -> None:

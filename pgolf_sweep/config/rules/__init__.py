@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from pgolf_sweep.core.errors import InputError, Problem
+from pgolf_sweep.core.errors import InputError, Problem, ProblemsError
 
 _FOLDER = Path(__file__).parent
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -87,25 +87,12 @@ class Rules:
     record: Record | None = None
 
 
-class RulesError(InputError):
-    """A rules file with at least one mistake; all of them are reported at once."""
+class RulesError(ProblemsError):
+    """A rules file with mistakes."""
 
     def __init__(self, source: str, problems: list[Problem]) -> None:
-        count = len(problems)
-        super().__init__(
-            f"{source}: {count} problem{'s' if count != 1 else ''} in the rules file",
-            next_step=f"correct {source}; presets are: {', '.join(preset_names())}",
-        )
-        self.source = source
-        self.problems = tuple(problems)
-
-    def lines(self) -> list[str]:
-        """The headline, one line a problem, the next step."""
-        listed = [
-            f"  {self.source}:{p.line if p.line is not None else '-'}: {p.path}: {p.message}"
-            for p in self.problems
-        ]
-        return [self.what, *listed, f"  next: {self.next_step}"]
+        step = f"correct {source}; presets are: {', '.join(preset_names())}"
+        super().__init__(source, problems, kind="rules file", next_step=step)
 
 
 def preset_names() -> tuple[str, ...]:

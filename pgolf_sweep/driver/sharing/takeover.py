@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.core.events import Notify
     from pgolf_sweep.core.record import TrialRecord
     from pgolf_sweep.driver.sharing.leases import DriverLease
-    from pgolf_sweep.driver.snapshot import Live
+    from pgolf_sweep.driver.table import OpenTrial
     from pgolf_sweep.driver.writer import TrialWriter
     from pgolf_sweep.launch.base import Launcher
     from pgolf_sweep.search.study import Proposal
@@ -57,13 +57,13 @@ class TakeOver:
 
     def sync(self) -> None:
         """Learn what others told, give up what they took, take what nobody holds; in turn only."""
-        study, table, queue = self.writer.study, self.writer.table, self.writer.queue
+        study, table = self.writer.study, self.writer.table
         for record in study.ended_besides(table.ended):
             self._give_up(record.number)
             self.writer.learn(record)
             self.writer.finish_duplicates(record)
         rows = {row.number: row for row in study.open_rows()}
-        held = {live.record.number for live in queue.waiting()} | queue.live.keys()
+        held = {one.record.number for one in table.waiting()} | table.running.keys()
         for number in held:
             if number in rows and rows[number].driver != self.lease.me:
                 self._give_up(number)
@@ -71,18 +71,18 @@ class TakeOver:
         own = self._own
         is_open = [row for row in rows.values() if row.number not in table.ended]
         table.look(row for row in is_open if row.driver not in own)
-        queued = len(queue.queued)
+        queued = table.queued_count
         for row in is_open:
             again = row.number not in held and row.driver in own
-            free = row.driver == "" and row.number not in queue.live
+            free = row.driver == "" and row.number not in table.running
             if again or (free and self.has_room()):
                 self._take(row)
-        notify_resumed(self.writer.notify, list(queue.queued)[queued:])
+        notify_resumed(self.writer.notify, table.queued[queued:])
 
     def leave(self) -> None:
         """What this driver leaves undone may be done by the others."""
-        for live in self.writer.queue.waiting():
-            self.writer.note(live, dataclasses.replace(live.record, driver=""))
+        for trial in self.writer.table.waiting():
+            self.writer.note(trial, dataclasses.replace(trial.record, driver=""))
         self.writer.storage_retry.call(self.lease.leave)
 
     @property
@@ -122,12 +122,12 @@ class TakeOver:
 
     def _give_up(self, number: int) -> None:
         """Another driver holds a trial or has told it: its run here ends."""
-        live = self.writer.queue.live.get(number)
-        if live is not None and not live.given_up:
-            live.given_up = True
+        attempt = self.writer.table.running.get(number)
+        if attempt is not None and not attempt.given_up:
+            attempt.given_up = True
             self.writer.notify(TrialTakenOver(number=number))
             self.launcher.cancel(str(number), "taken over by another driver")
-        self.writer.queue.drop(number)
+        self.writer.table.release(number)
 
     def _take(self, row: TrialRecord) -> None:
         """Hold a trial from now on, and go on with it as a resumed driver does."""
@@ -137,13 +137,12 @@ class TakeOver:
         study, table = self.writer.study, self.writer.table
         mine = dataclasses.replace(row, outcome=State.QUEUED, driver=self.lease.me)
         if study.note(mine, of=row.driver):
-            table.elsewhere.pop(row.number, None)
-            table.took_slot.discard(row.number)
+            table.claim(row.number)
             self.resume(study.proposal(row.number), row)
 
 
-def notify_resumed(notify: Notify, queued: Iterable[Live]) -> None:
+def notify_resumed(notify: Notify, queued: Iterable[OpenTrial]) -> None:
     """Report the trials that this driver goes on with."""
-    numbers = tuple(live.record.number for live in queued)
+    numbers = tuple(trial.record.number for trial in queued)
     if numbers:
         notify(TrialsResumed(numbers=numbers))

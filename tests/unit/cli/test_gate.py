@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.contest_scripts import HEAD, TRAINING
 from typer.testing import CliRunner
 
 import pgolf_sweep.cli.gate  # noqa: F401 - registers the commands
 from pgolf_sweep.cli.common import app
 from pgolf_sweep.core.errors import InputError
+from pgolf_sweep.script.probe.client import stop_helper
 
 ROOT = Path(__file__).parents[3]
 SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))
@@ -100,6 +102,26 @@ def test_a_strangers_script_with_a_syntax_error_is_wrong_input(tmp_path):
     assert error.exit_code == 2
     assert "train_gpt.py is not valid Python: '(' was never closed" in str(error)
     assert "train_gpt.py:2" in str(error)
+
+
+def test_a_steps_time_decides_a_strangers_steps_and_so_its_bytes(tmp_path):
+    script = tmp_path / "train_gpt.py"
+    fixed = "t.new_tensor([[1 / 127]])"
+    source = (HEAD + TRAINING).replace("t.float().abs().amax(dim=1, keepdim=True) / 127", fixed)
+    wallclock = "    wallclock = float(os.environ.get('MAX_WALLCLOCK_SECONDS', '600'))\n"
+    script.write_text(source.replace("    dim = int", wallclock + "    dim = int", 1))
+    sizes = []
+    for milliseconds in ("500", "50"):
+        asked = ("--program", str(script), "--step-ms", milliseconds, "--set", "MODEL_DIM=128")
+        sizes.append(json.loads(invoke("gate", *asked, "--json").stdout)["model_bytes"]["mid"])
+    assert sizes[1] > sizes[0]
+    stop_helper()
+
+
+def test_a_steps_time_of_our_trainer_is_wrong_input():
+    error = invoke("gate", "--step-ms", "45").exception
+    assert isinstance(error, InputError)
+    assert "--program" in str(error.expected)
 
 
 def test_words_of_a_flag_reach_the_probed_script(tmp_path):

@@ -31,9 +31,7 @@ def test_snapshot_is_that_of_a_pass_over_the_newest_rows(rows: list[TrialRecord]
     for row in rows:
         table.note(row)
         newest[row.number] = row
-    seen = table.snapshot(
-        state=SweepState.RUNNING, reason="", live=[], slots=1, run_cap=10, now=0.0
-    )
+    seen = table.snapshot(state=SweepState.RUNNING, reason="", slots=1, run_cap=10, now=0.0)
     completed = [r for r in newest.values() if r.outcome is State.COMPLETED and r.slot_seconds]
     times = [row.slot_seconds for row in completed]
     assert seen.counts == counts(newest.values())
@@ -51,7 +49,5 @@ def test_the_best_that_is_taken_back_gives_way_to_the_next() -> None:
     for row in rows:
         table.note(row)
     table.note(dataclasses.replace(rows[1], outcome=State.QUEUED))
-    shown = table.snapshot(
-        state=SweepState.RUNNING, reason="", live=[], slots=1, run_cap=None, now=0.0
-    )
+    shown = table.snapshot(state=SweepState.RUNNING, reason="", slots=1, run_cap=None, now=0.0)
     assert shown.best == rows[0]

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pgolf_sweep.core.record import State, TrialRecord
 from pgolf_sweep.driver.writer import calibrate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pgolf_sweep.core.trial import KnobValue
 
 
 class Pupil:
     def __init__(self):
         self.sizes, self.times = [], []
 
-    def contradiction(self, knobs: Mapping[str, KnobValue], **printed: int | None) -> str:
+    def contradiction(self, knobs, **printed):
         return ""
 
     def learn(self, knobs, model_bytes, **more):
