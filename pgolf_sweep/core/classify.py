@@ -15,6 +15,7 @@ from pgolf_sweep.core.trial import (
     FailureKind,
     Pruned,
 )
+from pgolf_sweep.core.yardstick import inconsistent
 
 if TYPE_CHECKING:
     from pgolf_sweep.core.trial import Outcome, RunEnd
@@ -57,20 +58,27 @@ def impossible_score(val_bpb: float, val_loss_nats: float | None) -> str:
     )
 
 
-def classify(end: RunEnd, *, last_val_bpb: float | None, last_step: int | None) -> Outcome:
+def classify(
+    end: RunEnd,
+    *,
+    last_val_bpb: float | None,
+    last_step: int | None,
+    bytes_per_token: float | None = None,
+) -> Outcome:
     """What the end of a run means.
 
     Args:
         end: How the run ended.
         last_val_bpb: Last intermediate score that was reported.
         last_step: Its training step.
+        bytes_per_token: Of the data set, where it is known.
 
     Returns:
         Completed, Pruned, or Failed with the party to blame.
     """
     match end.cause:
         case EndCause.EXITED:
-            return _exited(end)
+            return _exited(end, bytes_per_token)
         case EndCause.PRUNED:
             return Pruned(val_bpb=last_val_bpb, step=last_step, reason=end.detail)
         case EndCause.SIGNALED:
@@ -118,7 +126,7 @@ def artifact_bytes(end: RunEnd) -> int | None:
     return max(answers, default=None)
 
 
-def _exited(end: RunEnd) -> Outcome:
+def _exited(end: RunEnd, bytes_per_token: float | None) -> Outcome:
     score = end.summary.val_bpb
     if end.exit_code != 0:
         if any(_OUT_OF_MEMORY.search(line) for line in end.log_tail):
@@ -146,7 +154,8 @@ def _exited(end: RunEnd) -> Outcome:
             end,
         )
     if score is not None and math.isfinite(score):
-        if why := impossible_score(score, end.summary.val_loss_nats):
+        why = impossible_score(score, end.summary.val_loss_nats)
+        if why := why or inconsistent(end.summary, bytes_per_token):
             return _failed(FailureKind.DETERMINISTIC, FailureCode.IMPOSSIBLE_SCORE, why, end)
         return Completed(val_bpb=score, artifact_bytes=artifact_bytes(end))
     if end.summary.non_finite or score is not None:

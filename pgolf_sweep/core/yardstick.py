@@ -59,26 +59,19 @@ def known_for(dataset: str) -> float | None:
     return KNOWN_BYTES_PER_TOKEN[found[0]] if len(found) == 1 else None
 
 
-def impossible(summary: LogSummary, expected: float | None = None) -> str | None:
-    """Why a run's final score cannot be one; None where nothing speaks against it.
+def inconsistent(summary: LogSummary, expected: float | None = None) -> str:
+    """Why a run's final score and loss are not of one measurement; empty where they may be.
 
     Args:
         summary: What the log says.
         expected: Bytes per token of the data set, where they are known.
     """
-    score, loss = summary.val_bpb, summary.val_loss_nats
-    if score is not None and score <= 0:
-        return f"val_bpb {score:g}: no score is zero or less"
-    if loss is not None and loss <= 0:
-        return f"val_loss {loss:g}: no loss is zero or less"
-    found = bytes_per_token(loss, score)
-    if found is None:
-        return None
+    found = bytes_per_token(summary.val_loss_nats, summary.val_bpb)
     before = bytes_per_token(summary.val_loss_nats_prequant, summary.val_bpb_prequant)
     for other, name in ((expected, "the data set has"), (before, "the score before it has")):
-        if other is not None and abs(found / other - 1) > TRIAL_TOLERANCE:
+        if found is not None and other is not None and abs(found / other - 1) > TRIAL_TOLERANCE:
             return (
-                f"val_bpb {score:g} and val_loss {loss:g} give {found:.4f} bytes a token, "
-                f"{name} {other:.4f}"
+                f"val_bpb {summary.val_bpb:g} and val_loss {summary.val_loss_nats:g} ask for "
+                f"{found:.4f} bytes per token, {name} {other:.4f}"
             )
-    return None
+    return ""

@@ -34,6 +34,7 @@ from pgolf_sweep.core.kept import whole_result
 from pgolf_sweep.core.paths import write_json
 from pgolf_sweep.core.record import State
 from pgolf_sweep.core.trial import EndCause, Failed, FailureKind
+from pgolf_sweep.core.yardstick import known_for
 from pgolf_sweep.driver.admission import Admission
 from pgolf_sweep.driver.anchors import DISCARDS_UNTIL_ANCHOR, Anchors
 from pgolf_sweep.driver.anchors import PROPOSER as ANCHOR
@@ -330,7 +331,9 @@ class Driver:
     def _next_proposal(self) -> Proposal | None:
         """The next configuration to judge; None where there is none, or its probe is under way.
 
-        A script that is not ours is run to know its artifact, in a thread: the loop goes on.
+        A script that is not ours is run to know its artifact, in a thread: the loop goes on. Where
+        the study is shared, another driver would take a proposal that waits for one: there only
+        the first waits, for exports of other shapes are carried over.
         """
         if self._anchors.waits(self._unfinished()):
             return None
@@ -340,7 +343,7 @@ class Driver:
         if proposal is None:
             self._finish("every point of the grid was proposed")
             return None
-        if not self.session.ready(proposal.knobs):
+        if self._take_over is None and not self.session.ready(proposal.knobs):
             return None
         self._probing = None
         return proposal
@@ -459,7 +462,13 @@ class Driver:
         trial = attempt.trial
         number = trial.record.number
         end, smaller = split_export(end)
-        outcome = classify(end, last_val_bpb=attempt.val_bpb, last_step=attempt.step)
+        dataset = self.session.dataset
+        outcome = classify(
+            end,
+            last_val_bpb=attempt.val_bpb,
+            last_step=attempt.step,
+            bytes_per_token=None if dataset is None else known_for(dataset.name),
+        )
         cap_bytes = self.session.rules.artifact_cap_bytes
         record = trial.record.ended(outcome, end, cap_bytes=cap_bytes)
         marks = "; ".join(filter(None, (record.reason, self._nodes.slowness(end.node))))

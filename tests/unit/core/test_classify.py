@@ -192,3 +192,24 @@ def test_pruned_keeps_the_last_score():
 )
 def test_artifact_bytes_take_the_larger_answer(summary, file_bytes, expected):
     assert artifact_bytes(end(summary=summary, model_file_bytes=file_bytes)) == expected
+
+
+def test_score_and_loss_of_two_measurements_fail_the_trial():
+    known = LogSummary(
+        val_bpb=1.2, val_loss_nats=2.0261, val_bpb_prequant=1.21, val_loss_nats_prequant=2.043
+    )
+    assert isinstance(outcome_of(end(summary=known)), Completed)
+    for wrong in (
+        dataclasses.replace(known, val_bpb=1.2 / 1.17),
+        dataclasses.replace(known, val_bpb=-1.5),
+        dataclasses.replace(known, val_bpb=0.0),
+    ):
+        failed = outcome_of(end(summary=wrong))
+        assert isinstance(failed, Failed)
+        assert failed.kind is FailureKind.DETERMINISTIC
+    both = dataclasses.replace(known, val_bpb=1.2 / 1.17, val_bpb_prequant=1.21 / 1.17)
+    run = end(summary=both)
+    assert isinstance(classify(run, last_val_bpb=None, last_step=None), Completed)
+    outcome = classify(run, last_val_bpb=None, last_step=None, bytes_per_token=2.4359)
+    assert isinstance(outcome, Failed)
+    assert "2.4359" in outcome.reason
