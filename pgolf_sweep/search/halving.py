@@ -6,7 +6,7 @@ with every curve that has come as far. Validations on the way are made before qu
 knobs of the export are searched, the loss that quantization will cost is added, as finished trials
 with the same values measured it; a trial about whose export nothing is known is not stopped.
 
-Measured (docs/search.md): successive halving from a third with eta 3.
+Measured (docs/measurements/search.md): successive halving from a third with eta 3.
 """
 
 from __future__ import annotations
