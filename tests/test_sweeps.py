@@ -7,15 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from pgolf_sweep.config.generate import preset_file
 from pgolf_sweep.config.rules import load_rules
 from pgolf_sweep.config.sweep_file import check_against_program, load_spec
+from pgolf_sweep.gate.gate import Gate
 from pgolf_sweep.script.bundle import bundle
 from pgolf_sweep.script.knobs.knobs import read_knobs
+from pgolf_sweep.script.pack import as_counted
 from pgolf_sweep.script.program import load_program
 
 FOLDER = Path(__file__).parent.parent / "sweeps"
 FILES = sorted(FOLDER.glob("*.yaml"))
-SHIPPED = {"baseline", "demo", "lr", "quant", "schedule", "width_depth"}
+SHIPPED = {"baseline", "demo", "frontier", "lr", "quant", "schedule", "width_depth"}
 
 
 def test_the_promised_sweeps_are_there() -> None:
@@ -56,3 +59,15 @@ def test_the_demo_needs_no_gpu_and_prunes() -> None:
     assert spec.pgolf.gpus == 0
     assert spec.early_terminate is not None
     assert spec.run_cap is not None
+
+
+def test_the_frontier_is_the_preset_and_as_large_as_the_records() -> None:
+    text = (FOLDER / "frontier.yaml").read_text()
+    assert preset_file("frontier").read_text() == text
+    spec = load_spec(FOLDER / "frontier.yaml")
+    program = as_counted(load_program("trainer", base=FOLDER))
+    gate = Gate(program, cap_bytes=16_000_000)
+    start = spec.space.sample(random.Random(0)) | dict(spec.pgolf.warm_start[0].knobs)
+    verdict = gate.verdict(start | {"VOCAB_SIZE": 8192})
+    assert verdict.artifact_bytes is not None
+    assert verdict.artifact_bytes.mid == pytest.approx(16_000_000, rel=0.02)

@@ -26,12 +26,15 @@ LR_SCHEDULES = ("linear", "cosine", "wsd")
 NOT_NEGATIVE = (
     "grad_accum_steps", "bytes_per_token", "xsa_last_n", "num_loops", "parallel_start_layer",
     "attn_clip_sigmas", "mlp_clip_sigmas", "embed_clip_sigmas", "muon_backend_steps",
-    "gptq_batches", "gptq_reserve_seconds", "lqer_rank", "lqer_top_k",
+    "gptq_batches", "gptq_reserve_seconds", "ttt_lora_alpha", "lqer_rank", "lqer_top_k",
+)  # fmt: skip
+BELOW_ONE = (
+    "ema_decay", "muon_momentum", "muon_momentum_warmup_start", "beta1", "beta2", "ttt_beta2",
 )  # fmt: skip
 HIGHEST = 2**63  # beyond it no counter and no seed is one
 RATES = (
     "embed_lr", "head_lr", "tied_embed_lr", "matrix_lr", "scalar_lr",
-    "weight_decay", "embed_wd", "adam_wd",
+    "weight_decay", "embed_wd", "adam_wd", "ttt_lora_lr", "ttt_weight_decay",
 )  # fmt: skip
 NUMBERS = tuple(name for name, kind in Config.__annotations__.items() if kind in {"int", "float"})
 
@@ -62,6 +65,9 @@ def check_ranges(config: Config) -> None:
         "num_kv_heads",
         "model_dim",
         "num_heads",
+        "ttt_batch_size",
+        "ttt_chunk_size",
+        "ttt_lora_rank",
     )
     for name in at_least_one:
         value = getattr(config, name)
@@ -78,7 +84,14 @@ def check_ranges(config: Config) -> None:
     for name in NOT_NEGATIVE:
         value = getattr(config, name)
         require(value >= 0, f"{name.upper()} must be at least 0, got {value}")
-    for name in ("ema_decay", "muon_momentum", "muon_momentum_warmup_start", "beta1", "beta2"):
+    for name in (
+        "ema_decay",
+        "muon_momentum",
+        "muon_momentum_warmup_start",
+        "beta1",
+        "beta2",
+        "ttt_beta2",
+    ):
         value = getattr(config, name)
         require(0 <= value < 1, f"{name.upper()} must be at least 0 and below 1, got {value}")
     require(
@@ -144,6 +157,11 @@ def check_shape(config: Config) -> None:
         0 <= config.eval_stride <= config.train_seq_len,
         f"EVAL_STRIDE must be from 0 to TRAIN_SEQ_LEN={config.train_seq_len}, "
         f"got {config.eval_stride}",
+    )
+    require(
+        not config.ttt_enabled or config.ttt_chunk_size <= config.train_seq_len,
+        f"TTT_CHUNK_SIZE must be at most TRAIN_SEQ_LEN={config.train_seq_len}, "
+        f"got {config.ttt_chunk_size}",
     )
     require(
         config.start_at != "export" or bool(config.checkpoint),

@@ -41,6 +41,14 @@ class Config:
         val_loss_every: Steps between validations; 0 validates only at the end.
         val_interim_tokens: Tokens that a validation before the last step scores; 0 is all.
         eval_stride: Stride of the sliding window that scores the artifact once more; 0 is none.
+        ttt_enabled: Whether the artifact is scored once more with test-time training.
+        ttt_batch_size: Documents that it works on at a time.
+        ttt_chunk_size: Tokens that it scores, then learns from.
+        ttt_lora_rank: Rank of its adapters.
+        ttt_lora_alpha: Their scale, times the rank.
+        ttt_lora_lr: Their learning rate.
+        ttt_beta2: Second moment's decay of their Adam; the first's is 0.
+        ttt_weight_decay: Their decoupled weight decay.
         train_log_every: Steps between lines with the training loss; 0 is never.
         iterations: Steps of the run, unless the wallclock ends it sooner.
         warmup_steps: Steps that only prime compilation; their effects are undone.
@@ -136,6 +144,14 @@ class Config:
     val_loss_every: int
     val_interim_tokens: int
     eval_stride: int
+    ttt_enabled: bool
+    ttt_batch_size: int
+    ttt_chunk_size: int
+    ttt_lora_rank: int
+    ttt_lora_alpha: float
+    ttt_lora_lr: float
+    ttt_beta2: float
+    ttt_weight_decay: float
     train_log_every: int
     iterations: int
     warmup_steps: int
@@ -298,6 +314,14 @@ def _read_environment() -> Config:
         val_loss_every=int(os.environ.get("VAL_LOSS_EVERY", 1000)),
         val_interim_tokens=int(os.environ.get("VAL_INTERIM_TOKENS", 0)),
         eval_stride=int(os.environ.get("EVAL_STRIDE", 0)),
+        ttt_enabled=bool(int(os.environ.get("TTT_ENABLED", "0"))),
+        ttt_batch_size=int(os.environ.get("TTT_BATCH_SIZE", 64)),
+        ttt_chunk_size=int(os.environ.get("TTT_CHUNK_SIZE", 48)),
+        ttt_lora_rank=int(os.environ.get("TTT_LORA_RANK", 80)),
+        ttt_lora_alpha=float(os.environ.get("TTT_LORA_ALPHA", 144.0)),
+        ttt_lora_lr=float(os.environ.get("TTT_LORA_LR", 8e-5)),
+        ttt_beta2=float(os.environ.get("TTT_BETA2", 0.99)),
+        ttt_weight_decay=float(os.environ.get("TTT_WEIGHT_DECAY", 2.0)),
         train_log_every=int(os.environ.get("TRAIN_LOG_EVERY", 200)),
         iterations=int(os.environ.get("ITERATIONS", 20000)),
         warmup_steps=int(os.environ.get("WARMUP_STEPS", 20)),

@@ -7,7 +7,7 @@ to the arithmetic's type where used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,19 @@ if TYPE_CHECKING:
     from trainer.config import Config
 
 
+def adapted(y: Tensor, x_BTC: Tensor, module: Any) -> Tensor:
+    """What a matrix makes of `x`, with what its adapters add where `trainer.adapt` attached any."""
+    if module.lora is None:
+        return y
+    down_BCL, up_BLR = (factor.to(x_BTC.dtype) for factor in module.lora)
+    return y + module.lora_scale * (x_BTC @ down_BCL @ up_BLR)
+
+
 class Linear(nn.Linear):
     """A matrix without bias that works in the type of its input."""
+
+    lora: tuple[Tensor, Tensor] | None = None
+    lora_scale = 1.0
 
     def __init__(
         self, columns: int, rows: int, *, zero: bool = False, orthogonal: bool = False
@@ -31,7 +42,7 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Last dimension from columns to rows."""
-        return functional.linear(x, self.weight.to(x.dtype))
+        return adapted(functional.linear(x, self.weight.to(x.dtype)), x, self)
 
 
 def rms_norm(x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainer.layers import MLP, Attention, Linear, rms_norm, rotary_tables
+from trainer.layers import MLP, Attention, Linear, adapted, rms_norm, rotary_tables
 
 if TYPE_CHECKING:
     from trainer.config import Config
@@ -88,6 +88,9 @@ class GPT(nn.Module):
         looping: Whether a pass goes over the blocks in `block_order`, else each once.
     """
 
+    lora: tuple[Tensor, Tensor] | None = None
+    lora_scale = 1.0
+
     def __init__(self, config: Config, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.dtype = dtype
@@ -133,6 +136,7 @@ class GPT(nn.Module):
         if hasattr(self, "smear_gate"):
             x_BTD = self.smeared(x_BTD, inputs_BT)
         x_BTD = embedded = rms_norm(x_BTD)
+        cos, sin = (table[: inputs_BT.size(1)] for table in (self.cos, self.sin))
         order = self.orders[self.looping]
         half = len(order) // 2
         kept: list[Tensor] = []
@@ -143,16 +147,24 @@ class GPT(nn.Module):
                 x_BTD = self.skipped(x_BTD, kept.pop(), place - half)
             if place >= half and index >= self.parallel_from:
                 other = x_BTD if other is None else other
-                x_BTD, other = block.lanes(x_BTD, other, embedded, self.cos, self.sin)
+                x_BTD, other = block.lanes(x_BTD, other, embedded, cos, sin)
             else:
-                x_BTD = block(x_BTD, embedded, self.cos, self.sin)
+                x_BTD = block(x_BTD, embedded, cos, sin)
             if place < half:
                 kept.append(x_BTD)
         return rms_norm(x_BTD if other is None else (x_BTD + other) / 2)
 
+    def logits(self, inputs_BT: Tensor) -> Tensor:
+        """Of each next token, [B, T, V]."""
+        x_BTD = self.hidden(inputs_BT)
+        if self.head is None:
+            logits = functional.linear(x_BTD, self.embed.weight.to(self.dtype))
+            logits = adapted(logits, x_BTD, self)
+        else:
+            logits = self.head(x_BTD)
+        return self.softcap * torch.tanh(logits / self.softcap)
+
     def forward(self, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
         """Mean over the targets that are not -100."""
-        weight = (self.embed if self.head is None else self.head).weight
-        logits = functional.linear(self.hidden(inputs_BT), weight.to(self.dtype))
-        logits = self.softcap * torch.tanh(logits / self.softcap)
-        return functional.cross_entropy(logits.flatten(0, 1).float(), targets_BT.flatten())
+        logits = self.logits(inputs_BT).flatten(0, 1)
+        return functional.cross_entropy(logits.float(), targets_BT.flatten())

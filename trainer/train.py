@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from trainer.adapt import evaluate_adapting
 from trainer.artifact import compress, pack, pack_body, unpack
 from trainer.calibrate import input_products
 from trainer.checkpoint import load_checkpoint, save_checkpoint
@@ -357,10 +358,17 @@ class Run:
         self.final_score(final, started)
         if config.eval_stride:
             self.final_score(f"{final}_sliding", started, config.eval_stride)
+        if config.ttt_enabled:
+            self.log_final(
+                f"{final}_ttt", started, *evaluate_adapting(config, self.model, self.validation)
+            )
 
     def final_score(self, label: str, started: float, stride: int = 0) -> None:
         """Score what was loaded, and log it with the time since the evaluation started."""
-        val_loss, val_bpb = self.score(self.validation, stride)
+        self.log_final(label, started, *self.score(self.validation, stride))
+
+    def log_final(self, label: str, started: float, val_loss: float, val_bpb: float) -> None:
+        """The lines of a final score."""
         eval_ms = 1000 * (time.perf_counter() - started)
         self.log(f"{label} val_loss:{val_loss:.4f} val_bpb:{val_bpb:.4f} eval_time:{eval_ms:.0f}ms")
         self.log(f"{label}_exact val_loss:{val_loss:.8f} val_bpb:{val_bpb:.8f}")

@@ -106,6 +106,10 @@ def define(
     base: Annotated[
         Path | None, typer.Option("--from", help="Start from this sweep file and change it.")
     ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Start from a recipe: `frontier`, what the last records share."),
+    ] = None,
     method: Annotated[
         str | None, typer.Option(help="grid, random, bayes, gp, cmaes or qmc [default: bayes]")
     ] = None,
@@ -159,7 +163,7 @@ def define(
     Example: pgolf-sweep define sweeps/mine.yaml --width 384:640:64 --depth 7:13
     --lr 0.015:0.08:log --schedule linear,cosine,wsd --bits 4,5,6,8
     """
-    from pgolf_sweep.config.generate import AXES, Draft, draft_text, parse_knobs
+    from pgolf_sweep.config.generate import AXES, Draft, draft_text, parse_knobs, preset_file
     from pgolf_sweep.config.importers import within
     from pgolf_sweep.config.schema import SCHEMA_FILE, schema_text
     from pgolf_sweep.config.sweep_file import check_against_program, load_spec, parse_spec
@@ -184,6 +188,8 @@ def define(
     if program is not None and program != BUILTIN:
         program = os.path.relpath(program, path.parent)  # as `launch` reads it: from the file
     existing = None
+    if preset is not None:
+        base = preset_file(preset, base)
     if base is not None:
         existing = load_spec(base)
         if program is None and existing.program != BUILTIN:

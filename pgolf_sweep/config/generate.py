@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -274,6 +275,24 @@ def _is_number(value: object) -> bool:
 
 def _bad_range(name: str, text: str, reason: str) -> InputError:
     return InputError(f"range of {name}: {reason}", got=text, expected=GRAMMAR)
+
+
+def preset_file(name: str, base: Path | None = None) -> Path:
+    """The sweep file of a recipe that `define` starts from.
+
+    Args:
+        name: The recipe.
+        base: Another file to start from, which contradicts it.
+
+    Raises:
+        InputError: There is no such recipe, or two starts were named.
+    """
+    known = {path.stem: path for path in sorted((Path(__file__).parent / "presets").glob("*.yaml"))}
+    if base is not None:
+        raise InputError("--preset and --from are two starts", expected="one of them")
+    if name not in known:
+        raise InputError("no such preset", where="--preset", got=name, expected=", ".join(known))
+    return known[name]
 
 
 def parse_knobs(settings: Sequence[str]) -> dict[str, str]:

@@ -331,7 +331,9 @@ class Driver:
     def _next_proposal(self) -> Proposal | None:
         """The next configuration to judge; None where there is none, or its probe is under way.
 
-        A script that is not ours is run to know its artifact, in a thread: the loop goes on.
+        A script that is not ours is run to know its artifact, in a thread: the loop goes on. Where
+        the study is shared, another driver would take a proposal that waits for one: there only
+        the first waits, for exports of other shapes are carried over.
         """
         if self._anchors.waits(self._unfinished()):
             return None
@@ -341,7 +343,7 @@ class Driver:
         if proposal is None:
             self._finish("every point of the grid was proposed")
             return None
-        if not self.session.ready(proposal.knobs):
+        if self._take_over is None and not self.session.ready(proposal.knobs):
             return None
         self._probing = None
         return proposal

@@ -46,6 +46,8 @@ NOT_SIZE_KNOBS = frozenset({
     "SEED", "RUN_ID", "DATA_PATH", "DATA_DIR", "TOKENIZER_PATH", "VAL_BATCH_SIZE",
     "VAL_LOSS_EVERY", "VAL_INTERIM_TOKENS", "TRAIN_LOG_EVERY", "COMPILE", "WARMUP_STEPS",
     "EVAL_STRIDE", "BYTES_PER_TOKEN", "CHECKPOINT", "START_AT",
+    "TTT_ENABLED", "TTT_BATCH_SIZE", "TTT_CHUNK_SIZE", "TTT_LORA_RANK", "TTT_LORA_ALPHA",
+    "TTT_LORA_LR", "TTT_BETA2", "TTT_WEIGHT_DECAY",
 })  # fmt: skip
 """Knobs that leave the configuration the same in the eyes of calibration."""
 

@@ -22,6 +22,7 @@ MODULES = (
     "schedule",
     "data",
     "evaluate",
+    "adapt",
     "quantize",
     "calibrate",
     "rans",

@@ -320,13 +320,14 @@ def test_starting_a_cpu_run_does_not_import_the_compiler(process_env, tmp_path):
     assert done.stderr.strip() == "[]"
 
 
-def test_the_sliding_score_is_the_last_line_beside_the_plain_one(tiny_config, capsys):
-    finish(tiny_config(EVAL_STRIDE=4, VAL_LOSS_EVERY=0))
+def test_sliding_and_adapted_scores_are_the_last_lines_beside_the_plain_one(tiny_config, capsys):
+    ttt = {"TTT_ENABLED": 1, "TTT_CHUNK_SIZE": 8, "TTT_LORA_RANK": 2, "NUM_LOOPS": 1}
+    finish(tiny_config(EVAL_STRIDE=4, VAL_LOSS_EVERY=0, LOOP_START=1, LOOP_END=1, **ttt))
     lines = capsys.readouterr().out.splitlines()
     finals = [line.split()[0] for line in lines if line.startswith("final")]
     plain = "final_int6_zlib_roundtrip"
-    wanted = [plain, f"{plain}_exact", f"{plain}_sliding", f"{plain}_sliding_exact"]
-    assert finals == wanted
+    labels = (plain, f"{plain}_sliding", f"{plain}_ttt")
+    assert finals == [label + end for label in labels for end in ("", "_exact")]
     assert lines[-1].startswith(finals[-1])
     scores = [float(line.split("val_bpb:")[1]) for line in lines if "_exact" in line]
-    assert scores[1] != scores[0]
+    assert len(set(scores)) == 3

@@ -277,7 +277,7 @@ def test_nothing_half_written_is_left_behind(bench: Bench, monkeypatch: pytest.M
     def refuse(*_: object) -> None:
         raise PromotionError("no")
 
-    monkeypatch.setattr("pgolf_sweep.promote.promote.refuse", lambda *_: refuse())
+    monkeypatch.setattr(sys.modules[choose.__module__], "refuse", lambda *_: refuse())
     with pytest.raises(PromotionError):
         bench.promote()
     left: list[Path] = list((bench.root / "submissions").glob("*"))
