@@ -52,7 +52,7 @@ STEP = re.compile(
 """Step and planned steps: ``step:200/20000 ...`` or ``200/20000 train_loss: ...``."""
 
 PAIR = re.compile(
-    rf"(?<![\w.])(train[_ ]loss|val[_ ]loss|val[_ ]bpb|loss|train_time|t|step_avg|avg|tok/s|tok_s"
+    rf"(?<![\w.])(?<!val/)(train[_ ]loss|val[_ ]loss|val[_ ]bpb|loss|train_time|t|step_avg|avg|tok/s|tok_s"
     rf"|tokens/s|eval_time|time|elapsed)\s*[:=]\s*({NUMBER})\s*(ms|s|m|h)?(?![a-z.\d])",
     re.IGNORECASE,
 )

@@ -50,7 +50,9 @@ def test_rebuilt_study_has_the_same_rows_ranks_and_goes_on(
 ) -> None:
     bench = launched(make_bench(run_cap=14, method=method))
     before = rows(bench)
-    assert {row["outcome"] for row in before} >= {"completed", "discarded"}
+    # A sampler that learns redraws what cannot fit; the others propose it, and it is discarded.
+    discards = {"discarded"} if method in {"random", "qmc"} else set()
+    assert {row["outcome"] for row in before} >= {"completed"} | discards
     trials = bench.study()._study.get_trials()
     bench.paths.journal.unlink()
     found = recover(bench.session, bench.paths)
