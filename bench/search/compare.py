@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import optuna
 from smooth import Smooth
 
+from pgolf_sweep.config.types import EarlyTerminate
 from pgolf_sweep.core.record import State
 from pgolf_sweep.driver.session import Session, open_session
 from pgolf_sweep.workflows.simulate import simulate
@@ -47,6 +48,12 @@ class Run:
     minutes: list[float]
     cpu_seconds: float
     discards: int = 0
+    saved: float = 0.0
+    """Share of the slot-seconds that early stopping saved."""
+    stopped_best: bool = False
+    """Whether the best of all was stopped."""
+    stopping_cost: float = 0.0
+    """How much better, in thousandths, the best stopped was than the best that finished."""
 
     def regrets(self, optimum: float, cap: float) -> list[float]:
         """Regret after each trial, in thousandths."""
@@ -58,9 +65,10 @@ class Run:
         return found
 
 
-def open_sweep(path: Path, method: str, trials: int) -> Session:
+def open_sweep(path: Path, method: str, trials: int, early: str = "none") -> Session:
     session = open_session(path, data_root=Path("data"), need_data=False)
-    spec = dataclasses.replace(session.spec, method=method, run_cap=trials)
+    rule: Any = None if early == "none" else EarlyTerminate(kind=early)  # type: ignore[arg-type]
+    spec = dataclasses.replace(session.spec, method=method, run_cap=trials, early_terminate=rule)
     return dataclasses.replace(session, spec=spec)
 
 
@@ -71,7 +79,16 @@ def driven(session: Session, surface: Any, seed: int) -> Run:
     seconds = time.process_time() - began
     done = [r for r in study.records if r.outcome is State.COMPLETED and r.duplicate_of is None]
     done.sort(key=lambda r: r.ended_at or 0.0)
+    stopped = [r for r in study.records if r.outcome is State.PRUNED]
+    whole = sum(60 * surface.minutes(r.knobs) for r in stopped + done)
+    cap = session.rules.artifact_cap_bytes
+    kept = min(surface.score(r.knobs) for r in done if (r.artifact_bytes or 0) <= cap)
+    lost = [surface.score(r.knobs) for r in stopped if surface.size(r.knobs) <= cap]
+    cost = max(0.0, 1000 * (kept - min(lost, default=kept)))
     return Run(
+        saved=1 - sum(r.slot_seconds for r in stopped + done) / whole,
+        stopped_best=cost > 0,
+        stopping_cost=cost,
         scores=[surface.score(r.knobs) for r in done],
         seen=[r.val_bpb or math.inf for r in done],
         sizes=[float(r.artifact_bytes or 0) for r in done],
@@ -140,6 +157,8 @@ def optimum(surface: Smooth, session: Session) -> float:
 def line(name: str, runs: list[Run], optima: list[float], cap: float, trials: int) -> str:
     marks = [mark for mark in (*MARKS, trials) if mark <= trials]
     marks = sorted(set(marks))
+    trials = min(len(run.scores) for run in runs)
+    marks = [min(mark, trials) for mark in marks]
     cells = []
     for mark in marks:
         at = [r.regrets(o, cap)[mark - 1] for r, o in zip(runs, optima, strict=True)]
@@ -149,6 +168,11 @@ def line(name: str, runs: list[Run], optima: list[float], cap: float, trials: in
     near = statistics.mean(statistics.mean(each) for each in late if each)
     over = statistics.mean(statistics.mean(s > cap for s in r.sizes) for r in runs)
     cpu = statistics.mean(r.cpu_seconds for r in runs)
+    if any(run.saved for run in runs):
+        saved = statistics.mean(run.saved for run in runs)
+        best = statistics.mean(run.stopped_best for run in runs)
+        cost = statistics.mean(run.stopping_cost for run in runs)
+        cells.append(f"saved {saved:.0%}, best stopped in {best:.0%}, at a cost of {cost:.2f}")
     return (
         f"{name:13} regret {'  '.join(cells)}   near cap (33-64) {near:4.0%}  over the cap "
         f"{over:5.1%}  discards {statistics.mean(r.discards for r in runs):4.0f}  cpu {cpu:5.1f} s"
@@ -161,6 +185,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--trials", type=int, default=64)
+    parser.add_argument("--early", default="none", choices=["none", "halving", "median"])
     parser.add_argument("--bias", type=float, default=0.0)
     parser.add_argument("--noise", type=float, default=0.004)
     parser.add_argument("--sweep", type=Path, default=HERE / "smooth.yaml")
@@ -181,7 +206,7 @@ def main() -> None:
             if method.startswith("plain-"):
                 runs.append(plain(method, truth, surface, seed, options.trials))
             else:
-                session = open_sweep(options.sweep, method, options.trials)
+                session = open_sweep(options.sweep, method, options.trials, options.early)
                 runs.append(driven(session, surface, seed))
         print(line(method, runs, optima, cap, options.trials), flush=True)
         kept[method] = [dataclasses.asdict(run) for run in runs]

@@ -92,10 +92,29 @@ class Smooth:
         """Minutes for which a trial holds its slot."""
         return 13.0 + 2.0 * float(knobs["NUM_LAYERS"]) / 14
 
-    def __call__(self, knobs: Mapping[str, Any]) -> dict[str, float]:
+    def curve(self, knobs: Mapping[str, Any], final: float) -> list[tuple[float, float]]:
+        """Validations on the way, before quantization.
+
+        A power law in the share of the schedule; until the warmdown has run, what a high rate
+        costs is paid, so that a long warmdown looks good early and a good rate bad.
+        """
+        before = final - BITS_COST[int(knobs["MATRIX_BITS"])] - EMBED_COST[int(knobs["EMBED_BITS"])]
+        heat = 0.05 * (float(knobs["MATRIX_LR"]) / 0.024) ** 0.5
+        warm = float(knobs["WARMDOWN_FRAC"])
+        points = []
+        for twentieth in range(1, 20):
+            at = twentieth / 20
+            cooled = max(0.0, (at - (1 - warm)) / warm)
+            rise = 0.045 * (at**-0.6 - 1) + heat * (1 - cooled) + self._rng.gauss(0, 0.001)
+            points.append((at, before + rise))
+        return points
+
+    def __call__(self, knobs: Mapping[str, Any]) -> dict[str, Any]:
         """What `pgolf_sweep.simulate` asks of a run."""
+        final = self.score(knobs) + self._rng.gauss(0, SEED_NOISE)
         return {
-            "val_bpb": self.score(knobs) + self._rng.gauss(0, SEED_NOISE),
+            "val_bpb": final,
+            "curve": self.curve(knobs, final),
             "artifact_bytes": self.size(knobs) * math.exp(self._rng.gauss(0, self._noise)),
             "minutes": self.minutes(knobs),
         }

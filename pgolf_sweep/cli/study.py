@@ -218,6 +218,7 @@ def status_view(found: Status) -> Group:
     from pgolf_sweep.cli.live import progress_text
     from pgolf_sweep.cli.render import bytes_text, duration, score, troubled_nodes
     from pgolf_sweep.report.noops import no_op_knobs
+    from pgolf_sweep.report.search import evidence, search_lines
 
     document = found.to_json()
     count = document["trials"]
@@ -236,11 +237,13 @@ def status_view(found: Status) -> Group:
             f"best      trial {top['number']}: val_bpb {score(top['val_bpb'])}, "
             f"headroom {bytes_text(top['headroom_bytes'])}"
         )
+        lines += [f"          {text}" for text in evidence(found.records, found.posteriors)]
     seconds = document["slot_seconds"]
     lines.append(
         f"slots     trained {duration(seconds['trained'])}, idle {duration(seconds['idle'])}, "
         f"saved by the gate {duration(seconds['saved_by_gate'])}"
     )
+    lines += [f"search    {text}" for text in search_lines(document["search"])]
     lines += [f"warning   {one.sentence}" for one in no_op_knobs(found.records)]
     lines += [f"node      {text}" for text in troubled_nodes(document["nodes"], time.time())]
     if found.place is not None and found.state == "interrupted":

@@ -184,6 +184,7 @@ def best(
     from pgolf_sweep.cli.render import trials_table, varied_knobs
     from pgolf_sweep.core.record import ranked
     from pgolf_sweep.report.read import read_trials
+    from pgolf_sweep.report.search import evidence
 
     forms = {"yaml": as_yaml, "env": as_env, "command": as_command}
     asked = [form for form, wanted in forms.items() if wanted]
@@ -205,6 +206,8 @@ def best(
         emit({"study": paths.name, "trials": found.rows(first)})
     elif first:
         out.print(trials_table(first, varied_knobs(found.records)))
+        for text in evidence(found.records, found.posteriors):
+            say(text)
     if not first:
         raise AnswerNoError(
             f"study {paths.name!r} has no completed trial within the cap yet",

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pgolf_sweep.config.models import METRIC_SPELLINGS
 from pgolf_sweep.config.types import (
+    LOSSLESS_KNOBS,
     METHODS,
     METRIC,
     NO_RULES,
+    STARTUP_CURVES,
     EarlyTerminate,
     Method,
     PgolfBlock,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 EXPORT_ONLY_KNOBS = tuple(EXPORT_KNOBS)
 """Knobs of our trainer that change the artifact of a finished training, not the training."""
+_EXPORT_NAME = re.compile(r"(^|_)(BITS|QUANT|CLIP_SIGMAS|CLIP_PERCENTILE|GPTQ)(_|$)")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _STUDY_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 ._-]{0,98}[A-Za-z0-9_-])?")
 STUDY_NAME_RULE = "use letters, digits, and between them space and . _ -"
@@ -112,6 +115,7 @@ def read_metric(document: Document, block: MetricBlock, pattern: str | None, rul
 
 
 _OWN_KEYS = {
+    "halving": ("eta", "startup_trials"),
     "hyperband": ("min_iter", "max_iter", "s", "eta", "strict"),
     "median": ("min_iter", "startup_trials"),
     "none": (),
@@ -121,23 +125,40 @@ _OWN_KEYS = {
 def read_early_terminate(
     document: Document, block: EarlyTerminateBlock, raw: object, notes: list[str]
 ) -> EarlyTerminate | None:
-    """The pruner, by W&B's keys (hyperband) or ours (median, none)."""
+    """The pruner, by W&B's keys (hyperband) or ours (halving, median, none)."""
     where: KeyPath = ("early_terminate",)
     given = raw if isinstance(raw, dict) else {}
     kind = block.type
     if kind is None:
         if given and "type" not in given:
-            document.problem((*where, "type"), "missing; one of: hyperband, median, none")
+            document.problem((*where, "type"), "missing; one of: halving, hyperband, median, none")
         return None
     for key in block.model_fields_set - {"type", *_OWN_KEYS[kind]}:
         known = ", ".join(("type", *_OWN_KEYS[kind]))
         document.problem((*where, key), f"unknown key of {kind}; known keys: {known}")
     if kind == "none":
         return None
+    startup = STARTUP_CURVES if block.startup_trials is None else block.startup_trials
+    if kind == "halving":
+        eta = 3.0 if block.eta is None else block.eta
+        return EarlyTerminate(kind="halving", eta=eta, startup_trials=startup)
     if kind == "median":
-        startup = 5 if block.startup_trials is None else block.startup_trials
         return EarlyTerminate(kind="median", min_iter=block.min_iter or 1, startup_trials=startup)
     return _hyperband(document, block, notes)
+
+
+def _export_knobs(space: Space) -> tuple[str, ...]:
+    """Searched parameters that change the score after the training alone.
+
+    Of a script that is not ours those whose name speaks of quantization.
+    """
+    return tuple(
+        parameter.name
+        for parameter in space.parameters.values()
+        if parameter.searched
+        and parameter.name not in LOSSLESS_KNOBS
+        and (parameter.name in EXPORT_KNOBS or _EXPORT_NAME.search(parameter.name))
+    )
 
 
 def _hyperband(document: Document, block: EarlyTerminateBlock, notes: list[str]) -> EarlyTerminate:
@@ -203,6 +224,7 @@ def read_pgolf(
         gate_scheme=None if gate.scheme is None else _scheme(document, gate.scheme),
         gate_repair=_repair(document, gate, space),
         gate_export=_export(document, gate),
+        export_knobs=_export_knobs(space),
         gate_calibration=gate.calibration,
         gate_memory_gib=gate.memory_gib,
         gate_min_steps=gate.min_steps,

@@ -182,10 +182,11 @@ class MetricBlock(Block):
 class EarlyTerminateBlock(Block):
     """How trials that lag behind are stopped. An iteration is one report of the metric."""
 
-    type: Literal["hyperband", "median", "none"] | None = Field(
-        default=None, examples=["hyperband"]
+    type: Literal["halving", "hyperband", "median", "none"] | None = Field(
+        default=None, examples=["halving"]
     )
-    """`hyperband` as W&B reads it; `median` stops what is worse than the median of the others."""
+    """`halving`: at a third of the schedule the best `1 / eta` go on; `hyperband` as W&B reads it;
+    `median` stops what is worse than the median of the others."""
     min_iter: Count | None = Field(default=None, examples=[3])
     """First iteration at which a trial may be stopped; hyperband: also at `min_iter * eta ** k`."""
     max_iter: Count | None = Field(default=None, examples=[27])
@@ -193,11 +194,11 @@ class EarlyTerminateBlock(Block):
     s: Annotated[float, Field(ge=1)] | None = Field(default=None, examples=[2])
     """Hyperband: number of iterations to stop at, `max_iter / eta`, `max_iter / eta ** 2`, ..."""
     eta: Annotated[float, Field(gt=1)] | None = Field(default=None, examples=[3])
-    """Hyperband: the best `1 / eta` go on; 3 if absent, a fraction is fine."""
+    """Halving, hyperband: the best `1 / eta` go on; 3 if absent, a fraction is fine."""
     strict: bool = True
     """Hyperband: judge a trial by its value at the iteration, not by its best until then."""
     startup_trials: Annotated[int, Field(ge=0)] | None = Field(default=None, examples=[5])
-    """Median: completed trials before any is stopped; 5 if absent."""
+    """Halving, median: curves that must have come as far before one is judged; 4 if absent."""
 
 
 class ControllerBlock(Block):

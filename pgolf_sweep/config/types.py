@@ -38,6 +38,10 @@ DEFAULT_RULES = "parameter-golf-2026"
 NO_RULES = "none"
 """Preset of a plain sweep, which knows no contest."""
 MOST_ITERATIONS, LAST_ITERATION = 100, 2**53
+STARTUP_CURVES = 4
+
+LOSSLESS_KNOBS = frozenset({"CODEC", "CODEC_LEVEL", "BYTE_SHUFFLE"})
+"""Knobs of the export that leave the weights as they are, and with them the score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,25 +50,29 @@ class EarlyTerminate:
 
     An iteration is one report of the metric, as in W&B: the n-th validation of a trial.
 
+    Under halving and median no trial is judged before a third of its schedule, and curves are
+    compared at equal fractions of it; hyperband is W&B's.
+
     Attributes:
-        kind: ``hyperband`` keeps the best ``1 / eta`` at iterations ``min_iter * eta ** k``, or at
-            ``max_iter / eta ** k`` for ``k`` up to `s`;
+        kind: ``halving`` keeps the best ``1 / eta`` at a third of the schedule, and again at each
+            multiple of it by `eta` that is left; ``hyperband`` keeps the best ``1 / eta`` at
+            iterations ``min_iter * eta ** k``, or at ``max_iter / eta ** k`` for ``k`` up to `s`;
             ``median`` stops a trial that is worse than the median of the others.
         min_iter: First iteration at which a trial may be stopped.
         max_iter: Last iteration of a whole trial, where `s` goes back from it.
         s: How often `max_iter` is divided; None where `min_iter` decides.
-        eta: Factor between iterations (hyperband).
+        eta: Factor between iterations (halving, hyperband).
         strict: Judge the value at the iteration, not the best until then (hyperband).
-        startup_trials: Trials that always run to their end (median).
+        startup_trials: Curves that must have come as far before one is judged (halving, median).
     """
 
-    kind: Literal["hyperband", "median"]
+    kind: Literal["halving", "hyperband", "median"]
     min_iter: int = 1
     max_iter: int | None = None
     s: int | None = None
     eta: float = 3.0
     strict: bool = True
-    startup_trials: int = 5
+    startup_trials: int = STARTUP_CURVES
 
     def iterations(self) -> tuple[int, ...]:
         """Iterations at which hyperband judges, ascending; as W&B's sweeps 0.3.0 works them out."""
@@ -134,6 +142,7 @@ class PgolfBlock:
         gate_scheme: How a script that is not ours quantizes, or None to have it probed.
         gate_repair: Parameters that may give where a configuration does not surely fit.
         gate_export: Knobs that may give when a trained artifact is over the cap; None is all.
+        export_knobs: Searched parameters on which only what becomes of the trained weights depends.
         gate_calibration: A store of measured sizes to learn from: ``user``, or a path.
         gate_memory_gib: Memory of one card; None switches the memory gate off.
         gate_min_steps: Fewest training steps within the wallclock that are worth a slot.
@@ -160,6 +169,7 @@ class PgolfBlock:
     gate_scheme: SchemeBlock | None = None
     gate_repair: tuple[str, ...] = ()
     gate_export: tuple[str, ...] | None = None
+    export_knobs: tuple[str, ...] = ()
     gate_calibration: str | None = None
     gate_memory_gib: float | None = None
     gate_min_steps: int | None = None

@@ -20,6 +20,8 @@ from pgolf_sweep.core.events import (
     NodeReleased,
     NoHealthyNode,
     ProbeContradicted,
+    PruningIdle,
+    Spared,
     StartingEnded,
     StorageAway,
     StorageBack,
@@ -74,6 +76,13 @@ def _study_text(event: StudyEvent | NodeEvent) -> str:
                 f"draining: {running} running trials may finish, nothing more starts; Ctrl-C "
                 f"again, or `pgolf-sweep cancel {study}`, ends them now"
             )
+        case Spared(number=number, validation=validation):
+            return (
+                f"trial {number}: behind the others at validation {validation}; runs on to show "
+                "what stopping costs"
+            )
+        case PruningIdle(reason=reason):
+            return f"early_terminate stops no trial of this sweep: {reason}"
         case Cancelling(running=running):
             return f"ending {running} running trials"
         case StartingEnded(reason=reason):

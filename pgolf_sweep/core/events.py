@@ -104,6 +104,21 @@ class Draining:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Spared:
+    """A trial is behind the others and runs on, to show what stopping such trials costs."""
+
+    number: int
+    validation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruningIdle:
+    """The sweep file's rule of stopping early cannot stop any trial of this sweep."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cancelling:
     """The user cancelled the sweep: what runs is ended."""
 
@@ -234,7 +249,15 @@ TrialEvent: TypeAlias = (
 )
 
 StudyEvent: TypeAlias = (
-    DriversLost | Draining | Cancelling | StartingEnded | StorageAway | StorageBack | FileKept
+    DriversLost
+    | Draining
+    | Spared
+    | PruningIdle
+    | Cancelling
+    | StartingEnded
+    | StorageAway
+    | StorageBack
+    | FileKept
 )
 
 SweepEvent: TypeAlias = TrialEvent | StudyEvent | NodeEvent

@@ -42,6 +42,28 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Posterior:
+    """What all scores of a study say of one trial's, over seeds.
+
+    Attributes:
+        mean: Expected `val_bpb`.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+        tied: Whether it cannot be told from the best trial that fits, at 95 %.
+    """
+
+    mean: float
+    low: float
+    high: float
+    tied: bool
+
+    @property
+    def text(self) -> str:
+        """``1.1589 (1.1581 to 1.1596)``."""
+        return f"{self.mean:.4f} ({self.low:.4f} to {self.high:.4f})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRecord:
     """A trial's row. Absent measurements are None; keys of `to_json` stay stable.
 
@@ -62,6 +84,8 @@ class TrialRecord:
             trial took no slot.
         slot_seconds: Time for which it held a slot, all attempts together.
         finals: Every final score that the script printed, by label.
+        behind_at: Fraction of its schedule at which the pruner found it behind; a completed trial
+            that was ran on to show what stopping costs.
         expected_bpb: `val_bpb` that the sampler's model expected before the trial, or None.
         expected_sd: Standard deviation with which it did, the seed's part not counted.
         redrawn: Configurations that the sampler passed over for this one because they cannot fit:
@@ -102,6 +126,7 @@ class TrialRecord:
     ended_at: float | None = None
     finals: Mapping[str, float] = field(default_factory=dict)
     identity: str = ""
+    behind_at: float | None = None
     expected_bpb: float | None = None
     expected_sd: float | None = None
     redrawn: int = 0

@@ -257,6 +257,25 @@ class StepReport:
     step_avg_ms: float | None = None
 
 
+def schedule_fraction(report: StepReport, knobs: Mapping[str, KnobValue]) -> float | None:
+    """Share of a run's schedule that is trained, by steps or by wallclock, whichever is more.
+
+    Args:
+        report: A progress line.
+        knobs: The run's knobs, its limit on the wallclock among them.
+
+    Returns:
+        None where neither is known.
+    """
+    shares = []
+    if report.total_steps:
+        shares.append(report.step / report.total_steps)
+    limit = knobs.get("MAX_WALLCLOCK_SECONDS")
+    if report.train_seconds is not None and isinstance(limit, int | float) and limit > 0:
+        shares.append(report.train_seconds / limit)
+    return min(1.0, max(shares)) if shares else None
+
+
 class EndCause(StrEnum):
     """Why a run's process is no longer there."""
 

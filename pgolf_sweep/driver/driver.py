@@ -29,11 +29,18 @@ from typing import TYPE_CHECKING, Any
 from pgolf_sweep.config.types import NodesBlock
 from pgolf_sweep.core.classify import classify
 from pgolf_sweep.core.errors import InfraError, InterruptedSweepError, StorageAwayError
-from pgolf_sweep.core.events import AnchorLaunched, Cancelling, Draining, StartingEnded
+from pgolf_sweep.core.events import (
+    AnchorLaunched,
+    Cancelling,
+    Draining,
+    PruningIdle,
+    Spared,
+    StartingEnded,
+)
 from pgolf_sweep.core.kept import whole_result
 from pgolf_sweep.core.paths import write_json
 from pgolf_sweep.core.record import State
-from pgolf_sweep.core.trial import EndCause, Failed, FailureKind
+from pgolf_sweep.core.trial import EndCause, Failed, FailureKind, schedule_fraction
 from pgolf_sweep.core.yardstick import known_for
 from pgolf_sweep.driver.admission import Admission
 from pgolf_sweep.driver.anchors import DISCARDS_UNTIL_ANCHOR, Anchors
@@ -57,7 +64,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.core.clock import Clock
     from pgolf_sweep.core.paths import StudyPaths
     from pgolf_sweep.core.record import TrialRecord
-    from pgolf_sweep.core.trial import RunEnd
+    from pgolf_sweep.core.trial import RunEnd, StepReport
     from pgolf_sweep.driver.session import Session
     from pgolf_sweep.driver.sharing.leases import DriverLease
     from pgolf_sweep.driver.snapshot import Observer, Snapshot
@@ -128,6 +135,7 @@ class Driver:
     _probing: Proposal | None = None
     _anchors: Anchors = field(init=False)
     _shown_at: float = -math.inf
+    _pruning_checked: bool = False
     _nodes: NodeBook = field(init=False)
     _nodes_seen_at: float = -math.inf
     _storage_retry: StorageRetry = field(init=False)
@@ -436,7 +444,7 @@ class Driver:
                     self._nodes.progressed(number)
                 attempt.total_steps = report.total_steps or attempt.total_steps
                 if report.val_bpb is not None:
-                    self._validated(attempt, report.val_bpb)
+                    self._validated(attempt, report, report.val_bpb)
             case Ended(end=end):
                 self._table.vacate(number)
                 if end.cause is EndCause.EXITED:
@@ -446,17 +454,26 @@ class Driver:
                 self._ended(attempt, end)
                 self._start_queued()
 
-    def _validated(self, attempt: Attempt, val_bpb: float) -> None:
+    def _validated(self, attempt: Attempt, report: StepReport, val_bpb: float) -> None:
         if not attempt.step:
             return  # Before the first step every model scores alike: no ground to prune on.
         attempt.scores.append(val_bpb)
         attempt.val_bpb = val_bpb
         number, ordinal = attempt.trial.record.number, len(attempt.scores)
-        stop = self._storage_retry.call(lambda: self.study.report(number, ordinal, val_bpb))
-        if stop and not attempt.cancelling:
-            attempt.cancelling = True
-            reason = f"pruned at validation {ordinal} with val_bpb {val_bpb:.4f}"
-            self.launcher.cancel(str(number), reason, cause=EndCause.PRUNED)
+        knobs = attempt.trial.record.knobs
+        fraction = schedule_fraction(report, knobs)
+        judgement = self._storage_retry.call(
+            lambda: self.study.report(number, ordinal, val_bpb, fraction=fraction, knobs=knobs)
+        )
+        if judgement is None or attempt.cancelling:
+            return
+        attempt.behind_at = fraction
+        if judgement.spared:
+            self.observer.event(Spared(number=number, validation=ordinal))
+            return
+        attempt.cancelling = True
+        reason = f"pruned at validation {ordinal} with val_bpb {val_bpb:.4f}"
+        self.launcher.cancel(str(number), reason, cause=EndCause.PRUNED)
 
     def _ended(self, attempt: Attempt, end: RunEnd) -> None:
         trial = attempt.trial
@@ -473,7 +490,9 @@ class Driver:
         record = trial.record.ended(outcome, end, cap_bytes=cap_bytes)
         marks = "; ".join(filter(None, (record.reason, self._nodes.slowness(end.node))))
         speed = self._nodes.speed(end.node)
-        record = dataclasses.replace(record, reason=marks, node_speed=speed)
+        record = dataclasses.replace(
+            record, reason=marks, node_speed=speed, behind_at=attempt.behind_at
+        )
         retry_reason = self._nodes.ended(number, outcome=outcome, end=end, step=attempt.step)
         infrastructure = isinstance(outcome, Failed) and outcome.kind is FailureKind.INFRASTRUCTURE
         if infrastructure and self._state is SweepState.CANCELLED:
@@ -499,6 +518,11 @@ class Driver:
             result["export"] = None if row is None else row.to_json()
         write_json(self.paths.trial(number).result, result)
         self._writer.tell_result(result)
+        if record.outcome is State.COMPLETED and not self._pruning_checked:
+            self._pruning_checked = True
+            never = self.study.never_prunes(number)
+            if never is not None:
+                self.observer.event(PruningIdle(reason=never))
 
     # -- stopping -------------------------------------------------------------------------------
 

@@ -46,6 +46,8 @@ class Attempt:
     step: int | None = None
     total_steps: int | None = None
     val_bpb: float | None = None
+    behind_at: float | None = None
+    """Fraction of its schedule at which the pruner found it behind."""
     cancelling: bool = False
     given_up: bool = False
     """Another driver took the trial over: its run here ends and is never told."""

@@ -53,7 +53,7 @@ class TrialWriter:
         """A trial that has not ended changed; False if another driver has it by now."""
         trial.record = record
         self.table.note(record)
-        return self.storage_retry.call(lambda: self.study.note(record, of=self.me))
+        return bool(self.storage_retry.call(lambda: self.study.note(record, of=self.me)))
 
     def file_kept(self, text: str) -> None:
         """Report a file of a trial's folder that was put aside."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pgolf_sweep.config.types import LOSSLESS_KNOBS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -19,8 +21,6 @@ MOST_VALUES = 8
 """Values of one knob that are looked at."""
 SPARE = 0.05
 """By how much the last setting is smaller than the prediction asks: it is there for surprises."""
-LOSSLESS = frozenset({"CODEC", "CODEC_LEVEL", "BYTE_SHUFFLE"})
-"""Knobs that leave the weights as they are, and with them the score."""
 
 
 def smaller_exports(
@@ -50,7 +50,9 @@ def smaller_exports(
         for value in values[:MOST_VALUES]:
             changed = verdict({**knobs, knob: value}).artifact_bytes
             if changed is not None and changed.mid < now:
-                (lossless if knob in LOSSLESS else others).append((changed.mid, {knob: value}))
+                (lossless if knob in LOSSLESS_KNOBS else others).append(
+                    (changed.mid, {knob: value})
+                )
     others.sort(key=lambda option: -option[0])
     sure = next((at for at, (size, _) in enumerate(others) if size <= enough), len(others) - 1)
     found = [change for _, change in sorted(lossless, key=lambda option: option[0])[:1]]

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from pgolf_sweep.core.record import State, TrialRecord
+from pgolf_sweep.report.read import POSTERIOR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 INTERIM = "intermediate"
 WHOLE = [item.name for item in dataclasses.fields(TrialRecord) if item.type == "int | None"]
-COLUMNS = [*TrialRecord(number=0, outcome=State.QUEUED, knobs={}).to_json(), INTERIM]
+COLUMNS = [*TrialRecord(number=0, outcome=State.QUEUED, knobs={}).to_json(), *POSTERIOR, INTERIM]
 
 
 def nested(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:

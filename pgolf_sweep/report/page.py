@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pgolf_sweep.core.record import State, ranked
 from pgolf_sweep.report.figures import figures
 from pgolf_sweep.report.noops import no_op_knobs
+from pgolf_sweep.report.search import search_lines
 from pgolf_sweep.report.text import (
     artifact_text,
     bytes_text,
@@ -306,14 +307,18 @@ def _everything(records: Sequence[TrialRecord], knobs: Sequence[str]) -> str:
 
 def _gate(document: Mapping[str, Any]) -> str:
     seconds = document["slot_seconds"]
-    return "<h2>Slots</h2>" + _figures(
-        [
-            ("discarded by the gate", str(document["trials"]["discarded"])),
-            ("passed over by the sampler, cannot fit", str(document["redrawn"])),
-            ("saved by the gate, about", duration(seconds["saved_by_gate"])),
-            ("trained", duration(seconds["trained"])),
-            ("idle", duration(seconds["idle"])),
-        ]
+    return (
+        "<h2>Slots</h2>"
+        + _figures(
+            [
+                ("discarded by the gate", str(document["trials"]["discarded"])),
+                ("passed over by the sampler, cannot fit", str(document["redrawn"])),
+                ("saved by the gate, about", duration(seconds["saved_by_gate"])),
+                ("trained", duration(seconds["trained"])),
+                ("idle", duration(seconds["idle"])),
+            ]
+        )
+        + "".join(f"<p>{escape(text)}.</p>" for text in search_lines(document["search"]))
     )
 
 

@@ -12,12 +12,13 @@ from pgolf_sweep.config.sweep_file import load_spec
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.kept import lost_trials, settled
 from pgolf_sweep.core.paths import StudyPaths, read_json
-from pgolf_sweep.core.record import State, TrialRecord, counts, ranked
+from pgolf_sweep.core.record import Posterior, State, TrialRecord, counts, ranked
 from pgolf_sweep.driver.control import live_driver
 from pgolf_sweep.driver.sharing.leases import drivers, short
 from pgolf_sweep.driver.snapshot import JOINING, SweepState
 from pgolf_sweep.launch.remote.dashboard import UNREACHABLE, Place, read_place
 from pgolf_sweep.report.noops import no_op_knobs
+from pgolf_sweep.report.search import search_document, tied
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,6 +26,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pgolf_sweep.search.study import Study
+
+
+POSTERIOR = ("posterior_bpb", "posterior_low", "posterior_high", "tied_with_best")
+
+
+def posterior_row(posterior: Posterior | None) -> dict[str, Any]:
+    """What the row of a trial says of its posterior; None: too few have completed."""
+    if posterior is None:
+        return dict.fromkeys(POSTERIOR)
+    values = (posterior.mean, posterior.low, posterior.high, posterior.tied)
+    return dict(zip(POSTERIOR, values, strict=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -35,6 +47,7 @@ class StudyRead:
         name: The study's name.
         records: A row for every trial, by number.
         curves: Interim validations of a trial by its number: ordinal, from 1, and `val_bpb`.
+        posteriors: What all scores say of a completed trial's, by its number.
         state: ``running``, ``finished``, ...; see `Status`.
         reason: Why the sweep ended, where it has.
     """
@@ -42,6 +55,7 @@ class StudyRead:
     name: str
     records: tuple[TrialRecord, ...]
     curves: Mapping[int, Sequence[tuple[int, float]]] = field(default_factory=dict)
+    posteriors: Mapping[int, Posterior] = field(default_factory=dict)
     state: str = ""
     reason: str = ""
 
@@ -64,6 +78,7 @@ class StudyRead:
         chosen = self.records if records is None else records
         return [
             record.to_json()
+            | posterior_row(self.posteriors.get(record.number))
             | {
                 "intermediate": [
                     {"validation": ordinal, "val_bpb": value}
@@ -139,6 +154,7 @@ def read_trials(paths: StudyPaths) -> StudyRead:
         name=found.name,
         records=tuple(found.records),
         curves=found.curves,
+        posteriors=found.posteriors,
         state=found.state,
         reason=found.reason,
     )
@@ -202,6 +218,7 @@ class Status:
     place: Place | None = None
     sharing: list[dict[str, Any]] = field(default_factory=list)
     curves: dict[int, list[tuple[int, float]]] = field(default_factory=dict)
+    posteriors: dict[int, Posterior] = field(default_factory=dict)
 
     @property
     def reason(self) -> str:
@@ -223,6 +240,7 @@ class Status:
             "state": self.state,
             "trials": tally,
             "redrawn": sum(record.redrawn for record in self.records),
+            "search": search_document(self.records),
             "run_cap": self.last.get("run_cap"),
             "best": None
             if best is None
@@ -233,6 +251,10 @@ class Status:
                 "headroom_bytes": best.headroom_bytes,
                 "knobs": dict(best.knobs),
             },
+            "best_posterior": None
+            if best is None or best.number not in self.posteriors
+            else posterior_row(self.posteriors[best.number])
+            | {"tied_with": tied(self.records, self.posteriors)},
             "slot_seconds": seconds,
             "seconds_left": self.last.get("seconds_left") if self.driver is not None else None,
             "slots": self.last.get("slots", 0),
@@ -284,11 +306,11 @@ def study_status(paths: StudyPaths) -> Status:
         driver = None if holder is None else str(holder)
     else:
         driver = str(place) if place.alive else None
-    records, sharing, curves = [], [], {}
+    records, sharing, curves, beliefs = [], [], {}, {}
     if place is None or paths.journal.is_file() or paths.storage_url.is_file():
         with reading(paths.root) as study:
             records, sharing = _rows(study, paths), drivers(study.attributes())
-            curves = study.curves()
+            curves, beliefs = study.curves(), study.posteriors()
     return Status(
         name=paths.name,
         state=_state(last, place, alive=driver is not None),
@@ -298,6 +320,7 @@ def study_status(paths: StudyPaths) -> Status:
         place=place,
         sharing=sharing,
         curves=curves,
+        posteriors=beliefs,
     )
 
 

@@ -17,6 +17,7 @@ from pgolf_sweep.core.record import State
 from pgolf_sweep.core.trial import FailureKind, VerdictKind
 from pgolf_sweep.search.gp import Judged, Observation
 from pgolf_sweep.search.journal import RECORD
+from pgolf_sweep.search.judging import JUDGED
 from pgolf_sweep.space.domains import Constant
 
 if TYPE_CHECKING:
@@ -126,6 +127,10 @@ def observed(trial: FrozenTrial) -> Observation | None:
         headroom = row.get("headroom_bytes")
         score = -row["val_bpb"] if row.get("maximize") else row["val_bpb"]
         return Observation(score, feasible=headroom is None or headroom >= 0)
+    judged = trial.user_attrs.get(JUDGED)
+    if row["outcome"] == State.PRUNED.value and judged and judged["expected"] is not None:
+        # Where its curve was heading, as the others' went on from there.
+        return Observation(judged["expected"], variance=judged["sd"] ** 2, feasible=False)
     if row["outcome"] == State.FAILED.value and row["failure"] == FailureKind.DETERMINISTIC.value:
         return Observation(FAILED_BPB, feasible=False)
     return None

@@ -33,6 +33,7 @@ from pgolf_sweep.core.record import State, TrialRecord
 from pgolf_sweep.core.secrets import masked_url, redacted
 from pgolf_sweep.core.trial import FailureCode, configuration_hash
 from pgolf_sweep.search.gp.sampler import STATE
+from pgolf_sweep.search.halving import Judgement
 from pgolf_sweep.search.journal import (
     PROPOSER,
     RECORD,
@@ -41,7 +42,9 @@ from pgolf_sweep.search.journal import (
     record_of,
     repair_journal,
 )
+from pgolf_sweep.search.judging import StudyPruner
 from pgolf_sweep.search.network_fs import network_file_system_of
+from pgolf_sweep.search.posterior import posteriors
 from pgolf_sweep.search.pruner import make_pruner
 from pgolf_sweep.search.sampler import make_sampler
 from pgolf_sweep.space.domains import Choices
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
 
     from pgolf_sweep.config.sweep_file import SweepSpec
     from pgolf_sweep.core.paths import StudyPaths
+    from pgolf_sweep.core.record import Posterior
     from pgolf_sweep.core.trial import KnobValue
     from pgolf_sweep.search.journal import OldTrial
     from pgolf_sweep.search.proposing import Verdicts
@@ -106,6 +110,9 @@ class Study:
         self._held = False
         self._space: Space = spec.space
         self._method = spec.method
+        early = spec.early_terminate
+        by_curves = early is not None and early.kind != "hyperband"
+        self._pruner = StudyPruner(optuna_study, spec) if by_curves else None
         self._metric = spec.metric
         self._grid: Iterator[dict[str, KnobValue]] | None = (
             spec.space.grid() if spec.method == "grid" else None
@@ -278,17 +285,49 @@ class Study:
             trial.set_user_attr(RECORD, record.to_json())
         return True
 
-    def report(self, number: int, ordinal: int, val_bpb: float) -> bool:
-        """Tell the pruner of the `ordinal`-th validation; True when the trial should stop."""
+    def report(
+        self,
+        number: int,
+        ordinal: int,
+        val_bpb: float,
+        *,
+        fraction: float | None = None,
+        knobs: Mapping[str, KnobValue] | None = None,
+    ) -> Judgement | None:
+        """Tell the pruner of a trial's `ordinal`-th validation.
+
+        Args:
+            number: The trial.
+            ordinal: Which of its validations, from 1.
+            val_bpb: The score.
+            fraction: Share of its schedule that was trained; None where nobody knows.
+            knobs: Its knobs.
+
+        Returns:
+            The judgement of a trial that is found behind the others, else None.
+        """
         with self._reaching():
             trial = self._trial(number)
             frozen = self._frozen(trial)
-            if frozen.state.is_finished():
-                return False  # another driver told it
             # Optuna keeps the first value of a step: a retried trial has reported it before.
+            if frozen.state.is_finished():
+                return None
+            if ordinal in frozen.intermediate_values and self._pruner is not None:
+                return self._pruner.again(frozen, ordinal)
+            value, judgement = self._metric.sign * val_bpb, None
+            if self._pruner is not None:
+                judgement = self._pruner.report(trial, frozen, value, fraction, knobs or {})
             if ordinal not in frozen.intermediate_values:
-                trial.report(self._metric.sign * val_bpb, ordinal)
-            return bool(trial.should_prune())
+                trial.report(value, ordinal)
+            if self._pruner is None and trial.should_prune():
+                judgement = Judgement(
+                    spared=False, ordinal=ordinal, at=fraction, expected=None, sd=None
+                )
+            return judgement
+
+    def never_prunes(self, number: int) -> str | None:
+        """Why no trial that reports as this one can be stopped early; None: one can."""
+        return None if self._pruner is None else self._pruner.never_acts(number)
 
     # -- the single door through which a trial ends ----------------------------------------------
 
@@ -394,6 +433,10 @@ class Study:
         """A row for every trial, by number."""
         with self._reaching():
             return [self._row(frozen) for frozen in self._study.get_trials(deepcopy=False)]
+
+    def posteriors(self) -> dict[int, Posterior]:
+        """What all scores say of each completed trial's; empty while there are too few."""
+        return posteriors(self._space, self.records())
 
     def curves(self) -> dict[int, list[tuple[int, float]]]:
         """Validations of each trial that has any: their ordinal, from 1, and `val_bpb`."""

@@ -96,6 +96,7 @@ def simulate(
                 name=study.name,
                 records=tuple(study.records()),
                 curves=study.curves(),
+                posteriors=study.posteriors(),
                 state=snapshot.state.value,
                 reason=snapshot.reason,
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pgolf_sweep.core.errors import InfraError, InterruptedSweepError, StorageAwayError
 from pgolf_sweep.core.events import StorageAway, StorageBack
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pgolf_sweep.driver.sharing.leases import DriverLease
     from pgolf_sweep.launch.base import Event, Launcher
     from pgolf_sweep.search.study import Study
+
+Answer = TypeVar("Answer")
 
 GIVE_UP_SECONDS = 300.0
 """How long the storage may be away before the driver gives up."""
@@ -52,8 +54,8 @@ class StorageRetry:
     abandoned: bool = False
     _away_since: float | None = None
 
-    def call(self, act: Callable[[], bool | None]) -> bool:
-        """Do something to the study; its answer, or False once it has given up.
+    def call(self, act: Callable[[], Answer]) -> Answer | None:
+        """Do something to the study; its answer, or None once it has given up.
 
         Raises:
             InfraError: The storage has been away for too long.
@@ -68,8 +70,8 @@ class StorageRetry:
                 self.wait(error)
             else:
                 self.is_back()
-                return bool(done)
-        return False
+                return done
+        return None
 
     def wait(self, error: StorageAwayError) -> None:
         """Wait a while for the storage and hear meanwhile of what runs.

@@ -52,8 +52,8 @@ STEP = re.compile(
 """Step and planned steps: ``step:200/20000 ...`` or ``200/20000 train_loss: ...``."""
 
 PAIR = re.compile(
-    rf"(?<![\w.])(?<!val/)(train[_ ]loss|val[_ ]loss|val[_ ]bpb|loss|train_time|t|step_avg|avg|tok/s|tok_s"
-    rf"|tokens/s|eval_time|time|elapsed)\s*[:=]\s*({NUMBER})\s*(ms|s|m|h)?(?![a-z.\d])",
+    rf"(?<![\w.])(?<!val/)(train[_ ]loss|val[_ ]loss|val[_ ]bpb|loss|train_time|t|step_avg|avg"
+    rf"|tok/s|tok_s|tokens/s|eval_time|time|elapsed)\s*[:=]\s*({NUMBER})\s*(ms|s|m|h)?(?![a-z.\d])",
     re.IGNORECASE,
 )
 """``key:value`` pairs of step and score lines, with the unit of times."""

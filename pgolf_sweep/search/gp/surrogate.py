@@ -180,6 +180,17 @@ class Surrogate:
         mean, variance = self._posterior(x)
         return self.mean + self.sd * mean, self.sd * np.sqrt(variance)
 
+    def apart(self, x: Floats, point: Floats) -> Floats:
+        """Standard deviation of the function's difference between points and one of them; (n,)."""
+        both = np.vstack([x, point[None, :]])
+        cross = self._covariance(self._known, both)
+        solved = solve_triangular(self._chol, cross, lower=True, check_finite=False)
+        _, variance = self._posterior(both)
+        covariance = self._covariance(both, both[-1:])[:, 0] - solved.T @ solved[:, -1]
+        found = variance[:-1] + variance[-1] - 2 * covariance[:-1]
+        apart: Floats = self.sd * np.sqrt(np.maximum(found, 0.0))
+        return apart
+
     @property
     def _noise(self) -> float:
         return float(np.exp(2 * self.theta[-1]))

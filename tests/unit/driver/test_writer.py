@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pgolf_sweep.core.record import State, TrialRecord
 from pgolf_sweep.driver.writer import calibrate
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from pgolf_sweep.core.trial import KnobValue
 
 
 class Pupil:

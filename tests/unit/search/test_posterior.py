@@ -1,0 +1,73 @@
+"""The posterior of each trial's score, and which trials cannot be told from the best."""
+
+from __future__ import annotations
+
+import random
+
+from pgolf_sweep.core.record import State, TrialRecord
+from pgolf_sweep.search.posterior import posteriors
+from pgolf_sweep.space.domains import Choices, Parameter, Range
+from pgolf_sweep.space.space import Space
+
+SPACE = Space(
+    [
+        Parameter(name="RATE", distribution="uniform", domain=Range(0.0, 1.0)),
+        Parameter(name="BITS", distribution="categorical", domain=Choices((4, 6, 8))),
+    ]
+)
+
+
+def truth(rate: float, bits: int) -> float:
+    return 1.2 + 0.2 * (rate - 0.5) ** 2 + {4: 0.05, 6: 0.01, 8: 0.0}[bits]
+
+
+def trials(count: int, noise: float = 0.002) -> list[TrialRecord]:
+    rng = random.Random(0)
+    found = []
+    for number in range(count):
+        rate, bits = rng.random(), rng.choice([4, 6, 8])
+        found.append(
+            TrialRecord(
+                number=number,
+                outcome=State.COMPLETED,
+                knobs={"RATE": rate, "BITS": bits, "SEED": 1},
+                val_bpb=truth(rate, bits) + rng.gauss(0, noise),
+                headroom_bytes=100,
+            )
+        )
+    return found
+
+
+def test_the_posterior_is_nearer_to_the_truth_than_the_luckiest_score() -> None:
+    records = trials(40)
+    found = posteriors(SPACE, records)
+    best = min(records, key=lambda record: record.val_bpb or 9.0)
+    level = truth(best.knobs["RATE"], best.knobs["BITS"])
+    assert abs(found[best.number].mean - level) < abs((best.val_bpb or 9.0) - level)
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
+    records = trials(60)
+    found = posteriors(SPACE, records)
+    held = [
+        found[r.number].low <= truth(r.knobs["RATE"], r.knobs["BITS"]) <= found[r.number].high
+        for r in records
+    ]
+    assert sum(held) >= 0.8 * len(held)
+
+
+def test_only_trials_near_the_best_are_tied_with_it() -> None:
+    records = trials(40)
+    found = posteriors(SPACE, records)
+    tied = [r for r in records if found[r.number].tied]
+    assert 1 <= len(tied) < 20
+    assert all(truth(r.knobs["RATE"], r.knobs["BITS"]) < 1.22 for r in tied)
+
+
+def test_few_trials_and_duplicates_say_nothing() -> None:
+    assert posteriors(SPACE, trials(4)) == {}
+    records = trials(8)
+    twin = TrialRecord(
+        number=9, outcome=State.COMPLETED, knobs=records[0].knobs, val_bpb=1.0, duplicate_of=0
+    )
+    assert 9 not in posteriors(SPACE, [*records, twin])
