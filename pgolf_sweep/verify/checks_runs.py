@@ -34,7 +34,7 @@ def run_checks(folder: Folder, rules: Rules, run_seconds: Mapping[int, float]) -
     most = {
         log.name: run_seconds[log.seed] - (_longest(log) or 0.0)
         for log in folder.logs
-        if log.seed in run_seconds and log.summary.eval_seconds is None
+        if log.seed is not None and log.seed in run_seconds and log.summary.eval_seconds is None
     }
     yield _clock("eval_seconds", evals, rules.eval_seconds, rules, most)
     yield _seeds(folder, rules)
