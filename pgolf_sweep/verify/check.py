@@ -47,3 +47,7 @@ class Check:
         """
         if self.rule not in RULES:
             raise ValueError(f"rule {self.rule!r} has no entry in pgolf_sweep/verify/explain.py")
+
+    def __str__(self) -> str:
+        expected = f"expected {self.limit}" if self.limit else ""
+        return f"{self.rule}: {'; '.join(filter(None, [self.observed, expected, self.detail]))}"
