@@ -36,3 +36,7 @@ class Check:
     observed: str = ""
     limit: str = ""
     detail: str = ""
+
+    def __str__(self) -> str:
+        expected = f"expected {self.limit}" if self.limit else ""
+        return f"{self.rule}: {'; '.join(filter(None, [self.observed, expected, self.detail]))}"
