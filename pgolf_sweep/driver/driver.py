@@ -375,7 +375,7 @@ class Driver:
             )
         rescue = self._anchors.rescue()
         if rescue is not None:
-            self.study.enqueue_once(rescue[0], by=RANDOM, key=rescue[1])
+            self.study.enqueue_once(rescue[0], Origin(proposer=RANDOM, request=rescue[1]))
         reason = self._anchors.infeasible()
         if reason:
             self._finish(reason)
