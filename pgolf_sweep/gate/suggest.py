@@ -98,7 +98,7 @@ def _changes(config: Any) -> Iterator[list[dict[str, KnobValue]]]:
     level = config.codec_level
     levels: list[dict[str, KnobValue]] = [{}, {"CODEC_LEVEL": 0}] if level else [{}]
     codecs = [codec for codec in CODECS if codec != config.codec]
-    yield [{"CODEC": codec} | at for codec in codecs for at in levels]  # not all know all levels
+    yield [{"CODEC": codec, **at} for codec in codecs for at in levels]  # not all know all levels
     if level:
         best = CODEC_BEST_LEVEL[config.codec]
         yield [{"CODEC_LEVEL": higher} for higher in range(level + 1, best + 1)]
