@@ -67,7 +67,7 @@ class Anchors:
         Args:
             unfinished: Numbers of the trials that wait or run.
         """
-        if self.session.program.builtin or self.session.gate.measured:
+        if self.session.gate.trusted or self.session.gate.measured:
             return None
         if self._is_open(unfinished):
             return None
@@ -81,7 +81,7 @@ class Anchors:
 
     def infeasible(self) -> str:
         """Why the sweep ends: nothing of the space fits as measured; empty otherwise."""
-        if self.session.program.builtin or not self.session.gate.measured:
+        if self.session.gate.trusted or not self.session.gate.measured:
             return ""
         if len(self._row) < DISCARDS_UNTIL_INFEASIBLE:
             return ""
