@@ -218,6 +218,13 @@ class Session:
         return Resources(gpus=block.gpus, cpus=cpus)
 
     @property
+    def train_seconds(self) -> float | None:
+        """The limit on a trial's training: the rules', or without rules the sweep file's if any."""
+        if self.rules.name == NO_RULES:
+            return self.spec.pgolf.limits.total_seconds
+        return self.rules.train_seconds
+
+    @property
     def limits(self) -> Limits:
         """The sweep file's limits, else the rules' times with an allowance for the start."""
         given = self.spec.pgolf.limits
