@@ -45,7 +45,7 @@ demo: $(VENV)/.installed
 	@echo '  pgolf-sweep plan sweeps/baseline.yaml    # what the real contest run would cost'
 
 test: check
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile
 
 slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile

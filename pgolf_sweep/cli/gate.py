@@ -17,7 +17,7 @@ from pgolf_sweep.cli.common import (
     out,
     say,
 )
-from pgolf_sweep.cli.settings import parse_settings
+from pgolf_sweep.workflows.settings import parse_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

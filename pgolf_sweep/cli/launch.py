@@ -78,7 +78,8 @@ def launch(
     Example: pgolf-sweep launch sweeps/lr.yaml --detach --address http://HEAD:8265
     """
     if detach:
-        from pgolf_sweep.cli.detached import Sending, launch_detached
+        from pgolf_sweep.report.read import study_status
+        from pgolf_sweep.workflows.detach import Sending, launch_detached
 
         source = context.get_parameter_source("data_root")
         sending = Sending(
@@ -90,7 +91,11 @@ def launch(
             wandb=wandb,
             slots=slots,
         )
-        launch_detached(sweep, sending, name=name, runs=runs, json_output=json_output)
+        paths = launch_detached(sweep, sending, name=name, runs=runs, report=say)
+        if json_output:
+            emit(study_status(paths).to_json())
+        else:
+            say(f"next: pgolf-sweep watch {paths.name}")
         return
     from pgolf_sweep.cli.live import Display
     from pgolf_sweep.cli.streams import steadfast_output

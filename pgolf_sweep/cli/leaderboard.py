@@ -10,7 +10,6 @@ import typer
 from pgolf_sweep.cli.common import DEFAULT_RUNS, JsonOption, RunsOption, app, emit, out, say
 
 if TYPE_CHECKING:
-    from pgolf_sweep.config.rules import Rules
     from pgolf_sweep.verify.leaderboard import Row
 
 
@@ -35,15 +34,13 @@ def leaderboard(
 
     Example: pgolf-sweep leaderboard --rules parameter-golf-2026
     """
-    from pgolf_sweep.config.rules import load_rules
     from pgolf_sweep.core.errors import AnswerNoError
-    from pgolf_sweep.verify.leaderboard import in_order, submission_row
+    from pgolf_sweep.workflows.leaderboard import leaderboard as ranked_rows
 
-    held = load_rules(rules, base=Path.cwd()) if rules is not None else None
-    rows = [submission_row(folder, held) for folder in folders or []]
-    for sweep in sorted(runs.glob("*/sweep.yaml")):
-        rows += _of_study(sweep.parent, held)
-    rows = in_order(rows)[:top]
+    rows, left_out = ranked_rows(folders or [], rules=rules, runs=runs)
+    rows = rows[:top]
+    for study, why in left_out.items():
+        say(f"study {study!r} is left out: {why}")
     if json_output:
         emit({"rules": rules, "rows": rows})
     elif rows:
@@ -54,29 +51,6 @@ def leaderboard(
             where=str(runs),
             next_step="pgolf-sweep launch SWEEP.yaml, or name submission folders",
         )
-
-
-def _of_study(folder: Path, held: Rules | None) -> list[Row]:
-    """The rows of a study: its best trial, and each submission that came out of it."""
-    from pgolf_sweep.core.errors import PgolfError
-    from pgolf_sweep.core.paths import StudyPaths
-    from pgolf_sweep.driver.session import reopen_session
-    from pgolf_sweep.report.read import study_records
-    from pgolf_sweep.verify.leaderboard import study_row, submission_row
-
-    paths = StudyPaths(folder)
-    rows = [
-        submission_row(one, held)
-        for one in sorted(paths.submissions.glob("*"))
-        if one.is_dir() and not one.name.startswith(".")
-    ]
-    try:
-        own = reopen_session(paths, need_data=False).rules
-        rows.append(study_row(paths.name, folder, study_records(folder), held or own))
-    except PgolfError as error:
-        # One broken study must not hide the others.
-        say(f"study {paths.name!r} is left out: {error.what}")
-    return rows
 
 
 def _show(rows: list[Row]) -> None:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from pgolf_sweep.core.paths import StudyPaths
-    from pgolf_sweep.driver.control import DriverInfo, Request
     from pgolf_sweep.report.read import Status
 
 
@@ -37,8 +36,9 @@ def status(
 
     Example: pgolf-sweep status demo --json
     """
-    from pgolf_sweep.cli.detached import check_reached, look
+    from pgolf_sweep.cli.detached import look
     from pgolf_sweep.report.read import study_status
+    from pgolf_sweep.workflows.remote import check_reached
 
     found = study_status(look(runs, study))
     if json_output:
@@ -125,20 +125,18 @@ def stop(
     """
     from pgolf_sweep.cli.detached import passed_on
     from pgolf_sweep.core.paths import StudyPaths
-    from pgolf_sweep.driver.control import Request, send_request
+    from pgolf_sweep.workflows.control import stop_study
 
     paths = StudyPaths.existing(runs, study)
     more = ("--all",) if all_drivers else ()
     if passed_on(paths, "stop", paths.name, *more, to_driver=True, opens_study=all_drivers):
         return
     if all_drivers:
-        _ask_all(paths, Request.DRAIN)
-        return
-    if _sweeping(paths) is None:
+        _ask_all(paths, "drain")
+    elif stop_study(paths):
+        say(f"study {paths.name!r} drains; see: pgolf-sweep watch {paths.name}")
+    else:
         say(f"study {paths.name!r} has no running driver: nothing to stop")
-        return
-    send_request(paths, Request.DRAIN)
-    say(f"study {paths.name!r} drains; see: pgolf-sweep watch {paths.name}")
 
 
 @app.command()
@@ -153,61 +151,31 @@ def cancel(
     Example: pgolf-sweep cancel demo
     """
     from pgolf_sweep.cli.detached import passed_on
-    from pgolf_sweep.core.errors import InfraError
     from pgolf_sweep.core.paths import StudyPaths
-    from pgolf_sweep.driver.control import Request, send_request, wait_for_driver
+    from pgolf_sweep.workflows.control import cancel_study
 
     paths = StudyPaths.existing(runs, study)
     more = ("--timeout", str(timeout), *(("--all",) if all_drivers else ()))
     if passed_on(paths, "cancel", paths.name, *more, to_driver=True, opens_study=all_drivers):
         return
     if all_drivers:
-        _ask_all(paths, Request.CANCEL)
-        return
-    driver = _sweeping(paths)
-    if driver is None:
+        _ask_all(paths, "cancel")
+    elif cancel_study(paths, timeout_seconds=timeout):
+        say(f"study {paths.name!r} is cancelled; its finished trials are kept")
+    else:
         say(f"study {paths.name!r} has no running driver: nothing to cancel")
-        return
-    send_request(paths, Request.CANCEL)
-    if not wait_for_driver(paths, timeout):
-        raise InfraError(
-            f"the driver of {paths.name!r} has not ended within {timeout:.0f} s",
-            where=str(driver),
-            next_step=f"look at {paths.driver_log}",
-        )
-    say(f"study {paths.name!r} is cancelled; its finished trials are kept")
 
 
-def _ask_all(paths: StudyPaths, request: Request) -> None:
-    """Leave a request for every driver of a shared study, where they look every few seconds."""
-    from pgolf_sweep.driver.sharing.leases import ask_all, short
-    from pgolf_sweep.report.read import reading
+def _ask_all(paths: StudyPaths, request: str) -> None:
+    """Leave a request for every driver of a shared study."""
+    from pgolf_sweep.driver.control import Request
+    from pgolf_sweep.workflows.control import ask_every_driver
 
-    with reading(paths.root) as study:
-        asked = ask_all(study, request)
+    asked = ask_every_driver(paths, Request(request))
     for name in asked:
-        say(f"asked the driver in {short(name)} to {request.value}")
+        say(f"asked the driver in {name} to {request}")
     if not asked:
-        say(f"study {paths.name!r} is shared by no driver now: nothing to {request.value}")
-
-
-def _sweeping(paths: StudyPaths) -> DriverInfo | None:
-    """The driver that acts on requests, or None where nobody drives.
-
-    Raises:
-        InputError: A promotion holds the study; it acts on none.
-    """
-    from pgolf_sweep.core.errors import InputError
-    from pgolf_sweep.driver.control import live_driver
-
-    driver = live_driver(paths)
-    if driver is not None and driver.job != "launch":
-        raise InputError(
-            f"study {paths.name!r} is not being swept: `{driver.job}` runs on it",
-            where=str(driver),
-            next_step="Ctrl-C there ends it; seeds that finished are kept",
-        )
-    return driver
+        say(f"study {paths.name!r} is shared by no driver now: nothing to {request}")
 
 
 def status_view(found: Status) -> Group:

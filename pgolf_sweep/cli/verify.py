@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,9 +18,6 @@ from pgolf_sweep.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from pgolf_sweep.config.rules import Rules
-    from pgolf_sweep.submission.folder import Folder
-    from pgolf_sweep.verify.check import Check
     from pgolf_sweep.verify.verify import Verification
 
 _STYLES = {"pass": "green", "warn": "yellow", "unknown": "dim", "fail": "bold red"}
@@ -69,22 +65,17 @@ def verify(
 
     Example: pgolf-sweep verify runs/demo/submission/* --rerun
     """
-    from pgolf_sweep.config.rules import load_record, load_rules
-    from pgolf_sweep.submission.folder import read_folder
-    from pgolf_sweep.verify.verify import check_folder, rules_for
+    from pgolf_sweep.workflows.verify import RunAgain
+    from pgolf_sweep.workflows.verify import verify as judge
 
-    named = load_rules(rules, base=Path()) if rules is not None else None
-    beaten = load_record(record) if record is not None else None
+    again = None
+    if rerun:
+        again = RunAgain(
+            seed=seed, data=data, data_root=data_root, address=address, work=work, report=say
+        )
     found = []
     for path in folders:
-        folder = read_folder(path)
-        held = named or rules_for(folder)
-        if beaten is not None:
-            held = dataclasses.replace(held, record=beaten)
-        answer = check_folder(folder, held)
-        if rerun:
-            again = _rerun(folder, held, seed, data, data_root, address, work)
-            answer = dataclasses.replace(answer, checks=(*answer.checks, again))
+        answer = judge(path, rules=rules, record=record, rerun=again)
         found.append(answer)
         if not json_output:
             _show(answer)
@@ -94,40 +85,6 @@ def verify(
         emit(documents[0] if len(documents) == 1 else {"ok": ok, "folders": documents})
     if not all(one.ok for one in found):
         raise typer.Exit(1)
-
-
-def _rerun(
-    folder: Folder,
-    rules: Rules,
-    seed: int | None,
-    data: str | None,
-    data_root: Path,
-    address: str | None,
-    work: Path,
-) -> Check:
-    """Train the folder's script again, on a Ray slot like that of its runs."""
-    from contextlib import closing
-
-    from pgolf_sweep.core.clock import SystemClock
-    from pgolf_sweep.data import locate
-    from pgolf_sweep.launch.ray.launcher import RayLauncher
-    from pgolf_sweep.verify.rerun import dataset_name, resources_for
-    from pgolf_sweep.verify.rerun import rerun as run_again
-
-    name = data or dataset_name(folder)
-    env = locate(name, data_root).env() if name is not None else {}
-    resources = resources_for(folder, rules)
-    say(f"running {folder.root} again on {resources.gpus or 'no'} GPUs ...")
-    with closing(RayLauncher(address=address, resources=resources, slots=1)) as launcher:
-        return run_again(
-            folder,
-            rules,
-            seed=seed,
-            env=env,
-            launcher=launcher,
-            clock=SystemClock(),
-            work=work.resolve() / folder.root.resolve().name,
-        )
 
 
 def _document(found: Verification) -> dict[str, Any]:

@@ -8,6 +8,7 @@ nothing that fits, and the sweep ends with what comes nearest.
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 
 DISCARDS_UNTIL_ANCHOR = 20
 DISCARDS_UNTIL_INFEASIBLE = 60
-"""Discards in a row on measured predictions: were one configuration in ten feasible, they would
-happen once in 500 sweeps."""
+"""Discards in a row on measured predictions after which the space itself is looked at: samplers
+can be caught where nothing fits."""
+RANDOM_DRAWS = 200
+"""Were one configuration in fifty feasible, as many random ones would all miss it once in 57
+times."""
 PROPOSER = "anchor"
 
 
@@ -37,6 +41,7 @@ class Anchors:
     _row: list[tuple[float, Mapping[str, KnobValue], Verdict]] = field(default_factory=list)
     _launched: int = 0
     _running: int = -1
+    _rescues: int = 0
 
     def launched(self, proposal: Proposal) -> None:
         """A trial was admitted: the row of discards ends."""
@@ -79,11 +84,34 @@ class Anchors:
         key = f"{PROPOSER} {self._launched} {sorted(knobs.items(), key=str)}"
         return knobs, key, round(mid)
 
+    def rescue(self) -> tuple[Mapping[str, KnobValue], str] | None:
+        """A configuration that fits, after many in a row that did not: the sampler finds none.
+
+        Returns:
+            Its knobs and a key of its own; None where none is due, or where none was found among
+            many random ones: `infeasible` says so.
+        """
+        if not self._is_long():
+            return None
+        rng = random.Random(f"{self.session.spec.pgolf.seed} {self._rescues}")
+        for _ in range(RANDOM_DRAWS):
+            knobs = self.session.spec.space.sample(rng)
+            if not self.session.verdict(self.session.resolve(knobs)).discards:
+                self._row.clear()
+                self._rescues += 1
+                return knobs, f"rescue {self._rescues} {sorted(knobs.items(), key=str)}"
+        return None
+
+    def _is_long(self) -> bool:
+        measured = not self.session.gate.trusted and self.session.gate.measured
+        return measured and len(self._row) >= DISCARDS_UNTIL_INFEASIBLE
+
     def infeasible(self) -> str:
-        """Why the sweep ends: nothing of the space fits as measured; empty otherwise."""
-        if self.session.gate.trusted or not self.session.gate.measured:
-            return ""
-        if len(self._row) < DISCARDS_UNTIL_INFEASIBLE:
+        """Why the sweep ends: nothing of the space fits as measured; empty otherwise.
+
+        To be asked after `rescue`.
+        """
+        if not self._is_long():
             return ""
         mid, knobs, verdict = min(self._row, key=lambda one: one[0])
         nearest = " ".join(f"{name}={value}" for name, value in sorted(knobs.items()))

@@ -150,24 +150,31 @@ def wait_for_driver(paths: StudyPaths, timeout_seconds: float) -> bool:
 
 
 @contextlib.contextmanager
-def hang_ups_ignored() -> Iterator[bool]:
-    """Around a sweep: a closed terminal or a lost ssh session ends nothing that it starts.
+def signals_around_a_sweep() -> Iterator[bool]:
+    """Around a sweep: what signals do while no `Requests` catches them.
 
-    Ray's daemons share the terminal, and would take the trials with them. `Requests` catches the
-    signal for the driver itself.
+    A closed terminal or a lost ssh session (SIGHUP) ends nothing: Ray's daemons share the terminal,
+    and would take the trials with them. SIGTERM while Ray starts is a Ctrl-C, so that what was
+    started ends as well.
 
     Yields:
-        Whether it is to be caught: not where the user has it ignored (nohup), nor in a thread,
-        where Python sets no handlers.
+        Whether `Requests` is to catch hang-ups: not where the user has them ignored (nohup), nor in
+        a thread, where Python sets no handlers.
     """
     if threading.current_thread() is not threading.main_thread():
         yield False
         return
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    hang_up = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    terminate = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        yield before is not signal.SIG_IGN
+        yield hang_up is not signal.SIG_IGN
+    except SystemExit as end:
+        if end.code != signal.SIGTERM:
+            raise
+        raise KeyboardInterrupt from None  # Ray's own handler, which it sets as it starts
     finally:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL if before is None else before)
+        for number, before in ((signal.SIGHUP, hang_up), (signal.SIGTERM, terminate)):
+            signal.signal(number, signal.SIG_DFL if before is None else before)
 
 
 class Requests:

@@ -84,6 +84,9 @@ SHOW_SECONDS = 0.5
 MAX_IDLE_PROPOSALS = 2000
 """Proposals running that took no slot (discards, duplicates) before the sweep gives up."""
 
+RANDOM = "random"
+"""Proposer of a configuration that was drawn because the sampler found none that fits."""
+
 CANCELLED = "cancelled by the user"
 
 
@@ -369,6 +372,9 @@ class Driver:
             self.observer.event(
                 AnchorLaunched(number=number, discards=DISCARDS_UNTIL_ANCHOR, predicted_bytes=size)
             )
+        rescue = self._anchors.rescue()
+        if rescue is not None:
+            self.study.enqueue_once(rescue[0], by=RANDOM, key=rescue[1])
         reason = self._anchors.infeasible()
         if reason:
             self._finish(reason)

@@ -16,7 +16,7 @@ from pgolf_sweep.core.errors import AnswerNoError, InfraError, InputError, Inter
 from pgolf_sweep.core.event_text import event_document, event_text
 from pgolf_sweep.core.paths import StudyPaths, on_disk, write_text
 from pgolf_sweep.core.secrets import masked_url
-from pgolf_sweep.driver.control import DriverLock, Requests, hang_ups_ignored
+from pgolf_sweep.driver.control import DriverLock, Requests, signals_around_a_sweep
 from pgolf_sweep.driver.session import open_session
 from pgolf_sweep.driver.sharing.leases import DriverLease, new_driver
 from pgolf_sweep.driver.snapshot import SweepState
@@ -127,7 +127,7 @@ def launch(
     mode = resolve_mode(wandb, os.environ)
     paths = StudyPaths(Path(runs).resolve() / session.spec.name)
     with ExitStack() as stack:
-        hang_ups = stack.enter_context(hang_ups_ignored())
+        hang_ups = stack.enter_context(signals_around_a_sweep())
         stack.enter_context(on_disk(paths.root))
         me = new_driver(paths)
         lock = stack.enter_context(DriverLock(paths, driver=me))

@@ -3,26 +3,66 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.config.rules import load_record, load_rules
+from pgolf_sweep.core.clock import SystemClock
+from pgolf_sweep.data import locate
 from pgolf_sweep.submission.folder import read_folder
+from pgolf_sweep.verify.rerun import dataset_name, resources_for
+from pgolf_sweep.verify.rerun import rerun as run_again
 from pgolf_sweep.verify.verify import check_folder, rules_for
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pgolf_sweep.config.rules import Rules
+    from pgolf_sweep.submission.folder import Folder
+    from pgolf_sweep.verify.check import Check
     from pgolf_sweep.verify.verify import Verification
 
 
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RunAgain:
+    """How a folder's script is trained once more.
+
+    Attributes:
+        seed: Its seed; None for the first log's.
+        data: Its data set; None for the one that the folder names.
+        data_root: Folder of the data sets.
+        address: An existing Ray cluster; None for a local one.
+        work: Folder that gets the log and the model, in one of the submission's name.
+        report: Takes a line for people before the run.
+    """
+
+    seed: int | None = None
+    data: str | None = None
+    data_root: Path = Path("data")
+    address: str | None = None
+    work: Path = Path("rerun")
+    report: Callable[[str], None] = logger.info
+
+
 def verify(
-    folder: str | Path, *, rules: str | None = None, record: str | Path | None = None
+    folder: str | Path,
+    *,
+    rules: str | None = None,
+    record: str | Path | None = None,
+    rerun: RunAgain | None = None,
 ) -> Verification:
-    """Check a submission folder, anyone's, rule by rule; nothing of it is run.
+    """Check a submission folder, anyone's, rule by rule; nothing of it is run without `rerun`.
 
     Args:
         folder: The folder.
         rules: A preset or a YAML file; else what submission.json or the track implies.
         record: YAML file of the record to beat, with its date and source.
+        rerun: How to train the script once more and compare; needs the hardware.
 
     Returns:
         Every rule with its verdict; `ok` where none is broken.
@@ -34,4 +74,27 @@ def verify(
     held = load_rules(rules, base=Path.cwd()) if rules is not None else rules_for(found)
     if record is not None:
         held = dataclasses.replace(held, record=load_record(Path(record)))
-    return check_folder(found, held)
+    answer = check_folder(found, held)
+    if rerun is None:
+        return answer
+    return dataclasses.replace(answer, checks=(*answer.checks, _run_again(found, held, rerun)))
+
+
+def _run_again(folder: Folder, rules: Rules, how: RunAgain) -> Check:
+    """Train the folder's script once more, on a Ray slot like that of its runs."""
+    from pgolf_sweep.launch.ray.launcher import RayLauncher  # noqa: PLC0415 - ray loads late
+
+    name = how.data or dataset_name(folder)
+    env = locate(name, how.data_root).env() if name is not None else {}
+    resources = resources_for(folder, rules)
+    how.report(f"running {folder.root} again on {resources.gpus or 'no'} GPUs ...")
+    with closing(RayLauncher(address=how.address, resources=resources, slots=1)) as launcher:
+        return run_again(
+            folder,
+            rules,
+            seed=how.seed,
+            env=env,
+            launcher=launcher,
+            clock=SystemClock(),
+            work=how.work.resolve() / folder.root.resolve().name,
+        )

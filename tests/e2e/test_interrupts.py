@@ -115,13 +115,18 @@ def test_ctrl_c_twice_ends_everything_within_seconds_and_launch_resumes(alone: T
     assert again.wait(30.0) == 130
 
 
-def test_ctrl_c_while_ray_starts_leaves_nothing(alone: Terminal) -> None:
+@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM"])
+def test_an_interrupt_while_ray_starts_leaves_nothing(alone: Terminal, how: str) -> None:
     file = sweep(alone, "early")
     driver = alone.start_launch(file, tty=True)
     wait_for(lambda: "Ray: starting" in driver.said, of=driver)
     time.sleep(1.0)
-    driver.type(CTRL_C)
+    if how == "Ctrl-C":
+        driver.type(CTRL_C)
+    else:
+        os.kill(driver.pid, signal.SIGTERM)
     assert driver.wait(30.0) == 130, driver.said
+    assert "interrupted" in driver.said
     assert "Traceback" not in driver.said
     assert alone.wait_until_alone(GONE_SECONDS) == {}
 
@@ -259,7 +264,10 @@ def test_launch_again_after_the_end_changes_nothing_and_a_raised_cap_goes_on(
 
     assert terminal.launch(terminal.sweep("again", run_cap=5)).code == 0
     scored = check_whole(terminal, "again", 5)
-    assert scored[:3] == before
+    # What all scores say of one moves with each further score.
+    moves = {"posterior_bpb", "posterior_low", "posterior_high", "tied_with_best"}
+    kept = [{key: row[key] for key in row.keys() - moves} for row in scored[:3]]
+    assert kept == [{key: row[key] for key in row.keys() - moves} for row in before]
 
     changed = terminal.launch(terminal.sweep("again", run_cap=5, method="qmc"))
     assert changed.code == 2

@@ -41,3 +41,21 @@ def test_a_program_whose_predictions_were_checked_needs_no_anchor(tmp_path: Path
     final = bench.driver().run()
     assert {one.outcome for one in bench.study().records()} == {State.DISCARDED}
     assert f"the last {DISCARDS_UNTIL_INFEASIBLE} proposals" in final.reason
+
+
+def test_a_sampler_that_only_proposes_what_is_too_big_is_given_what_fits(tmp_path: Path) -> None:
+    bench = build_bench(
+        tmp_path,
+        method="random",
+        run_cap=3,
+        width="{distribution: q_uniform, min: 32, max: 256, q: 32}",
+    )
+    bench.session.gate.cap_bytes = 50_000  # of widths 32 to 256 only the first fits
+    study = bench.study()
+    for rate in range(3 * DISCARDS_UNTIL_INFEASIBLE):
+        study.enqueue({"MODEL_DIM": 256, "MATRIX_LR": 0.01 + 0.0001 * rate}, by="stuck")
+    final = bench.driver().run()
+    ran = [one for one in bench.study().records() if one.outcome is State.COMPLETED]
+    assert {one.knobs["MODEL_DIM"] for one in ran} == {32}
+    assert "random" in {one.proposer for one in ran}
+    assert "run_cap" in final.reason

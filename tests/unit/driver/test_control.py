@@ -16,9 +16,9 @@ from pgolf_sweep.driver.control import (
     DriverLock,
     Request,
     Requests,
-    hang_ups_ignored,
     live_driver,
     send_request,
+    signals_around_a_sweep,
 )
 
 
@@ -110,7 +110,7 @@ def test_termination_cancels(tmp_path):
 def test_hang_ups_count_unless_they_are_ignored(before: signal.Handlers, counts: bool) -> None:
     kept = signal.signal(signal.SIGHUP, before)
     try:
-        with hang_ups_ignored() as hang_ups:
+        with signals_around_a_sweep() as hang_ups:
             assert hang_ups is counts
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN, "what it starts inherits this"
         assert signal.getsignal(signal.SIGHUP) is before
