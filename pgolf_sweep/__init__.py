@@ -8,7 +8,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pgolf_sweep.promote.promote import About, Promotion
+    from pgolf_sweep.promote.candidate import About
+    from pgolf_sweep.promote.promote import Promotion
     from pgolf_sweep.report.read import StudyRead, read_study
     from pgolf_sweep.verify.verify import Verification
     from pgolf_sweep.workflows.gate import GateAnswer, gate
@@ -38,7 +39,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "About": "promote.promote",
+    "About": "promote.candidate",
     "GateAnswer": "workflows.gate",
     "LaunchedStudy": "workflows.launch",
     "Promotion": "promote.promote",

@@ -88,7 +88,7 @@ def promote(
 
     Example: pgolf-sweep promote lr --top 3 --pack --record records/latest.yaml
     """
-    from pgolf_sweep.promote.promote import About
+    from pgolf_sweep.promote.candidate import About
     from pgolf_sweep.workflows.promote import prepare_promotion
     from pgolf_sweep.workflows.promote import promote as run
 

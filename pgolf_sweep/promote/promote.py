@@ -1,4 +1,4 @@
-"""From a study's best trial to a submission: fresh seeds, every rule, then the folder.
+"""From a study's best trial to a submission: fresh seeds, a folder, the answer of `verify`.
 
 The script that ships carries the winning values as its defaults, and that very file is what the
 seeds run: the bytes that the logs count are the folder's bytes.
@@ -9,15 +9,14 @@ from __future__ import annotations
 import dataclasses
 import logging
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.errors import InputError, PromotionError
 from pgolf_sweep.launch.batch import GIVE_UP_SECONDS
+from pgolf_sweep.promote.candidate import broken_by_runs, refuse, submission_of, unmet, verified
 from pgolf_sweep.promote.defaults import with_defaults
 from pgolf_sweep.promote.pack_check import prove
-from pgolf_sweep.promote.rule_check import UnmetRule, against_record, unmet
 from pgolf_sweep.promote.seeds import PromotionPlan, declared_seeds, fresh_seeds, run_seeds
 from pgolf_sweep.script.dense import is_dense
 from pgolf_sweep.script.knobs.knobs import read_knobs
@@ -25,10 +24,9 @@ from pgolf_sweep.script.pack import pack as pack_script
 from pgolf_sweep.script.source import decoded
 from pgolf_sweep.script.unpack import unpack
 from pgolf_sweep.submission.evidence import SEED_KNOB, largest, mean_bpb
-from pgolf_sweep.submission.margins import Margin, margins
-from pgolf_sweep.submission.stats import Sample, sample
-from pgolf_sweep.submission.submission import READABLE_NAME, Submission, write_submission
-from pgolf_sweep.verify.verify import Verification, verify
+from pgolf_sweep.submission.margins import margins
+from pgolf_sweep.submission.stats import sample
+from pgolf_sweep.submission.submission import write_submission
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -36,23 +34,16 @@ if TYPE_CHECKING:
     from pgolf_sweep.config.rules import Rules
     from pgolf_sweep.core.clock import Clock
     from pgolf_sweep.launch.base import Launcher
+    from pgolf_sweep.promote.candidate import About
     from pgolf_sweep.promote.seeds import JobFactory
     from pgolf_sweep.script.pack import Packed
     from pgolf_sweep.submission.evidence import Candidate, Provenance
+    from pgolf_sweep.submission.margins import Margin
+    from pgolf_sweep.submission.stats import Sample
     from pgolf_sweep.submission.types import RaceResult
+    from pgolf_sweep.verify.verify import Verification
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class About:
-    """What only people know of a submission."""
-
-    name: str
-    author: str = ""
-    github_id: str = ""
-    blurb: str = ""
-    include_model: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +198,7 @@ def promote(
     give_up_seconds: float = GIVE_UP_SECONDS,
     report: Callable[[str], None] = logger.info,
 ) -> Promotion:
-    """Run the seeds, hold them against the rules, write the folder.
+    """Run the seeds, write the folder under a temporary name, name it if `verify` passes it.
 
     Args:
         planned: What `plan` decided.
@@ -248,39 +239,15 @@ def promote(
     against = margins(runs, planned.rules.record)
     for margin in against:
         report(f"against the record: {margin}")
-    refuse(unmet(planned.rules, runs), planned, against)
-    submission = Submission(
-        name=about.name,
-        # The day of the last run, so that the same command writes the same folder tomorrow.
-        date=datetime.fromtimestamp(max(run.end.ended_at for run in runs), tz=UTC)
-        .date()
-        .isoformat(),
-        author=about.author,
-        github_id=about.github_id,
-        blurb=about.blurb,
-        candidate=planned.candidate,
-        runs=runs,
-        rules=planned.rules,
-        comparison=against_record(runs, planned.rules),
-        provenance=provenance,
-        script=planned.script,
-        files=planned.files,
-        include_model=about.include_model,
-        margins=tuple(against),
-        pack=planned.pack,
-        race=race,
-        documents={} if planned.plain is None else {READABLE_NAME: planned.plain},
-    )
+    if any(run.failure is not None for run in runs):
+        broken = broken_by_runs(planned, runs, about=about, provenance=provenance)
+        refuse(broken, planned, against)
+    submission = submission_of(planned, runs, about=about, provenance=provenance, race=race)
+    found: list[Verification] = []
 
-    def check(staged: Path) -> None:
-        failures = verify(staged, planned.rules).failures
-        refuse(
-            [
-                UnmetRule(rule=c.rule, observed=f"{c.observed} {c.detail}".strip(), limit=c.limit)
-                for c in failures
-            ],
-            planned,
-        )
+    def check(folder: Path) -> None:
+        found.append(verified(folder, planned.rules, runs))
+        refuse([str(one) for one in unmet(found[0], planned.rules)], planned, against)
 
     folder = write_submission(submission, submissions, check=check)
     bpb = sample([run.val_bpb for run in runs])
@@ -296,24 +263,9 @@ def promote(
         seeds=planned.seeds,
         artifact_bytes=artifact_bytes,
         headroom_bytes=planned.rules.artifact_cap_bytes - artifact_bytes,
-        verification=verify(folder, planned.rules),
+        verification=dataclasses.replace(found[0], folder=folder),
         loss=loss,
         margins=submission.margins,
         pack=planned.pack,
         race=race,
     )
-
-
-def refuse(
-    rules: Sequence[UnmetRule], planned: PromotionPlan, against: Sequence[Margin] = ()
-) -> None:
-    """Raise PromotionError if any rule is unmet; the message lists every one."""
-    if rules:
-        count = len(rules)
-        raise PromotionError(
-            f"trial {planned.candidate.number} does not meet {count} "
-            f"rule{'s' if count != 1 else ''} of {planned.rules.name}",
-            where=str(planned.root),
-            got="\n       ".join([*map(str, rules), *map(str, against)]),
-            next_step="the evidence stays there; promote another trial with --trial N",
-        )

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from pgolf_sweep.core.errors import InputError, PromotionError
 from pgolf_sweep.core.paths import write_json
 from pgolf_sweep.launch.batch import GIVE_UP_SECONDS
-from pgolf_sweep.promote.rule_check import unmet_by
 from pgolf_sweep.promote.seeds import run_plans
 from pgolf_sweep.submission.stats import student_tail
 from pgolf_sweep.submission.types import RaceResult
@@ -153,6 +152,7 @@ def race(
     launcher: Launcher,
     clock: Clock,
     evidence: Path,
+    broken: Callable[[PromotionPlan, Sequence[SeedRun]], Sequence[str]],
     max_retries: int = 2,
     give_up_seconds: float = GIVE_UP_SECONDS,
     report: Callable[[str], None] = logger.info,
@@ -166,6 +166,7 @@ def race(
         launcher: Runs the seeds of all contenders side by side.
         clock: For declarations.
         evidence: ``race.json`` is written here.
+        broken: What keeps a contender's runs from being a submission, in lines.
         max_retries: How often a seed lost to infrastructure is run again.
         give_up_seconds: The longest time without a node that runs anything.
         report: Hears of progress.
@@ -194,11 +195,10 @@ def race(
         for (plan_of, _), runs in zip(plans, found, strict=True):
             number = plan_of.candidate.number
             ran[number] = len(runs)
-            broken = _broken(runs, plan_of)
-            if broken:
-                out[number] = broken
+            if unmet := broken(plan_of, runs):
+                out[number] = unmet[0]
                 scores.pop(number, None)
-                report(f"trial {number} is out: {broken}")
+                report(f"trial {number} is out: {unmet[0]}")
             else:
                 scores[number] = [run.val_bpb for run in runs]
         racing = {c.number: scores[c.number] for c in alive if c.number in scores}
@@ -232,16 +232,6 @@ def race(
     )
     write_json(evidence, _document(planned, rounds, result))
     return result
-
-
-def _broken(runs: Sequence[SeedRun], planned: PromotionPlan) -> str:
-    """The first rule that one of a contender's runs does not meet; empty if all do."""
-    for run in runs:
-        if run.failure is not None:
-            return f"seed {run.seed}: {run.failure}"
-        for rule in unmet_by(run, planned.rules):
-            return str(rule)
-    return ""
 
 
 def _line(

@@ -12,8 +12,9 @@ from pgolf_sweep.submission.stats import compare, same_yardstick, seeds_needed
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pgolf_sweep.config.rules import Record
+    from pgolf_sweep.config.rules import Record, Rules
     from pgolf_sweep.submission.evidence import SeedRun
+    from pgolf_sweep.submission.stats import Comparison
 
 PRESETS = {"strict": "parameter-golf-2026", "frontier": "parameter-golf-2026-frontier"}
 
@@ -54,6 +55,16 @@ class Margin:
             f"{self.name}: {verdict}; {self.improvement_nats:+.5f} nats, {p_value} for more than "
             f"{self.margin_nats:g} nats (limit {self.p_limit:g}); {needed}"
         )
+
+
+def against_record(runs: Sequence[SeedRun], rules: Rules) -> Comparison | None:
+    """The runs against the rules' record; None where there is none or it cannot be compared."""
+    record = rules.record
+    if record is None or len(runs) < 2:
+        return None
+    if not all(same_yardstick(run.val_bpb, run.val_loss_nats, record) for run in runs):
+        return None
+    return compare([run.val_loss_nats for run in runs], record, rules.margin_nats)
 
 
 def margins(runs: Sequence[SeedRun], record: Record | None) -> list[Margin]:

@@ -22,7 +22,7 @@ from pgolf_sweep.submission.source import imported_modules
 from pgolf_sweep.submission.stats import sample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from pgolf_sweep.config.rules import Rules
     from pgolf_sweep.script.pack import Packed
@@ -104,36 +104,54 @@ def write_submission(
         InfraError: The disk refused.
     """
     target = parent / submission.folder_name
-    files = _files(submission)
-    if target.exists():
-        if _holds(target, files):
-            return target
-        raise InputError(
-            "the submission folder exists and holds something else",
-            where=str(target),
-            next_step="move it away, or promote under another --name",
-        )
+    with staged(submission, parent) as folder:
+        if check is not None:
+            check(folder)
+        model = largest(submission.runs).artifact
+        if model is not None and not submission.include_model:
+            (folder / model.name).unlink()
+        if not target.exists():
+            folder.chmod(0o755)
+            folder.replace(target)
+        elif not _same(target, folder):
+            raise InputError(
+                "the submission folder exists and holds something else",
+                where=str(target),
+                next_step="move it away, or promote under another --name",
+            )
+    return target
+
+
+@contextlib.contextmanager
+def staged(submission: Submission, parent: Path) -> Iterator[Path]:
+    """The folder under a temporary name below `parent`, its model with it; gone afterwards.
+
+    The model is there even if it does not go along, so that its true size is checked.
+
+    Raises:
+        InfraError: The disk refused.
+    """
+    made = not parent.exists()
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(dir=parent, prefix=f".{submission.folder_name}."))
+        folder = Path(tempfile.mkdtemp(dir=parent, prefix=f".{submission.folder_name}."))
         try:
-            for name, content in files.items():
-                path = staged / name
+            for name, content in _files(submission).items():
+                path = folder / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
-            if check is not None:
-                check(staged)
-            staged.chmod(0o755)
-            staged.replace(target)
-        except BaseException:
+            yield folder
+        finally:
             with contextlib.suppress(OSError):
-                shutil.rmtree(staged)
-            raise
+                shutil.rmtree(folder)
+            if made:
+                with contextlib.suppress(OSError):
+                    parent.rmdir()  # where nothing was renamed into it
     except OSError as error:
         raise InfraError(
-            f"could not write the submission: {error.strerror or error}", where=str(target)
+            f"could not write the submission: {error.strerror or error}",
+            where=str(parent / submission.folder_name),
         ) from error
-    return target
 
 
 def _files(submission: Submission) -> dict[str, bytes]:
@@ -142,7 +160,7 @@ def _files(submission: Submission) -> dict[str, bytes]:
     for run in submission.runs:
         files[f"train_seed{run.seed}.log"] = run.log.read_bytes()
     shipped = largest(submission.runs)
-    if submission.include_model and shipped.artifact is not None:
+    if shipped.artifact is not None:
         files[shipped.artifact.name] = shipped.artifact.read_bytes()
     files["requirements.txt"] = requirements(
         submission.script.decode(errors="replace"), submission.provenance.versions
@@ -218,8 +236,12 @@ def requirements(source: str, versions: Mapping[str, str]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _holds(folder: Path, files: Mapping[str, bytes]) -> bool:
-    present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
-    return present == set(files) and all(
-        (folder / name).read_bytes() == content for name, content in files.items()
+def _same(one: Path, other: Path) -> bool:
+    """Whether two folders hold the same files."""
+    first, second = (
+        {p.relative_to(root).as_posix(): p for p in root.rglob("*") if p.is_file()}
+        for root in (one, other)
+    )
+    return first.keys() == second.keys() and all(
+        path.read_bytes() == second[name].read_bytes() for name, path in first.items()
     )

@@ -9,11 +9,11 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.script.source import parsed
-from pgolf_sweep.submission.stats import compare, same_yardstick
+from pgolf_sweep.submission.stats import compare, same_yardstick, seeds_needed
 from pgolf_sweep.verify.check import Check, CheckVerdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pgolf_sweep.config.rules import Record, Rules
     from pgolf_sweep.core.trial import LogSummary
@@ -24,14 +24,19 @@ PACKED_TOLERANCE = 0.005
 _SOURCE_LINES = re.compile(r"^(?:import|from) \w+", re.MULTILINE)
 
 
-def run_checks(folder: Folder, rules: Rules) -> Iterator[Check]:
-    """Every rule that logs, model and script decide."""
+def run_checks(folder: Folder, rules: Rules, run_seconds: Mapping[int, float]) -> Iterator[Check]:
+    """Every rule that logs, model and script decide; `run_seconds` as for `verify`."""
     yield _artifact(folder, rules)
     yield _logged_artifact(folder.logs or folder.unscored, rules)
     train = [(log.name, _longest(log)) for log in folder.logs]
     yield _clock("train_seconds", train, rules.train_seconds, rules)
     evals = [(log.name, log.summary.eval_seconds) for log in folder.logs]
-    yield _clock("eval_seconds", evals, rules.eval_seconds, rules)
+    most = {
+        log.name: run_seconds[log.seed] - (_longest(log) or 0.0)
+        for log in folder.logs
+        if log.seed is not None and log.seed in run_seconds and log.summary.eval_seconds is None
+    }
+    yield _clock("eval_seconds", evals, rules.eval_seconds, rules, most)
     yield _seeds(folder, rules)
     yield _log_seeds(folder.logs)
     yield _losses(folder.logs)
@@ -105,11 +110,20 @@ def _before_cap(log: ShippedLog) -> list[float]:
 
 
 def _clock(
-    rule: str, values: Sequence[tuple[str, float | None]], limit_seconds: float, rules: Rules
+    rule: str,
+    values: Sequence[tuple[str, float | None]],
+    limit_seconds: float,
+    rules: Rules,
+    most: Mapping[str, float] | None = None,
 ) -> Check:
-    known = [(name, value) for name, value in values if value is not None]
+    """A time in every log; `most` bounds, by log, what a log does not say."""
     highest = limit_seconds + rules.clock_grace_seconds
+    bounds = {} if most is None else most
+    within = {name: value for name, value in bounds.items() if value <= highest}
+    values = [(name, within.get(name) if value is None else value) for name, value in values]
+    known = [(name, value) for name, value in values if value is not None]
     over = [f"{name}: {value:.1f} s" for name, value in known if value > highest]
+    bounded = [f"{name}: {value:.1f} s at most, not in the log" for name, value in bounds.items()]
     verdict = CheckVerdict.PASS if known and len(known) == len(values) else CheckVerdict.UNKNOWN
     if over:
         verdict = CheckVerdict.WARN if rules.unlimited_compute else CheckVerdict.FAIL
@@ -118,7 +132,7 @@ def _clock(
         verdict=verdict,
         observed=f"{max(value for _, value in known):.1f} s" if known else "no log says it",
         limit=f"<= {limit_seconds:g} s",
-        detail="; ".join(over) or _without(values),
+        detail="; ".join(over + bounded) or _without(values),
     )
 
 
@@ -293,20 +307,26 @@ def _record(folder: Folder, rules: Rules, record: Record) -> Check:
     def answer(verdict: CheckVerdict, observed: str, detail: str = "") -> Check:
         return Check(rule="record", verdict=verdict, observed=observed, limit=limit, detail=detail)
 
-    if (made := _date(folder.manifest.get("date"))) and made <= date.fromisoformat(record.date):
-        return answer(CheckVerdict.UNKNOWN, f"made {made}", f"not after the record, {record.date}")
     if not all(same_yardstick(bpb, loss, record) for bpb, loss in pairs):
         detail = "val_bpb / val_loss differs: another tokenizer or validation set than the record's"
         return answer(CheckVerdict.UNKNOWN, "not comparable", detail)
     if len(pairs) < 2:
         return answer(CheckVerdict.UNKNOWN, f"{len(pairs)} seeds with a loss", "no p-value")
-    result = compare([loss for _, loss in pairs], record, rules.margin_nats)
-    better = result.p_value < rules.p_value
-    return answer(
-        CheckVerdict.PASS if better else CheckVerdict.FAIL,
-        f"{result.improvement_nats:+.5f} nats, p = {result.p_value:.2g}",
-        f"{result.method} against {record.source}",
-    )
+    losses = [loss for _, loss in pairs]
+    result = compare(losses, record, rules.margin_nats)
+    observed = f"{result.improvement_nats:+.5f} nats, p = {result.p_value:.2g}"
+    detail = f"{result.method} against {record.source}"
+    if result.p_value < rules.p_value:
+        return answer(CheckVerdict.PASS, observed, detail)
+    needed = seeds_needed(losses, record, rules.margin_nats, rules.p_value)
+    if needed is not None:
+        detail += f"; {needed} seeds would do if mean and spread stay"
+    made = _date(folder.manifest.get("date"))
+    if made and made <= date.fromisoformat(record.date):
+        # What was made before a record need not beat it.
+        detail += f"; made {made}, not after the record, {record.date}"
+        return answer(CheckVerdict.UNKNOWN, observed, detail)
+    return answer(CheckVerdict.FAIL, observed, detail)
 
 
 def _shows_source(text: str) -> bool:

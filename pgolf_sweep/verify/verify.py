@@ -19,6 +19,7 @@ from pgolf_sweep.verify.checks_physics import physics_checks
 from pgolf_sweep.verify.checks_runs import run_checks
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from pgolf_sweep.config.rules import Rules
@@ -44,34 +45,50 @@ class Verification:
         """Whether no rule is broken."""
         return all(check.verdict is not CheckVerdict.FAIL for check in self.checks)
 
+    def unmet(self, *, strict: bool = False) -> tuple[Check, ...]:
+        """The rules that are broken; `strict` takes what is not a pass for broken."""
+        if strict:
+            return tuple(c for c in self.checks if c.verdict is not CheckVerdict.PASS)
+        return self.failures
+
+    def passes(self, *, strict: bool = False) -> bool:
+        """Whether the folder is accepted."""
+        return not self.unmet(strict=strict)
+
     @property
     def failures(self) -> tuple[Check, ...]:
         """The rules that are broken."""
         return tuple(c for c in self.checks if c.verdict is CheckVerdict.FAIL)
 
 
-def verify(folder: Path, rules: Rules | None = None) -> Verification:
+def verify(
+    folder: Path, rules: Rules | None = None, *, run_seconds: Mapping[int, float] | None = None
+) -> Verification:
     """Check a submission folder.
 
     Args:
         folder: The folder.
         rules: What it must meet; None for the preset that the folder names or its track implies.
+        run_seconds: Seconds that each seed's run took from end to end, by seed, where whoever asks
+            saw them run: they bound what a log does not time.
 
     Raises:
         InputError: There is no such folder.
     """
     found = read_folder(folder)
-    return check_folder(found, rules or rules_for(found))
+    return check_folder(found, rules or rules_for(found), run_seconds)
 
 
-def check_folder(found: Folder, rules: Rules) -> Verification:
+def check_folder(
+    found: Folder, rules: Rules, run_seconds: Mapping[int, float] | None = None
+) -> Verification:
     """`verify` for a folder that was read."""
     content = artifact_content(found)  # what it cannot read is named by `readable`
     checks = (
         _files(found),
         _readable(found),
         *code_checks(found, rules),
-        *run_checks(found, rules),
+        *run_checks(found, rules, run_seconds or {}),
         *physics_checks(found, rules),
         content,
         evidence(found),

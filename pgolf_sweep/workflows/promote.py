@@ -23,7 +23,8 @@ from pgolf_sweep.driver.control import DriverLock
 from pgolf_sweep.driver.session import reopen_session
 from pgolf_sweep.launch.base import Job
 from pgolf_sweep.launch.remote.dashboard import refuse_copies
-from pgolf_sweep.promote.promote import About, Promotion, best, choose, plan, with_seeds
+from pgolf_sweep.promote.candidate import About, broken_by_runs
+from pgolf_sweep.promote.promote import Promotion, best, choose, plan, with_seeds
 from pgolf_sweep.promote.promote import promote as run_promotion
 from pgolf_sweep.promote.race import plan_race, race
 from pgolf_sweep.report.read import study_records
@@ -226,6 +227,8 @@ def promote(
         _resumable(paths.name),
         ray_launcher(session, address=address, slots=slots, report=report) as launcher,
     ):
+        named = about or About(name=session.spec.name)
+        ran_on = hardware or slot_hardware(session)
         raced = None
         if ready.racing is not None:
             raced = race(
@@ -235,6 +238,14 @@ def promote(
                 launcher=launcher,
                 clock=SystemClock(),
                 evidence=paths.promotion / "race.json",
+                broken=lambda planned, found: broken_by_runs(
+                    planned,
+                    found,
+                    about=named,
+                    provenance=provenance(
+                        session, ready.records, planned.candidate, hardware=ran_on
+                    ),
+                ),
                 max_retries=settings.max_retries,
                 give_up_seconds=settings.nodes.give_up_seconds,
                 report=report,
@@ -247,10 +258,8 @@ def promote(
             launcher=launcher,
             make_job=seed_jobs(session, paths, chosen, mode),
             clock=SystemClock(),
-            provenance=provenance(
-                session, ready.records, chosen, hardware=hardware or slot_hardware(session)
-            ),
-            about=about or About(name=session.spec.name),
+            provenance=provenance(session, ready.records, chosen, hardware=ran_on),
+            about=named,
             submissions=paths.submissions if out is None else Path(out),
             race=raced,
             max_retries=settings.max_retries,

@@ -6,7 +6,7 @@ import random
 import struct
 import zlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
@@ -14,15 +14,17 @@ from pgolf_sweep.config.rules import load_rules
 from pgolf_sweep.core.trial import Limits, Resources, TrialSpec
 from pgolf_sweep.launch.base import Job
 from pgolf_sweep.launch.inline import Finish, InlineLauncher, SimulatedClock
-from pgolf_sweep.promote.promote import About, Promotion, plan, promote
+from pgolf_sweep.promote.candidate import About, broken_by_runs
+from pgolf_sweep.promote.promote import Promotion, plan, promote
 from pgolf_sweep.submission.evidence import Candidate, Provenance
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pgolf_sweep.config.rules import Rules
     from pgolf_sweep.promote.seeds import PromotionPlan
+    from pgolf_sweep.submission.evidence import SeedRun
 
 SCRIPT = b"""\
 import os
@@ -149,26 +151,30 @@ class Bench:
 
         return InlineLauncher(self.slots, simulate, self.clock)
 
+    about: ClassVar = About(name="A toy", author="Ada", github_id="ada", blurb="Toy.")
+    provenance: ClassVar = Provenance(
+        sweep_text="method: bayes\n",
+        sampler="TPE, seed 1",
+        trials={"completed": 12, "discarded": 5},
+        slot_seconds=720.0,
+        gpus=0,
+        hardware="2 CPU cores",
+        dataset="demo_sp512",
+        program_sha256="0" * 64,
+        versions={"torch": "2.13.0+cpu"},
+    )
+
+    def broken(self, planned: PromotionPlan, runs: Sequence[SeedRun]) -> list[str]:
+        return broken_by_runs(planned, runs, about=self.about, provenance=self.provenance)
+
     def promote(self, planned: PromotionPlan | None = None, **options: Any) -> Promotion:
-        provenance = Provenance(
-            sweep_text="method: bayes\n",
-            sampler="TPE, seed 1",
-            trials={"completed": 12, "discarded": 5},
-            slot_seconds=720.0,
-            gpus=0,
-            hardware="2 CPU cores",
-            dataset="demo_sp512",
-            program_sha256="0" * 64,
-            versions={"torch": "2.13.0+cpu"},
-        )
-        about = About(name="A toy", author="Ada", github_id="ada", blurb="Toy.")
+        options = {"about": self.about, **options}
         return promote(
             planned or self.plan(),
             launcher=self.launch() if self.launch is not None else self.launcher(),
             make_job=self.job,
             clock=self.clock,
-            provenance=provenance,
-            about=about,
+            provenance=self.provenance,
             submissions=self.root / "submissions",
             **options,
         )

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from support.promotions import log_text
 
 from pgolf_sweep.config.rules import Record
 from pgolf_sweep.core.errors import InfraError, InputError, PromotionError
@@ -17,10 +19,9 @@ from pgolf_sweep.promote.promote import choose, plan
 from pgolf_sweep.promote.seeds import fresh_seeds
 from pgolf_sweep.script.unpack import unpack
 from pgolf_sweep.submission.evidence import Candidate
+from pgolf_sweep.verify.check import CheckVerdict
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from support.promotions import Bench
 
     from pgolf_sweep.launch.base import Job
@@ -233,17 +234,25 @@ def test_refusal_lists_every_unmet_rule_with_number_and_limit(bench: Bench) -> N
         bench.promote()
     text = str(caught.value)
     size = 400_000 + len(bench.plan().script)
-    assert text.count(f"{size:,} bytes, must be <= 300,000") == 2
-    assert text.count("130.0 s, must be <= 120 s") == 2
-    assert "4 rules" in text
+    assert f"artifact: {size:,} bytes; expected <= 300,000 bytes" in text
+    assert f"logged_artifact: {size:,} bytes; expected <= 300,000 bytes" in text
+    assert "train_seconds: 130.0 s; expected <= 120 s" in text
+    for seed in bench.plan().seeds:
+        assert f"train_seed{seed}.log: {size:,}" in text
+        assert f"train_seed{seed}.log: 130.0 s" in text
+    assert "expected: a folder that verify passes by demo" in text
+    assert "next: the evidence stays there" in text
+    assert caught.value.exit_code == 1
+    assert not (bench.root / "submissions").exists()
 
 
 def test_script_that_counts_other_bytes_is_refused(bench: Bench) -> None:
     planned = bench.plan()
     other = bench.finish(planned.seeds[0], len(planned.script) + 5)
     bench.results[planned.seeds[0]] = [other]
-    with pytest.raises(PromotionError, match="counted code"):
+    with pytest.raises(PromotionError, match="logged_code_bytes: script of"):
         bench.promote()
+    assert not (bench.root / "submissions").exists()
 
 
 def record(val_bpb: float, ratio: float) -> Record:
@@ -263,7 +272,28 @@ def test_better_than_the_record_ships_with_its_p(bench: Bench) -> None:
 def test_not_better_than_the_record_is_refused_with_p(bench: Bench) -> None:
     bench.rules = replace(bench.rules, record=record(1.2001, 0.59226), margin_nats=0.005)
     bench.rules = replace(bench.rules, p_value=0.05)
-    with pytest.raises(PromotionError, match=r"record: p = .* must be p < 0.05"):
+    with pytest.raises(PromotionError, match=r"record: .* p = .*; expected .*, p < 0.05"):
+        bench.promote(bench.plan(rules=bench.rules))
+
+
+def test_record_of_today_is_held_against_the_runs(bench: Bench) -> None:
+    later = replace(record(1.2001, 0.59226), date="2099-01-01")
+    bench.rules = replace(bench.rules, record=later, margin_nats=0.005, p_value=0.05)
+    with pytest.raises(PromotionError, match=r"record: -0\.0.* nats, p = .*not after the record"):
+        bench.promote(bench.plan(rules=bench.rules))
+    better = replace(later, val_bpb=1.21, val_loss_nats=1.21 / 0.59226)
+    bench.rules = replace(bench.rules, record=better)
+    assert bench.promote(bench.plan(rules=bench.rules)).verification.ok
+
+
+def test_seeds_that_would_do_are_named(bench: Bench) -> None:
+    tight = record(1.2006, 0.59226)
+    bench.rules = replace(bench.rules, record=tight, margin_nats=0.0, p_value=0.01)
+    first, second = (seed for seed in bench.plan().seeds)
+    for seed, score in ((first, 1.2), (second, 1.2003)):
+        bench.log_options = {"val_bpb": score}
+        bench.results[seed] = [bench.finish(seed, len(bench.plan().script))]
+    with pytest.raises(PromotionError, match=r"record: .* 5 seeds would do"):
         bench.promote(bench.plan(rules=bench.rules))
 
 
@@ -273,15 +303,78 @@ def test_another_tokenizer_is_not_compared(bench: Bench) -> None:
         bench.promote(bench.plan(rules=bench.rules))
 
 
-def test_nothing_half_written_is_left_behind(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise PromotionError("no")
+def with_log(finish: Finish, old: bytes, new: bytes) -> Finish:
+    """A run whose log says something else."""
+    text = finish.files["train.log"]
+    assert old in text
+    return replace(finish, files={**finish.files, "train.log": text.replace(old, new)})
 
-    monkeypatch.setattr(sys.modules[choose.__module__], "refuse", lambda *_: refuse())
-    with pytest.raises(PromotionError):
+
+def edit_logs(bench: Bench, old: bytes, new: bytes) -> None:
+    planned = bench.plan()
+    for seed in planned.seeds:
+        bench.results[seed] = [with_log(bench.finish(seed, len(planned.script)), old, new)]
+
+
+def test_refusal_leaves_earlier_submissions_alone_and_nothing_beside(bench: Bench) -> None:
+    folder = bench.promote().folder
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    strict = replace(bench.rules, train_seconds=10.0)
+    with pytest.raises(PromotionError, match=r"train_seconds: 50\.0 s; expected <= 10 s"):
+        bench.promote(bench.plan(rules=strict))
+    assert list((bench.root / "submissions").iterdir()) == [folder]
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_evaluation_that_the_log_does_not_time_is_bounded_by_the_run(bench: Bench) -> None:
+    edit_logs(bench, b" eval_time:4000ms", b"")
+    done = bench.promote()
+    check = next(c for c in done.verification.checks if c.rule == "eval_seconds")
+    assert check.verdict is CheckVerdict.PASS
+    assert "10.0 s at most, not in the log" in check.detail  # 60 s of run, 50 s of training
+    short = replace(bench.rules, eval_seconds=5.0)
+    with pytest.raises(PromotionError, match=r"eval_seconds: .*expected <= 5 s; .* at most"):
+        bench.promote(bench.plan(rules=short), about=replace(bench.about, name="B"))
+
+
+def test_clock_that_no_log_shows_is_refused(bench: Bench) -> None:
+    planned = bench.plan()
+    for seed in planned.seeds:
+        finish = bench.finish(seed, len(planned.script))
+        log = re.sub(rb" train_time:\d+ms step_avg:[\d.]+ms", b"", finish.files["train.log"])
+        bench.results[seed] = [replace(finish, files={**finish.files, "train.log": log})]
+    with pytest.raises(PromotionError, match="train_seconds: no log says it; expected <= 120 s"):
         bench.promote()
-    left: list[Path] = list((bench.root / "submissions").glob("*"))
-    assert left == []
+
+
+def test_model_that_stays_behind_is_measured_all_the_same(bench: Bench) -> None:
+    about = replace(bench.about, include_model=False)
+    done = bench.promote(about=about)
+    assert not list(done.folder.glob("final_model*"))
+    assert bench.promote(about=about).folder == done.folder
+    bench.log_options = {"model_bytes": 400_000}
+    planned = bench.plan(number=8)
+    for seed in planned.seeds:
+        # The logs tell of a smaller model than the one that the run left.
+        finish = bench.finish(seed, len(planned.script))
+        text = log_text(seed, code_bytes=len(planned.script)).encode()
+        bench.results[seed] = [replace(finish, files={**finish.files, "train.log": text})]
+    with pytest.raises(PromotionError, match="artifact: 400,"):
+        bench.promote(planned, about=replace(about, name="B"))
+
+
+def test_failed_seed_hides_no_rule_that_the_others_break(bench: Bench) -> None:
+    bench.log_options = {"train_ms": 130_000}
+    planned = bench.plan()
+    bench.results[planned.seeds[0]] = [
+        Finish(exit_code=1, detail="exit code 1", files={"train.log": b"boom\n"})
+    ]
+    with pytest.raises(PromotionError) as caught:
+        bench.promote()
+    assert f"seed {planned.seeds[0]}: exit code 1; expected a run with a final score" in str(
+        caught.value
+    )
+    assert "train_seconds: 130.0 s; expected <= 120 s" in str(caught.value)
 
 
 def test_knobs_of_a_script_that_is_execed_from_beside_it_become_its_defaults(bench: Bench) -> None:

@@ -56,6 +56,7 @@ def run_race(bench: Bench, planned: RacePlan, means: Mapping[int, float]) -> Rac
         launcher=InlineLauncher(4, simulate, bench.clock),
         clock=bench.clock,
         evidence=bench.root / "promotion" / "race.json",
+        broken=bench.broken,
     )
 
 
@@ -100,7 +101,8 @@ def test_contender_that_breaks_a_rule_is_out(bench: Bench) -> None:
     planned = planned_race(bench, 2)
     result = run_race(bench, planned, {0: 9.0, 1: 1.2})
     assert result.winner.number == 1
-    assert "must be <= 300,000" in result.summary[0]
+    assert "bytes; expected <= 300,000 bytes" in result.summary[0]
+    assert not list((bench.root / "promotion").rglob(".*"))  # no staged folder is left
     with pytest.raises(PromotionError, match="no contender"):
         run_race(bench, planned_race(bench, first=2, count=2), {2: 9.0, 3: 9.0})
 
