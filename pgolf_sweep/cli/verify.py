@@ -26,8 +26,20 @@ _STYLES = {"pass": "green", "warn": "yellow", "unknown": "dim", "fail": "bold re
 @app.command()
 def verify(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="FOLDER...", help="Submission folders, anyone's.")
-    ],
+        list[str] | None,
+        typer.Argument(
+            metavar="[FOLDER]...",
+            help="Submission folders, anyone's, zips of them, or REPO@REF:PATH of a local git "
+            "repository.",
+        ),
+    ] = None,
+    changed: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BASE",
+            help="The record folders that this git checkout adds or changes since it left BASE.",
+        ),
+    ] = None,
     rules: Annotated[
         str | None,
         typer.Option(
@@ -38,6 +50,19 @@ def verify(
     record: Annotated[
         Path | None, typer.Option(help="YAML of the record to beat, with its date and source.")
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="A warning, or what cannot be told, breaks a rule too.")
+    ] = False,
+    explain: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RULE",
+            help="What a rule asks, how it is measured, and its source; `all` for every rule.",
+        ),
+    ] = None,
+    json_schema: Annotated[
+        bool, typer.Option("--json-schema", help="Print the JSON schema of the answer of --json.")
+    ] = False,
     rerun: Annotated[
         bool, typer.Option("--rerun", help="Train once more and compare; needs the hardware.")
     ] = False,
@@ -64,7 +89,19 @@ def verify(
     Example: pgolf-sweep verify submissions/2026-04-01_mine
 
     Example: pgolf-sweep verify runs/demo/submission/* --rerun
+
+    Example: pgolf-sweep verify --changed origin/main --strict
+
+    Example: pgolf-sweep verify --explain bytes_per_token
     """
+    if explain is not None:
+        _explain(explain, json_output=json_output)
+        return
+    if json_schema:
+        from pgolf_sweep.verify.schema import answer_schema
+
+        emit(answer_schema())
+        return
     from pgolf_sweep.workflows.verify import RunAgain
     from pgolf_sweep.workflows.verify import verify as judge
 
@@ -74,24 +111,60 @@ def verify(
             seed=seed, data=data, data_root=data_root, address=address, work=work, report=say
         )
     found = []
-    for path in folders:
+    for path in _named(folders or [], changed):
         answer = judge(path, rules=rules, record=record, rerun=again)
         found.append(answer)
         if not json_output:
-            _show(answer)
+            _show(answer, strict=strict)
+    ok = all(one.passes(strict=strict) for one in found)
     if json_output:
-        documents = [_document(one) for one in found]
-        ok = all(one.ok for one in found)
-        emit(documents[0] if len(documents) == 1 else {"ok": ok, "folders": documents})
-    if not all(one.ok for one in found):
+        documents = [_document(one, strict=strict) for one in found]
+        alone = len(documents) == 1 and changed is None
+        emit(documents[0] if alone else {"ok": ok, "folders": documents})
+    elif not found:
+        say(f"no record folder differs from {changed}")
+    if not ok:
         raise typer.Exit(1)
 
 
-def _document(found: Verification) -> dict[str, Any]:
-    return {"folder": found.folder, "rules": found.rules, "ok": found.ok, "checks": found.checks}
+def _named(folders: list[str], changed: str | None) -> list[str]:
+    """What to check: the arguments, or the folders that the checkout changes."""
+    from pgolf_sweep.core.errors import InputError
+    from pgolf_sweep.verify.git import changed_folders
+
+    if bool(folders) == (changed is not None):
+        raise InputError(
+            "no submission folder is named" if not folders else "folders and --changed are named",
+            expected="FOLDER..., or --changed BASE",
+            next_step="pgolf-sweep verify --help",
+        )
+    return folders if changed is None else [str(p) for p in changed_folders(changed, Path())]
 
 
-def _show(found: Verification) -> None:
+def _explain(rule: str, *, json_output: bool) -> None:
+    from pgolf_sweep.verify.explain import RULES, explain
+
+    chosen = RULES if rule == "all" else {rule: explain(rule)}
+    if json_output:
+        emit(chosen)
+        return
+    for name, told in chosen.items():
+        out.print(f"{name}: {told.asks}")
+        out.print(f"  measured: {told.measured}")
+        out.print(f"  source: {told.source}")
+
+
+def _document(found: Verification, *, strict: bool) -> dict[str, Any]:
+    return {
+        "folder": found.folder,
+        "rules": found.rules,
+        "strict": strict,
+        "ok": found.passes(strict=strict),
+        "checks": found.checks,
+    }
+
+
+def _show(found: Verification, *, strict: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -105,6 +178,6 @@ def _show(found: Verification) -> None:
         cells = (check.observed, check.limit, check.detail)
         table.add_row(check.rule, verdict, *(Text(cell) for cell in cells))
     out.print(table)
-    failed = len(found.failures)
-    answer = "passes" if found.ok else f"breaks {failed} rule{'s' if failed != 1 else ''} of"
-    say(f"{found.folder} {answer} {found.rules}")
+    failed = len(found.unmet(strict=strict))
+    answer = "passes" if not failed else f"breaks {failed} rule{'s' if failed != 1 else ''} of"
+    say(f"{found.folder} {answer} {found.rules}{', taken strictly' if strict else ''}")
