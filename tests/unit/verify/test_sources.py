@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import stat
-import subprocess
 import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
+from support.repositories import git
 from typer.testing import CliRunner
 
 from pgolf_sweep.cli import verify as _  # noqa: F401 - registers the command
@@ -26,35 +25,6 @@ from pgolf_sweep.verify.verify import NON_RECORD_RULES, rules_for, verify
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-
-def git(folder: Path, *words: str) -> str:
-    env = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
-    env |= {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
-    env |= {
-        f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
-    }
-    done = subprocess.run(
-        ["git", "-C", str(folder), *words], check=True, capture_output=True, text=True, env=env
-    )
-    return done.stdout.strip()
-
-
-@pytest.fixture
-def repository(tmp_path: Path, good: Path) -> Path:
-    """A contest's repository: one record on main, another on a branch, which is checked out."""
-    root = tmp_path / "contest"
-    root.mkdir()
-    git(root, "init", "--quiet", "--initial-branch=main")
-    shutil.copytree(good, root / "records" / "demo" / "first")
-    (root / "train_gpt.py").write_text("print('baseline')\n")
-    git(root, "add", ".")
-    git(root, "commit", "--quiet", "--message", "first")
-    git(root, "checkout", "--quiet", "-b", "mine")
-    shutil.copytree(good, root / "records" / "demo" / "second")
-    git(root, "add", ".")
-    git(root, "commit", "--quiet", "--message", "second")
-    return root
 
 
 def zipped(path: Path, folder: Path, top: str = "") -> Path:
