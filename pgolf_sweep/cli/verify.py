@@ -13,11 +13,14 @@ from pgolf_sweep.cli.common import (
     JsonOption,
     app,
     emit,
+    fail,
     out,
     say,
+    typed,
 )
 
 if TYPE_CHECKING:
+    from pgolf_sweep.core.errors import PgolfError
     from pgolf_sweep.verify.verify import Verification
 
 _STYLES = {"pass": "green", "warn": "yellow", "unknown": "dim", "fail": "bold red"}
@@ -59,36 +62,48 @@ def verify(
     """Check submission folders, anyone's, rule by rule.
 
     Exit code 0 if no rule is broken, 1 if one is. A rule that a folder does not let one decide
-    is `unknown` and breaks nothing.
+    is `unknown` and breaks nothing. Of several folders each is checked, also after one that is
+    not there (exit code 2); the exit code is the highest.
 
     Example: pgolf-sweep verify submissions/2026-04-01_mine
 
     Example: pgolf-sweep verify runs/demo/submission/* --rerun
     """
-    from pgolf_sweep.workflows.verify import RunAgain
-    from pgolf_sweep.workflows.verify import verify as judge
+    from pgolf_sweep.workflows.verify import RunAgain, verify_each
 
     again = None
     if rerun:
         again = RunAgain(
             seed=seed, data=data, data_root=data_root, address=address, work=work, report=say
         )
-    found = []
-    for path in folders:
-        answer = judge(path, rules=rules, record=record, rerun=again)
-        found.append(answer)
-        if not json_output:
-            _show(answer)
+    documents, worst = [], 0
+    for path, answer in verify_each(folders, rules=rules, record=record, rerun=again):
+        if isinstance(answer, Exception):
+            if len(folders) == 1:
+                raise answer
+            known = typed(answer)
+            worst = max(worst, known.exit_code)
+            documents.append(_refused(path, known))
+            fail(known)
+        else:
+            worst = max(worst, 0 if answer.ok else 1)
+            documents.append(_document(answer))
+            if not json_output:
+                _show(answer)
     if json_output:
-        documents = [_document(one) for one in found]
-        ok = all(one.ok for one in found)
-        emit(documents[0] if len(documents) == 1 else {"ok": ok, "folders": documents})
-    if not all(one.ok for one in found):
-        raise typer.Exit(1)
+        emit(documents[0] if len(documents) == 1 else {"ok": worst == 0, "folders": documents})
+    if worst:
+        raise typer.Exit(worst)
 
 
 def _document(found: Verification) -> dict[str, Any]:
     return {"folder": found.folder, "rules": found.rules, "ok": found.ok, "checks": found.checks}
+
+
+def _refused(path: Path, error: PgolfError) -> dict[str, Any]:
+    """A folder that could not be checked, for JSON."""
+    names = ("what", "where", "got", "expected", "next_step", "exit_code")
+    return {"folder": path, "ok": False, "error": {name: getattr(error, name) for name in names}}
 
 
 def _show(found: Verification) -> None:
