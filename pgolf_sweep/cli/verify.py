@@ -29,8 +29,20 @@ _STYLES = {"pass": "green", "warn": "yellow", "unknown": "dim", "fail": "bold re
 @app.command()
 def verify(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="FOLDER...", help="Submission folders, anyone's.")
-    ],
+        list[str] | None,
+        typer.Argument(
+            metavar="[FOLDER]...",
+            help="Submission folders, anyone's, zips of them, or REPO@REF:PATH of a local git "
+            "repository.",
+        ),
+    ] = None,
+    changed: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BASE",
+            help="The record folders that this git checkout adds or changes since it left BASE.",
+        ),
+    ] = None,
     rules: Annotated[
         str | None,
         typer.Option(
@@ -41,6 +53,19 @@ def verify(
     record: Annotated[
         Path | None, typer.Option(help="YAML of the record to beat, with its date and source.")
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="A warning, or what cannot be told, breaks a rule too.")
+    ] = False,
+    explain: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RULE",
+            help="What a rule asks, how it is measured, and its source; `all` for every rule.",
+        ),
+    ] = None,
+    json_schema: Annotated[
+        bool, typer.Option("--json-schema", help="Print the JSON schema of the answer of --json.")
+    ] = False,
     rerun: Annotated[
         bool, typer.Option("--rerun", help="Train once more and compare; needs the hardware.")
     ] = False,
@@ -68,7 +93,19 @@ def verify(
     Example: pgolf-sweep verify submissions/2026-04-01_mine
 
     Example: pgolf-sweep verify runs/demo/submission/* --rerun
+
+    Example: pgolf-sweep verify --changed origin/main --strict
+
+    Example: pgolf-sweep verify --explain bytes_per_token
     """
+    if explain is not None:
+        _explain(explain, json_output=json_output)
+        return
+    if json_schema:
+        from pgolf_sweep.verify.schema import answer_schema
+
+        emit(answer_schema())
+        return
     from pgolf_sweep.workflows.verify import RunAgain, verify_each
 
     again = None
@@ -77,27 +114,47 @@ def verify(
             seed=seed, data=data, data_root=data_root, address=address, work=work, report=say
         )
     documents, worst = [], 0
-    for path, answer in verify_each(folders, rules=rules, record=record, rerun=again):
-        if isinstance(answer, Exception):
-            if len(folders) == 1:
-                raise answer
-            known = typed(answer)
-            worst = max(worst, known.exit_code)
-            documents.append(_refused(path, known))
-            fail(known)
-        else:
-            worst = max(worst, 0 if answer.ok else 1)
-            documents.append(_document(answer))
-            if not json_output:
-                _show(answer)
+    paths = _named(folders or [], changed)
+    alone = len(paths) == 1 and changed is None
+    for path, answer in verify_each(paths, rules=rules, record=record, rerun=again):
+        if isinstance(answer, Exception) and alone:
+            raise answer
+        document, code = _told(path, answer, strict=strict, quiet=json_output)
+        documents.append(document)
+        worst = max(worst, code)
     if json_output:
-        emit(documents[0] if len(documents) == 1 else {"ok": worst == 0, "folders": documents})
+        emit(documents[0] if alone else {"ok": worst == 0, "folders": documents})
+    elif not documents:
+        say(f"no record folder differs from {changed}")
     if worst:
         raise typer.Exit(worst)
 
 
-def _document(found: Verification) -> dict[str, Any]:
-    return {"folder": found.folder, "rules": found.rules, "ok": found.ok, "checks": found.checks}
+def _told(
+    path: Path, answer: Verification | Exception, *, strict: bool, quiet: bool
+) -> tuple[dict[str, Any], int]:
+    """Shows the answer for one folder of several; its document and its exit code."""
+    if isinstance(answer, Exception):
+        known = typed(answer)
+        fail(known)
+        return _refused(path, known), known.exit_code
+    if not quiet:
+        _show(answer, strict=strict)
+    return _document(answer, strict=strict), 0 if answer.passes(strict=strict) else 1
+
+
+def _named(folders: list[str], changed: str | None) -> list[str]:
+    """What to check: the arguments, or the folders that the checkout changes."""
+    from pgolf_sweep.core.errors import InputError
+    from pgolf_sweep.verify.git import changed_folders
+
+    if bool(folders) == (changed is not None):
+        raise InputError(
+            "no submission folder is named" if not folders else "folders and --changed are named",
+            expected="FOLDER..., or --changed BASE",
+            next_step="pgolf-sweep verify --help",
+        )
+    return folders if changed is None else [str(p) for p in changed_folders(changed, Path())]
 
 
 def _refused(path: Path, error: PgolfError) -> dict[str, Any]:
@@ -106,7 +163,30 @@ def _refused(path: Path, error: PgolfError) -> dict[str, Any]:
     return {"folder": path, "ok": False, "error": {name: getattr(error, name) for name in names}}
 
 
-def _show(found: Verification) -> None:
+def _explain(rule: str, *, json_output: bool) -> None:
+    from pgolf_sweep.verify.explain import RULES, explain
+
+    chosen = RULES if rule == "all" else {rule: explain(rule)}
+    if json_output:
+        emit(chosen)
+        return
+    for name, told in chosen.items():
+        out.print(f"{name}: {told.asks}")
+        out.print(f"  measured: {told.measured}")
+        out.print(f"  source: {told.source}")
+
+
+def _document(found: Verification, *, strict: bool) -> dict[str, Any]:
+    return {
+        "folder": found.folder,
+        "rules": found.rules,
+        "strict": strict,
+        "ok": found.passes(strict=strict),
+        "checks": found.checks,
+    }
+
+
+def _show(found: Verification, *, strict: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -120,6 +200,6 @@ def _show(found: Verification) -> None:
         cells = (check.observed, check.limit, check.detail)
         table.add_row(check.rule, verdict, *(Text(cell) for cell in cells))
     out.print(table)
-    failed = len(found.failures)
-    answer = "passes" if found.ok else f"breaks {failed} rule{'s' if failed != 1 else ''} of"
-    say(f"{found.folder} {answer} {found.rules}")
+    failed = len(found.unmet(strict=strict))
+    answer = "passes" if not failed else f"breaks {failed} rule{'s' if failed != 1 else ''} of"
+    say(f"{found.folder} {answer} {found.rules}{', taken strictly' if strict else ''}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -82,6 +83,7 @@ class TrialRecord:
         duplicate_of: The trial whose result this one shares; such a trial took no slot.
         export_of: The trial over the cap whose trained weights this one stores smaller; such a
             trial took no slot.
+        repair_of: The trial over the cap that this one was enqueued for instead.
         slot_seconds: Time for which it held a slot, all attempts together.
         finals: Every final score that the script printed, by label.
         behind_at: Fraction of its schedule at which the pruner found it behind; a completed trial
@@ -122,6 +124,7 @@ class TrialRecord:
     node_speed: float | None = None
     duplicate_of: int | None = None
     export_of: int | None = None
+    repair_of: int | None = None
     started_at: float | None = None
     ended_at: float | None = None
     finals: Mapping[str, float] = field(default_factory=dict)
@@ -155,6 +158,10 @@ class TrialRecord:
             document = {"uncounted_attempts": document["excused"], **document}
         if "failure_code" not in document and document.get("reason") == "out of memory":
             document = {**document, "failure_code": FailureCode.OUT_OF_MEMORY.value}
+        if "repair_of" not in document:
+            # A duplicate's row held its original's `export_of`; the proposer's name was right.
+            origin = former_origin(str(document.get("proposer", "")))
+            document = {**document, "export_of": None, **origin}
         names = {item.name for item in dataclasses.fields(cls)}
         values = {key: value for key, value in document.items() if key in names}
         predicted = values.get("predicted_bytes")
@@ -206,6 +213,12 @@ class TrialRecord:
                     "failure_code": code.value,
                 }
         return dataclasses.replace(self, **changes)
+
+
+def former_origin(text: str) -> dict[str, int]:
+    """``export_of`` or ``repair_of``, which version 0.1 wrote as "export of 7"; else nothing."""
+    match = re.fullmatch(r"(export|repair) of (\d+)", text)
+    return {f"{match[1]}_of": int(match[2])} if match is not None else {}
 
 
 def ranked(records: Iterable[TrialRecord]) -> list[TrialRecord]:

@@ -14,6 +14,7 @@ from pgolf_sweep.core.record import State, TrialRecord
 from pgolf_sweep.core.trial import Discarded, VerdictKind
 from pgolf_sweep.driver.anchors import PROPOSER as ANCHOR
 from pgolf_sweep.driver.table import OpenTrial
+from pgolf_sweep.search.origin import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,6 +65,7 @@ class Admission:
             model_params=verdict.model_params,
             code_bytes=verdict.code_bytes,
             proposer=proposal.proposer,
+            repair_of=proposal.repair_of,
             maximize=session.spec.metric.goal == "maximize",
             attempts=noted.attempts if noted is not None else 0,
             uncounted_attempts=noted.uncounted_attempts if noted is not None else 0,
@@ -115,9 +117,8 @@ class Admission:
         changed = self.writer.session.repaired(proposal.knobs)
         if changed is None:
             return verdict
-        by = f"repair of {proposal.number}"
         try:
-            number = self.writer.study.enqueue_once(changed, by=by, key=by)
+            number = self.writer.study.enqueue_once(changed, Origin.repair(proposal.number))
         except InputError as error:
             # One repair less, rather than a loop that ends here again at each launch.
             self.writer.notify(TrialNotRepaired(number=proposal.number, reason=error.what))
@@ -128,7 +129,9 @@ class Admission:
     def _prepare(self, trial: OpenTrial) -> None:
         """Write a queued trial's folder ahead of its slot, which then need not wait for it."""
         folder = self.writer.paths.trial(trial.record.number)
-        more = {"provenance": dict(self.provenance)}
+        more: dict[str, Any] = {"provenance": dict(self.provenance)}
+        if trial.record.repair_of is not None:
+            more["repair_of"] = trial.record.repair_of
         write_json(folder.spec, dataclasses.asdict(trial.spec) | more)
         for name, content in self.writer.session.program.files.items():
             write_bytes(folder.root / name, content)

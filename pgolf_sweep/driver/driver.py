@@ -57,6 +57,7 @@ from pgolf_sweep.driver.table import TrialTable
 from pgolf_sweep.driver.writer import TrialWriter
 from pgolf_sweep.launch.base import Ended, Job, Reported, Started
 from pgolf_sweep.nodes.quarantine import NodeBook
+from pgolf_sweep.search.origin import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -368,13 +369,13 @@ class Driver:
         due = self._anchors.due(self._unfinished())
         if due is not None:
             knobs, key, size = due
-            number = self.study.enqueue_once(knobs, by=ANCHOR, key=key)
+            number = self.study.enqueue_once(knobs, Origin(proposer=ANCHOR, request=key))
             self.observer.event(
                 AnchorLaunched(number=number, discards=DISCARDS_UNTIL_ANCHOR, predicted_bytes=size)
             )
         rescue = self._anchors.rescue()
         if rescue is not None:
-            self.study.enqueue_once(rescue[0], by=RANDOM, key=rescue[1])
+            self.study.enqueue_once(rescue[0], Origin(proposer=RANDOM, request=rescue[1]))
         reason = self._anchors.infeasible()
         if reason:
             self._finish(reason)

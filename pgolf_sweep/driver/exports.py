@@ -1,7 +1,7 @@
 """One training, two artifacts: over the cap as configured, and the smaller one that followed.
 
 The first is the trial's own result, over the cap as measured. The second is another configuration,
-and so a trial of its own (`proposer: export of 7`), which took no slot: the weights are the same.
+and so a trial of its own (`export_of: 7`), which took no slot: the weights are the same.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pgolf_sweep.core.classify import classify
 from pgolf_sweep.core.paths import on_disk, write_bytes, write_json
 from pgolf_sweep.core.record import TrialRecord
 from pgolf_sweep.core.trial import Completed, EndCause
+from pgolf_sweep.search.origin import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,7 +70,7 @@ def exported(
         knobs={**record.knobs, **changes},
         model_params=record.model_params,
         code_bytes=record.code_bytes,
-        proposer=f"export of {record.number}",
+        proposer=Origin.export(record.number).proposer,
         export_of=record.number,
     )
     ended = row.ended(outcome, end, cap_bytes=cap_bytes)
@@ -100,14 +101,14 @@ def register_export(
             with suppress(ValueError):
                 parameter.domain.encode(row.knobs[name])
                 point[name] = row.knobs[name]
-    number = study.begin_once(point, by=row.proposer, key=row.proposer)
+    number = study.begin_once(point, Origin.export(of.number))
     run_id = f"{study.name}-{number}"
     spec = session.trial_spec(number, row.knobs, row.proposer, run_id=run_id)
     row = dataclasses.replace(row, number=number, identity=spec.identity)
     trained, folder = paths.trial(of.number), paths.trial(number)
     if folder.result.is_file():
         return row
-    write_json(folder.spec, dataclasses.asdict(spec))
+    write_json(folder.spec, dataclasses.asdict(spec) | {"export_of": of.number})
     for name, content in session.program.files.items():
         write_bytes(folder.root / name, content)
     with on_disk(folder.root):

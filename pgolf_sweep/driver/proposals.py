@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pgolf_sweep.core.errors import InfraError, InputError
 from pgolf_sweep.core.events import TrialProposed
 from pgolf_sweep.core.paths import read_json, write_json
+from pgolf_sweep.search.origin import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,9 +54,9 @@ class ProposalRequest:
     refused: str = ""
 
     @property
-    def proposer(self) -> str:
+    def origin(self) -> Origin:
         """How the trial names it."""
-        return f"propose:{self.by}"
+        return Origin(proposer=f"propose:{self.by}", request=self.id)
 
 
 def submit(
@@ -116,7 +117,7 @@ def enqueue_pending(paths: StudyPaths, study: Study, notify: Notify) -> None:
     for request in pending(paths):
         try:
             with study.exclusive():
-                number = study.enqueue_once(request.knobs, by=request.proposer, key=request.id)
+                number = study.enqueue_once(request.knobs, request.origin)
         except InputError as error:
             answer(paths, request, refused=error.what)
             continue

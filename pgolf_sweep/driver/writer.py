@@ -193,6 +193,8 @@ def _as_duplicate(record: TrialRecord, original: TrialRecord) -> TrialRecord:
         original,
         number=record.number,
         proposer=record.proposer,
+        export_of=record.export_of,
+        repair_of=record.repair_of,
         duplicate_of=original.number,
         reason=f"same configuration as trial {original.number}",
         slot_seconds=0.0,

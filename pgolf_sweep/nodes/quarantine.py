@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from pgolf_sweep.core.backoff import backoff
 from pgolf_sweep.core.events import (
     NodeDraining,
     NodeProbed,
@@ -385,11 +386,12 @@ class NodeBook:
 
     def _shut(self, name: str, node: _Node, reason: str) -> None:
         now = self._clock.monotonic()
-        backoff = self._rules.retry_seconds * min(LONGEST_BACKOFF, 2**node.quarantined)
+        first = self._rules.retry_seconds
+        wait = backoff(first, node.quarantined, most=LONGEST_BACKOFF * first)
         node.quarantined += 1
         since = node.quarantine.since if node.quarantine is not None else now
-        node.quarantine = _Quarantine(reason=reason, since=since, until=now + backoff)
-        self._notify(NodeQuarantined(node=name, reason=reason, retry_seconds=backoff))
+        node.quarantine = _Quarantine(reason=reason, since=since, until=now + wait)
+        self._notify(NodeQuarantined(node=name, reason=reason, retry_seconds=wait))
 
     def _exonerate(self, number: int, name: str) -> None:
         """A trial failed on two nodes: that says nothing of either."""

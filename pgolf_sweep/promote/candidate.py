@@ -98,14 +98,7 @@ def broken_by_runs(
     A run without a score has no folder; those that have one are staged below the plan's folder.
     """
     failed = [
-        str(
-            Check(
-                rule=f"seed {run.seed}",
-                verdict=CheckVerdict.FAIL,
-                observed=run.failure,
-                limit="a run with a final score",
-            )
-        )
+        f"seed {run.seed}: {run.failure}; expected a run with a final score"
         for run in runs
         if run.failure is not None
     ]

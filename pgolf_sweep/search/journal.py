@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.locks import acquire
 from pgolf_sweep.core.record import State, TrialRecord
+from pgolf_sweep.search.origin import Origin
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RECORD = "record"
-PROPOSER = "proposer"
-"""User attributes of a trial."""
+"""User attribute of a trial: its row."""
 
 
 class DamagedRowError(InputError):
@@ -161,9 +161,12 @@ def record_of(frozen: optuna.trial.FrozenTrial) -> TrialRecord:
                 next_step="pgolf-sweep recover STUDY rebuilds it from its folder",
             ) from error
     fixed = frozen.system_attrs.get("fixed_params", {})
+    origin = Origin.read(frozen.user_attrs)
     return TrialRecord(
         number=frozen.number,
         outcome=State.QUEUED,
         knobs={**fixed, **frozen.params},
-        proposer=str(frozen.user_attrs.get(PROPOSER, "")),
+        proposer=origin.proposer,
+        export_of=origin.export_of,
+        repair_of=origin.repair_of,
     )

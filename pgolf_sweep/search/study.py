@@ -35,7 +35,6 @@ from pgolf_sweep.core.trial import FailureCode, configuration_hash
 from pgolf_sweep.search.gp.sampler import STATE
 from pgolf_sweep.search.halving import Judgement
 from pgolf_sweep.search.journal import (
-    PROPOSER,
     RECORD,
     FlockLock,
     damaged_record,
@@ -44,6 +43,7 @@ from pgolf_sweep.search.journal import (
 )
 from pgolf_sweep.search.judging import StudyPruner
 from pgolf_sweep.search.network_fs import network_file_system_of
+from pgolf_sweep.search.origin import Origin
 from pgolf_sweep.search.posterior import posteriors
 from pgolf_sweep.search.pruner import make_pruner
 from pgolf_sweep.search.sampler import make_sampler
@@ -65,7 +65,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _POINT = "point"
-_KEY = "key"
 LEAST_FOR_IMPORTANCE = 10
 """Completed trials below which the importance of a knob is noise."""
 
@@ -78,6 +77,7 @@ class Proposal:
         number: The study's number of the trial.
         knobs: Resolved values of the sweep file's parameters.
         proposer: The sampler, or who enqueued it.
+        repair_of: The trial over the cap that it replaces.
         expected_bpb: `val_bpb` that the sampler expects, and `expected_sd` how well it knows.
         redrawn: Configurations that it passed over because they cannot fit.
     """
@@ -85,6 +85,7 @@ class Proposal:
     number: int
     knobs: dict[str, KnobValue]
     proposer: str
+    repair_of: int | None = None
     expected_bpb: float | None = None
     expected_sd: float | None = None
     redrawn: int = 0
@@ -182,32 +183,34 @@ class Study:
 
     def enqueue(self, knobs: Mapping[str, KnobValue], *, by: str) -> None:
         """Have these knobs proposed before anything that the sampler draws."""
-        attributes = {PROPOSER: by, _POINT: _point(knobs)}
+        self._enqueue(knobs, Origin(proposer=by))
+
+    def _enqueue(self, knobs: Mapping[str, KnobValue], origin: Origin) -> None:
+        attributes = {**origin.attributes(), _POINT: _point(knobs)}
         self._study.enqueue_trial(self._space.encode(knobs), user_attrs=attributes)
 
-    def enqueue_once(self, knobs: Mapping[str, KnobValue], *, by: str, key: str) -> int:
-        """`enqueue`, unless it was done under this key before; the trial's number.
+    def enqueue_once(self, knobs: Mapping[str, KnobValue], origin: Origin) -> int:
+        """`enqueue`, unless it was done for an equal origin before; the trial's number.
 
         Raises:
             InputError: The knobs are outside the space.
         """
-        found = self._number_of(key)
+        found = self._number_of(origin)
         if found is None:
-            attributes = {PROPOSER: by, _POINT: _point(knobs), _KEY: key}
-            self._study.enqueue_trial(self._space.encode(knobs), user_attrs=attributes)
-            found = self._number_of(key)
+            self._enqueue(knobs, origin)
+            found = self._number_of(origin)
         assert found is not None  # noqa: S101 - it was just written
         return found
 
-    def begin_once(self, knobs: Mapping[str, KnobValue], *, by: str, key: str) -> int:
-        """A trial that runs already, unless it was begun under this key before; its number.
+    def begin_once(self, knobs: Mapping[str, KnobValue], origin: Origin) -> int:
+        """A trial that runs already, unless it was begun for this origin before; its number.
 
         No sampler is asked: it is the caller's to tell.
 
         Raises:
             InputError: The knobs are outside the space.
         """
-        number = self.enqueue_once(knobs, by=by, key=key)
+        number = self.enqueue_once(knobs, origin)
         trial = self._trial(number)
         storage = self._study._storage
         waiting = self._frozen(trial).state is TrialState.WAITING
@@ -215,9 +218,9 @@ class Study:
             self._space.suggest(trial)
         return number
 
-    def _number_of(self, key: str) -> int | None:
+    def _number_of(self, origin: Origin) -> int | None:
         trials = reversed(self._study.get_trials(deepcopy=False))
-        return next((t.number for t in trials if t.user_attrs.get(_KEY) == key), None)
+        return next((t.number for t in trials if Origin.read(t.user_attrs) == origin), None)
 
     def unfinished(self) -> list[tuple[Proposal, TrialRecord | None]]:
         """Trials that were asked and not told, oldest first: what a dead driver left behind.
@@ -243,12 +246,13 @@ class Study:
 
     def _proposal(self, trial: optuna.Trial) -> Proposal:
         knobs = self._space.suggest(trial)
-        proposer = trial.user_attrs.get(PROPOSER, self._method)
+        origin = Origin.read(trial.user_attrs, sampler=self._method)
         told = self._frozen(trial).system_attrs.get(STATE, {})
         return Proposal(
             number=trial.number,
             knobs=knobs,
-            proposer=str(proposer),
+            proposer=origin.proposer,
+            repair_of=origin.repair_of,
             expected_bpb=told.get("mean"),
             expected_sd=told.get("sd"),
             redrawn=told.get("redrawn", 0),
@@ -393,7 +397,7 @@ class Study:
         record: TrialRecord,
         point: Mapping[str, KnobValue],
         *,
-        key: str | None = None,
+        request: str | None = None,
         scores: Sequence[float] = (),
     ) -> None:
         """Add a trial that a lost study held, still open; it must be the next one by number.
@@ -401,13 +405,16 @@ class Study:
         Args:
             record: Its row; an end is for `tell`.
             point: Parameters of the space; what they leave out the sampler fills in.
-            key: Under what it was enqueued, if it was.
+            request: The request that asked for it, if one did.
             scores: Validation scores in the order in which the trial reported them.
         """
-        attributes = {PROPOSER: record.proposer, _POINT: _point(point)}
-        if key is not None:
-            attributes[_KEY] = key
-        self._study.enqueue_trial(self._space.encode(point), user_attrs=attributes)
+        origin = Origin(
+            proposer=record.proposer,
+            request=request,
+            export_of=record.export_of,
+            repair_of=record.repair_of,
+        )
+        self._enqueue(point, origin)
         trial = self._study.ask()
         if trial.number != record.number:
             raise ValueError(f"trial {record.number} became {trial.number}")

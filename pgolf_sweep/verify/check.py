@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from pgolf_sweep.verify.explain import RULES
+
 
 class CheckVerdict(StrEnum):
     """What a check says."""
@@ -24,7 +26,7 @@ class Check:
     """One rule's answer.
 
     Attributes:
-        rule: Stable name of the rule.
+        rule: Stable name of the rule, a key of `RULES`.
         verdict: The answer.
         observed: What was seen.
         limit: What the rule asks.
@@ -36,6 +38,15 @@ class Check:
     observed: str = ""
     limit: str = ""
     detail: str = ""
+
+    def __post_init__(self) -> None:
+        """Every rule is explained: a check without an entry cannot be made.
+
+        Raises:
+            ValueError: There is none.
+        """
+        if self.rule not in RULES:
+            raise ValueError(f"rule {self.rule!r} has no entry in pgolf_sweep/verify/explain.py")
 
     def __str__(self) -> str:
         expected = f"expected {self.limit}" if self.limit else ""

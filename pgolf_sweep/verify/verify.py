@@ -45,6 +45,16 @@ class Verification:
         """Whether no rule is broken."""
         return all(check.verdict is not CheckVerdict.FAIL for check in self.checks)
 
+    def unmet(self, *, strict: bool = False) -> tuple[Check, ...]:
+        """The rules that are broken; `strict` takes what is not a pass for broken."""
+        if strict:
+            return tuple(c for c in self.checks if c.verdict is not CheckVerdict.PASS)
+        return self.failures
+
+    def passes(self, *, strict: bool = False) -> bool:
+        """Whether the folder is accepted."""
+        return not self.unmet(strict=strict)
+
     @property
     def failures(self) -> tuple[Check, ...]:
         """The rules that are broken."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pgolf_sweep.core.errors import InfraError, InputError
 from pgolf_sweep.core.kept import kept_rows, lost_trials, read_result, read_spec, strangers
 from pgolf_sweep.core.paths import StudyPaths, put_aside, read_json
-from pgolf_sweep.core.record import State, TrialRecord
+from pgolf_sweep.core.record import State, TrialRecord, former_origin
 from pgolf_sweep.core.trial import FailureKind, configuration_hash
 from pgolf_sweep.driver.proposals import answer, answered
 from pgolf_sweep.script.logs.stream import LogStream
@@ -195,11 +195,15 @@ def _waiting_row(folder: TrialPaths, number: int) -> TrialRecord | None:
     spec = read_spec(folder)
     if spec is None:
         return None
+    proposer = str(spec.get("proposer", ""))
+    former = former_origin(proposer)
     return TrialRecord(
         number=number,
         outcome=State.QUEUED,
         knobs=spec["knobs"],
-        proposer=str(spec.get("proposer", "")),
+        proposer=proposer,
+        export_of=spec.get("export_of", former.get("export_of")),
+        repair_of=spec.get("repair_of", former.get("repair_of")),
         attempts=len(list(folder.root.glob("train.attempt*.log"))),
         identity=configuration_hash(spec["knobs"], spec["program_sha256"]),
     )
@@ -217,13 +221,10 @@ def _fill(
 ) -> None:
     wishes = {request.number: request for request in answered(paths)}
     for number, row in rows.items():
-        key = wishes[number].id if number in wishes else None
-        if row.proposer.startswith(("export of ", "repair of ")):
-            key = row.proposer
         study.rebuild(
             row,
             _point(row, rows, session),
-            key=key,
+            request=wishes[number].id if number in wishes else None,
             scores=_scores(paths.trial(number), old.get(number)),
         )
     # In the order in which they were told, as far as it is known: some samplers go by it.
@@ -237,7 +238,7 @@ def _fill(
     for request in wishes.values():
         if request.number not in rows:
             with suppress(InputError):
-                number = study.enqueue_once(request.knobs, by=request.proposer, key=request.id)
+                number = study.enqueue_once(request.knobs, request.origin)
                 answer(paths, request, number=number)
     study.set_attribute("identity", _identity(session, paths))
 
@@ -245,7 +246,7 @@ def _fill(
 def _point(
     row: TrialRecord, rows: Mapping[int, TrialRecord], session: Session
 ) -> dict[str, KnobValue]:
-    """Parameters of a trial, as far as the space holds them; of an export see `exports.keep`."""
+    """Parameters of a trial, as far as the space holds them; of an export see `register_export`."""
     space = session.spec.space
     trained = rows.get(row.export_of) if row.export_of is not None else None
     point = {}

@@ -15,6 +15,7 @@ from pgolf_sweep.data import locate
 from pgolf_sweep.submission.folder import read_folder
 from pgolf_sweep.verify.rerun import dataset_name, resources_for
 from pgolf_sweep.verify.rerun import rerun as run_again
+from pgolf_sweep.verify.sources import opened
 from pgolf_sweep.verify.verify import check_folder, rules_for
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def verify(
     """Check a submission folder, anyone's, rule by rule; nothing of it is run without `rerun`.
 
     Args:
-        folder: The folder.
+        folder: The folder, a zip of it, or ``REPO@REF:PATH`` of a local git repository.
         rules: A preset or a YAML file; else what submission.json or the track implies.
         record: YAML file of the record to beat, with its date and source.
         rerun: How to train the script once more and compare; needs the hardware.
@@ -69,7 +70,7 @@ def verify(
         Every rule with its verdict; `ok` where none is broken.
 
     Raises:
-        InputError: There is no such folder or file.
+        InputError: There is no such folder or file, or a zip or commit is larger than a submission.
     """
     return _verify(Path(folder), *_read_rules(rules, record), rerun)
 
@@ -112,14 +113,16 @@ def _read_rules(rules: str | None, record: str | Path | None) -> tuple[Rules | N
 def _verify(
     folder: Path, rules: Rules | None, record: Record | None, rerun: RunAgain | None
 ) -> Verification:
-    found = read_folder(folder)
-    held = rules or rules_for(found)
-    if record is not None:
-        held = dataclasses.replace(held, record=record)
-    answer = check_folder(found, held)
-    if rerun is None:
-        return answer
-    return dataclasses.replace(answer, checks=(*answer.checks, _run_again(found, held, rerun)))
+    with opened(str(folder)) as place:
+        found = read_folder(place)
+        held = rules or rules_for(found)
+        if record is not None:
+            held = dataclasses.replace(held, record=record)
+        answer = check_folder(found, held)
+        checks = answer.checks
+        if rerun is not None:
+            checks = (*checks, _run_again(found, held, rerun))
+    return dataclasses.replace(answer, folder=folder, checks=checks)
 
 
 def _run_again(folder: Folder, rules: Rules, how: RunAgain) -> Check:

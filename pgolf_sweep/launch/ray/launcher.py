@@ -28,6 +28,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from pgolf_sweep.core.backoff import backoff
 from pgolf_sweep.core.errors import InfraError
 from pgolf_sweep.core.paths import write_bytes
 from pgolf_sweep.core.trial import EndCause
@@ -344,8 +345,8 @@ class RayLauncher:
         self._kill(slot)
         losses = self._losses[slot.node.id]
         self._losses[slot.node.id] += 1
-        backoff = min(LONGEST_BACKOFF_SECONDS, 2.0**losses) if losses else 0.0
-        self._not_before[slot.node.id] = time.monotonic() + backoff
+        wait = backoff(2.0, losses - 1, most=LONGEST_BACKOFF_SECONDS) if losses else 0.0
+        self._not_before[slot.node.id] = time.monotonic() + wait
         self._synced_at = float("-inf")
         logger.warning("lost a worker on %s: %s", slot.node.name, why)
         if slot.live is not None:

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pgolf_sweep.core.backoff import backoff
 from pgolf_sweep.nodes.compare import no_answer
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Checks:
 
     def _plan(self, slot: Slot) -> None:
         slot.checks = slot.checks + 1 if slot.refusals else 0
-        wait = min(LONGEST_CHECK_WAIT, CHECK_WAIT_SECONDS * 2**slot.checks)
+        wait = backoff(CHECK_WAIT_SECONDS, slot.checks, most=LONGEST_CHECK_WAIT)
         slot.check_at = time.monotonic() + wait
 
     def forget(self, slot: Slot) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import pytest
+
 from pgolf_sweep.core.record import State, TrialRecord, counts, ranked
 from pgolf_sweep.core.trial import Discarded, Interval, Verdict, VerdictKind
 
@@ -62,3 +64,23 @@ def test_row_of_version_0_1_is_read_and_its_key_is_still_written() -> None:
     assert document["excused"] == document["uncounted_attempts"] == 2
     del document["uncounted_attempts"]
     assert TrialRecord.from_json(document) == row
+
+
+@pytest.mark.parametrize(
+    ("proposer", "export_of", "repair_of"),
+    [
+        ("export of 7", 7, None),
+        ("repair of 12", None, 12),
+        ("tpe", None, None),
+        ("propose:export of 7", None, None),
+    ],
+)
+def test_a_row_of_version_0_1_says_by_its_proposer_what_it_is_made_of(
+    proposer, export_of, repair_of
+):
+    # The row of a duplicate had its original's `export_of`.
+    document = record(3).to_json() | {"proposer": proposer, "export_of": 7}
+    del document["repair_of"]
+    row = TrialRecord.from_json(document)
+    assert (row.export_of, row.repair_of) == (export_of, repair_of)
+    assert TrialRecord.from_json(row.to_json()) == row

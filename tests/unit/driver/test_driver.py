@@ -545,7 +545,8 @@ def test_what_does_not_fit_is_repaired_into_a_trial_of_its_own(make_bench):
     records = bench.study().records()
     big = next(r for r in records if r.knobs["MODEL_DIM"] == 256)
     assert big.outcome is State.DISCARDED
-    repair = next(r for r in records if r.proposer == f"repair of {big.number}")
+    repair = next(r for r in records if r.repair_of == big.number)
+    assert repair.proposer == f"repair of {big.number}"
     assert f"repaired as trial {repair.number}" in big.reason
     assert repair.knobs["MODEL_DIM"] == 128
     assert repair.outcome is State.COMPLETED

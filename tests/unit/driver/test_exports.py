@@ -71,6 +71,7 @@ def test_what_is_over_the_cap_is_told_as_that_and_its_smaller_export_as_a_trial(
         width = int(trained.knobs["MODEL_DIM"])
         assert row.knobs == {**trained.knobs, "MODEL_DIM": width - 64}
         assert row.proposer == f"export of {trained.number}"
+        assert read_json(bench.paths.trial(row.number).spec)["export_of"] == trained.number
         assert trained.artifact_bytes == int(1.3 * 1500 * width) > CAP
         assert trained.val_bpb == score_of(trained.knobs)
         assert row.artifact_bytes == int(1.3 * 1500 * (width - 64)) <= CAP

@@ -91,7 +91,7 @@ def test_file_that_is_no_proposal_is_set_aside_and_ends_no_sweep(make_bench, cha
 def test_driver_that_died_before_its_answer_enqueues_once(make_bench):
     bench = make_bench(run_cap=1)
     request = submit(bench.paths, ASKED, by="ada", at=1.0)
-    first = bench.study().enqueue_once(request.knobs, by=request.proposer, key=request.id)
+    first = bench.study().enqueue_once(request.knobs, request.origin)
     bench.driver().run()
     assert look(bench.paths, request.id).number == first
     assert len([r for r in bench.study().records() if r.proposer == "propose:ada"]) == 1

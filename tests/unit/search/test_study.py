@@ -10,6 +10,7 @@ import pytest
 from pgolf_sweep.core.errors import InfraError, InputError
 from pgolf_sweep.core.record import State, TrialRecord
 from pgolf_sweep.search.journal import repair_journal
+from pgolf_sweep.search.origin import Origin
 from pgolf_sweep.search.study import open_study
 
 
@@ -140,3 +141,29 @@ def test_unreachable_storage_is_named_without_its_password(make_bench):
         open_study(bench.session.spec, bench.paths, storage=url, write=True)
     assert "secret" not in str(caught.value)
     assert "127.0.0.1" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("origin", "key"),
+    [
+        (Origin.export(3), "export of 3"),
+        (Origin.repair(3), "repair of 3"),
+        (Origin(proposer="propose:ada", request="a1"), "a1"),
+    ],
+)
+def test_a_trial_is_enqueued_once_for_its_origin_and_found_under_the_key_of_version_0_1(
+    make_bench, origin, key
+):
+    study = make_bench().study()
+    knobs = {"MODEL_DIM": 64, "MATRIX_LR": 0.02}
+    for other in (Origin.export(4), Origin.repair(4), Origin(proposer="ada", request="a2")):
+        study.enqueue_once(knobs, other)
+    attributes = {"proposer": origin.proposer, "key": key}  # as version 0.1 wrote them
+    study._study.enqueue_trial(study._space.encode(knobs), user_attrs=attributes)
+    assert study.enqueue_once(knobs, origin) == 3
+    assert [record.repair_of for record in study.records()] == [None, 4, None, origin.repair_of]
+    assert [record.export_of for record in study.records()] == [4, None, None, origin.export_of]
+    assert study.enqueue_once(knobs, Origin.export(5)) == 4
+    assert study.enqueue_once(knobs, Origin.export(5)) == 4
+    assert Origin.read(origin.attributes()) == origin
+    assert [study.ask().repair_of for _ in range(4)] == [None, 4, None, origin.repair_of]

@@ -15,18 +15,7 @@ from pgolf_sweep.verify.verify import verify
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from support.promotions import Bench
-
 ORDER = [CheckVerdict.PASS, CheckVerdict.WARN, CheckVerdict.UNKNOWN, CheckVerdict.FAIL]
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from support.promotions import Bench
-
-    root = tmp_path_factory.mktemp("good")
-    bench: Bench = Bench(root=root, rules=load_rules("demo", base=root))
-    return bench.promote().folder
 
 
 def test_the_good_folder_passes(good: Path) -> None:

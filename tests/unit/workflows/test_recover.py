@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from pgolf_sweep.core.record import State, ranked
 from pgolf_sweep.driver.proposals import look, submit
 from pgolf_sweep.report.read import study_records
 from pgolf_sweep.search.journal import damaged_record
+from pgolf_sweep.search.origin import Origin
 from pgolf_sweep.search.study import open_study
 from pgolf_sweep.workflows.recover import check_whole, recover
 from pgolf_sweep.workflows.study_folder import begin_study, prepare_folder
@@ -198,6 +200,35 @@ def test_trial_without_a_result_runs_again(make_bench: Callable[..., Bench]) -> 
     bench.driver().run()
     again = bench.study().records()[number]
     assert again.val_bpb == before[number]["val_bpb"]
+
+
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize("typed", [True, False])
+def test_a_repair_is_known_as_one_again(
+    make_bench: Callable[..., Bench], *, ended: bool, typed: bool
+) -> None:
+    bench = make_bench(method="random", width="{values: [64, 256]}", run_cap=6)
+    block = replace(bench.session.spec.pgolf, gate_repair=("MODEL_DIM",))
+    bench.session = replace(bench.session, spec=replace(bench.session.spec, pgolf=block))
+    launched(bench)
+    repaired = [r for r in bench.study().records() if r.repair_of is not None]
+    repair = next(r for r in repaired if r.outcome is State.COMPLETED)
+    folder = bench.paths.trial(repair.number)
+    bench.paths.rows.unlink()
+    if not ended:
+        folder.result.unlink()
+        bench.paths.journal.unlink()
+    if not typed:  # as version 0.1 wrote it
+        for path in (folder.spec, folder.result):
+            if path.is_file():
+                path.write_text(re.sub(r',?\s*"repair_of": \d+', "", path.read_text()))
+                assert "repair_of" not in path.read_text()
+    recover(bench.session, bench.paths)
+    again = bench.study().records()[repair.number]
+    assert (again.proposer, again.repair_of) == (repair.proposer, repair.repair_of)
+    assert repair.repair_of is not None
+    origin = Origin.repair(repair.repair_of)
+    assert bench.study().enqueue_once({"MODEL_DIM": 64}, origin) == repair.number
 
 
 def test_half_a_result_is_put_aside_and_the_sweep_goes_on(
