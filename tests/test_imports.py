@@ -101,6 +101,50 @@ def test_a_module_imports_only_its_own_folder_and_those_below(path: Path) -> Non
             assert ROW[other] < ROW[own], f"{own} imports {name}, which is not below it"
 
 
+def dotted(path: Path) -> str:
+    """The name by which a file of ours is imported."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def circles(arrows: dict[str, set[str]]) -> list[set[str]]:
+    """Strongly connected components of more than one module (Tarjan 1972)."""
+    order: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    path: list[str] = []
+    found: list[set[str]] = []
+
+    def visit(module: str) -> None:
+        order[module] = lowest[module] = len(order)
+        path.append(module)
+        for other in sorted(arrows[module]):
+            if other not in order:
+                visit(other)
+            if other in path:
+                lowest[module] = min(lowest[module], lowest[other])
+        if lowest[module] == order[module]:
+            start = path.index(module)
+            found.append(set(path[start:]))
+            del path[start:]
+
+    for module in sorted(arrows):
+        if module not in order:
+            visit(module)
+    return [modules for modules in found if len(modules) > 1]
+
+
+def test_a_circle_is_found() -> None:
+    arrows = {"a": {"b"}, "b": {"c", "d"}, "c": {"a"}, "d": {"e"}, "e": set[str](), "f": {"a"}}
+    assert circles(arrows) == [{"a", "b", "c"}]
+
+
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    ours = {dotted(path): path for path in FILES}
+    arrows = {name: (set(imported(path)) & ours.keys()) - {name} for name, path in ours.items()}
+    assert sum(map(len, arrows.values())) > len(ours)
+    assert circles(arrows) == []
+
+
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_a_heavy_library_has_one_door(path: Path) -> None:
     own = path.relative_to(PACKAGE).as_posix()

@@ -377,7 +377,7 @@ def _read_environment() -> Config:
         beta2=float(os.environ.get("BETA2", 0.95)),
         adam_eps=float(os.environ.get("ADAM_EPS", 1e-8)),
         grad_clip_norm=float(os.environ.get("GRAD_CLIP_NORM", 0.0)),
-        weight_decay=float(os.environ.get("MUON_WD") or os.environ.get("WEIGHT_DECAY", 0.0)),
+        weight_decay=float(os.environ.get("MUON_WD") or os.environ.get("WEIGHT_DECAY", "0")),
         embed_wd=float(os.environ.get("EMBED_WD", 0.0)),
         adam_wd=float(os.environ.get("ADAM_WD", 0.0)),
         ema_decay=float(os.environ.get("EMA_DECAY", 0.0)),
@@ -387,7 +387,7 @@ def _read_environment() -> Config:
         embed_bits=int(os.environ.get("EMBED_BITS", 8)),
         quant_scale=os.environ.get("QUANT_SCALE", "rowmax"),
         clip_sigmas=float(
-            os.environ.get("MATRIX_CLIP_SIGMAS") or os.environ.get("CLIP_SIGMAS", 12.85)
+            os.environ.get("MATRIX_CLIP_SIGMAS") or os.environ.get("CLIP_SIGMAS", "12.85")
         ),
         attn_clip_sigmas=float(os.environ.get("ATTN_CLIP_SIGMAS", 0.0)),
         mlp_clip_sigmas=float(os.environ.get("MLP_CLIP_SIGMAS", 0.0)),

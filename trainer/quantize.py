@@ -109,7 +109,7 @@ def round_to(weights: Floats, steps: Floats, levels: int) -> Floats:
     return np.clip(np.rint(ratio), -levels, levels)
 
 
-def as_float16(values: Floats, name: str) -> NDArray[np.float16]:
+def as_float16(values: Floats | NDArray[np.float64], name: str) -> NDArray[np.float16]:
     """The values rounded to float16.
 
     Raises:

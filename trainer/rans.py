@@ -26,7 +26,8 @@ LANE_BYTES = 8192
 def frequencies(raw: NDArray[np.uint8]) -> NDArray[np.uint16]:
     """How often each byte occurs, of 2^14; at least once where it does at all, [256]."""
     counts = np.bincount(raw, minlength=256)
-    shares = np.maximum(np.rint(counts / max(len(raw), 1) * 2**BITS), counts > 0).astype(np.int64)
+    rounded = np.rint(counts / max(len(raw), 1) * 2**BITS)
+    shares: NDArray[np.int64] = np.maximum(rounded, counts > 0).astype(np.int64)
     while excess := int(shares.sum()) - 2**BITS:
         most = int(shares.argmax())
         shares[most] -= min(excess, int(shares[most]) - 1)

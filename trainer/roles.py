@@ -39,10 +39,11 @@ def role(knob: str) -> Role:
 
 
 def _role(name: str) -> Role:
-    for knobs, found in ((EXPORT_KNOBS, "export"), (EVAL_KNOBS, "eval"), (RUN_KNOBS, "run")):
-        if name in knobs:
-            return found
-    return "train"
+    if name in EXPORT_KNOBS:
+        return "export"
+    if name in EVAL_KNOBS:
+        return "eval"
+    return "run" if name in RUN_KNOBS else "train"
 
 
 ROLES: dict[str, Role] = {field.name.upper(): _role(field.name.upper()) for field in fields(Config)}

@@ -156,7 +156,9 @@ def _show_plan(found: SweepPlan) -> None:
     if found.deadline_hours is not None:
         slots = found.slots_needed
         answer = "no number of slots would do" if slots is None else f"{slots} slots at a time"
-        if found.cost.trials is None:
+        if found.cost.trial_seconds is None:
+            answer = "unknown, since a trial's time is"
+        elif found.cost.trials is None:
             answer = "set run_cap or a budget; without either the sweep has no end"
         out.print(f"To end within {found.deadline_hours:g} hours: {answer}.")
 
@@ -242,6 +244,10 @@ def _show_cost(cost: Cost, gpus: int) -> None:
     from pgolf_sweep.cli.render import duration
 
     what = f"{gpus} GPU{'s' if gpus > 1 else ''}" if gpus else "the CPU"
+    if cost.trial_seconds is None:
+        trials = "" if cost.trials is None else f"{cost.trials} trials on {what}: "
+        out.print(f"\n{trials}cost unknown; pgolf.limits.total_seconds would bound a trial.")
+        return
     each = duration(cost.trial_seconds)
     if cost.trials is None:
         out.print(

@@ -22,6 +22,9 @@ from pgolf_sweep.core.errors import InfraError, InputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+PACKAGE = Path(__file__).parents[1]
+"""The folder of this program's code."""
+
 MOST_JSON_BYTES = 64_000_000
 
 SCHEMA_VERSION = 1

@@ -72,7 +72,7 @@ class Anchors:
         Args:
             unfinished: Numbers of the trials that wait or run.
         """
-        if self.session.program.builtin or self.session.gate.measured:
+        if self.session.gate.trusted or self.session.gate.measured:
             return None
         if self._is_open(unfinished):
             return None
@@ -103,7 +103,7 @@ class Anchors:
         return None
 
     def _is_long(self) -> bool:
-        measured = not self.session.program.builtin and self.session.gate.measured
+        measured = not self.session.gate.trusted and self.session.gate.measured
         return measured and len(self._row) >= DISCARDS_UNTIL_INFEASIBLE
 
     def infeasible(self) -> str:

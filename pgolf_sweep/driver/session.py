@@ -69,6 +69,8 @@ class Session:
     Attributes:
         implied: Knobs that follow from the rules and the data set, not from the sweep file.
         learnt: What the gate learnt from the sweep file's store, for people; empty without one.
+        prepares: Whether slow answers of the gate are prepared in a thread (`ready`); else the
+            caller waits for them.
     """
 
     spec: SweepSpec
@@ -78,6 +80,7 @@ class Session:
     gate: Gate
     implied: Mapping[str, KnobValue]
     learnt: str = ""
+    prepares: bool = True
 
     def resolve(self, knobs: Mapping[str, KnobValue]) -> dict[str, KnobValue]:
         """The sweep's knobs with the implied ones, which the sweep file may override."""
@@ -163,6 +166,8 @@ class Session:
 
     def ready(self, knobs: Mapping[str, KnobValue]) -> bool:
         """Whether `verdict` answers on these knobs, unresolved, at once; if not, it is prepared."""
+        if not self.prepares:
+            return True
         resolved = self.resolve(knobs)
         if not self.spec.pgolf.gate_enabled or self.spec.space.violations(resolved, self.defaults):
             return True
@@ -216,6 +221,13 @@ class Session:
         block = self.spec.pgolf
         cpus = block.cpus if block.cpus is not None else float(max(1, block.gpus))
         return Resources(gpus=block.gpus, cpus=cpus)
+
+    @property
+    def train_seconds(self) -> float | None:
+        """The limit on a trial's training: the rules', or without rules the sweep file's if any."""
+        if self.rules.name == NO_RULES:
+            return self.spec.pgolf.limits.total_seconds
+        return self.rules.train_seconds
 
     @property
     def limits(self) -> Limits:

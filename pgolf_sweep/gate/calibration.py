@@ -182,6 +182,11 @@ class Calibration:
         """Take in one finished trial of a program whose size nobody predicts."""
         self._bytes.setdefault(configuration, []).append(model_bytes)
 
+    @property
+    def sizes_known(self) -> bool:
+        """Whether `learn_bytes` was given any."""
+        return bool(self._bytes)
+
     def measured_bytes(self, configuration: str) -> list[int]:
         """What `learn_bytes` was given for a configuration."""
         return self._bytes.get(configuration, [])

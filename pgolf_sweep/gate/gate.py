@@ -1,9 +1,8 @@
 """The gate: will this configuration's artifact fit, before it is trained?
 
-The prediction is physics (`physics`: inventory x entropy x codecs x dynamics) moved and narrowed
-by what finished trials measured (`calibration`). Only a configuration whose best case is over the
-cap is discarded. Time and memory (`resources`) discard by the same interface, with a reason of
-their own, where something is known of the machine.
+A predictor (`predictor`: our trainer's physics, or what a probe says of another script) answers
+with bytes, or refuses what cannot run; finished trials move and narrow that (`calibration`). Only
+a configuration whose best case is over the cap is discarded.
 """
 
 from __future__ import annotations
@@ -11,36 +10,23 @@ from __future__ import annotations
 import copy
 import math
 import re
-import struct
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.trial import Interval, KnobValue, Verdict, VerdictKind, knob_text
 from pgolf_sweep.gate.calibration import Calibration
-from pgolf_sweep.gate.physics import predict
-from pgolf_sweep.gate.physics.inventory import (
-    UnbuildableError,
-    by_our_names,
-    read_config,
-    refused_batches,
-)
-from pgolf_sweep.gate.physics.layouts import Layouts
-from pgolf_sweep.gate.physics.predict import GroupSize
-from pgolf_sweep.gate.probed import Unknown
-from pgolf_sweep.gate.resources import (
-    MEMORY_SURE,
-    Machine,
-    Pace,
-    evaluation_passes,
-    peak_bytes,
-    step_flops,
-)
-from pgolf_sweep.gate.suggest import Suggestion, smaller_values, suggestions
+from pgolf_sweep.gate.physics.predict import GroupSize, Prediction
+from pgolf_sweep.gate.predictor import Measurement, Predictor, Refused, defaults_of
+from pgolf_sweep.gate.script_predictor import ScriptPredictor
+from pgolf_sweep.gate.suggest import Suggestion, suggestions
+from pgolf_sweep.gate.trainer_predictor import TrainerPredictor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Mapping, Sequence
+    from collections.abc import Callable, Container, Mapping
 
+    from pgolf_sweep.gate.predictor import ProgramLike
     from pgolf_sweep.gate.probed import Foreign
+    from pgolf_sweep.gate.resources import Machine
 
 NOT_SIZE_KNOBS = frozenset({
     "SEED", "RUN_ID", "DATA_PATH", "DATA_DIR", "TOKENIZER_PATH", "VAL_BATCH_SIZE",
@@ -64,40 +50,6 @@ MOST_SURE = 1 - 1e-9
 SMALLER_SHARES = (7 / 8, 3 / 4, 5 / 8, 1 / 2, 1 / 4)
 """By which a number of a shape is made smaller in search of what fits."""
 _SHAPES = re.compile(r"LAYERS|(^|_)DIM(_|$)|MLP|VOCAB|BITS|HEADS|HIDDEN|SIZE$")
-UNKNOWN_PACE_SD = 0.5
-"""Spread of the logarithm of the steps that a wallclock leaves, of a machine that nobody named."""
-
-
-class KnobLike(Protocol):
-    """What the gate reads of `pgolf_sweep.script.knobs.knobs.Knob`."""
-
-    @property
-    def default(self) -> KnobValue | None:
-        """The value that the script takes when the environment has none."""
-
-
-class ProgramLike(Protocol):
-    """What the gate reads of `pgolf_sweep.script.program.Program`."""
-
-    @property
-    def knobs(self) -> Mapping[str, Any]:
-        """The script's knobs by name, each a `KnobLike`."""
-
-    @property
-    def unnamed(self) -> Sequence[str]:
-        """Where the script reads names that only it knows while it runs."""
-
-    @property
-    def builtin(self) -> bool:
-        """Whether it is our own trainer."""
-
-    @property
-    def code_bytes(self) -> int:
-        """Bytes of the counted code."""
-
-    @property
-    def sha256(self) -> str:
-        """Hash of the program's files."""
 
 
 class Gate:
@@ -125,22 +77,18 @@ class Gate:
         self.cap_bytes = cap_bytes
         self.confidence = min(confidence, MOST_SURE)
         self.calibration = calibration or Calibration()
-        self.machine = machine
-        self.foreign = foreign
-        self.pace = Pace(None if machine is None else machine.flops)
-        self.eval_pace = Pace(None)
-        self._layouts = Layouts()
-        self._batches: dict[tuple[Any, ...], str] = {}
-        self._defaults = {
-            name: knob.default for name, knob in program.knobs.items() if knob.default is not None
-        }
+        self.predictor: Predictor = (
+            TrainerPredictor(program, machine)
+            if program.builtin
+            else ScriptPredictor(program, foreign)
+        )
+        self._defaults = defaults_of(program)
 
     def copy(self) -> Gate:
         """A gate that knows the same and learns by itself."""
         other = copy.copy(self)
         other.calibration = copy.deepcopy(self.calibration)
-        other.pace, other.eval_pace = copy.deepcopy(self.pace), copy.deepcopy(self.eval_pace)
-        other.foreign = None if self.foreign is None else self.foreign.copy()
+        other.predictor = self.predictor.copy()
         return other
 
     def verdict(self, knobs: Mapping[str, KnobValue]) -> Verdict:
@@ -149,29 +97,30 @@ class Gate:
         Args:
             knobs: Values by name; a knob that is absent has the program's default.
         """
-        if not self.program.builtin:
-            return self._foreign_verdict(knobs)
-        try:
-            config = self._config(knobs)
-            expected, noise = self._expected(config)
-        except UnbuildableError as error:
-            return self._verdict(VerdictKind.INVALID, str(error), regime="invalid")
-        impossible = self._impossible(config, expected.model_params)
-        if impossible is not None:
-            regime, reason = impossible
+        if self.calibration.sizes_known:
+            measured = self.calibration.measured_bytes(self._configuration(knobs))
+            if measured:
+                return self._measured(measured)
+        answer = self.predictor.predict(knobs, self.confidence)
+        if isinstance(answer, Refused):
             return self._verdict(
-                VerdictKind.INVALID, reason, regime=regime, model_params=expected.model_params
+                answer.kind, answer.reason, regime=answer.regime, model_params=answer.model_params
             )
-        return self._predicted(expected, noise, knobs)
+        return self._predicted(answer, knobs)
 
     def answers(self, knobs: Mapping[str, KnobValue]) -> bool:
         """Whether `verdict` needs no run of a script; starts none."""
-        return self.foreign is None or self.foreign.answers(knobs)
+        return self.predictor.answers(knobs)
 
     @property
     def measured(self) -> bool:
         """Whether any finished trial has taught it."""
         return bool(self.calibration.trials)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether it may discard before any finished trial has taught it."""
+        return self.predictor.trusted
 
     def nearest_fit(self, knobs: Mapping[str, KnobValue]) -> dict[str, KnobValue]:
         """One number of a configuration that, made smaller, lets it fit; empty where none does."""
@@ -195,19 +144,16 @@ class Gate:
         self, knobs: Mapping[str, KnobValue], *, model_params: int | None, code_bytes: int | None
     ) -> str:
         """What a finished trial's log says otherwise than the probe; empty where they agree."""
-        if self.foreign is None:
-            return ""
-        return self.foreign.contradict(knobs, model_params=model_params, code_bytes=code_bytes)
+        return self.predictor.contradict(knobs, model_params=model_params, code_bytes=code_bytes)
 
     def ready(self, knobs: Mapping[str, KnobValue]) -> bool:
         """Whether `verdict` answers at once; if not, a thread prepares it."""
-        return self.foreign is None or self.foreign.ready(knobs)
+        return self.predictor.ready(knobs)
 
     @property
     def code_bytes(self) -> int:
-        """Bytes of the counted code: of a script that packs itself, what it makes of itself."""
-        packed = None if self.foreign is None else self.foreign.code_bytes
-        return self.program.code_bytes if packed is None else packed
+        """Bytes of the counted code."""
+        return self.predictor.code_bytes
 
     @property
     def defaults(self) -> Mapping[str, KnobValue]:
@@ -227,35 +173,13 @@ class Gate:
         Returns:
             Whether there was anything to compare it with.
         """
-        configuration = self._configuration(knobs)
-        if model_bytes <= 0:
-            return False
-        if not self.program.builtin:
-            self._learn_foreign(knobs, configuration, model_bytes, steps)
-            return True
-        try:
-            expected, noise = self._expected(self._config(knobs), steps)
-        except UnbuildableError:
-            return False  # it ran, so another version of the trainer ran it
-        size = expected.model_bytes
-        self.calibration.learn(expected.traits, noise, configuration, model_bytes - size, size)
-        return True
-
-    def _learn_foreign(
-        self,
-        knobs: Mapping[str, KnobValue],
-        configuration: str,
-        model_bytes: int,
-        steps: int | None,
-    ) -> None:
-        expected = None if self.foreign is None else self.foreign.expected(knobs, steps)
-        if self.foreign is not None:
-            self.foreign.learn(knobs, model_bytes)
-        if isinstance(expected, predict.Prediction):
-            size, noise = expected.model_bytes, expected.noise_bytes
-            self.calibration.learn(expected.traits, noise, configuration, model_bytes - size, size)
-        else:
-            self.calibration.learn_bytes(configuration, model_bytes)
+        measured = Measurement(
+            knobs=knobs,
+            configuration=self._configuration(knobs),
+            model_bytes=model_bytes,
+            steps=steps,
+        )
+        return model_bytes > 0 and self.predictor.teach(self.calibration, measured)
 
     def learn_time(
         self,
@@ -266,21 +190,9 @@ class Gate:
         eval_seconds: float | None = None,
     ) -> None:
         """Take in how long a finished trial trained and evaluated."""
-        if not self.program.builtin:
-            if self.foreign is not None and steps and train_seconds:
-                self.foreign.step_seconds = train_seconds / steps
-            return
-        try:
-            config = self._config(knobs)
-        except UnbuildableError:
-            return
-        params = self._layout(config).model_params
-        if steps and train_seconds:
-            flops = step_flops(config, params) * steps
-            self.pace.learn(flops, train_seconds, units=steps)
-        if eval_seconds:
-            passes = evaluation_passes(config)
-            self.eval_pace.learn(params * passes, eval_seconds, units=passes)
+        self.predictor.learn_time(
+            knobs, steps=steps, train_seconds=train_seconds, eval_seconds=eval_seconds
+        )
 
     def groups(self, knobs: Mapping[str, KnobValue]) -> list[GroupSize]:
         """The prediction by tensor group; empty where nothing is known.
@@ -290,13 +202,9 @@ class Gate:
         verdict = self.verdict(knobs)
         if verdict.model_bytes is None:
             return []
-        if self.program.builtin:
-            expected, _ = self._expected(self._config(knobs))
-        else:
-            answer = None if self.foreign is None else self.foreign.expected(knobs)
-            if not isinstance(answer, predict.Prediction):
-                return []
-            expected = answer
+        expected = self.predictor.predict(knobs, self.confidence)
+        if isinstance(expected, Refused):
+            return []
         factor = verdict.model_bytes.mid / expected.model_bytes
         return [
             GroupSize(
@@ -326,96 +234,13 @@ class Gate:
         """
         judged = verdict or self.verdict
         over = {VerdictKind.TOO_BIG, VerdictKind.NEAR}
-        if not self.program.builtin or judged(knobs).kind not in over:
+        if judged(knobs).kind not in over:
             return []
-        return suggestions(judged, knobs, self._config(knobs), given)
+        return suggestions(judged, knobs, self.predictor.changes(knobs), given)
 
     def smaller_values(self, knobs: Mapping[str, KnobValue]) -> dict[str, list[KnobValue]]:
         """For each knob that decides the size, values that shrink the artifact, nearest first."""
-        try:
-            return dict(smaller_values(self._config(knobs))) if self.program.builtin else {}
-        except UnbuildableError:
-            return {}
-
-    def _config(self, knobs: Mapping[str, KnobValue]) -> Any:
-        return read_config({**self._defaults, **by_our_names(knobs, self._defaults)})
-
-    def _layout(self, config: Any) -> predict.Layout:
-        try:
-            return self._layouts.of(config)
-        except (ArithmeticError, struct.error) as error:
-            raise UnbuildableError(f"no such model can be reckoned with: {error}") from error
-
-    def _steps(self, config: Any, model_params: int) -> tuple[float, float]:
-        planned = float(config.iterations)
-        cap = config.max_wallclock_seconds
-        if cap <= 0:
-            return planned, 0.0
-        timed = self.pace.seconds(step_flops(config, model_params))
-        if timed is None:
-            return planned, UNKNOWN_PACE_SD
-        seconds, spread = timed
-        within = max(1.0, cap / seconds)
-        # The plan cuts the distribution off: what is surely reached has no spread.
-        return min(planned, within), spread if within < planned * math.exp(2 * spread) else 0.0
-
-    def _expected(self, config: Any, made: int | None = None) -> tuple[predict.Prediction, float]:
-        """The physics' answer and one unit of noise, the uncertainty of the steps included.
-
-        `made` are the steps of a run that ended; without them they are expected.
-        """
-        known = self._layout(config)
-        steps, spread = (made, 0.0) if made else self._steps(config, known.model_params)
-        try:
-            expected = predict.predict(config, known, steps)
-            if not spread:
-                return expected, expected.noise_bytes
-            fewer = predict.group_bytes(config, known, max(1.0, steps * math.exp(-spread)))
-        except ArithmeticError as error:
-            raise UnbuildableError(f"no such training can be reckoned with: {error}") from error
-        moved = math.fsum(fewer.values()) - expected.model_bytes
-        return expected, math.hypot(expected.noise_bytes, moved)
-
-    def _impossible(self, config: Any, model_params: int) -> tuple[str, str] | None:
-        """Why the machine cannot do it: what was exceeded and the reason; None where unknown."""
-        machine = self.machine
-        if machine is None:
-            return None
-        refused = self._refused_batches(config, machine.gpus)
-        if refused:
-            return "invalid", refused
-        if machine.memory_bytes is not None:
-            needed = peak_bytes(config, model_params, machine.gpus)
-            if MEMORY_SURE * needed > machine.memory_bytes:
-                return "memory", (
-                    f"about {needed / 2**30:.0f} GiB of device memory, the card has "
-                    f"{machine.memory_bytes / 2**30:.0f}"
-                )
-        z = NormalDist().inv_cdf(self.confidence)
-        passes = evaluation_passes(config)
-        evaluation = self.eval_pace.seconds(model_params * passes, units=passes)
-        if evaluation is not None and machine.eval_seconds:
-            seconds, spread = evaluation
-            if seconds * math.exp(-z * spread) > machine.eval_seconds:
-                return "time", (
-                    f"about {seconds:,.0f} s of evaluation, the rules allow "
-                    f"{machine.eval_seconds:,.0f}"
-                )
-        if machine.min_steps is not None and self.pace.measured:
-            steps, spread = self._steps(config, model_params)
-            if steps * math.exp(z * spread) < min(machine.min_steps, config.iterations):
-                return "time", (
-                    f"about {steps:,.0f} steps within the wallclock, the sweep file asks for "
-                    f"{machine.min_steps:,}"
-                )
-        return None
-
-    def _refused_batches(self, config: Any, gpus: int) -> str:
-        """Why the trainer cannot part its batches among that many GPUs; empty if it can."""
-        key = tuple(getattr(config, name) for name in _BATCH_FIELDS)
-        if key not in self._batches:
-            self._batches[key] = refused_batches(config, gpus)
-        return self._batches[key]
+        return self.predictor.smaller_values(knobs)
 
     def _configuration(self, knobs: Mapping[str, KnobValue]) -> str:
         """The knobs that may move the size, as calibration's key."""
@@ -426,17 +251,13 @@ class Gate:
         )
         return " ".join(differing)
 
-    def _predicted(
-        self, expected: predict.Prediction, noise: float, knobs: Mapping[str, KnobValue]
-    ) -> Verdict:
+    def _predicted(self, expected: Prediction, knobs: Mapping[str, KnobValue]) -> Verdict:
         """A prediction as calibration corrects it, against the cap."""
         configuration, size = self._configuration(knobs), expected.model_bytes
-        shift = self.calibration.shift(expected.traits, noise, configuration, size)
+        shift = self.calibration.shift(expected.traits, expected.noise_bytes, configuration, size)
         tail = (1 - self.confidence) / 2
         low, mid, high = (_moved(expected, shift.quantile(p)) for p in (tail, 0.5, 1 - tail))
-        known = "calibrated" if self.calibration.trials else "entropy"
-        if not self.program.builtin:
-            known = "calibrated" if self.calibration.trials else "probed"
+        known = "calibrated" if self.calibration.trials else self.predictor.regime
         return self._judged(
             Interval(low=low, mid=mid, high=high),
             regime="measured" if shift.trials else known,
@@ -444,24 +265,8 @@ class Gate:
             fit_probability=shift.below(self.cap_bytes - self.code_bytes - expected.model_bytes),
         )
 
-    def _foreign_verdict(self, knobs: Mapping[str, KnobValue]) -> Verdict:
-        """What measured runs of the same configuration say, else what a probe says."""
-        if self.foreign is None or self.calibration.measured_bytes(self._configuration(knobs)):
-            return self._measured_verdict(knobs)
-        expected = self.foreign.expected(knobs)
-        if isinstance(expected, Unknown):
-            kind = VerdictKind.INVALID if expected.invalid else VerdictKind.UNKNOWN
-            return self._verdict(
-                kind, expected.reason, regime="unknown", model_params=expected.model_params
-            )
-        return self._predicted(expected, expected.noise_bytes, knobs)
-
-    def _measured_verdict(self, knobs: Mapping[str, KnobValue]) -> Verdict:
-        """What earlier runs of the same configuration measured, for a program that is not ours."""
-        measured = self.calibration.measured_bytes(self._configuration(knobs))
-        if not measured:
-            reason = "no run of this configuration was measured yet, and the program is not ours"
-            return self._verdict(VerdictKind.UNKNOWN, reason, regime="unknown")
+    def _measured(self, measured: list[int]) -> Verdict:
+        """What runs of the same configuration measured, where nothing had predicted it."""
         mid = math.fsum(measured) / len(measured)
         spread = math.sqrt(1 + 1 / len(measured)) * MEASURED_SD * mid
         half = NormalDist().inv_cdf((1 + self.confidence) / 2) * spread
@@ -529,10 +334,7 @@ class Gate:
         )
 
 
-_BATCH_FIELDS = ("train_batch_tokens", "train_seq_len", "grad_accum_steps", "val_batch_size")
-
-
-def _moved(expected: predict.Prediction, error: float) -> float:
+def _moved(expected: Prediction, error: float) -> float:
     """The prediction moved by an error in bytes, kept within what can be."""
     moved = expected.model_bytes + error
     return min(max(moved, LEAST_SHARE * expected.model_bytes), expected.ceiling)

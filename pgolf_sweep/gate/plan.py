@@ -115,8 +115,9 @@ class Cost:
 
     Attributes:
         trials: Trials that take a slot, or None where the sweep has no end.
-        trial_seconds: One trial, from a free slot to its score.
-        gpu_hours: All trials; None where there is no end, or nothing but CPUs.
+        trial_seconds: One trial, from a free slot to its score; None where nothing limits it and
+            its training cannot be estimated.
+        gpu_hours: All trials; None where there is no end, nothing but CPUs, or no time of a trial.
         usd: The same in dollars, where a price is known.
         wall_seconds: All trials over the slots.
         slots: Trials at a time.
@@ -124,7 +125,7 @@ class Cost:
     """
 
     trials: int | None
-    trial_seconds: float
+    trial_seconds: float | None
     slots: int
     gpu_hours: float | None
     usd: float | None
@@ -264,7 +265,7 @@ def expected_cost(
     trials: int | None,
     gpus: int,
     slots: int,
-    train_seconds: float,
+    train_seconds: float | None,
     budget: Budget,
 ) -> Cost:
     """Time and money, with start, compilation and evaluation of each trial counted.
@@ -275,14 +276,20 @@ def expected_cost(
         trials: Trials that take a slot, or None where the sweep has no end.
         gpus: GPUs of a trial; 0 is a CPU.
         slots: Trials at a time.
-        train_seconds: The rules' limit on training.
+        train_seconds: The limit on training; None where there is none.
         budget: What the sweep may spend, and the price of a GPU; a CPU's hours count as a GPU's.
     """
     launched = [draw for draw in draws if not draw.verdict.discards]
-    seconds = [_trial_seconds(draw, gate, gpus, train_seconds) for draw in launched]
-    trial_seconds = math.fsum(seconds) / len(seconds) if seconds else 0.0
-    if not seconds:
+    if not launched:
         trials = 0
+    seconds = [_trial_seconds(draw, gate, gpus, train_seconds) for draw in launched]
+    known = [one for one in seconds if one is not None]
+    if len(known) < len(seconds):
+        return Cost(
+            trials=trials, trial_seconds=None, slots=slots, gpu_hours=None, usd=None,
+            wall_seconds=None,
+        )  # fmt: skip
+    trial_seconds = math.fsum(known) / len(known) if known else 0.0
     each_hours = trial_seconds * max(1, gpus) / 3600
     affordable = math.ceil(budget.gpu_hours / each_hours) if budget.gpu_hours and seconds else None
     by_budget = affordable is not None and (trials is None or affordable < trials)
@@ -309,15 +316,16 @@ def slots_needed(cost: Cost, deadline_seconds: float) -> int | None:
         cost: What the sweep takes.
         deadline_seconds: From its start.
     """
-    if cost.trials is None or cost.trial_seconds > deadline_seconds:
-        return None
-    if not cost.trials:
+    if cost.trials == 0:
         return 0
+    if cost.trials is None or cost.trial_seconds is None or cost.trial_seconds > deadline_seconds:
+        return None
     rounds = int(deadline_seconds / cost.trial_seconds) if cost.trial_seconds else cost.trials
     return math.ceil(cost.trials / max(1, rounds))
 
 
-def _trial_seconds(draw: Draw, gate: Gate, gpus: int, train_seconds: float) -> float:
+def _trial_seconds(draw: Draw, gate: Gate, gpus: int, train_seconds: float | None) -> float | None:
+    """One trial's time; None where it has no limit and its arithmetic is not known."""
     values = {**gate.defaults, **draw.knobs}
 
     def number(name: str) -> float:
@@ -327,6 +335,11 @@ def _trial_seconds(draw: Draw, gate: Gate, gpus: int, train_seconds: float) -> f
     limit = number("MAX_WALLCLOCK_SECONDS") or train_seconds
     flops = 6 * _params(draw) * number("TRAIN_BATCH_TOKENS") * number("ITERATIONS")
     rate = GPU_FLOPS * gpus if gpus else CPU_FLOPS
-    training = min(limit, flops / rate) if flops else limit
+    bounds = [limit] if limit else []
+    if flops:
+        bounds.append(flops / rate)
+    if not bounds:
+        return None
+    training = min(bounds)
     beside = SECONDS_TO_START + SECONDS_TO_COMPILE + SECONDS_TO_EVALUATE
     return training + (beside if gpus else CPU_SECONDS_BESIDE)

@@ -20,7 +20,8 @@ from pgolf_sweep.gate.gate import NOT_SIZE_KNOBS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pgolf_sweep.gate.gate import Gate, ProgramLike
+    from pgolf_sweep.gate.gate import Gate
+    from pgolf_sweep.gate.predictor import ProgramLike
 
 SCHEMA_VERSION = 1
 USER = "user"

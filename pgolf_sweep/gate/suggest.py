@@ -12,7 +12,7 @@ from trainer.checks import QUANT_SCALES
 from trainer.config import CODEC_BEST_LEVEL, CODECS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator, Mapping
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
 LEAST_VOCABULARY_BITS = 8
 """Of the smallest vocabulary that is suggested; in a smaller one not every byte has a token."""
@@ -38,7 +38,7 @@ class Suggestion:
 def suggestions(
     verdict: Callable[[Mapping[str, KnobValue]], Verdict],
     knobs: Mapping[str, KnobValue],
-    config: Any,
+    changes: Iterable[list[dict[str, KnobValue]]],
     given: Container[str],
 ) -> list[Suggestion]:
     """For each knob that decides the size, its nearest value that makes it surely fit.
@@ -46,12 +46,12 @@ def suggestions(
     Args:
         verdict: The gate's answer for a configuration.
         knobs: The configuration.
-        config: The same as the trainer reads it.
+        changes: For each knob, changes to try, nearest first (`changes`).
         given: Knobs that cannot change.
     """
     found = []
-    for changes in _changes(config):
-        for change in changes:
+    for of_knob in changes:
+        for change in of_knob:
             (knob, value), *also = change.items()
             answer = None if knob in given else verdict({**knobs, **change})
             if answer and answer.kind is VerdictKind.FITS and answer.artifact_bytes:
@@ -84,7 +84,7 @@ def smaller_values(config: Any) -> Iterator[tuple[str, list[KnobValue]]]:
         yield "TIE_EMBEDDINGS", [True]
 
 
-def _changes(config: Any) -> Iterator[list[dict[str, KnobValue]]]:
+def changes(config: Any) -> Iterator[list[dict[str, KnobValue]]]:
     """For each knob, changes that may shrink the artifact, nearest first.
 
     Beyond those of `smaller_values`: what may shrink it or not, and what no export could change.
@@ -98,7 +98,7 @@ def _changes(config: Any) -> Iterator[list[dict[str, KnobValue]]]:
     level = config.codec_level
     levels: list[dict[str, KnobValue]] = [{}, {"CODEC_LEVEL": 0}] if level else [{}]
     codecs = [codec for codec in CODECS if codec != config.codec]
-    yield [{"CODEC": codec} | at for codec in codecs for at in levels]  # not all know all levels
+    yield [{"CODEC": codec, **at} for codec in codecs for at in levels]  # not all know all levels
     if level:
         best = CODEC_BEST_LEVEL[config.codec]
         yield [{"CODEC_LEVEL": higher} for higher in range(level + 1, best + 1)]

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.errors import PromotionError
 from pgolf_sweep.submission.margins import against_record, margins
-from pgolf_sweep.submission.submission import READABLE_NAME, Submission, staged
+from pgolf_sweep.submission.submission import READABLE_NAME, staged
+from pgolf_sweep.submission.types import Submission
 from pgolf_sweep.verify.check import Check, CheckVerdict
 from pgolf_sweep.verify.verify import verify
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from pgolf_sweep.core.record import State, TrialRecord
-from pgolf_sweep.report.read import POSTERIOR
+from pgolf_sweep.report.posterior import POSTERIOR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

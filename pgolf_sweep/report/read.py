@@ -12,12 +12,13 @@ from pgolf_sweep.config.sweep_file import load_spec
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.kept import lost_trials, settled
 from pgolf_sweep.core.paths import StudyPaths, read_json
-from pgolf_sweep.core.record import Posterior, State, TrialRecord, counts, ranked
+from pgolf_sweep.core.record import State, TrialRecord, counts, ranked
 from pgolf_sweep.driver.control import live_driver
 from pgolf_sweep.driver.sharing.leases import drivers, short
 from pgolf_sweep.driver.snapshot import JOINING, SweepState
 from pgolf_sweep.launch.remote.dashboard import UNREACHABLE, Place, read_place
 from pgolf_sweep.report.noops import no_op_knobs
+from pgolf_sweep.report.posterior import posterior_row
 from pgolf_sweep.report.search import search_document, tied
 
 if TYPE_CHECKING:
@@ -25,18 +26,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from pgolf_sweep.core.record import Posterior
     from pgolf_sweep.search.study import Study
-
-
-POSTERIOR = ("posterior_bpb", "posterior_low", "posterior_high", "tied_with_best")
-
-
-def posterior_row(posterior: Posterior | None) -> dict[str, Any]:
-    """What the row of a trial says of its posterior; None: too few have completed."""
-    if posterior is None:
-        return dict.fromkeys(POSTERIOR)
-    values = (posterior.mean, posterior.low, posterior.high, posterior.tied)
-    return dict(zip(POSTERIOR, values, strict=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -13,7 +13,7 @@ from pgolf_sweep.submission.evidence import largest, mean_bpb
 from pgolf_sweep.submission.stats import sample
 
 if TYPE_CHECKING:
-    from pgolf_sweep.submission.submission import Submission
+    from pgolf_sweep.submission.types import Submission
 
 
 def readme(submission: Submission) -> str:

@@ -16,6 +16,7 @@ from pgolf_sweep.driver.session import Session, calibration_store, open_session
 from pgolf_sweep.gate.gate import Gate
 from pgolf_sweep.gate.physics.inventory import SIZE_KNOBS
 from pgolf_sweep.gate.probed import foreign_of
+from pgolf_sweep.gate.script_predictor import ScriptPredictor
 from pgolf_sweep.gate.store import USER, store_path, teach_store
 from pgolf_sweep.script.knobs.knobs import nearest_knob
 from pgolf_sweep.script.probe.prober import Unprobed
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pgolf_sweep.core.trial import Interval, KnobValue, Verdict
-    from pgolf_sweep.gate.gate import ProgramLike
     from pgolf_sweep.gate.physics.predict import GroupSize
+    from pgolf_sweep.gate.predictor import ProgramLike
     from pgolf_sweep.gate.suggest import Suggestion
 
 DEFAULT_CONFIDENCE = 0.99
@@ -163,13 +164,12 @@ def _time_steps(judge: Gate, step_ms: float) -> None:
     Raises:
         InputError: The program is our trainer, or no time is given.
     """
-    if judge.foreign is None or step_ms <= 0:
+    if step_ms <= 0 or not judge.predictor.set_step_seconds(step_ms / 1000):
         raise InputError(
             "a step's time is for scripts that are not ours, in milliseconds",
             got=f"--step-ms {step_ms:g}",
             expected="--program PATH and a positive number; our trainer's gate learns from trials",
         )
-    judge.foreign.step_seconds = step_ms / 1000
 
 
 def checked_knobs(knobs: Mapping[str, KnobValue], program: ProgramLike) -> dict[str, KnobValue]:
@@ -291,12 +291,13 @@ def _run(counted: Counted, exported: Exported | RunFailed | None) -> dict[str, A
 
 def _probe(judge: Gate, knobs: Mapping[str, KnobValue]) -> dict[str, Any] | None:
     """What the size probe found in a script that is not ours, as plain data."""
-    if judge.foreign is None:
+    foreign = judge.predictor.foreign if isinstance(judge.predictor, ScriptPredictor) else None
+    if foreign is None:
         return None
-    ran = judge.foreign.ran(knobs)
+    ran = foreign.ran(knobs)
     if ran is not None:
         return _run(*ran)
-    found = judge.foreign.probed(knobs)
+    found = foreign.probed(knobs)
     if isinstance(found, Unprobed):
         return {"ok": False, "reason": found.reason, "seconds": found.seconds}
     document = {"ok": True} | dataclasses.asdict(found)

@@ -112,7 +112,7 @@ def plan(
         trials=planning.most_trials(session, space, sampled, session.spec.run_cap),
         gpus=session.resources.gpus,
         slots=slots,
-        train_seconds=session.rules.train_seconds,
+        train_seconds=session.train_seconds,
         budget=session.spec.pgolf.budget,
     )
     needed = None if deadline_hours is None else planning.slots_needed(cost, 3600 * deadline_hours)

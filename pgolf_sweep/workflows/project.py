@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 from pgolf_sweep import __version__
 from pgolf_sweep.core.errors import InputError
-from pgolf_sweep.core.paths import write_bytes
+from pgolf_sweep.core.paths import PACKAGE, write_bytes
 from pgolf_sweep.script.bundle import bundle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PACKAGE = Path(__file__).parents[1]
 SOURCE = PACKAGE / "project"
 IN_A_CHECKOUT, IN_A_PROJECT = b"--editable .", b"--requirement requirements.txt"
 """How the cluster files install the program; a project has no code of ours to install."""

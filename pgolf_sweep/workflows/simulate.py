@@ -65,7 +65,8 @@ def simulate(
     session = sweep if isinstance(sweep, Session) else _opened(Path(sweep))
     block = dataclasses.replace(session.spec.pgolf, seed=seed)
     spec = dataclasses.replace(session.spec, pgolf=block)
-    session = dataclasses.replace(session, spec=spec, gate=session.gate.copy())
+    # Time stands still while the gate thinks: what it would prepare in a thread is waited for.
+    session = dataclasses.replace(session, spec=spec, gate=session.gate.copy(), prepares=False)
     if session.spec.run_cap is None and session.spec.space.size() is None:
         raise InputError(
             "a simulated sweep must end", where=str(session.spec.source), expected="a run_cap"

@@ -139,7 +139,7 @@ def read_config(knobs: Mapping[str, KnobValue]) -> Config:
     Raises:
         UnbuildableError: A value is missing, does not read, or contradicts another.
     """
-    values = {}
+    values: dict[str, Any] = {}
     for name, knob, kind in _FIELDS:
         if knob not in knobs:
             raise UnbuildableError(f"{knob} has no value")

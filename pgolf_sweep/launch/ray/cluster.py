@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.job_config import JobConfig
 
-import pgolf_sweep
 from pgolf_sweep.core.errors import InfraError
+from pgolf_sweep.core.paths import PACKAGE
 from pgolf_sweep.launch.remote.entrypoint import JOB_VARIABLE
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def join(address: str | None, resources: Resources, slots: int | None) -> bool:
         }
         if (folder := short_folder(tempfile.gettempdir())) is not None:
             options["_temp_dir"] = folder
-        own = str(Path(pgolf_sweep.__file__).parents[1])
+        own = str(PACKAGE.parent)
         if own not in site.getsitepackages():
             options["job_config"] = JobConfig()
             options["job_config"]._py_driver_sys_path.append(own)  # noqa: SLF001 - no public way
@@ -122,8 +122,7 @@ def join(address: str | None, resources: Resources, slots: int | None) -> bool:
         options["address"] = address
         if JOB_VARIABLE not in os.environ:  # a job's own environment has it, and may say it once
             # The nodes need our code, and not by a shared file system.
-            code = Path(pgolf_sweep.__file__).parent
-            options["runtime_env"] = {"py_modules": [str(code)]}
+            options["runtime_env"] = {"py_modules": [str(PACKAGE)]}
     try:
         with (
             warnings.catch_warnings(),

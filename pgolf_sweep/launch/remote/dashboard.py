@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pgolf_sweep.core.errors import InfraError, InputError
-from pgolf_sweep.core.paths import read_json, write_bytes, write_json
+from pgolf_sweep.core.paths import PACKAGE, read_json, write_bytes, write_json
 from pgolf_sweep.launch.remote.entrypoint import STDOUT_MARK, JobPayload, log_dir_alias
 
 if TYPE_CHECKING:
@@ -191,7 +191,6 @@ class Dashboard:
                 in memory, which Ray's interfaces do not show, until the job takes it out.
             metadata: Shown by Ray.
         """
-        import pgolf_sweep  # noqa: PLC0415 - itself, to be sent
         import trainer  # noqa: PLC0415 - loads nothing
 
         package = f"{job}-{secrets.token_hex(16)}.zip"
@@ -203,7 +202,7 @@ class Dashboard:
                     submission_id=job,
                     metadata=metadata,
                     runtime_env={
-                        "py_modules": [str(Path(m.__path__[0])) for m in (pgolf_sweep, trainer)],
+                        "py_modules": [str(PACKAGE), str(Path(trainer.__path__[0]))],
                         "excludes": ["__pycache__"],
                         "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(GRACE_SECONDS)},
                     },

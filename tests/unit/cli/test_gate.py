@@ -305,6 +305,26 @@ def test_plan_of_a_sweep_without_end_asks_for_one(sweep):
     assert "no number of slots" not in shown
 
 
+def test_plan_without_rules_knows_the_cost_only_with_limits(tmp_path):
+    (tmp_path / "train.py").write_text(
+        'import argparse\np = argparse.ArgumentParser()\np.add_argument("--lr", type=float)\n'
+        'print("loss:", p.parse_args().lr)\n'
+    )
+    path = tmp_path / "plain.yaml"
+
+    def planned(more=""):
+        path.write_text(
+            "program: train.py\ncommand: [python, '${program}', '${args}']\nmethod: random\n"
+            "run_cap: 5\nmetric: {name: loss}\nparameters: {lr: {min: 0.001, max: 0.1}}\n"
+            f"pgolf: {{rules: none, resources: {{gpus: 1}}{more}}}\n"
+        )
+        return invoke("plan", str(path), "--draws", "20", "--deadline-hours", "3").stdout
+
+    assert "5 trials on 1 GPU: cost unknown" in planned()
+    assert "GPU-hours" not in planned()
+    assert "GPU-hours" in planned(", limits: {total_seconds: 1800}")
+
+
 def test_nothing_is_suggested_by_the_knobs_of_another_program():
     script = str(ROOT / "tests" / "data" / "scripts" / "tiny_gpt.py")
     result = invoke("gate", "--program", script, "--set", "NUM_LAYERS=400")

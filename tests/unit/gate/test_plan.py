@@ -106,6 +106,22 @@ def test_cost_counts_start_and_evaluation_and_every_slot(draws, gate):
     assert cost(budget=Budget()).usd is None
 
 
+def test_cost_of_trials_that_nothing_bounds_is_unknown(stranger):
+    gate = Gate(stranger, CAP, 0.99)
+    draws = [Draw(knobs={"MODEL_DIM": n}, verdict=gate.verdict({"MODEL_DIM": n})) for n in range(9)]
+
+    def cost(train_seconds):
+        budget = Budget(gpu_hours=1.0, usd_per_gpu_hour=2.0)
+        return expected_cost(draws, gate, trials=5, gpus=1, slots=1, train_seconds=train_seconds,
+                             budget=budget)  # fmt: skip
+
+    unknown = cost(None)
+    assert (unknown.trials, unknown.trial_seconds) == (5, None)
+    assert (unknown.gpu_hours, unknown.usd, unknown.wall_seconds) == (None, None, None)
+    assert slots_needed(unknown, 1e9) is None
+    assert cost(60.0).trial_seconds > 60
+
+
 def test_a_budget_ends_a_sweep_that_would_cost_more(draws, gate):
     def cost(trials, gpu_hours, gpus=8):
         budget = Budget(gpu_hours=gpu_hours, usd_per_gpu_hour=2.0)

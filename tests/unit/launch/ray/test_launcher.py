@@ -361,7 +361,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from pgolf_sweep.launch.ray.launcher import RayLauncher
 from pgolf_sweep.core.trial import Resources
-from test_ray import HANGS, make_job
+from test_launcher import HANGS, make_job
 if __name__ == "__main__":
     launcher = RayLauncher(None, Resources(gpus=0, cpus=1.0), 1)
     launcher.start(make_job(Path(sys.argv[1]), HANGS))
