@@ -210,9 +210,14 @@ def main() -> None:
         # Our own mistake: another code would tell a script to retry, or that the answer is no.
         if os.environ.get("PGOLF_DEBUG"):
             raise
-        known = _of_a_name(error) or unforeseen(error)
+        known = typed(error)
         fail(known)
         sys.exit(known.exit_code)
+
+
+def typed(error: Exception) -> PgolfError:
+    """An error with its message and exit code, be it one of ours or one that nobody thought of."""
+    return error if isinstance(error, PgolfError) else _of_a_name(error) or unforeseen(error)
 
 
 def _of_a_name(error: Exception) -> InputError | None:

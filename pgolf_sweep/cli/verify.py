@@ -13,11 +13,14 @@ from pgolf_sweep.cli.common import (
     JsonOption,
     app,
     emit,
+    fail,
     out,
     say,
+    typed,
 )
 
 if TYPE_CHECKING:
+    from pgolf_sweep.core.errors import PgolfError
     from pgolf_sweep.verify.verify import Verification
 
 _STYLES = {"pass": "green", "warn": "yellow", "unknown": "dim", "fail": "bold red"}
@@ -84,7 +87,8 @@ def verify(
     """Check submission folders, anyone's, rule by rule.
 
     Exit code 0 if no rule is broken, 1 if one is. A rule that a folder does not let one decide
-    is `unknown` and breaks nothing.
+    is `unknown` and breaks nothing. Of several folders each is checked, also after one that is
+    not there (exit code 2); the exit code is the highest.
 
     Example: pgolf-sweep verify submissions/2026-04-01_mine
 
@@ -102,29 +106,41 @@ def verify(
 
         emit(answer_schema())
         return
-    from pgolf_sweep.workflows.verify import RunAgain
-    from pgolf_sweep.workflows.verify import verify as judge
+    from pgolf_sweep.workflows.verify import RunAgain, verify_each
 
     again = None
     if rerun:
         again = RunAgain(
             seed=seed, data=data, data_root=data_root, address=address, work=work, report=say
         )
-    found = []
-    for path in _named(folders or [], changed):
-        answer = judge(path, rules=rules, record=record, rerun=again)
-        found.append(answer)
-        if not json_output:
-            _show(answer, strict=strict)
-    ok = all(one.passes(strict=strict) for one in found)
+    documents, worst = [], 0
+    paths = _named(folders or [], changed)
+    alone = len(paths) == 1 and changed is None
+    for path, answer in verify_each(paths, rules=rules, record=record, rerun=again):
+        if isinstance(answer, Exception) and alone:
+            raise answer
+        document, code = _told(path, answer, strict=strict, quiet=json_output)
+        documents.append(document)
+        worst = max(worst, code)
     if json_output:
-        documents = [_document(one, strict=strict) for one in found]
-        alone = len(documents) == 1 and changed is None
-        emit(documents[0] if alone else {"ok": ok, "folders": documents})
-    elif not found:
+        emit(documents[0] if alone else {"ok": worst == 0, "folders": documents})
+    elif not documents:
         say(f"no record folder differs from {changed}")
-    if not ok:
-        raise typer.Exit(1)
+    if worst:
+        raise typer.Exit(worst)
+
+
+def _told(
+    path: Path, answer: Verification | Exception, *, strict: bool, quiet: bool
+) -> tuple[dict[str, Any], int]:
+    """Shows the answer for one folder of several; its document and its exit code."""
+    if isinstance(answer, Exception):
+        known = typed(answer)
+        fail(known)
+        return _refused(path, known), known.exit_code
+    if not quiet:
+        _show(answer, strict=strict)
+    return _document(answer, strict=strict), 0 if answer.passes(strict=strict) else 1
 
 
 def _named(folders: list[str], changed: str | None) -> list[str]:
@@ -139,6 +155,12 @@ def _named(folders: list[str], changed: str | None) -> list[str]:
             next_step="pgolf-sweep verify --help",
         )
     return folders if changed is None else [str(p) for p in changed_folders(changed, Path())]
+
+
+def _refused(path: Path, error: PgolfError) -> dict[str, Any]:
+    """A folder that could not be checked, for JSON."""
+    names = ("what", "where", "got", "expected", "next_step", "exit_code")
+    return {"folder": path, "ok": False, "error": {name: getattr(error, name) for name in names}}
 
 
 def _explain(rule: str, *, json_output: bool) -> None:

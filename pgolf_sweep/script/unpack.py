@@ -335,16 +335,13 @@ def _bz2(data: bytes) -> bytes:
 def _brotli(data: bytes) -> bytes:
     import brotli  # noqa: PLC0415 - only few scripts need it
 
-    decompressor, parts, size = brotli.Decompressor(), [], 0
-    for start in range(0, len(data), 4096):
-        try:
-            parts.append(decompressor.process(data[start : start + 4096]))
-        except brotli.error as error:
-            raise _UnknownError from error
-        size += len(parts[-1])
-        if size > MOST_BYTES:
-            raise _UnknownError
-    return b"".join(parts)
+    try:
+        text = brotli.Decompressor().process(data, output_buffer_limit=MOST_BYTES + 1)
+    except brotli.error as error:
+        raise _UnknownError from error
+    if len(text) > MOST_BYTES:
+        raise _UnknownError
+    return bytes(text)
 
 
 def _zstd(data: bytes) -> bytes:

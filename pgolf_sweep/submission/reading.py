@@ -64,9 +64,12 @@ class FolderReader:
                 if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     self.unreadable[name] = "no regular file"
                     return None
-                data = file.read(room + 1)
+                data: bytes | None = file.read(room + 1)
         except OSError as error:
             self.unreadable[name] = error.strerror or str(error)
+            return None
+        if data is None:  # of /proc: it would wait for what may never come
+            self.unreadable[name] = "nothing to read yet"
             return None
         if len(data) > room:
             self.unreadable[name] = f"more than {room:,} bytes"

@@ -92,15 +92,6 @@ def decoded_bytes(codec: str, blob: bytes) -> int | None:
     return None
 
 
-def _by_pieces(decompress: Callable[[bytes], bytes], blob: bytes) -> int:
-    size = 0
-    for start in range(0, len(blob), 4096):
-        size += len(decompress(blob[start : start + 4096]))
-        if size > MOST_DECODED_BYTES:
-            break
-    return size
-
-
 def _zlib(wbits: int) -> Callable[[bytes], int | None]:
     def count(blob: bytes) -> int | None:
         decoder = zlib.decompressobj(wbits)
@@ -144,11 +135,18 @@ def _brotli(blob: bytes) -> int | None:
     import brotli  # noqa: PLC0415 - loads only where a model is read
 
     decoder = brotli.Decompressor()
+    size, data = 0, blob
     try:
-        size = _by_pieces(decoder.process, blob)
+        while not decoder.is_finished() and size <= MOST_DECODED_BYTES:
+            # A few hundred bytes decode to gigabytes, so the output is what is limited.
+            piece = decoder.process(data, output_buffer_limit=PIECE_BYTES)
+            data = b""
+            if not (piece or decoder.is_finished()) and decoder.can_accept_more_data():
+                return None  # cut off
+            size += len(piece)
     except brotli.error as error:
         raise ValueError(str(error)) from error
-    return size if decoder.is_finished() or size > MOST_DECODED_BYTES else None
+    return size
 
 
 def _zstd(blob: bytes) -> int | None:

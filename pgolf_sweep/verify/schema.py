@@ -30,12 +30,30 @@ def answer_schema() -> dict[str, Any]:
             "checks": {"type": "array", "items": {"$ref": "#/$defs/check"}, "minItems": 1},
         }
     )
-    several = _closed({"ok": ok, "folders": {"type": "array", "items": {"$ref": "#/$defs/folder"}}})
+    text_or_none = {"type": ["string", "null"]}
+    unread = _closed(
+        {
+            "folder": {"type": "string", "description": "As it was named; it could not be checked"},
+            "ok": {"const": False},
+            "error": _closed(
+                {
+                    "what": text,
+                    "where": text_or_none,
+                    "got": text_or_none,
+                    "expected": text_or_none,
+                    "next_step": text_or_none,
+                    "exit_code": {"type": "integer"},
+                }
+            ),
+        }
+    )
+    each = {"oneOf": [{"$ref": "#/$defs/folder"}, {"$ref": "#/$defs/unread"}]}
+    several = _closed({"ok": ok, "folders": {"type": "array", "items": each}})
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "pgolf-sweep verify --json",
         "oneOf": [{"$ref": "#/$defs/folder"}, {"$ref": "#/$defs/several"}],
-        "$defs": {"check": check, "folder": folder, "several": several},
+        "$defs": {"check": check, "folder": folder, "unread": unread, "several": several},
     }
 
 

@@ -120,6 +120,7 @@ def _readable(folder: Folder) -> Check:
         folder.script_name,
         folder.manifest_name,
         folder.model,
+        ".",
     }
     grave = [name for name in refused if name in needed or name.endswith((".log", ".txt", ".py"))]
     verdict = CheckVerdict.WARN if refused else CheckVerdict.PASS

@@ -94,7 +94,7 @@ LIBRARIES: Mapping[str, tuple[str, str]] = {
     "yaml": ("pyyaml", "6"),
     "numpy": ("numpy", "2"),
     "sentencepiece": ("sentencepiece", "0.2"),
-    "brotli": ("brotli", "1.1"),
+    "brotli": ("brotli", "1.2"),
     "zstandard": ("zstandard", "0.23"),
     "huggingface_hub": ("huggingface_hub", "1"),
     "pydantic": ("pydantic", "2.12"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pgolf_sweep.config.rules import load_record, load_rules
 from pgolf_sweep.core.clock import SystemClock
+from pgolf_sweep.core.errors import InterruptedSweepError
 from pgolf_sweep.data import locate
 from pgolf_sweep.submission.folder import read_folder
 from pgolf_sweep.verify.rerun import dataset_name, resources_for
@@ -18,9 +19,9 @@ from pgolf_sweep.verify.sources import opened
 from pgolf_sweep.verify.verify import check_folder, rules_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
-    from pgolf_sweep.config.rules import Rules
+    from pgolf_sweep.config.rules import Record, Rules
     from pgolf_sweep.submission.folder import Folder
     from pgolf_sweep.verify.check import Check
     from pgolf_sweep.verify.verify import Verification
@@ -71,18 +72,57 @@ def verify(
     Raises:
         InputError: There is no such folder or file, or a zip or commit is larger than a submission.
     """
-    named = load_rules(rules, base=Path.cwd()) if rules is not None else None
-    beaten = load_record(Path(record)) if record is not None else None
+    return _verify(Path(folder), *_read_rules(rules, record), rerun)
+
+
+def verify_each(
+    folders: Sequence[str | Path],
+    *,
+    rules: str | None = None,
+    record: str | Path | None = None,
+    rerun: RunAgain | None = None,
+) -> Iterator[tuple[Path, Verification | Exception]]:
+    """`verify` of several folders, one after the other; what one raises does not end the others.
+
+    Yields:
+        A folder, and the answer or what was raised instead of one.
+
+    Raises:
+        InputError: There are no such rules or no such record, or they have mistakes.
+        InterruptedSweepError: Ctrl-C.
+    """
+    held, beaten = _read_rules(rules, record)
+    for folder in map(Path, folders):
+        answer: Verification | Exception
+        try:
+            answer = _verify(folder, held, beaten, rerun)
+        except InterruptedSweepError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a folder of someone else may hold anything
+            answer = error
+        yield folder, answer
+
+
+def _read_rules(rules: str | None, record: str | Path | None) -> tuple[Rules | None, Record | None]:
+    return (
+        None if rules is None else load_rules(rules, base=Path.cwd()),
+        None if record is None else load_record(Path(record)),
+    )
+
+
+def _verify(
+    folder: Path, rules: Rules | None, record: Record | None, rerun: RunAgain | None
+) -> Verification:
     with opened(str(folder)) as place:
         found = read_folder(place)
-        held = named or rules_for(found)
-        if beaten is not None:
-            held = dataclasses.replace(held, record=beaten)
+        held = rules or rules_for(found)
+        if record is not None:
+            held = dataclasses.replace(held, record=record)
         answer = check_folder(found, held)
         checks = answer.checks
         if rerun is not None:
             checks = (*checks, _run_again(found, held, rerun))
-    return dataclasses.replace(answer, folder=Path(folder), checks=checks)
+    return dataclasses.replace(answer, folder=folder, checks=checks)
 
 
 def _run_again(folder: Folder, rules: Rules, how: RunAgain) -> Check:

@@ -61,3 +61,35 @@ def test_record_to_beat_comes_from_a_file(tmp_path: Path) -> None:
     )  # fmt: skip
     record = next(c for c in json.loads(done.stdout)["checks"] if c["rule"] == "record")
     assert "below 2.07270" in record["limit"] or "better than 2.07270" in record["limit"]
+
+
+def test_one_bad_path_does_not_end_the_others(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "last").mkdir()
+    paths = [str(tmp_path / name) for name in ("nowhere", "file", "n" * 300, "last")]
+    done = CliRunner().invoke(app, ["verify", *paths, "--rules", "demo", "--json"])
+    assert done.exit_code == 2
+    document = json.loads(done.stdout)
+    assert document["ok"] is False
+    assert [one["folder"] for one in document["folders"]] == paths
+    assert [one["ok"] for one in document["folders"]] == [False] * 4
+    codes = [one["error"]["exit_code"] for one in document["folders"][:3]]
+    assert codes == [2, 2, 2]
+    assert document["folders"][0]["error"]["where"] == paths[0]
+    assert document["folders"][3]["checks"]
+    assert done.stderr.count("error:") == 3
+
+
+def test_table_of_the_others_is_shown_beside_an_error(tmp_path: Path) -> None:
+    paths = [str(tmp_path / "nowhere"), str(tmp_path)]
+    done = CliRunner().invoke(app, ["verify", *paths, "--rules", "demo"])
+    assert done.exit_code == 2
+    assert "no such submission folder" in done.stderr
+    assert "submission_json" in done.stdout
+
+
+def test_folder_of_the_kernel_is_answered() -> None:
+    done = CliRunner().invoke(app, ["verify", "/proc/self", "--json"])
+    assert done.exit_code == 1
+    readable = next(c for c in json.loads(done.stdout)["checks"] if c["rule"] == "readable")
+    assert "cannot be read" in readable["observed"]

@@ -1,6 +1,7 @@
 import base64
 import bz2
 import lzma
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -128,3 +129,14 @@ def test_deep_script_is_walked_to_its_end() -> None:
 def test_decompression_bomb_is_cut_off() -> None:
     bomb = zlib.compress(b"x = 1\n" * (MOST_BYTES // 2))
     assert len(unpack(f"import zlib\nexec(zlib.decompress({bomb!r}))")) <= MOST_BYTES
+
+
+def test_brotli_bomb_is_not_held_in_memory() -> None:
+    bomb = brotli.compress(bytes(10 * MOST_BYTES), quality=5)
+    script = f"import brotli\nexec(brotli.decompress({bomb!r}))"
+    tracemalloc.start()
+    found = unpack(script)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == script
+    assert peak_bytes < 5 * MOST_BYTES
