@@ -253,8 +253,9 @@ def parsed_value(text: str) -> KnobValue:
     for reader in (int, float):
         try:
             value = reader(text)
-        except ValueError:
+            finite = math.isfinite(value)
+        except (ValueError, OverflowError):  # the second: more digits than a float holds
             continue
-        if math.isfinite(value):
+        if finite:
             return value
     return text

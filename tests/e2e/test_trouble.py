@@ -157,7 +157,7 @@ def test_a_sweep_of_which_every_trial_fails_ends_with_one(terminal: Terminal) ->
     assert said.code == 1
     assert said.json()["trials"]["failed"] == 3
     assert "no trial gave a submittable score" in said.err
-    assert "pgolf-sweep trials same_error" in said.err
+    assert "pgolf-sweep trials aborted_same_error" in said.err
     assert terminal.run("best", "aborted_same_error").code == 1
 
 
