@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from support.terminal import Terminal
+from support.terminal import Terminal, lasting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,7 @@ def test_lost_journal_costs_no_trial(tmp_path: Path, address: str) -> None:
         longer = terminal.sweep("paid", run_cap=3)
         assert terminal.launch(longer, "--name", "renamed").code == 0
         after = terminal.trials("renamed")
-        assert after[: len(before)] == before
+        assert list(map(lasting, after[: len(before)])) == list(map(lasting, before))
         assert sum(row["attempts"] for row in after) == 3
         for path, data in results.items():
             moved = terminal.study("renamed") / path.relative_to(terminal.study("paid"))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.terminal import lasting
 
 if TYPE_CHECKING:
     from support.terminal import Terminal
@@ -40,7 +41,7 @@ def test_study_of_version_0_1_is_read_and_resumed(terminal: Terminal) -> None:
     own = [row for row in after.values() if row["duplicate_of"] is None]
     assert sum(row["outcome"] in {"completed", "pruned"} for row in own) == 9
     for number in range(6):
-        assert after[number] == before[number]
+        assert lasting(after[number]) == lasting(before[number])
         assert after[number]["excused"] == after[number]["uncounted_attempts"] == 0
     assert after[6]["knobs"] == before[6]["knobs"]
     assert after[6]["outcome"] in {"completed", "pruned"}

@@ -35,6 +35,15 @@ IN_FOREGROUND = (
 )
 
 
+MOVES = {"posterior_bpb", "posterior_low", "posterior_high", "tied_with_best"}
+"""What all scores say of one: it moves with each further score."""
+
+
+def lasting(row: dict[str, Any]) -> dict[str, Any]:
+    """A finished trial's row without what moves when others finish."""
+    return {key: row[key] for key in row.keys() - MOVES}
+
+
 @dataclass(frozen=True)
 class Said:
     """What a command that ended said."""
