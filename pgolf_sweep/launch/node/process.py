@@ -136,6 +136,10 @@ class GuardedProcess:
         """
         deadline = time.monotonic() + ORPHAN_SECONDS
         killed: set[int] = set()
+        if self._guard is not None:
+            # Its pipe closes before its children become ours, which its zombie shows.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._guard.wait(timeout=ORPHAN_SECONDS)
         while True:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(session, signal.SIGKILL)
@@ -147,13 +151,15 @@ class GuardedProcess:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
             left = {pid for pid in found if lives(pid)}
-            if time.monotonic() >= deadline or not (left or holds_gpu(killed)):
+            # Not before a pass that finds nobody: one that dies in a pass may leave its children
+            # to us after we have looked.
+            if time.monotonic() >= deadline or not (found or holds_gpu(killed)):
                 return sorted(left)
             for pid in left:
                 killed.add(pid)
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
-            time.sleep(0.01 if left else 0.5)
+            time.sleep(0.01 if found else 0.5)
 
     def close(self) -> None:
         """Close the pipes, which makes the guard kill what is left and end; collect it."""
