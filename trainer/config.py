@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-SHARES_PER_STEP = 8  # a step's batch has always eight parts, whatever the number of processes
+SHARES_PER_STEP = 8  # a step's batch has always eight parts, at any number of processes
 CODECS = ("zlib", "zstd", "lzma", "brotli")
 CODEC_BEST_LEVEL = {"zlib": 9, "zstd": 22, "lzma": 9, "brotli": 11}
 

@@ -121,7 +121,7 @@ def validation_set(config: Config, tables: ByteTables) -> Validation:
         tokens=tokens, target_bytes=plain if sidecar is None else sidecar[1 : count + 1]
     )
     total, by_pieces = int(found.target_bytes.sum(dtype=np.int64)), int(plain.sum())
-    # A transformed text is of about the length of the original, whatever the transformation.
+    # A transformed text is of about the length of the original, under any transformation.
     require(
         0 < by_pieces / 2 <= total <= 2 * by_pieces,
         f"{config.data_path}: {total} bytes of validation text, but its tokens' pieces have "

@@ -24,15 +24,39 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class PgolfError(Exception):
-    """Base of every error that the command line turns into a message and an exit code.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something wrong, in the parts that a message has; absent ones are None.
 
-    Args:
+    Attributes:
         what: What went wrong, one sentence.
         where: File, key path and line, trial number or host.
         got: The offending value as the user would recognise it.
         expected: What would have been accepted.
         next_step: A command or an edit that gets the user further.
+    """
+
+    what: str
+    where: str | None = None
+    got: str | None = None
+    expected: str | None = None
+    next_step: str | None = None
+
+    def lines(self) -> list[str]:
+        """The message as lines, most important first; absent parts are left out."""
+        parts = (
+            ("where", self.where),
+            ("got", self.got),
+            ("expected", self.expected),
+            ("next", self.next_step),
+        )
+        return [self.what, *(f"  {name}: {text}" for name, text in parts if text)]
+
+
+class PgolfError(Exception):
+    """Base of every error that the command line turns into a message and an exit code.
+
+    Its arguments are the parts of its `Finding`.
     """
 
     exit_code = 1
@@ -47,21 +71,38 @@ class PgolfError(Exception):
         next_step: str | None = None,
     ) -> None:
         super().__init__(what)
-        self.what = what
-        self.where = where
-        self.got = got
-        self.expected = expected
-        self.next_step = next_step
+        self.finding = Finding(
+            what=what, where=where, got=got, expected=expected, next_step=next_step
+        )
+
+    @property
+    def what(self) -> str:
+        """What went wrong."""
+        return self.finding.what
+
+    @property
+    def where(self) -> str | None:
+        """Where it went wrong."""
+        return self.finding.where
+
+    @property
+    def got(self) -> str | None:
+        """What was there."""
+        return self.finding.got
+
+    @property
+    def expected(self) -> str | None:
+        """What would have been accepted."""
+        return self.finding.expected
+
+    @property
+    def next_step(self) -> str | None:
+        """What to do now."""
+        return self.finding.next_step
 
     def lines(self) -> list[str]:
-        """The message as lines, most important first; absent parts are left out."""
-        parts = (
-            ("where", self.where),
-            ("got", self.got),
-            ("expected", self.expected),
-            ("next", self.next_step),
-        )
-        return [self.what, *(f"  {name}: {text}" for name, text in parts if text)]
+        """The message as lines."""
+        return self.finding.lines()
 
     def __str__(self) -> str:
         return "\n".join(self.lines())

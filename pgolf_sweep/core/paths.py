@@ -110,7 +110,7 @@ def write_json(path: Path, document: dict[str, Any], *, private: bool = False) -
 
 
 def read_regular(path: Path, most_bytes: int) -> bytes:
-    """The content of a regular file of at most so many bytes.
+    """The content of a regular file of a bounded number of bytes.
 
     Raises:
         OSError: It cannot be read; or it is no regular file, or too large, which `strerror` says.
@@ -126,7 +126,7 @@ def read_regular(path: Path, most_bytes: int) -> bytes:
 
 
 def is_inside(name: str) -> bool:
-    """Whether a relative path stays below the folder that it starts from, whatever lies there."""
+    """Whether a relative path stays below the folder that it starts from, by its text alone."""
     path = PurePosixPath(name)
     return (
         bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name

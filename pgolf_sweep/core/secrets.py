@@ -86,7 +86,7 @@ def masked_url(url: str) -> str:
 
 
 def secret_values(environ: Mapping[str, str]) -> frozenset[str]:
-    """Values of an environment that must not be shown, whatever they look like."""
+    """Values of an environment that must not be shown, of any form."""
     found = {value for name, value in environ.items() if is_secret_name(name)}
     for url in [value for value in found if "://" in value]:
         userinfo = url.partition("://")[2].rpartition("@")[0]

@@ -1,7 +1,7 @@
 """Bytes per token: the constant that ties bits per byte to nats per token.
 
 ``val_loss / (val_bpb ln 2)`` is the mean bytes of a validation token. One tokenizer on one text has
-one such number, whatever the model, so that a score whose bytes were counted wrongly shows itself.
+one such number for any model, so that a score whose bytes were counted wrongly shows itself.
 """
 
 from __future__ import annotations

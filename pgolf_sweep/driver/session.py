@@ -314,7 +314,8 @@ def located_at(spec: SweepSpec, *path: str) -> Iterator[None]:
         yield
     except InputError as error:
         place = place_of(spec, *path)
-        error.where = f"{place} ({error.where})" if error.where else place
+        where = f"{place} ({error.where})" if error.where else place
+        error.finding = dataclasses.replace(error.finding, where=where)
         raise
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pgolf_sweep.nodes.info import Refusal
+from pgolf_sweep.core.errors import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -92,7 +92,7 @@ class NodeReport:
     node: str
     began_at: float
     ended_at: float
-    faults: tuple[Refusal, ...]
+    faults: tuple[Finding, ...]
     compared: Mapping[str, str]
     tokens_per_second: float | None
 
@@ -180,7 +180,7 @@ def look(
 # ---- data and disk ----------------------------------------------------------------------------
 
 
-def _data_faults(order: CheckOrder) -> Iterator[Refusal]:
+def _data_faults(order: CheckOrder) -> Iterator[Finding]:
     """One refusal for all files that are missing, one for all that differ."""
     missing: list[str] = []
     differ: list[tuple[str, FileMark, FileMark]] = []
@@ -194,7 +194,7 @@ def _data_faults(order: CheckOrder) -> Iterator[Refusal]:
             differ.append((path, got, expected))
     next_step = _mend(order)
     if missing:
-        yield Refusal(
+        yield Finding(
             what=f"{len(missing)} of {len(order.files)} files of the data set are missing",
             where=order.node,
             got=missing[0],
@@ -203,7 +203,7 @@ def _data_faults(order: CheckOrder) -> Iterator[Refusal]:
         )
     for path, got, expected in differ[:1]:
         sizes = got.size_bytes != expected.size_bytes
-        yield Refusal(
+        yield Finding(
             what=f"{len(differ)} of {len(order.files)} files of the data set differ",
             where=f"{order.node}: {path}",
             got=f"{got.size_bytes} bytes" if sizes else f"sha256 {got.sha256[:16]}",
@@ -223,8 +223,8 @@ def _shards(folder: str, pattern: str) -> str:
     return f"{len(sizes)} of {sum(sizes)} bytes"
 
 
-def _shard_fault(order: CheckOrder, error: OSError) -> Refusal:
-    return Refusal(
+def _shard_fault(order: CheckOrder, error: OSError) -> Finding:
+    return Finding(
         what="a training shard cannot be read",
         where=f"{order.node}: {error.filename}",
         got=error.strerror or str(error),
@@ -233,13 +233,13 @@ def _shard_fault(order: CheckOrder, error: OSError) -> Refusal:
     )
 
 
-def _disk_faults(order: CheckOrder, scratch: Path) -> Iterator[Refusal]:
+def _disk_faults(order: CheckOrder, scratch: Path) -> Iterator[Finding]:
     above = (scratch.absolute(), *scratch.absolute().parents)
     try:
         home = next(path for path in above if path.is_dir())
         free_bytes = shutil.disk_usage(home).free
     except OSError as error:
-        yield Refusal(
+        yield Finding(
             what="the disk for trials cannot be read",
             where=f"{order.node}: {error.filename or scratch}",
             got=error.strerror or str(error),
@@ -250,7 +250,7 @@ def _disk_faults(order: CheckOrder, scratch: Path) -> Iterator[Refusal]:
     writable = os.access(home, os.W_OK)
     if writable and free_bytes >= FREE_DISK_BYTES:
         return
-    yield Refusal(
+    yield Finding(
         what="the disk has no room for trials" if writable else "trials cannot write",
         where=f"{order.node}: {scratch}",
         got=f"{free_bytes / 1e9:.2f} GB free" if writable else f"{home} is read-only",
@@ -341,9 +341,9 @@ def visible(gpus: Sequence[Gpu] | None, devices: str | None) -> list[Gpu] | None
     return [gpu for gpu in gpus if gpu.index in mine or gpu.uuid in mine]
 
 
-def _gpu_faults(order: CheckOrder, gpus: Sequence[Gpu]) -> Iterator[Refusal]:
+def _gpu_faults(order: CheckOrder, gpus: Sequence[Gpu]) -> Iterator[Finding]:
     if len(gpus) < order.gpus:
-        yield Refusal(
+        yield Finding(
             what="GPUs are missing",
             where=order.node,
             got=f"{len(gpus)} ({', '.join(gpu.index for gpu in gpus) or 'none'})",
@@ -354,7 +354,7 @@ def _gpu_faults(order: CheckOrder, gpus: Sequence[Gpu]) -> Iterator[Refusal]:
     if not busy:
         return
     holders = _holders(busy)
-    yield Refusal(
+    yield Finding(
         what=f"{len(busy)} of {len(gpus)} GPUs are in use",
         where=f"{order.node}: GPU {', '.join(gpu.index for gpu in busy)}",
         got=f"{max(gpu.used_mib for gpu in busy)} MiB in use by {holders or 'nobody listed'}",
@@ -374,8 +374,8 @@ def _holders(busy: Iterable[Gpu]) -> str:
     return ", ".join(dict.fromkeys(found))
 
 
-def _smi_fault(order: CheckOrder, got: str) -> Refusal:
-    return Refusal(
+def _smi_fault(order: CheckOrder, got: str) -> Finding:
+    return Finding(
         what="nvidia-smi does not answer",
         where=order.node,
         got=got,
@@ -408,11 +408,11 @@ def run_probe(order: CheckOrder) -> Mapping[str, Any]:
         return {"error": words[-1] if words else f"exit code {done.returncode}"}
 
 
-def _torch_faults(order: CheckOrder, found: Mapping[str, Any]) -> Iterator[Refusal]:
+def _torch_faults(order: CheckOrder, found: Mapping[str, Any]) -> Iterator[Finding]:
     usable = int(found.get("gpus", 0))
     if "error" not in found and usable >= order.gpus:
         return
-    yield Refusal(
+    yield Finding(
         what="torch cannot use the GPUs" if order.gpus else "torch does not work",
         where=order.node,
         got=str(found.get("error") or f"{usable} GPUs that torch can use"),

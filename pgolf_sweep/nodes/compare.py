@@ -11,8 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pgolf_sweep.core.errors import InfraError
-from pgolf_sweep.nodes.info import Refusal
+from pgolf_sweep.core.errors import Finding, InfraError
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
@@ -36,7 +35,7 @@ class NodeComparison:
     order: CheckOrder
     rules: NodesBlock
     _reports: dict[Hashable, NodeReport] = field(default_factory=dict)
-    _clocks: dict[Hashable, tuple[Refusal, ...]] = field(default_factory=dict)
+    _clocks: dict[Hashable, tuple[Finding, ...]] = field(default_factory=dict)
     _values: dict[str, Counter[str]] = field(default_factory=dict)
     _speeds: list[float] = field(default_factory=list)
     """Of all workers, in order; with hundreds of them each answer is compared with all others."""
@@ -71,7 +70,7 @@ class NodeComparison:
         }
         self._speeds = sorted(r.tokens_per_second for r in reports if r.tokens_per_second)
 
-    def refusals(self, worker: Hashable) -> tuple[Refusal, ...]:
+    def refusals(self, worker: Hashable) -> tuple[Finding, ...]:
         """Why a worker gets no trials; empty if it does, or has not answered."""
         report = self._reports.get(worker)
         if report is None:
@@ -95,12 +94,12 @@ class NodeComparison:
         own = bisect.bisect_left(self._speeds, report.tokens_per_second)
         return report.tokens_per_second / self._speeds[middle + (own <= middle)]
 
-    def _unlike(self, report: NodeReport) -> Iterator[Refusal]:
+    def _unlike(self, report: NodeReport) -> Iterator[Finding]:
         for name, value in report.compared.items():
             values = self._values[name]
             usual, count = values.most_common(1)[0]  # of equals the first
             if value != usual:
-                yield Refusal(
+                yield Finding(
                     what=f"{name} differs from other nodes'",
                     where=report.node,
                     got=value,
@@ -108,10 +107,10 @@ class NodeComparison:
                     next_step=f"make {report.node} like the others: their scores would not compare",
                 )
 
-    def _too_slow(self, report: NodeReport, share: float | None) -> Iterator[Refusal]:
+    def _too_slow(self, report: NodeReport, share: float | None) -> Iterator[Finding]:
         if share is None or share >= self.rules.min_speed or self.rules.speed == "mark":
             return
-        yield Refusal(
+        yield Finding(
             what=f"it is slow: {share:.0%} of the other nodes' tokens per second",
             where=report.node,
             got=f"{report.tokens_per_second or 0:,.0f} tokens per second on the probe",
@@ -120,14 +119,14 @@ class NodeComparison:
         )
 
 
-def clock_faults(report: NodeReport, sent_at: float, received_at: float) -> Iterator[Refusal]:
+def clock_faults(report: NodeReport, sent_at: float, received_at: float) -> Iterator[Finding]:
     """A node answers between question and answer, by its own clock, too."""
     ahead = report.ended_at - received_at
     behind = sent_at - report.began_at
     if max(ahead, behind) <= CLOCK_SECONDS:
         return
     off = f"{ahead:.0f} s ahead of" if ahead > behind else f"{behind:.0f} s behind"
-    yield Refusal(
+    yield Finding(
         what="its clock is wrong",
         where=report.node,
         got=f"{off} the driver's",
@@ -136,22 +135,22 @@ def clock_faults(report: NodeReport, sent_at: float, received_at: float) -> Iter
     )
 
 
-def unfit(refusals: Sequence[Refusal]) -> InfraError:
+def unfit(refusals: Sequence[Finding]) -> InfraError:
     """The error of a cluster on which no node may run trials."""
     first = refusals[0]
     several = list(dict.fromkeys(f"{one.where}: {one.what} ({one.got})" for one in refusals))
     return InfraError(
         "no node of the cluster is fit to run trials",
-        where=", ".join(dict.fromkeys(refusal.where for refusal in refusals)),
+        where=", ".join(dict.fromkeys(refusal.where or "" for refusal in refusals)),
         got="; ".join(several),
         expected=first.expected,
         next_step=f"{first.next_step}; or pgolf.nodes: {{check: false}} to skip the check",
     )
 
 
-def check_failed(node: str, error: str) -> Refusal:
+def check_failed(node: str, error: str) -> Finding:
     """What is made of a node on which the check itself breaks."""
-    return Refusal(
+    return Finding(
         what="the node check failed",
         where=node,
         got=error,
@@ -160,9 +159,9 @@ def check_failed(node: str, error: str) -> Refusal:
     )
 
 
-def no_answer(node: str, seconds: float) -> Refusal:
+def no_answer(node: str, seconds: float) -> Finding:
     """What is made of a node whose check hangs."""
-    return Refusal(
+    return Finding(
         what="the node check does not end",
         where=node,
         got=f"no answer in {seconds:g} s",

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """Why a node takes no trials, as an error would say it."""
-
-    what: str
-    where: str
-    got: str
-    expected: str
-    next_step: str
+if TYPE_CHECKING:
+    from pgolf_sweep.core.errors import Finding
 
 
 class NodeState(StrEnum):
@@ -43,7 +36,7 @@ class NodeInfo:
 
     name: str
     state: NodeState = NodeState.READY
-    refusals: tuple[Refusal, ...] = ()
+    refusals: tuple[Finding, ...] = ()
     retry_at: float | None = None
     drains_at: float | None = None
     speed: float | None = None

@@ -32,9 +32,10 @@ if TYPE_CHECKING:
 
     from pgolf_sweep.config.types import NodesBlock
     from pgolf_sweep.core.clock import Clock
+    from pgolf_sweep.core.errors import Finding
     from pgolf_sweep.core.events import NodeEvent
     from pgolf_sweep.core.trial import Outcome, RunEnd
-    from pgolf_sweep.nodes.info import NodeInfo, Refusal
+    from pgolf_sweep.nodes.info import NodeInfo
 
 LONGEST_START_SECONDS = 60.0
 """A run that failed sooner than this, before its first step, failed at once."""
@@ -97,7 +98,7 @@ class NodeRow:
     drains_at: float | None = None
     failures: int = 0
     speed: float | None = None
-    refusals: tuple[Refusal, ...] = ()
+    refusals: tuple[Finding, ...] = ()
 
 
 @dataclass(slots=True)
@@ -445,7 +446,7 @@ class NodeBook:
         epoch = self._clock.now() - now
         state, reason, since = NodeStatus.READY, "", node.since
         retry_at = drains_at = speed = None
-        refusals: Sequence[Refusal] = ()
+        refusals: Sequence[Finding] = ()
         if info is not None:
             state, retry_at, drains_at = NodeStatus(info.state.value), info.retry_at, info.drains_at
             speed, refusals = info.speed, info.refusals

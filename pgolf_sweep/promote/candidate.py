@@ -94,7 +94,7 @@ def verified(folder: Path, rules: Rules, runs: Iterable[SeedRun]) -> Verificatio
 def broken_by_runs(
     planned: PromotionPlan, runs: Sequence[SeedRun], *, about: About, provenance: Provenance
 ) -> list[str]:
-    """What keeps the runs from being a submission, whatever their number and the record; lines.
+    """What keeps the runs from being a submission, at any number and against any record; lines.
 
     A run without a score has no folder; those that have one are staged below the plan's folder.
     """

@@ -1,6 +1,6 @@
 """Knobs that a script reads and that change nothing, seen in the results of finished trials.
 
-Two trials whose scores are equal to the last digit ran the same computation: whatever differs
+Two trials whose scores are equal to the last digit ran the same computation: what differs
 between their knobs had no effect. A knob is only accused where no other pair acquits it.
 """
 

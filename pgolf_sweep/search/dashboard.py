@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from pgolf_sweep.core.errors import InfraError
-from pgolf_sweep.search.study import open_storage
+from pgolf_sweep.search.storage import open_storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

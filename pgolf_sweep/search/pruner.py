@@ -34,7 +34,7 @@ class Hyperband(optuna.pruners.BasePruner):
 
     Args:
         iterations: Ascending.
-        eta: The share that goes on is one in so many.
+        eta: One in this many goes on.
         strict: Judge the value at the iteration, not the best until now.
     """
 

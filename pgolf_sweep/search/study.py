@@ -16,57 +16,53 @@ How each end is told (measured: docs/adr/0001):
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import warnings
-from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from pgolf_sweep.core.errors import InfraError, InputError, StorageAwayError
-from pgolf_sweep.core.paths import read_json
+from pgolf_sweep.core.errors import InfraError, InputError
 from pgolf_sweep.core.record import State, TrialRecord
-from pgolf_sweep.core.secrets import masked_url, redacted
 from pgolf_sweep.core.trial import FailureCode, configuration_hash
 from pgolf_sweep.search.gp.sampler import STATE
 from pgolf_sweep.search.halving import Judgement
 from pgolf_sweep.search.journal import (
     RECORD,
-    FlockLock,
     damaged_record,
-    record_of,
-    repair_journal,
 )
 from pgolf_sweep.search.judging import StudyPruner
-from pgolf_sweep.search.network_fs import network_file_system_of
 from pgolf_sweep.search.origin import Origin
-from pgolf_sweep.search.posterior import posteriors
 from pgolf_sweep.search.pruner import make_pruner
+from pgolf_sweep.search.reader import StudyReader
 from pgolf_sweep.search.sampler import make_sampler
+from pgolf_sweep.search.storage import (
+    check_storage,
+    damaged,
+    no_trials,
+    open_backend,
+    storage_url,
+    stored_name,
+    unreachable,
+)
 from pgolf_sweep.space.domains import Choices
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pgolf_sweep.config.sweep_file import SweepSpec
     from pgolf_sweep.core.paths import StudyPaths
-    from pgolf_sweep.core.record import Posterior
     from pgolf_sweep.core.trial import KnobValue
     from pgolf_sweep.search.journal import OldTrial
     from pgolf_sweep.search.proposing import Verdicts
     from pgolf_sweep.search.storage_lock import StudyLock
-    from pgolf_sweep.space.space import Space
 
 logger = logging.getLogger(__name__)
 
 _POINT = "point"
-LEAST_FOR_IMPORTANCE = 10
-"""Completed trials below which the importance of a knob is noise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,10 +87,7 @@ class Proposal:
     redrawn: int = 0
 
 
-STORAGES = ("postgresql", "sqlite")
-
-
-class Study:
+class Study(StudyReader):
     """A study that exists, with the space that its trials are drawn from.
 
     Args:
@@ -106,23 +99,15 @@ class Study:
     def __init__(
         self, optuna_study: optuna.Study, spec: SweepSpec, lock: StudyLock | None = None
     ) -> None:
-        self._study = optuna_study
-        self._lock = lock
+        super().__init__(optuna_study, spec, lock)
         self._held = False
-        self._space: Space = spec.space
         self._method = spec.method
         early = spec.early_terminate
         by_curves = early is not None and early.kind != "hyperband"
         self._pruner = StudyPruner(optuna_study, spec) if by_curves else None
-        self._metric = spec.metric
         self._grid: Iterator[dict[str, KnobValue]] | None = (
             spec.space.grid() if spec.method == "grid" else None
         )
-
-    @property
-    def name(self) -> str:
-        """The study's name."""
-        return str(self._study.study_name)
 
     # -- taking turns ---------------------------------------------------------------------------
 
@@ -133,7 +118,7 @@ class Study:
 
     @property
     def held(self) -> bool:
-        """Whether this driver is inside `together`."""
+        """Whether this driver is inside `exclusive`."""
         return self._held
 
     @contextmanager
@@ -152,22 +137,6 @@ class Study:
                 yield
             finally:
                 self._held = False
-
-    @contextmanager
-    def _reaching(self) -> Iterator[None]:
-        """Turn what a database says when it is away into one error; others pass."""
-        try:
-            yield
-        except Exception as error:
-            from pgolf_sweep.search.storage_lock import is_away  # noqa: PLC0415 - only for a database
-
-            if self._lock is None or isinstance(error, StorageAwayError) or not is_away(error):
-                raise
-            raise StorageAwayError(
-                "the study's storage does not answer",
-                got=_first_line(error.__cause__ or error),
-                next_step="see to the database; the same command resumes the study",
-            ) from error
 
     # -- proposing ------------------------------------------------------------------------------
 
@@ -434,90 +403,6 @@ class Study:
         waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         return [dict(trial.system_attrs.get("fixed_params", {})) for trial in waiting]
 
-    # -- reading --------------------------------------------------------------------------------
-
-    def records(self) -> list[TrialRecord]:
-        """A row for every trial, by number."""
-        with self._reaching():
-            return [self._row(frozen) for frozen in self._study.get_trials(deepcopy=False)]
-
-    def posteriors(self) -> dict[int, Posterior]:
-        """What all scores say of each completed trial's; empty while there are too few."""
-        return posteriors(self._space, self.records())
-
-    def curves(self) -> dict[int, list[tuple[int, float]]]:
-        """Validations of each trial that has any: their ordinal, from 1, and `val_bpb`."""
-        with self._reaching():
-            trials = self._study.get_trials(deepcopy=False)
-        return {
-            frozen.number: [
-                (ordinal, self._metric.sign * score)
-                for ordinal, score in sorted(frozen.intermediate_values.items())
-            ]
-            for frozen in trials
-            if frozen.intermediate_values
-        }
-
-    def importances(self) -> dict[str, float]:
-        """Share of what tells good trials from the rest that each parameter explains.
-
-        PED-ANOVA (Watanabe et al., IJCAI 2023) as Optuna has it; largest first, sums to one.
-
-        Returns:
-            Empty while fewer than ten trials have completed: their order says little.
-        """
-        with self._reaching():
-            done = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if len(done) < LEAST_FOR_IMPORTANCE:
-            return {}
-        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-        return optuna.importance.get_param_importances(self._study, evaluator=evaluator)
-
-    def ended_besides(self, known: Container[int]) -> list[TrialRecord]:
-        """Rows of the trials that ended, without those that are known, by number."""
-        return [
-            self._row(frozen)
-            for frozen in self._study.get_trials(deepcopy=False)
-            if frozen.number not in known and frozen.state.is_finished()
-        ]
-
-    def attribute(self, key: str) -> Any:
-        """A value that `set_attribute` stored, or None."""
-        return self._study.user_attrs.get(key)
-
-    def attributes(self) -> dict[str, Any]:
-        """All that `set_attribute` stored, by key."""
-        with self._reaching():
-            return dict(self._study.user_attrs)
-
-    def set_attribute(self, key: str, value: Any) -> None:
-        """Store JSON data with the study: its identity, its drivers' leases."""
-        with self._reaching():
-            self._study.set_user_attr(key, value)
-
-    def close(self) -> None:
-        """Give the storage's connections back; a file needs none."""
-        storage = self._study._storage
-        storage.remove_session()
-        engine = getattr(getattr(storage, "_backend", None), "engine", None)
-        if engine is not None:
-            engine.dispose()
-
-    def _row(self, frozen: optuna.trial.FrozenTrial) -> TrialRecord:
-        record = record_of(frozen)
-        if RECORD in frozen.user_attrs:
-            return record
-        # Nobody has noted it yet: Optuna has the sampler's answers, not the knobs.
-        return replace(record, knobs=self._space.decode(record.knobs))
-
-    def _frozen(self, trial: optuna.Trial) -> optuna.trial.FrozenTrial:
-        return self._study._storage.get_trial(trial._trial_id)
-
-    def _trial(self, number: int) -> optuna.Trial:
-        storage = self._study._storage
-        trial_id = storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
-        return optuna.Trial(self._study, trial_id)
-
 
 def _point(knobs: Mapping[str, KnobValue]) -> str:
     """What tells one enqueued configuration from another."""
@@ -537,9 +422,6 @@ def _constraint(record: TrialRecord) -> tuple[str, float] | None:
 def _is_held(frozen: optuna.trial.FrozenTrial, driver: str) -> bool:
     """Whether an open trial is a driver's; one that nobody has noted yet is anybody's."""
     return bool(frozen.user_attrs.get(RECORD, {}).get("driver", driver) == driver)
-
-
-# -- opening ------------------------------------------------------------------------------------
 
 
 def open_study(
@@ -564,12 +446,12 @@ def open_study(
         InputError: There is no such study yet, or its file would lie on a network file system.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    url = _url(paths, storage)
+    url = storage_url(paths, storage)
     if url is not None:
         check_storage(url)
     try:
-        backend = _storage(paths, url, write=write)
-        name = _name_in(backend, spec.name) if url is None else _name_of(paths, spec.name)
+        backend = open_backend(paths, url, write=write)
+        name = stored_name(backend, paths, url, spec.name)
         if write:
             study = optuna.create_study(
                 storage=backend,
@@ -588,11 +470,11 @@ def open_study(
         raise
     except Exception as error:
         if url is None and (damage := damaged_record(paths.journal)) is not None:
-            raise _damaged(paths, damage) from error
+            raise damaged(paths, damage) from error
         if isinstance(error, KeyError):
-            raise _no_trials(paths) from error
+            raise no_trials(paths) from error
         # Every database driver has errors of its own; to the user they are one.
-        raise _unreachable(paths, url, error) from error
+        raise unreachable(paths, url, error) from error
     if write:
         _refuse_unordered(study, spec)
         with warnings.catch_warnings():
@@ -628,151 +510,3 @@ def _refuse_unordered(study: optuna.Study, spec: SweepSpec) -> None:
                 next_step="launch with --name NEW; `warm_start: [{study: "
                 f"{spec.name}}}]` takes its best trials along",
             )
-
-
-def open_storage(paths: StudyPaths) -> tuple[Any, str]:
-    """The storage that holds a folder's study, for one who only looks, and the study's name there.
-
-    Raises:
-        InfraError: It cannot be reached.
-        InputError: There is no such study yet.
-    """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    url = _url(paths, None)
-    backend = _storage(paths, url, write=False)
-    return backend, _name_in(backend, paths.name) if url is None else _name_of(paths, paths.name)
-
-
-def _name_in(backend: Any, name: str) -> str:
-    """The study that a journal holds, regardless of its folder's name."""
-    names = [study.study_name for study in backend.get_all_studies()]
-    return name if name in names or len(names) != 1 else str(names[0])
-
-
-def _name_of(paths: StudyPaths, name: str) -> str:
-    """The name under which a folder's study stands in a database, regardless of its name."""
-    if not paths.origin.is_file():
-        return name
-    with suppress(InfraError):
-        return str(read_json(paths.origin).get("study", name))
-    return name
-
-
-def _no_trials(paths: StudyPaths) -> InputError:
-    """There is no study: not yet, or not any more."""
-    kept = paths.trial_numbers()
-    if not kept:
-        return InputError(
-            f"study {paths.name!r} has no trials yet",
-            where=str(paths.root),
-            next_step=f"pgolf-sweep launch {paths.sweep}",
-        )
-    return InputError(
-        f"study {paths.name!r} has lost its record of {len(kept)} trials",
-        where=str(paths.journal),
-        got="no study in it",
-        expected="the journal that the launch wrote; the trials' folders are there",
-        next_step=f"pgolf-sweep recover {paths.name}",
-    )
-
-
-def _damaged(paths: StudyPaths, damage: tuple[int, str]) -> InputError:
-    line, why = damage
-    return InputError(
-        f"record {line} of the study's journal is damaged: {why}",
-        where=f"{paths.journal}:{line}",
-        expected="one record a line, as the driver wrote it",
-        next_step=f"pgolf-sweep recover {paths.name}",
-    )
-
-
-def _url(paths: StudyPaths, storage: str | None) -> str | None:
-    """The storage's URL, or None where the study is a journal in its folder."""
-    if storage is None and paths.storage_url.is_file():
-        return os.environ.get("PGOLF_STORAGE") or paths.storage_url.read_text().strip()
-    return storage
-
-
-def check_storage(url: str) -> None:
-    """Refuse a storage of a kind that studies are not kept in.
-
-    Raises:
-        InputError: It is no URL, or that of a database without what drivers need.
-    """
-    import sqlalchemy  # noqa: PLC0415 - only for a database URL
-
-    try:
-        backend = sqlalchemy.engine.make_url(url).get_backend_name()
-    except (sqlalchemy.exc.ArgumentError, ValueError):
-        backend = url.partition("://")[0].partition("+")[0] if "://" in url else ""
-    if backend not in STORAGES:
-        raise InputError(
-            "studies are not kept in such a storage",
-            where="--storage, or PGOLF_STORAGE",
-            got=masked_url(url),
-            expected="postgresql://USER@HOST/DATABASE, or sqlite:///FILE on one machine",
-            next_step="leave --storage out where one driver is enough: the study is a file then",
-        )
-
-
-def _storage(paths: StudyPaths, url: str | None, *, write: bool) -> Any:
-    if url is not None:
-        from pgolf_sweep.search.storage_lock import (  # noqa: PLC0415 - only for a database
-            link_settings,
-            making_tables,
-            sqlite_file,
-        )
-
-        try:
-            file = sqlite_file(url)
-            if write and file is not None:
-                _refuse_network(file)
-            settings = {"connect_args": link_settings(url)}
-            with making_tables(url) if write else nullcontext():
-                storage = optuna.storages.RDBStorage(url, engine_kwargs=settings)
-        except InputError:
-            raise
-        except Exception as error:
-            raise _unreachable(paths, url, error) from error
-        return optuna.storages.get_storage(storage)
-    if write:
-        _refuse_network(paths.journal)
-        repair_journal(paths.journal)
-    elif not paths.journal.is_file():
-        raise _no_trials(paths)
-    # Optuna exports no base class for locks; it calls `acquire` and `release`.
-    lock: Any = FlockLock(paths.journal.with_suffix(".lock"))
-    return optuna.storages.JournalStorage(JournalFileBackend(str(paths.journal), lock_obj=lock))
-
-
-def _refuse_network(file: Path) -> None:
-    """Refuse a study's file where locks and appends of several machines do not meet.
-
-    Raises:
-        InputError: It would lie on a network file system.
-    """
-    kind = network_file_system_of(file.parent)
-    if kind is not None:
-        raise InputError(
-            "the study's file would lie on a network file system, where its lock does not hold "
-            "and what was written may be lost",
-            where=str(file),
-            got=kind,
-            expected="a local disk, or a database",
-            next_step="launch with --runs FOLDER on a local disk, or with --storage postgresql://…",
-        )
-
-
-def _unreachable(paths: StudyPaths, url: str | None, error: Exception) -> InfraError:
-    place = masked_url(url) if url else str(paths.journal)
-    return InfraError(
-        "the study's storage cannot be opened",
-        where=place,
-        got=_first_line(error),
-        expected="a journal file written by pgolf-sweep, or a reachable Optuna storage URL",
-        next_step="check that the file is whole or the server is up, then launch again",
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    return redacted(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")

@@ -1,4 +1,4 @@
-"""Reading a folder that someone else made: regular files within it, so many bytes and no more.
+"""Reading a folder that someone else made: regular files within it, of a bounded size.
 
 A pipe would hang, a device would not end, a link could leave the folder, a sparse file has
 gigabytes that no disk holds. None of these is opened; each is named with the reason instead.
@@ -78,7 +78,7 @@ class FolderReader:
         return data
 
     def text(self, name: str, most_bytes: int) -> str:
-        """A file's text, whatever its bytes are; empty where it cannot be read."""
+        """A file's text, of any bytes; empty where it cannot be read."""
         data = self.read(name, most_bytes) or b""
         for mark, encoding in ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
             if data.startswith(mark):

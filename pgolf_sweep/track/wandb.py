@@ -144,7 +144,7 @@ class WandbRunTracker:
             else None,
         )
         # The step is a metric of its own: a train and a validation line share one, and W&B drops
-        # whatever is logged to a step of its own counter that has passed.
+        # what is logged to a step of its own counter that has passed.
         point: dict[str, float] = {"step": report.step}
         point |= {
             name: value for name, value in zip(_CURVES, values, strict=True) if value is not None

@@ -216,7 +216,7 @@ def _seed(folder: Folder, read: Sequence[Source]) -> Check:
 
 
 def _constant(source: Source, node: ast.expr) -> int | None:
-    """A whole number that an expression is, whatever it is called; None where it is read."""
+    """A whole number that an expression is, under any name; None where it is read."""
     if isinstance(node, ast.Constant) and isinstance(node.value, int):
         return node.value
     if isinstance(node, ast.Name | ast.Attribute):

@@ -32,7 +32,7 @@ SEED_NOISE_BPB = 0.0007
 """Std of val_bpb between seeds of one configuration, pooled over the contest's records."""
 
 SPREADS = 4
-"""A run again may be so many standard deviations off: time limits make steps differ."""
+"""A run again may be this many standard deviations off: time limits make steps differ."""
 
 _START_SECONDS = 300.0
 MOST_INPUT_BYTES = 64_000_000

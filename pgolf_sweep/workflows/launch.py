@@ -121,7 +121,7 @@ def launch(
     # Here, too, where the trials run elsewhere: validation data and tokenizer identify a study.
     session = open_session(sweep, data_root=data_root, name=name)
     if storage is not None:
-        from pgolf_sweep.search.study import check_storage  # noqa: PLC0415 - optuna loads late
+        from pgolf_sweep.search.storage import check_storage  # noqa: PLC0415 - optuna loads late
 
         check_storage(storage)
     mode = resolve_mode(wandb, os.environ)

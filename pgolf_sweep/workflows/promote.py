@@ -181,7 +181,7 @@ def promote(
         runs: Folder that holds the studies.
         trial: Number of the trial; else the best that fits.
         seeds: Fresh seeds; else what the rules ask for.
-        top: Race so many of the best trials; seeds are added until one leads.
+        top: Race this many of the best trials; seeds are added until one leads.
         confidence: Of a race, that its winner is the best.
         max_seeds: Most seeds of one contender in a race; else twice the rules'.
         pack: Ship the script minified and compressed.
@@ -190,7 +190,7 @@ def promote(
         about: What only people know of the submission.
         out: Folder of submissions; else ``submission`` in the study's folder.
         address: An existing Ray cluster; else a local one is started.
-        slots: At most so many seeds at a time.
+        slots: At most this many seeds at a time.
         wandb: ``online``, ``offline`` or ``disabled``; else what the key allows.
         hardware: What the seeds run on, for the README; else as observed.
         report: Takes each line for people; the log of the program by default.

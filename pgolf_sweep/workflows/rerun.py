@@ -43,7 +43,7 @@ def rerun_yaml(paths: StudyPaths, record: TrialRecord) -> str:
         "parameters": {name: {"value": value} for name, value in record.knobs.items()},
     }
     if document.get("program", BUILTIN) != BUILTIN:
-        # As it ran, whatever became of the script since.
+        # As it ran, even if the script has changed since.
         stored = read_json(paths.program / "program.json")["name"]
         document["program"] = str((paths.program / stored).resolve())
     block = document.get("pgolf") or {}

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.launch.inline import Step
 
 STEPS = 1_000_000
-"""Steps of a simulated training: a fraction of the schedule is told as so many."""
+"""Steps of a simulated training: a fraction of the schedule is reported as that many."""
 
 
 def simulate(

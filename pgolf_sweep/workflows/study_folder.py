@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 COVERING = frozenset({"grid", "random", "qmc"})
-"""Methods that cover the space, whatever was measured: they begin with no trial of their own."""
+"""Methods that cover the space by no measurement: they begin with no trial of their own."""
 
 BASELINE = "baseline"
 """Proposer of the program's own configuration."""

@@ -2,7 +2,7 @@
 
 Measured, not derived: `bench/gate/codec_excess.py` quantizes Gaussian rows, packs them as
 `trainer.artifact` does and compresses them at the codec's best level. Rows of 5 to 8 bits of the
-same entropy cost the same within half a percent, whatever rule or bits made them so coarse; two
+same entropy cost the same within half a percent, under any rule and number of bits; two
 codes of 4 bits share a byte and have a table of their own. Many levels cost 1 %; few cost more, for
 zlib most of all, which spends on chance repetitions of three bytes more than they save; and a code
 of whole bits cannot spend less than one on a symbol, unless a match covers several.

@@ -1,7 +1,7 @@
 """Rows of the vocabulary that training never tells apart, and what a codec saves on them.
 
 A token that does not occur in the data gives its row of the embedding, and of an untied head, no
-gradient but the push away that all such rows share; Adam makes equal steps of it whatever its
+gradient but the push away that all such rows share; Adam makes equal steps of it at any
 size. Those rows end almost alike: codecs that look for matches or contexts find that. A
 tokenizer with byte fallback has 256 pieces of single bytes, of which a small corpus uses few.
 

@@ -13,10 +13,10 @@ from pgolf_sweep.nodes.compare import no_answer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from pgolf_sweep.core.errors import Finding
     from pgolf_sweep.launch.ray.slots import Slot
     from pgolf_sweep.nodes.check import NodeReport
     from pgolf_sweep.nodes.compare import NodeComparison
-    from pgolf_sweep.nodes.info import Refusal
 
 CHECK_SECONDS = 180.0
 CHECK_WAIT_SECONDS = 15.0
@@ -73,7 +73,7 @@ class Checks:
                 slot.refusals, slot.speed = comparison.refusals(slot), comparison.speed(slot)
         self._plan(answered)
 
-    def refuse(self, slot: Slot, refusal: Refusal) -> None:
+    def refuse(self, slot: Slot, refusal: Finding) -> None:
         """The check did not answer, or broke: no trials there until it does."""
         self.forget(slot)  # what it said before says nothing now
         slot.asked, slot.up, slot.refusals = None, False, (refusal,)

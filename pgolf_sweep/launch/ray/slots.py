@@ -20,9 +20,9 @@ from pgolf_sweep.script.logs.tail import log_tail
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from pgolf_sweep.core.errors import Finding
     from pgolf_sweep.launch.base import Job
     from pgolf_sweep.launch.ray.cluster import Node
-    from pgolf_sweep.nodes.info import Refusal
 
 END_SECONDS = 60.0
 """For a run to end after its time limit, or after it was cancelled; a guard takes half of it at
@@ -70,7 +70,7 @@ class Slot:
         self.held_at = time.monotonic()
         self.up = False
         self.asked: tuple[Any, float, float] | None = None
-        self.refusals: tuple[Refusal, ...] = ()
+        self.refusals: tuple[Finding, ...] = ()
         self.checks = 0
         self.check_at = 0.0
         self.speed: float | None = None

@@ -1,7 +1,7 @@
 """Lines of a log that can hold a result, recognised by their shape alone.
 
 A shape is a line without its digits. A log has few of them, so that most of its lines are dropped
-by a look-up (`stream`); whatever is decided by shape must therefore hold for
+by a look-up (`stream`); what is decided by shape must therefore hold for
 any digits.
 """
 

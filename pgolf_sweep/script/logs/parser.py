@@ -6,7 +6,7 @@ something. What the lines look like is data, in `pgolf_sweep.script.logs.dialect
 Three rules decide what counts:
 
 * Logs of the contest begin with their script's source. Its format strings hold no numbers, and
-  whatever sample output it holds is undone at the rule of ``=`` that ends it. A rule undoes no
+  any sample output that it holds is undone at the rule of ``=`` that ends it. A rule undoes no
   result that was read after the last lines of source: it may as well end a report.
 * Of several final scores the last legal one is the run's; an ``_exact`` line refines its twin. A
   score that is not finite is a score: the run has no value then.

@@ -168,7 +168,7 @@ def _on_meta(make: Any, tried: list[str], how: str) -> Any:
         try:
             with device, torch.no_grad():
                 model = make()
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever others' code raises
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - all that others' code raises
             if device is devices[-1]:
                 where = how.partition("(")[0]
                 tried.append(f"{type(error).__name__}: {error} ({where})"[:400])

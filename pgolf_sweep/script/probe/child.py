@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 MODULE = "probed_script"
 MOST_RUNS = 1000
-"""Probes until a process makes way for a fresh one, whatever it has piled up by then."""
+"""Probes until a process makes way for a fresh one, even if it is small by then."""
 _KILL_WITH_PARENT = 1  # Linux: PR_SET_PDEATHSIG
 
 
@@ -183,7 +183,7 @@ class _Probe:
         namespace = module.__dict__
         try:
             self._import(namespace, module.__file__)
-        except BaseException as error:  # noqa: BLE001 - whatever others' code raises
+        except BaseException as error:  # noqa: BLE001 - all that others' code raises
             self._fail(error)
             return False
         self._tell(stage="model")
@@ -204,7 +204,7 @@ class _Probe:
                 wants_cuda=about_gpu or bool(self._asked),
             )
             return True
-        except BaseException as error:  # noqa: BLE001 - whatever others' code raises
+        except BaseException as error:  # noqa: BLE001 - all that others' code raises
             text = f"building its model failed: {type(error).__name__}: {error}"
             self._tell(relevant=self._relevant(settings), error=text)
             return True
@@ -267,7 +267,7 @@ class _Probe:
         told = same[-1]["curves"] if same else None
         try:
             found = quantizers.measure(script, built.model, known, told)
-        except BaseException as error:  # noqa: BLE001 - whatever others' code raises
+        except BaseException as error:  # noqa: BLE001 - all that others' code raises
             self._notes.append(f"its quantizer fails: {type(error).__name__}: {error}"[:300])
             return set()
         finally:

@@ -198,7 +198,7 @@ def _passed(
         script.settings.nodes.append(expression)
         try:
             found[name] = evaluate(expression, outer.scope)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever others' code raises
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - all that others' code raises
             missing = f"line {call.call.lineno}: {type(error).__name__}: {error}"[:160]
     return found, outer, missing
 

@@ -43,7 +43,7 @@ MODEL_GIVEN = ("base_model", "model", "raw_model", "export_model", "eval_model")
 
 
 class _Hessians(dict[str, Any]):
-    """Identity matrices for whatever tensor a GPTQ asks: its rounding is then the plain one."""
+    """Identity matrices for any tensor that a GPTQ asks for: its rounding is then the plain one."""
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ def measure(
             prepared = _prepare(site, script, model)
             curves = Curves(told)
             classes = _classes(prepared, known, curves, codec)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever others' code raises
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - all that others' code raises
             tried.append(f"{site.callee}: {type(error).__name__}: {error}"[:200])
             continue
         if classes:

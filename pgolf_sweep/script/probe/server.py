@@ -214,7 +214,7 @@ def _ask(script: _Script, line: bytes, request: Mapping[str, Any], *, cuda: bool
     )
     answer, _ = child.ask(line, request["seconds"])
     if answer["stage"] == "import":
-        child.end()  # with whatever it has started
+        child.end()  # with all that it has started
     return answer
 
 

@@ -25,7 +25,7 @@ LAST_SIGMA = SIGMAS[8]
 FLAT_SHARE = 0.004
 """Difference over three octaves below which an entropy does not depend on sigma."""
 MOST_NUMBERS = 1 << 17
-"""Of a larger tensor so many numbers are drawn, in whole rows, and the result is scaled."""
+"""Of a larger tensor this many numbers are drawn, in whole rows, and the result is scaled."""
 
 
 class Measure(Protocol):

@@ -33,7 +33,7 @@ class _Said:
 
     Attributes:
         loaded: Names that it reads.
-        stored: Names that it binds, whatever its own kind.
+        stored: Names that it binds, of any kind.
         imported: Names that its imports bind.
         strings: Its string constants.
         attributes: Attributes of plain names, as (name, attribute, whether it is set).
@@ -130,7 +130,7 @@ def run(statements: Iterable[ast.stmt], namespace: dict[str, Any], ran: list[ast
         ran.append(statement)
         try:
             exec(_compiled(statement), namespace)  # noqa: S102 - the script's own code
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever others' code raises
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - all that others' code raises
             failures.append(f"line {statement.lineno}: {type(error).__name__}: {error}"[:200])
     return failures
 

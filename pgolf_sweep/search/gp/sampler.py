@@ -44,7 +44,7 @@ SHRINK = 0.8
 """Share of each range that the first trials are spread over."""
 
 CLIP = 4.0
-"""Values worse than the median by so many times the distance to the best are clipped there."""
+"""Values worse than the median by this many times the distance to the best are clipped there."""
 CLIP_DIVERGED = 2.0
 """The same where trials diverge."""
 DIVERGED_SHARE = 0.1
@@ -59,7 +59,7 @@ REFINED, COPIES, REFINED_SD = 8, 120, 0.03
 REFIT_EACH = 100
 """Up to this many values the hyperparameters are fitted anew for each that is new."""
 REFIT_SHARE = 0.05
-"""From there on when so many more are known."""
+"""From there on when this share more is known."""
 
 MOST_VALUES = 400
 """Values that the model looks at: the best third, the others by lot."""

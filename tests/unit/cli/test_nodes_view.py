@@ -9,10 +9,9 @@ from rich.console import Console
 
 from pgolf_sweep.cli.live import view
 from pgolf_sweep.cli.study import status_view
-from pgolf_sweep.core.errors import AnswerNoError, InfraError
+from pgolf_sweep.core.errors import AnswerNoError, Finding, InfraError
 from pgolf_sweep.core.paths import write_text
 from pgolf_sweep.driver.snapshot import SweepState
-from pgolf_sweep.nodes.info import Refusal
 from pgolf_sweep.nodes.quarantine import NodeRow, NodeStatus
 from pgolf_sweep.report.read import study_status
 from pgolf_sweep.workflows.launch import conclude
@@ -31,7 +30,7 @@ def finished(make_bench):
     bench = make_bench(run_cap=2)
     write_text(bench.paths.sweep, bench.session.spec.text)
     final = bench.driver().run()
-    refusal = Refusal(
+    refusal = Finding(
         what="GPU 3 is not free",
         where="h100-2",
         got="71234 MiB used by process 77 (python)",

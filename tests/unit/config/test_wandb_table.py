@@ -17,13 +17,17 @@ from pgolf_sweep.config.sweep_file import parse_spec
 from pgolf_sweep.core.errors import SpecError
 from pgolf_sweep.script.command import MACROS
 
-TABLE = dict(
-    re.findall(
-        r"^\| `([^`]+)` \| ([\w& ]+) \|",
-        (Path(__file__).parents[3] / "docs" / "wandb.md").read_text(),
-        re.MULTILINE,
-    )
-)
+PAGE = (Path(__file__).parents[3] / "docs" / "wandb.md").read_text()
+
+
+def listed_after(words: str) -> list[str]:
+    """The keys of the paragraph that begins with these words."""
+    return re.findall(r"`([^`]+)`", PAGE.partition(words)[2].partition("\n\n")[0])
+
+
+TABLE = dict(re.findall(r"^\| `([^`]+)` \| ([\w& ]+) \|", PAGE, re.MULTILINE))
+TABLE |= dict.fromkeys(listed_after("As W&B, without a difference:"), "as W&B")
+TABLE |= dict.fromkeys(listed_after("Differently, as `parameters.*.q`:"), "differently")
 
 
 def wandb_keys() -> set[str]:

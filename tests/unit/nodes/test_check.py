@@ -18,7 +18,7 @@ from pgolf_sweep.nodes.check import CheckOrder, look, mark
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pgolf_sweep.nodes.info import Refusal
+    from pgolf_sweep.core.errors import Finding
 
 EIGHT = [smi.Card(index) for index in range(8)]
 
@@ -43,7 +43,7 @@ def torch_sees(count: int, *speeds: float) -> Any:
     return lambda _order: {"gpus": count, "tokens_per_second": list(speeds)}
 
 
-def faults(order: CheckOrder, scratch: Path, **more: Any) -> list[Refusal]:
+def faults(order: CheckOrder, scratch: Path, **more: Any) -> list[Finding]:
     more.setdefault("probe", torch_sees(order.gpus))
     found = look(dataclasses.replace(order, node="h100-3"), scratch, **more).faults
     for fault in found:

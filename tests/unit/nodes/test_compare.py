@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pgolf_sweep.config.types import NodesBlock
+from pgolf_sweep.core.errors import Finding
 from pgolf_sweep.nodes.check import CheckOrder, NodeReport
 from pgolf_sweep.nodes.compare import CLOCK_SECONDS, NodeComparison, unfit
-from pgolf_sweep.nodes.info import Refusal
 
 ALIKE = {"Python": "3.11.7", "torch": "2.13.0+cu128", "NVIDIA driver": "550.90", "GPU": "H100"}
 
@@ -118,8 +118,8 @@ def test_node_that_left_counts_no_more():
 
 def test_error_of_an_unfit_cluster_names_every_node_and_its_fault():
     refusals = [
-        Refusal(what="w1", where="n1", got="g1", expected="e1", next_step="s1"),
-        Refusal(what="w2", where="n2", got="g2", expected="e2", next_step="s2"),
+        Finding(what="w1", where="n1", got="g1", expected="e1", next_step="s1"),
+        Finding(what="w2", where="n2", got="g2", expected="e2", next_step="s2"),
     ]
     text = str(unfit(refusals))
     assert unfit(refusals).exit_code == 3

@@ -8,6 +8,7 @@ import pytest
 from support.sweeps import train
 
 from pgolf_sweep.config.types import NodesBlock
+from pgolf_sweep.core.errors import Finding
 from pgolf_sweep.core.event_text import event_text
 from pgolf_sweep.core.record import State
 from pgolf_sweep.core.trial import (
@@ -21,7 +22,7 @@ from pgolf_sweep.core.trial import (
 )
 from pgolf_sweep.driver.snapshot import SweepState, status_document
 from pgolf_sweep.launch.inline import Finish, InlineLauncher, SimulatedClock
-from pgolf_sweep.nodes.info import NodeInfo, NodeState, Refusal
+from pgolf_sweep.nodes.info import NodeInfo, NodeState
 from pgolf_sweep.nodes.quarantine import NodeBook, NodeStatus
 
 NO_DEVICE = "RuntimeError: CUDA error: no CUDA-capable device is detected"
@@ -415,7 +416,7 @@ def test_failures_zero_never_quarantines():
 
 def test_what_the_launcher_refuses_and_drains_is_said_once_and_listed():
     account = Account()
-    refusal = Refusal(
+    refusal = Finding(
         what="GPU 3 is in use", where="n0", got="70 GB", expected="nothing", next_step="kill it"
     )
     retry_at = account.clock.now() + 30
@@ -436,7 +437,7 @@ def test_what_the_launcher_refuses_and_drains_is_said_once_and_listed():
 
 def test_node_of_which_some_slots_are_refused_is_not_called_refused():
     account = Account()
-    refusal = Refusal(
+    refusal = Finding(
         what="GPU 3 is in use", where="n0", got="70 GB", expected="nothing", next_step="kill it"
     )
     account.infos["n0"] = NodeInfo(name="n0", refusals=(refusal,))

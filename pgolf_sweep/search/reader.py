@@ -1,0 +1,147 @@
+"""What is read of a study, by those that drive it and those that only look."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.trial import TrialState
+
+from pgolf_sweep.core.errors import StorageAwayError
+from pgolf_sweep.search.journal import RECORD, record_of
+from pgolf_sweep.search.posterior import posteriors
+from pgolf_sweep.search.storage import first_line
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterator
+
+    from pgolf_sweep.config.sweep_file import SweepSpec
+    from pgolf_sweep.core.record import Posterior, TrialRecord
+    from pgolf_sweep.search.storage_lock import StudyLock
+    from pgolf_sweep.space.space import Space
+
+LEAST_FOR_IMPORTANCE = 10
+"""Completed trials below which the importance of a knob is noise."""
+
+
+class StudyReader:
+    """Rows, curves and attributes of an Optuna study.
+
+    Args:
+        optuna_study: It.
+        spec: The sweep as launched.
+        lock: What its drivers take turns by; None where it can have only one.
+    """
+
+    def __init__(
+        self, optuna_study: optuna.Study, spec: SweepSpec, lock: StudyLock | None = None
+    ) -> None:
+        self._study = optuna_study
+        self._lock = lock
+        self._space: Space = spec.space
+        self._metric = spec.metric
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return str(self._study.study_name)
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """Turn what a database says when it is away into one error; others pass."""
+        try:
+            yield
+        except Exception as error:
+            from pgolf_sweep.search.storage_lock import is_away  # noqa: PLC0415 - only for a database
+
+            if self._lock is None or isinstance(error, StorageAwayError) or not is_away(error):
+                raise
+            raise StorageAwayError(
+                "the study's storage does not answer",
+                got=first_line(error.__cause__ or error),
+                next_step="see to the database; the same command resumes the study",
+            ) from error
+
+    def records(self) -> list[TrialRecord]:
+        """A row for every trial, by number."""
+        with self._reaching():
+            return [self._row(frozen) for frozen in self._study.get_trials(deepcopy=False)]
+
+    def posteriors(self) -> dict[int, Posterior]:
+        """What all scores say of each completed trial's; empty while there are too few."""
+        return posteriors(self._space, self.records())
+
+    def curves(self) -> dict[int, list[tuple[int, float]]]:
+        """Validations of each trial that has any: their ordinal, from 1, and `val_bpb`."""
+        with self._reaching():
+            trials = self._study.get_trials(deepcopy=False)
+        return {
+            frozen.number: [
+                (ordinal, self._metric.sign * score)
+                for ordinal, score in sorted(frozen.intermediate_values.items())
+            ]
+            for frozen in trials
+            if frozen.intermediate_values
+        }
+
+    def importances(self) -> dict[str, float]:
+        """Share of what tells good trials from the rest that each parameter explains.
+
+        PED-ANOVA (Watanabe et al., IJCAI 2023) as Optuna has it; largest first, sums to one.
+
+        Returns:
+            Empty while fewer than ten trials have completed: their order says little.
+        """
+        with self._reaching():
+            done = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if len(done) < LEAST_FOR_IMPORTANCE:
+            return {}
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+        return optuna.importance.get_param_importances(self._study, evaluator=evaluator)
+
+    def ended_besides(self, known: Container[int]) -> list[TrialRecord]:
+        """Rows of the trials that ended, without those that are known, by number."""
+        return [
+            self._row(frozen)
+            for frozen in self._study.get_trials(deepcopy=False)
+            if frozen.number not in known and frozen.state.is_finished()
+        ]
+
+    def attribute(self, key: str) -> Any:
+        """A value that `set_attribute` stored, or None."""
+        return self._study.user_attrs.get(key)
+
+    def attributes(self) -> dict[str, Any]:
+        """All that `set_attribute` stored, by key."""
+        with self._reaching():
+            return dict(self._study.user_attrs)
+
+    def set_attribute(self, key: str, value: Any) -> None:
+        """Store JSON data with the study: its identity, its drivers' leases."""
+        with self._reaching():
+            self._study.set_user_attr(key, value)
+
+    def close(self) -> None:
+        """Give the storage's connections back; a file needs none."""
+        storage = self._study._storage
+        storage.remove_session()
+        engine = getattr(getattr(storage, "_backend", None), "engine", None)
+        if engine is not None:
+            engine.dispose()
+
+    def _row(self, frozen: optuna.trial.FrozenTrial) -> TrialRecord:
+        record = record_of(frozen)
+        if RECORD in frozen.user_attrs:
+            return record
+        # Nobody has noted it yet: Optuna has the sampler's answers, not the knobs.
+        return replace(record, knobs=self._space.decode(record.knobs))
+
+    def _frozen(self, trial: optuna.Trial) -> optuna.trial.FrozenTrial:
+        return self._study._storage.get_trial(trial._trial_id)
+
+    def _trial(self, number: int) -> optuna.Trial:
+        storage = self._study._storage
+        trial_id = storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
+        return optuna.Trial(self._study, trial_id)
