@@ -172,7 +172,8 @@ class DraftError(SpecError):
 
     def __init__(self, source: str, problems: Sequence[Problem]) -> None:
         super().__init__(source, [replace(problem, line=None) for problem in problems])
-        self.next_step = f"correct the flags; {source} is not written"
+        step = f"correct the flags; {source} is not written"
+        self.finding = replace(self.finding, next_step=step)
 
     def lines(self) -> list[str]:
         """The problems by key alone: there is no file to look into."""
