@@ -66,7 +66,7 @@ def schema() -> None:
 
 
 @app.command()
-def define(
+def define(  # noqa: PLR0915 - a flag each
     path: Annotated[Path, typer.Argument(metavar="FILE", help="The sweep file to write.")],
     width: Annotated[str | None, _axis("--width", "MODEL_DIM: width of the model")] = None,
     depth: Annotated[str | None, _axis("--depth", "NUM_LAYERS: transformer blocks")] = None,
@@ -163,11 +163,18 @@ def define(
     Example: pgolf-sweep define sweeps/mine.yaml --width 384:640:64 --depth 7:13
     --lr 0.015:0.08:log --schedule linear,cosine,wsd --bits 4,5,6,8
     """
-    from pgolf_sweep.config.generate import AXES, Draft, draft_text, parse_knobs, preset_file
+    from pgolf_sweep.config.generate import (
+        AXES,
+        Draft,
+        as_read,
+        draft_text,
+        parse_knobs,
+        preset_file,
+    )
     from pgolf_sweep.config.importers import within
     from pgolf_sweep.config.schema import SCHEMA_FILE, schema_text
     from pgolf_sweep.config.sweep_file import check_against_program, load_spec, parse_spec
-    from pgolf_sweep.core.errors import InputError
+    from pgolf_sweep.core.errors import DraftError, InputError, SpecError
     from pgolf_sweep.core.paths import write_text
     from pgolf_sweep.driver.session import open_session
     from pgolf_sweep.gate.plan import fit_share, sample_space
@@ -208,15 +215,21 @@ def define(
         metric=_metric(metric, goal or (imported.goal if imported is not None else None)),
         command=() if imported is None else imported.command,
     )
-    if imported is not None:
-        text = draft_text(dataclasses.replace(draft, warm_start=()), existing=existing)
-        space = parse_spec(text, path).space
-        draft = dataclasses.replace(draft, warm_start=within(space, imported.trials))
-    text = draft_text(draft, existing=existing)
-    spec = parse_spec(text, path)
-    path.parent.mkdir(parents=True, exist_ok=True)  # `..` leads nowhere from a folder not there
-    loaded = load_program(spec.program, base=path.resolve().parent, extra_files=spec.pgolf.files)
-    check_against_program(spec, loaded)
+    try:
+        if imported is not None:
+            text = draft_text(dataclasses.replace(draft, warm_start=()), existing=existing)
+            space = parse_spec(text, path).space
+            draft = dataclasses.replace(draft, warm_start=within(space, imported.trials))
+        spec = parse_spec(draft_text(draft, existing=existing), path)
+        path.parent.mkdir(parents=True, exist_ok=True)  # `..` leads nowhere from a folder not there
+        base_folder = path.resolve().parent
+        loaded = load_program(spec.program, base=base_folder, extra_files=spec.pgolf.files)
+        draft = dataclasses.replace(draft, ranges=as_read(draft.ranges, loaded))
+        text = draft_text(draft, existing=existing)
+        spec = parse_spec(text, path)
+        check_against_program(spec, loaded)
+    except SpecError as error:
+        raise DraftError(str(path), error.problems) from error
     write_text(path, text)
     write_text(path.with_name(SCHEMA_FILE), schema_text())
 

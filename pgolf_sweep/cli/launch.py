@@ -100,6 +100,7 @@ def launch(
     from pgolf_sweep.cli.live import Display
     from pgolf_sweep.cli.streams import steadfast_output
     from pgolf_sweep.core.paths import StudyPaths
+    from pgolf_sweep.driver.proposals import left_over, left_over_text
     from pgolf_sweep.report.read import study_status
     from pgolf_sweep.workflows.launch import conclude, varying
     from pgolf_sweep.workflows.launch import launch as run
@@ -124,6 +125,8 @@ def launch(
         emit(study_status(paths).to_json())
     else:
         _show_result(found)
+    if left := left_over(paths, found.records):
+        say(left_over_text(left))
     again = f"pgolf-sweep launch {sweep}" + (f" --name {name}" if name is not None else "")
     if found.state in {"stopped", "cancelled"} and not found.interrupted:
         say(f"resume with: {again}")

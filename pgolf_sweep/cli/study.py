@@ -185,6 +185,7 @@ def status_view(found: Status) -> Group:
 
     from pgolf_sweep.cli.live import progress_text
     from pgolf_sweep.cli.render import bytes_text, duration, score, troubled_nodes
+    from pgolf_sweep.driver.proposals import left_over_text
     from pgolf_sweep.report.noops import no_op_knobs
     from pgolf_sweep.report.search import evidence, search_lines
 
@@ -214,6 +215,8 @@ def status_view(found: Status) -> Group:
     lines += [f"search    {text}" for text in search_lines(document["search"])]
     lines += [f"warning   {one.sentence}" for one in no_op_knobs(found.records)]
     lines += [f"node      {text}" for text in troubled_nodes(document["nodes"], time.time())]
+    if found.proposals_left:
+        lines.append(f"warning   {left_over_text(found.proposals_left)}")
     if found.place is not None and found.state == "interrupted":
         lines.append(f"resume    {found.place.again}")
     lines += [

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.config.types import NO_RULES
-from pgolf_sweep.config.yaml_lines import did_you_mean
+from pgolf_sweep.config.yaml_lines import WORDS_FOR_BOOL, did_you_mean
 from pgolf_sweep.core.trial import knob_text
 from pgolf_sweep.script.command import INTERPRETER, TORCHRUN, filled, nested
 from pgolf_sweep.script.knobs.knobs import worded
@@ -32,7 +32,6 @@ _FLAG_MACROS = ("${args}", "${args_no_equals}", "${args_no_boolean_flags}")
 _SETTING_MACROS = ("${args_no_hyphens}", "${args_append_hydra}", "${args_override_hydra}")
 _JSON_MACROS = ("${args_json}", "${args_json_file}")
 _RANK_MODULES = {"torch.distributed.run", "torch.distributed.launch"}
-_WORDS_FOR_BOOL = {"yes", "no", "on", "off"}
 _MISREAD = re.compile(r"[-+]?(?:0[0-7_]*[1-7][0-7_]*|[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?)")
 """Octal and base-60 numbers of YAML 1.1: ``010`` is 8 and ``12:30`` is 750."""
 _REBASED = re.compile(r"[-+]?0[xb].*|.*_.*", re.IGNORECASE)
@@ -273,7 +272,7 @@ def _trap(spelled: str, value: KnobValue, kinds: AbstractSet[str]) -> str:
         return f"YAML reads {spelled} as {value} ({base}); write {value}, or quote it: '{spelled}'"
     if "str" not in kinds:
         return ""
-    if spelled.lower() in _WORDS_FOR_BOOL or _REBASED.fullmatch(spelled):
+    if spelled.lower() in WORDS_FOR_BOOL or _REBASED.fullmatch(spelled):
         return f"YAML reads {spelled} as {value}; quote it: '{spelled}'"
     return ""
 

@@ -15,13 +15,14 @@ import yaml
 
 from pgolf_sweep.config.schema import SCHEMA_LINE
 from pgolf_sweep.config.types import DEFAULT_RULES, NO_RULES
-from pgolf_sweep.config.yaml_lines import Document, read_scalar
+from pgolf_sweep.config.yaml_lines import WORDS_FOR_BOOL, Document, read_scalar
 from pgolf_sweep.core.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pgolf_sweep.config.types import SweepSpec
+    from pgolf_sweep.script.program import Program
 
 GRAMMAR = "LOW:HIGH, LOW:HIGH:STEP, LOW:HIGH:log, A,B,C, or one value"
 
@@ -266,7 +267,22 @@ def _word(name: str, text: str, part: str) -> Any:
         raise _bad_range(name, text, f"{part!r} is no value") from error
     if value is None or isinstance(value, dict | list):
         raise _bad_range(name, text, f"{part!r} is no value")
-    return value if isinstance(value, bool | int | float) else str(part.strip())
+    quoted = isinstance(value, str) and part.strip()[0] in "'\""
+    return value if quoted or isinstance(value, bool | int | float) else str(part.strip())
+
+
+def as_read(ranges: Mapping[str, str], program: Program) -> dict[str, str]:
+    """Ranges with the values of text knobs quoted where YAML would read them otherwise."""
+    found = dict(ranges)
+    for name, text in ranges.items():
+        readers = [known[name] for known in (program.knobs, program.flags.known) if name in known]
+        if readers and all(knob.kind == "str" for knob in readers):
+            found[name] = ",".join(_quoted(word.strip()) for word in text.split(","))
+    return found
+
+
+def _quoted(word: str) -> str:
+    return f"'{word}'" if word.lower() in WORDS_FOR_BOOL else word
 
 
 def _is_number(value: object) -> bool:

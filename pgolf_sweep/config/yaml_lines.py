@@ -27,6 +27,8 @@ MOST_NODES = 50_000
 """Of a document with its aliases written out."""
 MOST_DEPTH = 50
 LARGEST_NUMBER = 1e300
+WORDS_FOR_BOOL = frozenset({"yes", "no", "on", "off"})
+"""Words that YAML 1.1 reads as truth values, and people write as text."""
 
 
 class _Loader(yaml.SafeLoader):

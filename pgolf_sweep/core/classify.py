@@ -84,7 +84,12 @@ def classify(
         case EndCause.SIGNALED:
             number = -end.exit_code if end.exit_code is not None and end.exit_code < 0 else 0
             return _signaled(end, number)
-        case EndCause.TIMEOUT | EndCause.SILENT | EndCause.MISSING_DEPENDENCY:
+        case (
+            EndCause.TIMEOUT
+            | EndCause.SILENT
+            | EndCause.MISSING_DEPENDENCY
+            | EndCause.FOLDER_REMOVED
+        ):
             code = FailureCode(end.cause.value)
             return _failed(FailureKind.DETERMINISTIC, code, end.detail, end)
         case (

@@ -3,7 +3,7 @@
     PgolfError               base; carries an exit code
     ├── InputError      (2)  the user's input is wrong: fix it and type the command again
     │   ├── ProblemsError    a file; carries every problem found, each with key path and line
-    │   │   └── SpecError    a sweep file
+    │   │   └── SpecError    a sweep file; DraftError: what `define` would write
     │   └── DataError        shards or a tokenizer that are missing or broken
     ├── AnswerNoError   (1)  it ran and the answer is no
     │   └── PromotionError   unmet rules of a preset, or too little evidence
@@ -17,7 +17,7 @@ A gate's verdict and a trial's outcome are values, not exceptions (`pgolf_sweep.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -165,6 +165,22 @@ class SpecError(ProblemsError):
     def __init__(self, source: str, problems: Sequence[Problem]) -> None:
         step = f"correct {source} and run `pgolf-sweep plan {source}`"
         super().__init__(source, problems, kind="sweep file", next_step=step)
+
+
+class DraftError(SpecError):
+    """Flags that would make a sweep file with mistakes; none is written."""
+
+    def __init__(self, source: str, problems: Sequence[Problem]) -> None:
+        super().__init__(source, [replace(problem, line=None) for problem in problems])
+        step = f"correct the flags; {source} is not written"
+        self.finding = replace(self.finding, next_step=step)
+
+    def lines(self) -> list[str]:
+        """The problems by key alone: there is no file to look into."""
+        count = len(self.problems)
+        listed = [f"  {problem.path}: {problem.message}" for problem in self.problems]
+        head = f"{count} problem{'s' if count != 1 else ''} in the flags"
+        return [head, *listed, f"  next: {self.next_step}"]
 
 
 class DataError(InputError):

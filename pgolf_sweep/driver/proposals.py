@@ -17,20 +17,25 @@ from typing import TYPE_CHECKING, Any
 from pgolf_sweep.core.errors import InfraError, InputError
 from pgolf_sweep.core.events import TrialProposed
 from pgolf_sweep.core.paths import read_json, write_json
+from pgolf_sweep.core.record import State
 from pgolf_sweep.search.origin import Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from pgolf_sweep.core.events import Notify
     from pgolf_sweep.core.paths import StudyPaths
+    from pgolf_sweep.core.record import TrialRecord
     from pgolf_sweep.core.trial import KnobValue
     from pgolf_sweep.search.study import Study
     from pgolf_sweep.space.space import Space
 
 
 logger = logging.getLogger(__name__)
+
+PROPOSED = "propose:"
+"""Before the name of who asked, in a trial's `proposer`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +61,7 @@ class ProposalRequest:
     @property
     def origin(self) -> Origin:
         """How the trial names it."""
-        return Origin(proposer=f"propose:{self.by}", request=self.id)
+        return Origin(proposer=f"{PROPOSED}{self.by}", request=self.id)
 
 
 def submit(
@@ -88,11 +93,40 @@ def pending(paths: StudyPaths) -> list[ProposalRequest]:
 
 def answered(paths: StudyPaths) -> list[ProposalRequest]:
     """Requests that a driver has enqueued, oldest first; files that are none are left out."""
+    return [request for request in _readable(paths) if request.number is not None]
+
+
+def left_over(paths: StudyPaths, records: Iterable[TrialRecord]) -> int:
+    """How many requests got no slot; for one who does not drive the study, it changes nothing.
+
+    Args:
+        paths: The study's folder.
+        records: A row for every trial of the study.
+    """
+    unanswered = [r for r in _readable(paths) if r.number is None and not r.refused]
+    queued = [
+        record
+        for record in records
+        if record.outcome is State.QUEUED and record.proposer.startswith(PROPOSED)
+    ]
+    return len(unanswered) + len(queued)
+
+
+def left_over_text(count: int) -> str:
+    """What is said of them where no driver lives."""
+    wait, them = ("proposals wait", "them") if count > 1 else ("proposal waits", "it")
+    return (
+        f"{count} {wait} for a slot: the next launch runs {them} first; where run_cap or the "
+        "budget is used up, raise it in the sweep file before"
+    )
+
+
+def _readable(paths: StudyPaths) -> list[ProposalRequest]:
     found = []
     for path in sorted(paths.proposals.glob("*.json")):
         with suppress(InfraError, KeyError, TypeError):
             found.append(_read(path))
-    return [request for request in found if request.number is not None]
+    return found
 
 
 def answer(

@@ -14,6 +14,7 @@ from pgolf_sweep.core.kept import lost_trials, settled
 from pgolf_sweep.core.paths import StudyPaths, read_json
 from pgolf_sweep.core.record import State, TrialRecord, counts, ranked
 from pgolf_sweep.driver.control import live_driver
+from pgolf_sweep.driver.proposals import left_over
 from pgolf_sweep.driver.sharing.leases import drivers, short
 from pgolf_sweep.driver.snapshot import JOINING, SweepState
 from pgolf_sweep.launch.remote.dashboard import UNREACHABLE, Place, read_place
@@ -199,6 +200,7 @@ class Status:
         place: Where the study is driven, if not here.
         sharing: What the drivers of a shared study say of themselves, the dead ones among them.
         curves: Interim validations of a trial by its number: ordinal and `val_bpb`.
+        proposals_left: Proposals that got no slot, where no driver lives that would run them.
     """
 
     name: str
@@ -210,6 +212,7 @@ class Status:
     sharing: list[dict[str, Any]] = field(default_factory=list)
     curves: dict[int, list[tuple[int, float]]] = field(default_factory=dict)
     posteriors: dict[int, Posterior] = field(default_factory=dict)
+    proposals_left: int = 0
 
     @property
     def reason(self) -> str:
@@ -250,6 +253,7 @@ class Status:
             "seconds_left": self.last.get("seconds_left") if self.driver is not None else None,
             "slots": self.last.get("slots", 0),
             "reason": self.reason,
+            "proposals_left": self.proposals_left,
             "driver": self.driver,
             "nodes": self.last.get("nodes", []),
             "detached": None
@@ -312,6 +316,7 @@ def study_status(paths: StudyPaths) -> Status:
         sharing=sharing,
         curves=curves,
         posteriors=beliefs,
+        proposals_left=left_over(paths, records) if driver is None else 0,
     )
 
 

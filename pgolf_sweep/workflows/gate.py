@@ -123,7 +123,8 @@ def gate(
         The answer; `fits` is the short one.
 
     Raises:
-        InputError: The program reads no such knob, or not such a value, or a file is missing.
+        InputError: The program reads no such knob, or not such a value, or the sweep never tries
+            it, or a file is missing.
         SpecError: The sweep file has problems, all of them listed.
 
     >>> from pgolf_sweep import gate
@@ -141,6 +142,8 @@ def gate(
     if step_ms is not None:
         _time_steps(judge, step_ms)
     values = checked_knobs(knobs or {}, judge.program)
+    if whole is not None:
+        _check_inside(values, whole)
     if session is not None:
         values = session.resolve({**_constants(session, values), **values})
     ask: Callable[[Mapping[str, KnobValue]], Verdict] = whole.verdict if whole else judge.verdict
@@ -195,6 +198,31 @@ def checked_knobs(knobs: Mapping[str, KnobValue], program: ProgramLike) -> dict[
                 expected=knob.asks_for(),
             )
     return dict(knobs)
+
+
+def _check_inside(knobs: Mapping[str, KnobValue], session: Session) -> None:
+    """Refuse values that a sweep never tries: its launch judges no such configuration.
+
+    Raises:
+        InputError: A parameter's value is outside its range.
+    """
+    outside = []
+    for name, value in knobs.items():
+        parameter = session.spec.space.parameters.get(name)
+        if parameter is None:
+            continue
+        try:
+            parameter.domain.encode(value)
+        except ValueError:
+            outside.append((name, value, parameter.domain.describe()))
+    if outside:
+        raise InputError(
+            "the sweep never tries this configuration",
+            where=str(session.spec.source),
+            got=", ".join(f"{name}={value}" for name, value, _ in outside),
+            expected=", ".join(f"{name} {described}" for name, _, described in outside),
+            next_step="without --sweep the gate answers for any configuration",
+        )
 
 
 def teach(name: str, judge: Gate, session: Session | None) -> list[str]:

@@ -72,12 +72,15 @@ class TakeOver:
         is_open = [row for row in rows.values() if row.number not in table.ended]
         table.look(row for row in is_open if row.driver not in own)
         queued = table.queued_count
+        # What it asked itself while the storage went away is no inheritance: nobody had noted it.
+        inherited = {row.number for row in is_open if row.identity and row.driver != self.lease.me}
         for row in is_open:
             again = row.number not in held and row.driver in own
             free = row.driver == "" and row.number not in table.running
             if again or (free and self.has_room()):
                 self._take(row)
-        notify_resumed(self.writer.notify, table.queued[queued:])
+        taken = [one for one in table.queued[queued:] if one.record.number in inherited]
+        notify_resumed(self.writer.notify, taken)
 
     def leave(self) -> None:
         """What this driver leaves undone may be done by the others."""

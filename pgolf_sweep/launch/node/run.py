@@ -72,6 +72,12 @@ FOLDER_PREFIX = _folder_prefix()
 another container of this one that shares the disk."""
 
 
+FOLDER_REMOVED = (
+    "the script removed its own working folder, and its files with it; let it clean up below a "
+    "folder that it made"
+)
+
+
 class _UnmetError(Exception):
     """The node lacks a package; the text says which, for people."""
 
@@ -133,6 +139,7 @@ class Run:
         self._guard = guard
         self._stopped: tuple[EndCause, str] | None = None
         self._fault = ""  # of node or worker; what came of the run cannot be believed
+        self._removed = False  # its folder, by the script
         metric = order.spec.metric
         self._stream = LogStream() if metric.contest else MetricStream(metric)
         self._joined: WandbJoin | None = None
@@ -221,7 +228,7 @@ class Run:
             work = self._set_up(scratch)
             prepare_next()
             self._follow()
-            self._files = collect(work)
+            self._collect(work)
         except _UnmetError as error:
             self.stop(EndCause.MISSING_DEPENDENCY, str(error))
         except OSError as error:
@@ -269,6 +276,18 @@ class Run:
         if tracking is not None and tracking.mode != "disabled":
             self.feed = TrackerFeed(tracking, self._folder / "track")
         return work
+
+    def _collect(self, work: Path) -> None:
+        """Keep what the run left.
+
+        A cleaner of the node takes the whole of the run's folder; a script takes where it works.
+        """
+        try:
+            self._files = collect(work)
+        except FileNotFoundError:
+            if work.exists() or not (work.parent / "log").exists():
+                raise
+            self._removed = True
 
     def _check_requirements(self) -> None:
         """Refuse the run where a package is missing; say it where only its version differs."""
@@ -419,6 +438,8 @@ class Run:
         if self._unkillable and not cancelled and (why, code) != ("exit", 0):
             # What hangs in the kernel has no time limit to blame but its machine.
             return EndCause.LOST, code, self._unkillable
+        if why == "exit" and self._removed:
+            return EndCause.FOLDER_REMOVED, code, FOLDER_REMOVED
         if why == "exit" and self._fault:
             # A score without its artifact cannot be submitted, nor can an exit code be believed.
             return EndCause.SETUP, code, self._fault

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from pgolf_sweep.cli import app
 from pgolf_sweep.config.sweep_file import load_spec
 from pgolf_sweep.core.errors import InputError, SpecError
+from pgolf_sweep.driver.session import open_session
 
 runner = CliRunner()
 
@@ -68,8 +69,10 @@ def test_an_existing_file_is_kept_unless_forced(tmp_path: Path) -> None:
 
 def test_a_knob_that_the_program_never_reads_writes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    with pytest.raises(SpecError, match="did you mean 'NUM_LAYERS'"):
+    with pytest.raises(SpecError, match="did you mean 'NUM_LAYERS'") as caught:
         define(path, "--knob", "NUM_LAYER=7:9")
+    assert "mine.yaml:" not in str(caught.value)  # a line of a file that is not there
+    assert "mine.yaml is not written" in str(caught.value)
     assert not path.exists()
 
 
@@ -92,3 +95,19 @@ def test_a_script_is_named_from_the_sweep_files_folder(
     Path("train_gpt.py").write_text("import os\nDEPTH = int(os.environ.get('DEPTH', 4))\n")
     define(Path("sweeps/mine.yaml"), "--program", "train_gpt.py", "--knob", "DEPTH=2:5")
     assert load_spec(Path("sweeps/mine.yaml")).program == "../train_gpt.py"
+
+
+def test_a_text_knobs_words_stay_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    reads = "MODE = os.environ.get('MODE', 'auto')\nFAST = bool(int(os.environ.get('FAST', '1')))"
+    Path("train.py").write_text(f"import os\n{reads}\nprint(MODE.upper())\n")
+    define(Path("mine.yaml"), "--program", "train.py", "--knob", "MODE=off,On,auto")
+    assert list(load_spec(Path("mine.yaml")).space.parameters["MODE"].domain.values()) == [
+        "off",
+        "On",
+        "auto",
+    ]
+    by_hand = Path("mine.yaml").read_text().replace("'off'", "off")
+    Path("mine.yaml").write_text(by_hand)
+    with pytest.raises(SpecError, match="YAML reads off as False; quote it: 'off'"):
+        open_session(Path("mine.yaml"), data_root=tmp_path, need_data=False)

@@ -243,7 +243,7 @@ def asked(sweep, *settings, more=()):
 
 
 def test_gate_of_a_sweep_is_the_one_that_launch_asks(sweep):
-    path = sweep()
+    path = sweep(**{"values: [448": "values: [320, 448"})
     assert asked(path, "MODEL_DIM=448")["verdict"] == "fits"
     refused = asked(path, "MODEL_DIM=320")
     assert (refused["verdict"], refused["reason"]) == (
@@ -258,7 +258,16 @@ def test_gate_of_a_sweep_is_the_one_that_launch_asks(sweep):
     surer = asked(path, "MODEL_DIM=448", more=["--confidence", "0.999"])
     assert surer["confidence"] == 0.999
     assert surer["model_bytes"]["high"] > asked(path, "MODEL_DIM=448")["model_bytes"]["high"]
-    assert asked(path, "MODEL_DIM=320", "MATRIX_BITS=4")["confidence"] == 0.9
+    assert asked(path, "MODEL_DIM=320", "MATRIX_BITS=8")["confidence"] == 0.9
+
+
+def test_gate_of_a_sweep_refuses_what_the_sweep_never_tries(sweep):
+    result = invoke("gate", "--sweep", sweep(), "--set", "MODEL_DIM=512", "--set", "MATRIX_BITS=4")
+    assert isinstance(result.exception, InputError)
+    assert result.exception.exit_code == 2
+    assert result.exception.got == "MODEL_DIM=512, MATRIX_BITS=4"
+    assert "MODEL_DIM one of 448, 640, 768, 1024" in result.exception.expected
+    assert "MATRIX_BITS always 8" in result.exception.expected
 
 
 def test_suggestions_meet_the_sweeps_requirements(sweep):

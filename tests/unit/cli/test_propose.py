@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from pgolf_sweep.cli import app
 from pgolf_sweep.core.errors import AnswerNoError, InputError
-from pgolf_sweep.driver.proposals import pending
+from pgolf_sweep.driver.proposals import enqueue_pending, pending
 from pgolf_sweep.workflows.study_folder import prepare_folder
 
 
@@ -41,7 +41,13 @@ def test_proposal_is_left_for_the_driver_with_its_id_and_verdict(bench):
     assert document["sampler_chooses"] == []
     assert document["number"] is None
     assert "run_cap of 4 is reached" in done.stderr
+    shown = run(bench, "status", "study")
+    assert "1 proposal waits for a slot: the next launch runs it first" in shown.stdout
+    assert json.loads(run(bench, "status", "study", "--json").stdout)["proposals_left"] == 1
+    enqueue_pending(bench.paths, bench.study(), lambda event: None)  # it has a number, and no slot
+    assert json.loads(run(bench, "status", "study", "--json").stdout)["proposals_left"] == 1
     bench.driver(run_cap=5).run()
+    assert "waits for a slot" not in run(bench, "status", "study").stdout
     assert any(r.proposer == "propose:ada" for r in bench.study().records())
 
 

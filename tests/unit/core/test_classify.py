@@ -169,7 +169,10 @@ def test_lost_setup_and_cancelled_are_infrastructure(cause):
     )
 
 
-@pytest.mark.parametrize("cause", [EndCause.TIMEOUT, EndCause.SILENT, EndCause.MISSING_DEPENDENCY])
+@pytest.mark.parametrize(
+    "cause",
+    [EndCause.TIMEOUT, EndCause.SILENT, EndCause.MISSING_DEPENDENCY, EndCause.FOLDER_REMOVED],
+)
 def test_limits_are_the_trials_own_failure(cause):
     outcome = outcome_of(end(cause=cause, detail="still running after 9 s"))
     assert outcome.kind is FailureKind.DETERMINISTIC

@@ -418,6 +418,27 @@ def test_outage_is_sat_out_while_trials_run_on(make_bench):
     assert sum("answers again after" in message for message in messages) == 1
 
 
+def test_outage_in_the_middle_of_a_proposal_is_no_inheritance(make_bench):
+    team = Team(make_bench(run_cap=8))
+    driver = team.driver("a", slots=1)
+    ask, begun = driver.study.ask, None
+
+    def ask_and_lose_the_storage():
+        nonlocal begun
+        proposal = ask()
+        if proposal is not None and proposal.number == 3 and begun is None:
+            begun = driver.clock.monotonic()
+            team.storage.mishap = lambda: away() if driver.clock.monotonic() < begun + 60 else None
+        return proposal
+
+    driver.study.ask = ask_and_lose_the_storage
+    run(driver.turns())
+    check_whole(team.records(), 8)
+    messages = team.benches["a"].watcher.messages
+    assert sum("answers again after" in message for message in messages) == 1
+    assert not any("resuming trials" in message for message in messages)
+
+
 def test_outage_without_end_is_an_infrastructure_failure_that_loses_no_result(make_bench):
     team = Team(make_bench(run_cap=8))
     driver = team.driver("a")

@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pgolf_sweep.core.classify import classify
 from pgolf_sweep.core.trial import (
     EndCause,
+    Failed,
+    FailureKind,
     Limits,
     LogSummary,
     Resources,
@@ -456,10 +459,22 @@ def test_files_that_cannot_be_read_are_the_nodes_fault_whatever_the_script_says(
 
 
 def test_folder_that_vanishes_under_a_script_is_the_nodes_fault(bench: Bench) -> None:
-    end = bench.run("import os, shutil\nshutil.rmtree(os.getcwd())\nopen('train.log', 'w')")
+    gone = "shutil.rmtree(os.path.dirname(os.getcwd()))"
+    end = bench.run(f"import os, shutil\n{gone}\nopen('train.log', 'w')")
     assert end.exit_code == 1
     assert end.cause is EndCause.SETUP
     assert "No such file" in end.detail
+
+
+@pytest.mark.parametrize("last", ["open('train.log', 'w')", "print('the end')"])
+def test_script_that_removes_its_working_folder_fails_by_itself(bench: Bench, last: str) -> None:
+    end = bench.run(f"import os, shutil\nshutil.rmtree(os.getcwd())\n{last}")
+    assert end.exit_code == int("train.log" in last)
+    assert end.cause is EndCause.FOLDER_REMOVED
+    assert "removed its own working folder" in end.detail
+    outcome = classify(end, last_val_bpb=None, last_step=None)
+    assert isinstance(outcome, Failed)
+    assert outcome.kind is FailureKind.DETERMINISTIC
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
