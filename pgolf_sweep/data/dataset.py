@@ -65,7 +65,7 @@ class DataSet:
         return sorted(self.path.glob("fineweb_val_bytes_*.bin"))
 
     @property
-    def mend(self) -> str:
+    def remedy(self) -> str:
         """The command that makes this data set, or makes it whole again."""
         base, _, vocab = self.name.rpartition("_sp")
         place = "" if self.root == DEFAULT_ROOT else f" --data-root {self.root}"
@@ -147,11 +147,11 @@ def from_paths(path: Path, tokenizer: Path) -> DataSet:
         name=path.name,
         path=path,
         tokenizer=tokenizer,
-        vocab_size=tokenizer_vocab_size(tokenizer, mend=None),
+        vocab_size=tokenizer_vocab_size(tokenizer, remedy=None),
     )
 
 
-def tokenizer_vocab_size(tokenizer: Path, *, mend: str | None) -> int:
+def tokenizer_vocab_size(tokenizer: Path, *, remedy: str | None) -> int:
     """Number of pieces of a SentencePiece model.
 
     Raises:
@@ -164,7 +164,7 @@ def tokenizer_vocab_size(tokenizer: Path, *, mend: str | None) -> int:
             f"tokenizer {tokenizer.name} is missing",
             where=str(tokenizer),
             expected="a SentencePiece model",
-            next_step=mend,
+            next_step=remedy,
         )
     try:
         # An empty model loads without complaint and then has no pieces.
@@ -176,7 +176,7 @@ def tokenizer_vocab_size(tokenizer: Path, *, mend: str | None) -> int:
             where=str(tokenizer),
             got=f"{tokenizer.stat().st_size} bytes that do not parse",
             expected="a SentencePiece model",
-            next_step=mend,
+            next_step=remedy,
         ) from error
 
 
@@ -202,37 +202,37 @@ def survey(dataset: DataSet, vocab_size: int | None = None) -> Survey:
     Raises:
         DataError: As in `check`.
     """
-    mend = dataset.mend
+    remedy = dataset.remedy
     if not dataset.path.is_dir():
         raise DataError(
             f"data set {dataset.name} is missing",
             where=str(dataset.path),
             expected="a folder of fineweb_train_*.bin and fineweb_val_*.bin",
-            next_step=mend,
+            next_step=remedy,
         )
     _check_tokenizer(dataset, vocab_size)
     found = Survey(train=_survey_split(dataset, "train"), val=_survey_split(dataset, "val"))
-    sizes = [inspect_shard(path, mend=mend) for path in dataset.byte_counts()]
+    sizes = [inspect_shard(path, remedy=remedy) for path in dataset.byte_counts()]
     if sizes and sum(sizes) != found.val.tokens:
         raise DataError(
             f"{dataset.name} has bytes of other validation tokens than it holds",
             where=str(dataset.byte_counts()[0]),
             got=f"bytes of {sum(sizes)} tokens",
             expected=f"{found.val.tokens}, as many as the validation shards hold",
-            next_step=mend,
+            next_step=remedy,
         )
     return found
 
 
 def _check_tokenizer(dataset: DataSet, vocab_size: int | None) -> None:
-    pieces = tokenizer_vocab_size(dataset.tokenizer, mend=dataset.mend)
+    pieces = tokenizer_vocab_size(dataset.tokenizer, remedy=dataset.remedy)
     if pieces != dataset.vocab_size:
         raise DataError(
             f"tokenizer {dataset.tokenizer.name} does not belong to {dataset.name}",
             where=str(dataset.tokenizer),
             got=f"a vocabulary of {pieces}",
             expected=f"a vocabulary of {dataset.vocab_size}",
-            next_step=dataset.mend,
+            next_step=dataset.remedy,
         )
     if vocab_size is not None and vocab_size != pieces:
         raise DataError(
@@ -253,9 +253,9 @@ def _survey_split(dataset: DataSet, split: str) -> Split:
             where=str(dataset.path),
             got=f"no file fineweb_{split}_*.bin",
             expected=f"at least fineweb_{split}_000000.bin",
-            next_step=dataset.mend,
+            next_step=dataset.remedy,
         )
-    tokens = [inspect_shard(p, vocab_size=dataset.vocab_size, mend=dataset.mend) for p in paths]
+    tokens = [inspect_shard(p, vocab_size=dataset.vocab_size, remedy=dataset.remedy) for p in paths]
     return Split(
         shards=len(paths),
         tokens=sum(tokens),

@@ -51,13 +51,13 @@ def read_shard(path: Path) -> array[int]:
     return _read_tokens(path, 0, count)
 
 
-def inspect_shard(path: Path, *, vocab_size: int | None = None, mend: str | None = None) -> int:
+def inspect_shard(path: Path, *, vocab_size: int | None = None, remedy: str | None = None) -> int:
     """Check a shard's header and length, and a sample of its tokens.
 
     Args:
         path: The shard.
         vocab_size: Upper limit that every token id must be below, or None not to look at tokens.
-        mend: Command that makes a broken shard whole, for the error's next step.
+        remedy: Command that makes a broken shard whole, for the error's next step.
 
     Returns:
         How many tokens the shard holds.
@@ -66,19 +66,19 @@ def inspect_shard(path: Path, *, vocab_size: int | None = None, mend: str | None
         DataError: It is not a whole shard of the contest's format.
     """
     try:
-        count = _token_count(path, mend)
+        count = _token_count(path, remedy)
         if vocab_size is not None:
-            _check_ids(path, count, vocab_size, mend)
+            _check_ids(path, count, vocab_size, remedy)
     except OSError as error:
         raise DataError(
             f"cannot read shard {path.name}: {error.strerror or error}",
             where=str(path),
-            next_step=mend,
+            next_step=remedy,
         ) from error
     return count
 
 
-def _token_count(path: Path, mend: str | None) -> int:
+def _token_count(path: Path, remedy: str | None) -> int:
     size = path.stat().st_size
     with path.open("rb") as file:
         header = file.read(HEADER_BYTES)
@@ -88,7 +88,7 @@ def _token_count(path: Path, mend: str | None) -> int:
             where=str(path),
             got=f"{size} bytes",
             expected=f"at least {HEADER_BYTES} bytes",
-            next_step=mend,
+            next_step=remedy,
         )
     magic, version, count = struct.unpack_from("<3i", header)
     if magic != MAGIC:
@@ -97,7 +97,7 @@ def _token_count(path: Path, mend: str | None) -> int:
             where=str(path),
             got=str(magic),
             expected=str(MAGIC),
-            next_step=mend,
+            next_step=remedy,
         )
     if version != VERSION:
         raise DataError(
@@ -105,7 +105,7 @@ def _token_count(path: Path, mend: str | None) -> int:
             where=str(path),
             got=f"version {version}",
             expected=f"version {VERSION}",
-            next_step=mend,
+            next_step=remedy,
         )
     if count <= 0:
         raise DataError(
@@ -113,7 +113,7 @@ def _token_count(path: Path, mend: str | None) -> int:
             where=str(path),
             got=f"{count} tokens in the header",
             expected="at least 1 token",
-            next_step=mend,
+            next_step=remedy,
         )
     expected = HEADER_BYTES + count * TOKEN_BYTES
     if size != expected:
@@ -123,12 +123,12 @@ def _token_count(path: Path, mend: str | None) -> int:
             where=str(path),
             got=f"{size} bytes",
             expected=f"{expected} bytes for the {count} tokens of its header",
-            next_step=mend,
+            next_step=remedy,
         )
     return int(count)
 
 
-def _check_ids(path: Path, count: int, vocab_size: int, mend: str | None) -> None:
+def _check_ids(path: Path, count: int, vocab_size: int, remedy: str | None) -> None:
     for start, length in _sample_blocks(count):
         block = _read_tokens(path, start, length)
         highest = max(block)
@@ -138,7 +138,7 @@ def _check_ids(path: Path, count: int, vocab_size: int, mend: str | None) -> Non
                 where=f"{path}, token {start + block.index(highest)}",
                 got=f"token id {highest}",
                 expected=f"ids below {vocab_size}, the tokenizer's vocabulary",
-                next_step=mend,
+                next_step=remedy,
             )
 
 

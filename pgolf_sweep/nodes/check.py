@@ -62,7 +62,7 @@ class CheckOrder:
         gpus: Of a trial.
         threads: CPU threads of a trial, for the speed of a trial without GPUs.
         files: Marks of the files of the data set, by absolute path.
-        mend: The command that makes the data set whole.
+        remedy: The command that makes the data set whole.
         shards: Folder and pattern of the training shards, of which nodes must have the same.
         speed: Whether tokens per second are measured.
     """
@@ -71,7 +71,7 @@ class CheckOrder:
     gpus: int
     threads: int = 1
     files: Mapping[str, FileMark] = field(default_factory=dict)
-    mend: str = ""
+    remedy: str = ""
     shards: tuple[str, str] | None = None
     speed: bool = False
 
@@ -215,7 +215,7 @@ def _data_faults(order: CheckOrder) -> Iterator[Finding]:
 
 
 def _mend(order: CheckOrder) -> str:
-    return f"on {order.node}: {order.mend}" if order.mend else f"copy it to {order.node}"
+    return f"on {order.node}: {order.remedy}" if order.remedy else f"copy it to {order.node}"
 
 
 def _shards(folder: str, pattern: str) -> str:

@@ -63,7 +63,7 @@ def node_comparison(session: Session) -> NodeComparison | None:
         gpus=resources.gpus,
         threads=max(1, int(resources.cpus)),
         files=files,
-        mend="" if dataset is None else dataset.mend,
+        remedy="" if dataset is None else dataset.remedy,
         shards=shards,
         speed=(rules.speed or ("refuse" if resources.gpus else "none")) != "none",
     )

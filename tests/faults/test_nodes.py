@@ -143,7 +143,7 @@ class Night:
         # All that was lost runs here now.
         nodes["spare"].cut()
         time.sleep(10.0)
-        nodes["spare"].mend()
+        nodes["spare"].remedy()
         deadline = began + WORKER_SECONDS + SLACK_SECONDS
         while nodes["cut"].ours():
             assert time.monotonic() < deadline, nodes["cut"].ours()

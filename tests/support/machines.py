@@ -142,7 +142,7 @@ class Machine:
         """Pull the network's cable."""
         self.holder.run("ip", "link", "set", "eth0", "down")
 
-    def mend(self) -> None:
+    def remedy(self) -> None:
         """Put it back."""
         self.holder.run("ip", "link", "set", "eth0", "up")
 

@@ -51,13 +51,13 @@ def test_damage_is_named_with_file_got_expected_and_command(
 ) -> None:
     shard.write_bytes(damage(shard.read_bytes()))
     with pytest.raises(DataError) as caught:
-        shards.inspect_shard(shard, vocab_size=512, mend="mend it")
+        shards.inspect_shard(shard, vocab_size=512, remedy="fix it")
     error = caught.value
     assert what in error.what
     assert got in error.got
     assert expected in error.expected
     assert error.where == str(shard)
-    assert error.next_step == "mend it"
+    assert error.next_step == "fix it"
 
 
 def test_token_id_outside_the_vocabulary_is_found_and_placed(shard: Path) -> None:

@@ -179,7 +179,7 @@ def data(tmp_path: Path) -> CheckOrder:
         str(path): mark(path, whole="val" in path.name) for path in sorted(folder.glob("*.bin"))
     }
     shards = (str(folder), "fineweb_train_*.bin")
-    return CheckOrder(gpus=0, files=files, mend="pgolf-sweep data demo", shards=shards)
+    return CheckOrder(gpus=0, files=files, remedy="pgolf-sweep data demo", shards=shards)
 
 
 def test_whole_data_is_no_fault(data: CheckOrder, tmp_path: Path) -> None:

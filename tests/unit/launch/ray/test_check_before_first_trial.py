@@ -129,7 +129,7 @@ def test_cluster_without_a_fit_node_is_said_at_once(nodes: Nodes, tmp_path: Path
     marks = {shard: FileMark(size_bytes=1000, sha256="0" * 64, whole=True)}
     before = time.monotonic()
     with pytest.raises(InfraError, match="no node of the cluster is fit") as error:
-        nodes.launcher(files=marks, mend="pgolf-sweep data demo")
+        nodes.launcher(files=marks, remedy="pgolf-sweep data demo")
     assert time.monotonic() - before < 90
     assert "1 of 1 files of the data set are missing" in str(error.value)
     assert "pgolf-sweep data demo" in str(error.value)
