@@ -122,14 +122,30 @@ def _line_starts(data: bytes) -> list[int]:
     return starts
 
 
+def _imported_as(tree: ast.Module) -> dict[str, str]:
+    """Other names that a script gives to ``os`` and its members, as minified ones do."""
+    found: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {a.asname: a.name for a in node.names if a.asname and a.name == "os"}
+        elif isinstance(node, ast.ImportFrom) and node.module == "os":
+            found |= {a.asname: a.name for a in node.names if a.asname}
+    return found
+
+
 def _reads(tree: ast.Module) -> Iterator[_Read]:
+    aliases = _imported_as(tree)
+
+    def reads(function: ast.expr) -> bool:
+        head, dot, rest = ast.unparse(function).partition(".")
+        return _READERS.match(aliases.get(head, head) + dot + rest) is not None
+
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    readers = {ast.unparse(call.func) for call in calls if _is_name(call.func)}
-    readers = {name for name in readers if _READERS.match(name)}
+    readers = {ast.unparse(call.func) for call in calls if _is_name(call.func) and reads(call.func)}
     readers |= {
         target.id
         for node in ast.walk(tree)
-        if isinstance(node, ast.Assign) and _READERS.match(ast.unparse(node.value))
+        if isinstance(node, ast.Assign) and _is_name(node.value) and reads(node.value)
         for target in node.targets
         if isinstance(target, ast.Name)
     }

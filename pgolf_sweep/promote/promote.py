@@ -130,6 +130,7 @@ def plan(
     seeds: int | None = None,
     used_seeds: Collection[int] = (),
     pack: bool = False,
+    readable: bytes | None = None,
 ) -> PromotionPlan:
     """What to run, decided before anything runs; writes nothing.
 
@@ -143,17 +144,23 @@ def plan(
         used_seeds: Seeds that the search ran on, beyond the candidate's and the script's default.
         pack: Ship the script minified and compressed. One that came packed is packed again, since
             its defaults change.
+        readable: What the program was packed of, if it was: its names are people's.
 
     Raises:
         PromotionError: The script has no defaults for some of the knobs.
     """
     given = decoded(files[program_name])
     source = unpack(given, path=Path(program_name), files=files)
+    ours = is_dense(files[program_name])
+    if readable is not None:
+        again = pack_script(readable, name=program_name, ours=ours).script
+        # Only the very program that the trials ran may be shipped.
+        source = decoded(readable) if again == files[program_name] else source
     defaults = {name: value for name, value in candidate.knobs.items() if name != SEED_KNOB}
     script = with_defaults(source, defaults).encode()
     packed, plain = None, None
     if pack or source != given:
-        packed = pack_script(script, name=program_name, ours=is_dense(files[program_name]))
+        packed = pack_script(script, name=program_name, ours=ours)
         plain, script = (script, packed.script) if packed.freed_bytes > 0 else (None, script)
     own = read_knobs(source).get(SEED_KNOB)
     searched = (candidate.knobs.get(SEED_KNOB), own.default if own is not None else None)

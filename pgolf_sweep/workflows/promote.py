@@ -373,6 +373,7 @@ def plan_maker(
             seeds=seeds,
             used_seeds=used,
             pack=pack,
+            readable=paths.readable.read_bytes() if paths.readable.is_file() else None,
         )
         return made.setdefault(candidate.number, planned)
 

@@ -81,3 +81,13 @@ def test_flag_of_words_gets_the_word_and_a_typed_wrapper_keeps_a_number() -> Non
     )
     changed = with_defaults(source, {"FLAG": True, "TIED": False, "DEPTH": 11})
     assert printed(changed, {}) == "True 0 12\n"
+
+
+def test_a_minified_script_is_read_by_its_own_names_for_os() -> None:
+    source = (
+        "import os as C\nfrom os import getenv as g\na=int(C.environ.get('A',1))\nb=g('B','x')\n"
+    )
+    changed = with_defaults(source, {"A": 2, "B": "y"})
+    found: dict[str, object] = {}
+    exec(changed, found)  # noqa: S102 - the test's own script
+    assert (found["a"], found["b"]) == (2, "y")
