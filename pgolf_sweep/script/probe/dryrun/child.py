@@ -17,6 +17,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from pgolf_sweep.script.probe.confine import write_only_below
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -53,4 +55,5 @@ def live(place: Path, orders: int, out: int) -> None:
 
     from pgolf_sweep.script.probe.dryrun.run import Run  # noqa: PLC0415 - it loads torch
 
+    write_only_below(place)
     Run(request, place, out).go()

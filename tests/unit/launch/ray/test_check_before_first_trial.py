@@ -155,7 +155,9 @@ def test_broken_node_is_quarantined_and_no_trial_is_lost_to_it(
 ) -> None:
     bench = build_bench(tmp_path, run_cap=12, method="random", width="{value: 64}")
     program = from_files("train_gpt.py", {"train_gpt.py": TRIAL}, builtin=False)
-    bench.session = dataclasses.replace(bench.session, program=program)
+    block = dataclasses.replace(bench.session.spec.pgolf, env_pass=("BROKEN",))
+    spec = dataclasses.replace(bench.session.spec, pgolf=block)
+    bench.session = dataclasses.replace(bench.session, program=program, spec=spec)
     launcher = RayLauncher(nodes.cluster.address, ONE_GPU, ready_seconds=120.0)
     poll_until(launcher, lambda: launcher.free() == 3)
     broken = list(nodes.said)[1]
