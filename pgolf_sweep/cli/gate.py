@@ -11,6 +11,7 @@ from pgolf_sweep.cli.common import (
     DEFAULT_DATA,
     DataRootOption,
     JsonOption,
+    NoProbeOption,
     SweepArgument,
     app,
     emit,
@@ -58,6 +59,7 @@ def gate(
         float | None,
         typer.Option(help="Milliseconds of a training step, for a script that is not ours."),
     ] = None,
+    no_probe: NoProbeOption = False,
     data_root: DataRootOption = DEFAULT_DATA,
     json_output: JsonOption = False,
 ) -> None:
@@ -81,6 +83,7 @@ def gate(
         calibration=calibration,
         step_ms=step_ms,
         data_root=data_root,
+        probe=not no_probe,
     )
     for line in answer.learnt:
         say(line)
@@ -109,6 +112,7 @@ def plan(
         str | None,
         typer.Option(help="A store of measured sizes to learn from: user, or a file's path."),
     ] = None,
+    no_probe: NoProbeOption = False,
     data_root: DataRootOption = DEFAULT_DATA,
     json_output: JsonOption = False,
 ) -> None:
@@ -128,6 +132,7 @@ def plan(
         deadline_hours=deadline_hours,
         calibration=calibration,
         data_root=data_root,
+        probe=not no_probe,
     )
     for line in found.learnt:
         say(line)
@@ -138,6 +143,8 @@ def plan(
 
 
 def _show_plan(found: SweepPlan) -> None:
+    if found.containment is not None:
+        say(f"probed: contained by {found.containment}")
     share = found.share
     kinds = ("fits", "near", "too_big", "invalid", "unknown")
     parts = [f"{kind} {getattr(share, kind):.1%}" for kind in kinds if getattr(share, kind)]
@@ -170,6 +177,7 @@ def _show_probe(found: Mapping[str, Any] | None) -> None:
     quantizer = found["quantizer"] or "no quantizer recognised"
     codec = found["codec"] or "no codec recognised"
     say(f"probed in {found['seconds']:.2f} s: {found['how'][:70]}; {quantizer}, {codec}")
+    say(f"  contained by {found['containment']}")
     for note in found["notes"]:
         say(f"  {note}")
 

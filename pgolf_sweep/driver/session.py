@@ -246,7 +246,12 @@ class Session:
 
 
 def open_session(
-    sweep: Path, *, data_root: Path, name: str | None = None, need_data: bool = True
+    sweep: Path,
+    *,
+    data_root: Path,
+    name: str | None = None,
+    need_data: bool = True,
+    probe: bool = True,
 ) -> Session:
     """Load a sweep file and all that it names.
 
@@ -255,6 +260,7 @@ def open_session(
         data_root: Folder of datasets and tokenizers.
         name: Name of the study instead of the sweep file's.
         need_data: Whether shards must be here now; planning does without.
+        probe: Whether the gate may execute parts of a script that is not ours.
 
     Raises:
         SpecError: The sweep file has problems, all of them listed.
@@ -264,7 +270,7 @@ def open_session(
     base = sweep.resolve().parent
     program = as_counted(program, spec.pgolf.pack)
     calibration_store(spec, base=base)
-    return _session(spec, program, base=base, data_root=data_root, need_data=need_data)
+    return _session(spec, program, base=base, data_root=data_root, need_data=need_data, probe=probe)
 
 
 def read_sweep(sweep: Path, *, name: str | None = None) -> tuple[SweepSpec, Program]:
@@ -410,7 +416,13 @@ def stored_program(paths: StudyPaths) -> Program:
 
 
 def _session(
-    spec: SweepSpec, program: Program, *, base: Path, data_root: Path, need_data: bool
+    spec: SweepSpec,
+    program: Program,
+    *,
+    base: Path,
+    data_root: Path,
+    need_data: bool,
+    probe: bool = True,
 ) -> Session:
     with located_at(spec, "pgolf", "rules"):
         rules = load_rules(spec.pgolf.rules, base=base)
@@ -428,13 +440,12 @@ def _session(
         # A data set has one vocabulary: a script refuses any other, after it took a slot.
         for size in (dataset.vocab_size,) if parameter is None else parameter.domain.examples():
             check(dataset, int(str(size)))
+    env = None if dataset is None else dataset.env()
     gate = Gate(
         program,
         cap_bytes=rules.artifact_cap_bytes,
         confidence=spec.pgolf.gate_confidence,
-        foreign=foreign_of(
-            program, spec.pgolf.gate_scheme, None if dataset is None else dataset.env()
-        ),
+        foreign=foreign_of(program, spec.pgolf.gate_scheme, env) if probe else None,
         machine=_machine(spec, rules),
     )
     learnt = ""

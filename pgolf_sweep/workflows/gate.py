@@ -19,7 +19,8 @@ from pgolf_sweep.gate.probed import foreign_of
 from pgolf_sweep.gate.script_predictor import ScriptPredictor
 from pgolf_sweep.gate.store import USER, store_path, teach_store
 from pgolf_sweep.script.knobs.knobs import nearest_knob
-from pgolf_sweep.script.probe.prober import Unprobed
+from pgolf_sweep.script.probe.client import contained_by
+from pgolf_sweep.script.probe.prober import Probed, Unprobed
 from pgolf_sweep.script.probe.runner import Counted, Exported, RunFailed
 from pgolf_sweep.script.program import BUILTIN, load_program
 from pgolf_sweep.space.domains import Constant
@@ -101,6 +102,7 @@ def gate(
     calibration: str | None = None,
     step_ms: float | None = None,
     data_root: str | Path = "data",
+    probe: bool = True,
 ) -> GateAnswer:
     """Predict the artifact of one configuration; nothing is trained.
 
@@ -118,6 +120,8 @@ def gate(
         step_ms: Milliseconds of a training step of a script that is not ours, else unknown: with
             the wallclock it says how many steps a run makes.
         data_root: Folder of datasets and tokenizers.
+        probe: Whether parts of a script that is not ours may be executed, contained as
+            `probe["containment"]` of the answer says; else only measured runs count.
 
     Returns:
         The answer; `fits` is the short one.
@@ -133,10 +137,12 @@ def gate(
     >>> print(gate({"MODEL_DIM": 1024}).verdict.kind)
     too_big
     """
-    session = None if sweep is None else _session(Path(sweep), confidence, Path(data_root))
+    session = None
+    if sweep is not None:
+        session = _session(Path(sweep), confidence, Path(data_root), probe=probe)
     learnt = [session.learnt] if session is not None and session.learnt else []
     whole = session if program is None and rules is None else None
-    judge = whole.gate if whole else _size_gate(program, rules, session, confidence)
+    judge = whole.gate if whole else _size_gate(program, rules, session, confidence, probe=probe)
     if calibration is not None:
         learnt += teach(calibration, judge, whole)
     if step_ms is not None:
@@ -249,9 +255,9 @@ def teach(name: str, judge: Gate, session: Session | None) -> list[str]:
     return [teach_store(judge, name, base=Path.cwd())]
 
 
-def _session(sweep: Path, confidence: float | None, data_root: Path) -> Session:
+def _session(sweep: Path, confidence: float | None, data_root: Path, *, probe: bool) -> Session:
     """A sweep file's session, with another confidence where one is asked for."""
-    session = open_session(sweep, data_root=data_root, need_data=False)
+    session = open_session(sweep, data_root=data_root, need_data=False, probe=probe)
     if confidence is None:
         return session
     session.gate.confidence = confidence
@@ -271,6 +277,8 @@ def _size_gate(
     rules: str | None,
     session: Session | None,
     confidence: float | None,
+    *,
+    probe: bool,
 ) -> Gate:
     """A gate on the size alone, of what is named, else the sweep file's, else our trainer."""
     loaded, scheme = None, None
@@ -288,7 +296,7 @@ def _size_gate(
         loaded,
         cap_bytes=cap_bytes,
         confidence=confidence or DEFAULT_CONFIDENCE,
-        foreign=foreign_of(loaded, scheme),
+        foreign=foreign_of(loaded, scheme) if probe else None,
     )
 
 
@@ -323,9 +331,13 @@ def _probe(judge: Gate, knobs: Mapping[str, KnobValue]) -> dict[str, Any] | None
     if foreign is None:
         return None
     ran = foreign.ran(knobs)
-    if ran is not None:
-        return _run(*ran)
-    found = foreign.probed(knobs)
+    document = _run(*ran) if ran is not None else _read(foreign.probed(knobs))
+    way = contained_by()
+    return document | {"containment": None if way is None else way.describe()}
+
+
+def _read(found: Probed | Unprobed) -> dict[str, Any]:
+    """What the reading of a script showed, as plain data."""
     if isinstance(found, Unprobed):
         return {"ok": False, "reason": found.reason, "seconds": found.seconds}
     document = {"ok": True} | dataclasses.asdict(found)
