@@ -219,10 +219,11 @@ def _inner(way: Containment, place: str) -> None:
         child = os.fork()
         if child == 0:
             code = 1
-            with suppress(OSError):
+            try:
                 confine(way, place)
                 code = 0
-            os._exit(code)
+            finally:
+                os._exit(code)
     if os.waitpid(child, 0)[1]:
         raise OSError("a script cannot be given a view of the disk of its own")
 
@@ -234,8 +235,9 @@ def _forked(step: Callable[[], None]) -> str:
     if child == 0:
         try:
             step()
-        except OSError as error:
-            os.write(write, str(error.strerror or error).encode()[:1000])
+        except Exception as error:  # noqa: BLE001 - a library without the call, for example
+            why = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+            os.write(write, str(why).encode()[:1000])
         finally:
             os._exit(0)
     os.close(write)
