@@ -331,7 +331,9 @@ def main() -> int:
         with storm.terminal:
             for folder in FOLDERS:
                 results = storm.folder / folder / STUDY / "trials"
-                wait_for(lambda results=results: list(results.glob("*/result.json")), 300.0)
+                driver = storm.drivers[folder]
+                wait_for(lambda results=results: list(results.glob("*/result.json")), 300.0,
+                         of=driver)  # fmt: skip
             until = time.monotonic() + 60 * options.minutes
             print(f"up after {time.monotonic() - began:.0f} s", flush=True)
             while time.monotonic() < until:
