@@ -169,6 +169,8 @@ def _meta(value: Any) -> Any:
         return value._meta
     if isinstance(value, torch.Tensor):
         return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
+    if isinstance(value, torch.device):  # of `to`, which inference mode does not take apart
+        return torch.device("meta")
     if isinstance(value, list | tuple):
         return [_meta(one) for one in value]
     return value
