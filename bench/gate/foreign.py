@@ -167,9 +167,9 @@ class Caps:
                     self.discarded.append(f"{case.facts['log']} at {factor}")
 
     def __str__(self) -> str:
+        share = self.decided / self.far
         lines = [
-            f"{self.decided} of {self.far} verdicts more than {FAR:.0%} off are decided, "
-            f"{self.decided / self.far:.0%}",
+            f"{self.decided} of {self.far} verdicts {FAR:.0%} off or more are decided, {share:.0%}",
             f"{len(self.discarded)} of {self.fitting} that fit are discarded",
         ]
         return "\n".join(lines + [f"    {line}" for line in self.discarded])

@@ -90,10 +90,12 @@ class TrainingRun:
         """Share of the weights after each step in the average that is stored."""
         behind = self.steps - 1.0 - np.arange(self.steps)
         if self.average is Average.EXPONENTIAL:
-            return np.exp(-behind / self.average_steps) / self.average_steps
-        if self.average is Average.UNIFORM:
-            return (behind < self.average_steps) / self.average_steps
-        return (behind == 0).astype(np.float64)
+            weights = np.exp(-behind / self.average_steps) / self.average_steps
+        elif self.average is Average.UNIFORM:
+            weights = (behind < self.average_steps) / self.average_steps
+        else:
+            weights = (behind == 0).astype(np.float64)
+        return np.asarray(weights, np.float64)
 
 
 @dataclass(frozen=True, slots=True)
