@@ -131,7 +131,7 @@ class Admission:
             outcome=State.FAILED,
             knobs=proposal.knobs,
             reason=error.what,
-            failure=FailureKind.DETERMINISTIC.value,
+            failure=FailureKind.INFRASTRUCTURE.value,
             failure_code=FailureCode.SETUP.value,
             proposer=proposal.proposer,
             driver=self.writer.me,

@@ -82,10 +82,10 @@ def rerun_env(paths: StudyPaths, record: TrialRecord) -> dict[str, str]:
 def _script(paths: StudyPaths, record: TrialRecord) -> Path:
     """The script that a trial ran, where the study keeps it."""
     if record.variant:
-        return (
-            paths.variants / record.variant / FILES / kept(paths, record.variant).name
-        ).resolve()
-    return (paths.program / read_json(paths.program / "program.json")["name"]).resolve()
+        folder, name = paths.variants / record.variant / FILES, kept(paths, record.variant).name
+    else:
+        folder, name = paths.program, str(read_json(paths.program / "program.json")["name"])
+    return (folder / name).resolve()
 
 
 def env_text(env: Mapping[str, str]) -> str:
