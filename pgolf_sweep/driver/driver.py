@@ -29,7 +29,12 @@ from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.config.types import NodesBlock
 from pgolf_sweep.core.classify import classify
-from pgolf_sweep.core.errors import InfraError, InterruptedSweepError, StorageAwayError
+from pgolf_sweep.core.errors import (
+    InfraError,
+    InputError,
+    InterruptedSweepError,
+    StorageAwayError,
+)
 from pgolf_sweep.core.events import (
     AnchorLaunched,
     Cancelling,
@@ -41,12 +46,13 @@ from pgolf_sweep.core.events import (
 from pgolf_sweep.core.kept import whole_result
 from pgolf_sweep.core.paths import write_json
 from pgolf_sweep.core.record import State, TrialRecord
+from pgolf_sweep.core.spending import Spending
 from pgolf_sweep.core.trial import EndCause, Failed, FailureKind, schedule_fraction
 from pgolf_sweep.core.yardstick import known_for
 from pgolf_sweep.driver.admission import Admission
 from pgolf_sweep.driver.anchors import DISCARDS_UNTIL_ANCHOR, Anchors
 from pgolf_sweep.driver.anchors import PROPOSER as ANCHOR
-from pgolf_sweep.driver.budget import Quota
+from pgolf_sweep.driver.budget import Quota, expected_seconds
 from pgolf_sweep.driver.control import Request
 from pgolf_sweep.driver.exports import exported, split_export
 from pgolf_sweep.driver.proposals import enqueue_pending
@@ -55,6 +61,7 @@ from pgolf_sweep.driver.sharing.storage_retry import StorageRetry
 from pgolf_sweep.driver.sharing.takeover import TakeOver, notify_resumed
 from pgolf_sweep.driver.snapshot import SweepState, metrics
 from pgolf_sweep.driver.table import TrialTable
+from pgolf_sweep.driver.variants import Sessions
 from pgolf_sweep.driver.writer import TrialWriter
 from pgolf_sweep.launch.base import Ended, Job, Reported, Started
 from pgolf_sweep.nodes.quarantine import NodeBook
@@ -97,7 +104,7 @@ class Options:
 
     Attributes:
         run_cap: Trials that may take a slot, over the whole life of the study; None: no limit.
-        gpu_hours: Budget over the whole life of the study, or None.
+        spending: GPU-hours, dollars and time over the whole life of the study.
         max_retries: Further attempts for a trial whose infrastructure failed.
         nodes: When a node is not trusted any more.
         request: Asked once a turn for what the user wants.
@@ -106,7 +113,7 @@ class Options:
     """
 
     run_cap: int | None
-    gpu_hours: float | None = None
+    spending: Spending = field(default_factory=Spending)
     max_retries: int = 2
     nodes: NodesBlock = field(default_factory=NodesBlock)
     request: Callable[[], Request] = lambda: Request.CONTINUE
@@ -137,6 +144,8 @@ class Driver:
     _end_reason: str = ""
     _idle_proposals: int = 0
     _held: deque[tuple[Proposal, TrialRecord | None]] = field(default_factory=deque)
+    """Trials that wait for the probe of their program, with the rows of those that are resumed."""
+    _sessions: Sessions = field(init=False)
     _anchors: Anchors = field(init=False)
     _shown_at: float = -math.inf
     _pruning_checked: bool = False
@@ -150,6 +159,7 @@ class Driver:
 
     def __post_init__(self) -> None:
         self._anchors = Anchors(self.session)
+        self._sessions = Sessions(self.session, self.paths)
         self._storage_retry = StorageRetry(
             study=self.study,
             launcher=self.launcher,
@@ -161,8 +171,8 @@ class Driver:
         self._nodes = NodeBook(self.options.nodes, self.clock, self.observer.event)
         self._quota = Quota(
             run_cap=self.options.run_cap,
-            gpu_hours=self.options.gpu_hours,
-            gpus=self.session.resources.gpus,
+            spending=self.options.spending,
+            estimate=expected_seconds(self.session),
             learns=self.session.spec.method not in {"grid", "random", "qmc"},
             table=self._table,
             launcher=self.launcher,
@@ -171,7 +181,7 @@ class Driver:
             lease=self.lease,
         )
         self._writer = TrialWriter(
-            session=self.session,
+            sessions=self._sessions,
             study=self.study,
             paths=self.paths,
             storage_retry=self._storage_retry,
@@ -189,7 +199,9 @@ class Driver:
                 launcher=self.launcher,
                 max_retries=self.options.max_retries,
                 resume=self._resume,
-                has_room=lambda: self._starting() and self._quota.wanted() > 0,
+                has_room=lambda: (
+                    self._starting() and self._quota.in_time() and self._quota.wanted() > 0
+                ),
             )
 
     def run(self) -> Snapshot:
@@ -260,7 +272,7 @@ class Driver:
             self._table.note(record)
             if record.outcome.final and self.lease is None and record.number not in half_told:
                 self._writer.learn(record)
-            if record.outcome is State.DISCARDED:
+            if record.outcome is State.DISCARDED and not record.variant:
                 self.tracker.discarded(record.number, record.knobs, self.session.recorded(record))
         if self._take_over is not None:
             self._take_over.keep_in_touch()
@@ -293,17 +305,22 @@ class Driver:
         A script that is not ours is run to know its artifact, in a thread: the loop goes on.
         """
         number, probing = proposal.number, self._table.probing
-        if self.session.ready(proposal.knobs):
+        try:
+            session = self._sessions.of(proposal.change.variant)
+        except InputError:
+            return True  # its admission says what is wrong
+        if session.ready(proposal.knobs):
             probing.pop(number, None)
             return True
         if number not in probing:
             row = noted or TrialRecord(
                 number=number,
                 outcome=State.QUEUED,
-                knobs=self.session.resolve(proposal.knobs),
+                knobs=session.resolve(proposal.knobs),
                 proposer=proposal.proposer,
                 repair_of=proposal.repair_of,
                 driver=self._writer.me,
+                **dataclasses.asdict(proposal.change),
             )
             probing[number] = row
             if self._take_over is not None and noted is None:
@@ -357,14 +374,15 @@ class Driver:
         if self._state is not SweepState.RUNNING:
             return
         enqueue_pending(self.paths, self.study, self.observer.event)
-        if self._quota.room() <= 0:
-            waiting = self._table.queued_count or self._table.probing
-            is_open = self._table.running or waiting or self._table.elsewhere
-            if self._quota.left() <= 0 and not is_open:
+        is_open = self._has_open()
+        if self._quota.room() <= 0 and self._quota.left() <= 0:
+            if not is_open:
                 self._finish(f"run_cap of {self.options.run_cap} trials reached")
             return
-        if self._quota.over_budget():
-            self._finish(f"budget of {self.options.gpu_hours} GPU-hours reached")
+        if (spent := self._quota.ended_by(is_open=is_open)) is not None:
+            self._finish(spent)
+            return
+        if self._quota.room() <= 0:
             return
         if (reached := self._target_reached()) is not None:
             self._finish(reached)
@@ -399,7 +417,8 @@ class Driver:
             elif self._take(proposal):
                 room -= 1
             else:
-                room = min(room, self._quota.left())  # it may have had its result already
+                # It may have had its result already.
+                room = min(room, self._quota.left(), self._quota.affordable())
                 if self._discarded(proposal):
                     return
 
@@ -409,6 +428,8 @@ class Driver:
 
     def _anchor_instead(self, proposal: Proposal) -> bool:
         """Whether a discard ends the sweep; one in a row may bring an anchor."""
+        if proposal.change.variant:
+            return False
         self._anchors.discarded(proposal)
         due = self._anchors.due(self._unfinished())
         if due is not None:
@@ -429,6 +450,7 @@ class Driver:
 
     def _start_queued(self) -> None:
         starting = self._starting() and not self._storage_retry.abandoned
+        starting = starting and self._quota.in_time()
         while starting and (trial := self._next_to_start()) is not None:
             if trial.near_cap and self._admission.no_longer_fits(trial):
                 self._table.release(trial.record.number)
@@ -447,7 +469,7 @@ class Driver:
                 key=str(record.number),
                 attempt=record.attempts,
                 spec=trial.spec,
-                files=self.session.program.files,
+                files=self._sessions.of(record.variant).program.files,
                 folder=self.paths.trial(record.number).root,
                 tracking=self.options.tracking(record),
                 wandb_folder=self.paths.wandb,
@@ -565,11 +587,12 @@ class Driver:
             "scores": attempt.scores,
         }
         if smaller is not None:
-            row = exported(record, smaller, self.session.defaults, cap_bytes=cap_bytes)
+            defaults = self._sessions.of(record.variant).defaults
+            row = exported(record, smaller, defaults, cap_bytes=cap_bytes)
             result["export"] = None if row is None else row.to_json()
         write_json(self.paths.trial(number).result, result)
         self._writer.tell_result(result)
-        if record.outcome is State.COMPLETED and not self._pruning_checked:
+        if record.outcome is State.COMPLETED and not (self._pruning_checked or record.variant):
             self._pruning_checked = True
             never = self.study.never_prunes(number)
             if never is not None:
@@ -615,15 +638,23 @@ class Driver:
         self._state, self._end_reason = SweepState.FINISHED, reason
 
     def _starting(self) -> bool:
-        """Whether what is queued may start."""
+        """Whether what is queued may start, if there is time for it."""
         return self._state in {SweepState.RUNNING, SweepState.FINISHED}
+
+    def _has_open(self) -> bool:
+        """Whether something runs, or waits and will run: after the deadline nothing starts."""
+        if self._table.running:
+            return True
+        if self._quota.in_time():
+            table = self._table
+            return bool(table.queued_count or table.probing or table.elsewhere)
+        return any(row.outcome is State.RUNNING for row in self._table.elsewhere.values())
 
     def _over(self) -> bool:
         if self._state is SweepState.RUNNING or self._table.running:
             return False
         if self._state is SweepState.FINISHED:
-            waiting = self._table.queued_count or self._table.probing
-            return not waiting and not self._table.elsewhere
+            return not self._has_open()
         return True
 
     # -- accounts -------------------------------------------------------------------------------
@@ -636,6 +667,7 @@ class Driver:
             slots=len(self.launcher.slots()),
             run_cap=self.options.run_cap,
             now=self.clock.now(),
+            budget=self._quota.row(),
         )
         return dataclasses.replace(snapshot, nodes=self._nodes.rows())
 
