@@ -479,7 +479,8 @@ class Driver:
             self.observer.event(Spared(number=number, validation=ordinal))
             return
         attempt.cancelling = True
-        reason = f"pruned at validation {ordinal} with val_bpb {val_bpb:.4f}"
+        name = self.session.spec.metric.name
+        reason = f"pruned at validation {ordinal} with {name} {val_bpb:.4f}"
         self.launcher.cancel(str(number), reason, cause=EndCause.PRUNED)
 
     def _ended(self, attempt: Attempt, end: RunEnd) -> None:
@@ -492,6 +493,7 @@ class Driver:
             last_val_bpb=attempt.val_bpb,
             last_step=attempt.step,
             bytes_per_token=None if dataset is None else known_for(dataset.name),
+            contest=self.session.spec.metric.contest,
         )
         cap_bytes = self.session.rules.artifact_cap_bytes
         record = trial.record.ended(outcome, end, cap_bytes=cap_bytes)
@@ -592,7 +594,9 @@ class Driver:
             run_cap=self.options.run_cap,
             now=self.clock.now(),
         )
-        return dataclasses.replace(snapshot, nodes=self._nodes.rows())
+        metric = self.session.spec.metric
+        name = "" if metric.contest else metric.name
+        return dataclasses.replace(snapshot, nodes=self._nodes.rows(), metric=name)
 
     def _show(self) -> None:
         """Let people see, not more often than they can read."""

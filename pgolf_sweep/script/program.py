@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.paths import is_inside, read_regular
+from pgolf_sweep.script.command import MODULE
 from pgolf_sweep.script.knobs.flags import Flags, read_flags
 from pgolf_sweep.script.knobs.knobs import Knob, survey
 from pgolf_sweep.script.requirements import FILE as REQUIREMENTS
@@ -95,10 +96,11 @@ def load_program(program: str, *, base: Path, extra_files: Sequence[str] = ()) -
     """The program that a sweep file names.
 
     Args:
-        program: ``trainer`` for ours, or the path of a script.
+        program: ``trainer`` for ours, or the path of a script, or a module that ``-m`` runs.
         base: Folder that relative paths start from; a script that is not there may be where the
             user stands.
-        extra_files: Paths or globs, relative to the script's folder, that run beside it.
+        extra_files: Paths or globs, relative to the script's folder, that run beside it; for a
+            module relative to the folder of its outermost package.
 
     Raises:
         InputError: The script or one of the files does not exist, or the script does not parse.
@@ -109,9 +111,15 @@ def load_program(program: str, *, base: Path, extra_files: Sequence[str] = ()) -
         files = {"train_gpt.py": bundle()}
         return from_files("train_gpt.py", files, builtin=True)
     path = base / program
+    root = path.parent
     if not path.is_file():
         here = Path(program)
-        if not here.is_file():
+        module = _module_file(program, base)
+        if module is not None:
+            here, root = module
+        elif here.is_file():
+            root = here.parent
+        else:
             raise InputError(
                 f"program {program!r} does not exist",
                 where=str(path),
@@ -119,28 +127,43 @@ def load_program(program: str, *, base: Path, extra_files: Sequence[str] = ()) -
                 f"{Path.cwd()}{_elsewhere(path.name, base)}",
             )
         path = here
-    files = {path.name: _content(path)}
-    requirements = path.with_name(REQUIREMENTS)
+    script = path.relative_to(root).as_posix()
+    files = {script: _content(path)}
+    for folder in path.relative_to(root).parents[:-1]:
+        if (root / folder / "__init__.py").is_file():
+            files[(folder / "__init__.py").as_posix()] = _content(root / folder / "__init__.py")
+    requirements = root / REQUIREMENTS
     if requirements.is_file():
         files[REQUIREMENTS] = _content(requirements)  # checked on the node that runs a trial
-    files |= _beside(path, extra_files)
+    files |= _beside(root, extra_files)
     total = sum(map(len, files.values()))
     if total > MOST_PROGRAM_BYTES:
         raise InputError(
             "the program and its files are too large to be copied into every trial",
-            where=str(path.parent),
+            where=str(root),
             got=f"{total:,} bytes",
             expected=f"at most {MOST_PROGRAM_BYTES:,} bytes; data belongs under pgolf.data",
         )
     # What the script execs is as much the program as what stands in it.
     opened: set[str] = set()
-    unpack(decoded(files[path.name]), path=path, opened=opened)
+    unpack(decoded(files[script]), path=path, opened=opened)
     for name in sorted(opened - files.keys()):
         files[name] = path.with_name(name).read_bytes()
-    return from_files(path.name, files, builtin=False)
+    return from_files(script, files, builtin=False)
 
 
-def _beside(path: Path, patterns: Sequence[str]) -> dict[str, bytes]:
+def _module_file(module: str, base: Path) -> tuple[Path, Path] | None:
+    """The file of a module and the folder that it is imported from; None where there is none."""
+    if MODULE.fullmatch(module):
+        inner = module.replace(".", "/")
+        for root in (base, Path.cwd()):
+            for path in (root / f"{inner}.py", root / inner / "__main__.py"):
+                if path.is_file():
+                    return path, root
+    return None
+
+
+def _beside(folder: Path, patterns: Sequence[str]) -> dict[str, bytes]:
     """The files beside a script that a sweep file names, by relative path.
 
     Raises:
@@ -151,22 +174,22 @@ def _beside(path: Path, patterns: Sequence[str]) -> dict[str, bytes]:
         if not is_inside(pattern):
             raise InputError(
                 f"pgolf.files: {pattern!r} leaves the program's folder",
-                where=str(path.parent),
+                where=str(folder),
                 expected="paths or globs relative to it, without ..: trials get them at that path",
             )
-        matches = sorted(p for p in path.parent.glob(pattern) if p.is_file())
+        matches = sorted(p for p in folder.glob(pattern) if p.is_file())
         if not matches:
             raise InputError(
                 f"pgolf.files: {pattern!r} matches nothing",
-                where=str(path.parent),
+                where=str(folder),
                 expected="paths or globs relative to the program's folder",
             )
         for match in matches:
-            name = match.relative_to(path.parent).as_posix()
+            name = match.relative_to(folder).as_posix()
             if _OF_TRIALS.fullmatch(name):
                 raise InputError(
                     f"pgolf.files: {name!r} is a file of every trial's folder",
-                    where=str(path.parent),
+                    where=str(folder),
                     expected="another name, or a pattern that leaves it out",
                 )
             files[name] = _content(match)

@@ -166,6 +166,7 @@ class WandbRunTracker:
             cap_bytes=self._cap_bytes,
             last_val_bpb=last.val_bpb if last else None,
             last_step=last.step if last else None,
+            metric=self._metric,
         )
         status = str(final["status"])
 
