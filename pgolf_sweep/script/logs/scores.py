@@ -62,6 +62,7 @@ _NOT_OF_TRAINING = frozenset({"time", "post", "test", "quant"})
 """``test_time_training`` and ``post_training_quant`` are no scores of training data."""
 _UN = r"(?<![a-z])(?:pre|un|non|not|no|before|without)[-_ ]*(?:the[-_ ])?"
 _UNQUANTIZED = re.compile(rf"{_UN}(?:quant|round[-_ ]?trip|ptq|gptq|compress)")
+_POST_TRAIN = re.compile(r"(?<![a-z])(?:post|after)[-_ ]*(?:train|training)(?![a-z])")
 _AFTER = re.compile(
     r"(?:de|post)?quant(?:ized|ised|ization|isation)?|roundtrip|trip|q?int\d+|fp[48]|nf4|ternary"
     r"|binary|gptq|awq|zlib|zstd\d*|lzma|brotli|ttt|sliding|window|slot\d*|ngram\d*|ppm\d*|mixer"
@@ -161,7 +162,7 @@ def _kind(said: str, *, timed: bool, named: bool, number: str) -> ScoreKind:
         return ScoreKind.PREQUANT
     if after or (found & _FINAL and not found & _BEFORE):
         return ScoreKind.DIAGNOSTIC if found & _DIAGNOSTIC else ScoreKind.FINAL
-    if found & _BEFORE:
+    if found & _BEFORE or _POST_TRAIN.search(low):
         return ScoreKind.PREQUANT
     if timed and named:
         return ScoreKind.DIAGNOSTIC if found & _DIAGNOSTIC else ScoreKind.FINAL
