@@ -41,7 +41,6 @@ from pgolf_sweep.core.kept import whole_result
 from pgolf_sweep.core.paths import write_json
 from pgolf_sweep.core.record import State
 from pgolf_sweep.core.trial import EndCause, Failed, FailureKind, schedule_fraction
-from pgolf_sweep.core.yardstick import known_for
 from pgolf_sweep.driver.admission import Admission
 from pgolf_sweep.driver.anchors import DISCARDS_UNTIL_ANCHOR, Anchors
 from pgolf_sweep.driver.anchors import PROPOSER as ANCHOR
@@ -487,12 +486,11 @@ class Driver:
         trial = attempt.trial
         number = trial.record.number
         end, smaller = split_export(end)
-        dataset = self.session.dataset
         outcome = classify(
             end,
             last_val_bpb=attempt.val_bpb,
             last_step=attempt.step,
-            bytes_per_token=None if dataset is None else known_for(dataset.name),
+            bytes_per_token=self.session.bytes_per_token,
             contest=self.session.spec.metric.contest,
         )
         cap_bytes = self.session.rules.artifact_cap_bytes

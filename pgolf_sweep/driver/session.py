@@ -27,6 +27,7 @@ from pgolf_sweep.config.types import NO_RULES
 from pgolf_sweep.core.errors import InfraError, InputError
 from pgolf_sweep.core.paths import StudyPaths, read_json, write_bytes, write_json
 from pgolf_sweep.core.trial import Limits, Resources, TrialSpec, Verdict, VerdictKind, knob_text
+from pgolf_sweep.core.yardstick import known_for
 from pgolf_sweep.gate.exports import SPARE, smaller_exports
 from pgolf_sweep.gate.gate import Gate
 from pgolf_sweep.gate.probed import foreign_of
@@ -205,6 +206,18 @@ class Session:
             metric=self.spec.metric,
             passes=self.spec.pgolf.env_pass,
         )
+
+    @cached_property
+    def bytes_per_token(self) -> float | None:
+        """Of the validation set: the known constant, else counted; None without a data set."""
+        if self.dataset is None:
+            return None
+        known = known_for(self.dataset.name)
+        if known is not None or not self.dataset.shards("val"):
+            return known
+        from pgolf_sweep.data.text_bytes import bytes_per_token  # noqa: PLC0415 - numpy
+
+        return bytes_per_token(self.dataset)
 
     @property
     def data_identity(self) -> str | None:

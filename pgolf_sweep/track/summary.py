@@ -19,6 +19,7 @@ def final_summary(
     last_val_bpb: float | None,
     last_step: int | None,
     metric: str = "",
+    bytes_per_token: float | None = None,
 ) -> dict[str, KnobValue]:
     """What a run's summary says of its end; what is not known is left out.
 
@@ -26,7 +27,13 @@ def final_summary(
     `metric`'s name, where that is not the contest's.
     """
     summary = end.summary
-    outcome = classify(end, last_val_bpb=last_val_bpb, last_step=last_step, contest=not metric)
+    outcome = classify(
+        end,
+        last_val_bpb=last_val_bpb,
+        last_step=last_step,
+        bytes_per_token=bytes_per_token,
+        contest=not metric,
+    )
     match outcome:
         case Completed():
             status = "completed"
