@@ -141,10 +141,10 @@ def _show_plain(found: SweepPlan) -> None:
     """The space, and how a trial starts, of a sweep that no gate judges."""
     import shlex
 
-    count = "no end of" if found.configurations is None else f"{found.configurations:,}"
-    out.print(
-        f"{count} configurations; {found.metric['goal']} {found.metric['name']}", markup=False
-    )
+    count = "a continuous space"
+    if found.configurations is not None:
+        count = f"{found.configurations:,} configuration{'s' * (found.configurations != 1)}"
+    out.print(f"{count}; {found.metric['goal']} {found.metric['name']}", markup=False)
     share = found.share
     if share.invalid:
         out.print(f"{share.draws} draws: invalid {share.invalid:.1%}")

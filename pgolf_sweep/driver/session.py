@@ -306,12 +306,14 @@ def read_sweep(sweep: Path, *, name: str | None = None) -> tuple[SweepSpec, Prog
 def _program_of(document: Document, spec: SweepSpec, *, base: Path) -> Program:
     """The program that a sweep file names; where it is missing, that is one more mistake."""
     place: tuple[str, ...] = ("program",)
+    plain = spec.pgolf.rules == NO_RULES
     try:
         with located_at(spec, *place):
-            program = load_program(spec.program, base=base)
+            program = load_program(spec.program, base=base, imports=plain)
         place = ("pgolf", "files")
         with located_at(spec, *place):
-            return load_program(spec.program, base=base, extra_files=spec.pgolf.files)
+            more = spec.pgolf.files
+            return load_program(spec.program, base=base, extra_files=more, imports=plain)
     except InputError as error:
         if not document.problems:
             raise

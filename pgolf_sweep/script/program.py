@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.paths import is_inside, read_regular
+from pgolf_sweep.script.beside import imported_beside
 from pgolf_sweep.script.command import MODULE
 from pgolf_sweep.script.knobs.flags import Flags, read_flags
 from pgolf_sweep.script.knobs.knobs import Knob, survey
@@ -92,7 +93,9 @@ def files_sha256(files: Mapping[str, bytes]) -> str:
     return digest.hexdigest()
 
 
-def load_program(program: str, *, base: Path, extra_files: Sequence[str] = ()) -> Program:
+def load_program(
+    program: str, *, base: Path, extra_files: Sequence[str] = (), imports: bool = False
+) -> Program:
     """The program that a sweep file names.
 
     Args:
@@ -101,6 +104,8 @@ def load_program(program: str, *, base: Path, extra_files: Sequence[str] = ()) -
             user stands.
         extra_files: Paths or globs, relative to the script's folder, that run beside it; for a
             module relative to the folder of its outermost package.
+        imports: Whether the modules beside the script that it imports run beside it as well; in
+            the contest a submission is one script, and what runs beside it is named.
 
     Raises:
         InputError: The script or one of the files does not exist, or the script does not parse.
@@ -110,23 +115,7 @@ def load_program(program: str, *, base: Path, extra_files: Sequence[str] = ()) -
 
         files = {"train_gpt.py": bundle()}
         return from_files("train_gpt.py", files, builtin=True)
-    path = base / program
-    root = path.parent
-    if not path.is_file():
-        here = Path(program)
-        module = _module_file(program, base)
-        if module is not None:
-            here, root = module
-        elif here.is_file():
-            root = here.parent
-        else:
-            raise InputError(
-                f"program {program!r} does not exist",
-                where=str(path),
-                expected=f"{BUILTIN!r} or the path of a script, relative to {base} or to "
-                f"{Path.cwd()}{_elsewhere(path.name, base)}",
-            )
-        path = here
+    path, root = _located(program, base)
     script = path.relative_to(root).as_posix()
     files = {script: _content(path)}
     for folder in path.relative_to(root).parents[:-1]:
@@ -135,6 +124,8 @@ def load_program(program: str, *, base: Path, extra_files: Sequence[str] = ()) -
     requirements = root / REQUIREMENTS
     if requirements.is_file():
         files[REQUIREMENTS] = _content(requirements)  # checked on the node that runs a trial
+    if imports:
+        files |= {name: _content(root / name) for name in imported_beside(root, script)}
     files |= _beside(root, extra_files)
     total = sum(map(len, files.values()))
     if total > MOST_PROGRAM_BYTES:
@@ -150,6 +141,28 @@ def load_program(program: str, *, base: Path, extra_files: Sequence[str] = ()) -
     for name in sorted(opened - files.keys()):
         files[name] = path.with_name(name).read_bytes()
     return from_files(script, files, builtin=False)
+
+
+def _located(program: str, base: Path) -> tuple[Path, Path]:
+    """A script or module, and the folder that it imports from.
+
+    Raises:
+        InputError: It does not exist.
+    """
+    path, here = base / program, Path(program)
+    if path.is_file():
+        return path, path.parent
+    module = _module_file(program, base)
+    if module is not None:
+        return module
+    if here.is_file():
+        return here, here.parent
+    raise InputError(
+        f"program {program!r} does not exist",
+        where=str(path),
+        expected=f"{BUILTIN!r} or the path of a script, relative to {base} or to "
+        f"{Path.cwd()}{_elsewhere(path.name, base)}",
+    )
 
 
 def _module_file(module: str, base: Path) -> tuple[Path, Path] | None:

@@ -106,3 +106,4 @@ def test_the_page_says_neither_bits_per_byte_nor_cap(status: Status) -> None:
     assert "best reward" in body
     assert "val_bpb" not in body
     assert "within the cap" not in body
+    assert "headroom" not in body
