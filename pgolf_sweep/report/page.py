@@ -351,13 +351,8 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: int)
     """A table whose first columns hold numbers; sizes that no row has are left out."""
     rows = list(rows)
     kinds = ["number" if place < numbers else "text" for place in range(len(heads))]
-    empty = {
-        place
-        for place, head in enumerate(heads)
-        if head in {"artifact", "headroom"}
-        and SCORE not in heads
-        and not any(r[place] for r in rows)
-    }
+    sizes = {"artifact", "headroom"} if SCORE not in heads else set()
+    empty = {n for n, head in enumerate(heads) if head in sizes and not any(r[n] for r in rows)}
     kept = [place for place in range(len(heads)) if place not in empty]
     heads, kinds = [heads[place] for place in kept], [kinds[place] for place in kept]
     rows = [[row[place] for place in kept] for row in rows]
