@@ -288,6 +288,11 @@ class StudyPaths:
         return self.root / "program"
 
     @property
+    def variants(self) -> Path:
+        """Programs that were proposed, a folder each, named by their content."""
+        return self.root / "variants"
+
+    @property
     def origin(self) -> Path:
         """Where the sweep was launched from: the base of its relative paths, versions, host."""
         return self.root / "origin.json"

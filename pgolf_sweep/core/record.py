@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.core.classify import impossible_score
 from pgolf_sweep.core.trial import (
+    Change,
     Completed,
     Discarded,
     Failed,
@@ -95,6 +96,10 @@ class TrialRecord:
         driver: In a study that several drivers share, the one that holds the trial or told it;
             empty while a trial waits for any of them.
         maximize: Whether a high score is good; never so for the contest's.
+        variant: Id of the program that it runs; empty for the study's own.
+        parent: The trial that it was proposed as a change of.
+        idea: Its proposer's one line.
+        seed: The seed that its proposal asked for; None for the sweep's.
     """
 
     number: int
@@ -135,6 +140,15 @@ class TrialRecord:
     redrawn: int = 0
     driver: str = ""
     maximize: bool = False
+    variant: str = ""
+    parent: int | None = None
+    idea: str = ""
+    seed: int | None = None
+
+    @property
+    def change(self) -> Change:
+        """What its proposal changed besides the sweep file's knobs."""
+        return Change(variant=self.variant, parent=self.parent, idea=self.idea, seed=self.seed)
 
     @property
     def submittable(self) -> bool:

@@ -28,7 +28,12 @@ from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.config.types import NodesBlock
 from pgolf_sweep.core.classify import classify
-from pgolf_sweep.core.errors import InfraError, InterruptedSweepError, StorageAwayError
+from pgolf_sweep.core.errors import (
+    InfraError,
+    InputError,
+    InterruptedSweepError,
+    StorageAwayError,
+)
 from pgolf_sweep.core.events import (
     AnchorLaunched,
     Cancelling,
@@ -54,6 +59,7 @@ from pgolf_sweep.driver.sharing.storage_retry import StorageRetry
 from pgolf_sweep.driver.sharing.takeover import TakeOver, notify_resumed
 from pgolf_sweep.driver.snapshot import SweepState, metrics
 from pgolf_sweep.driver.table import TrialTable
+from pgolf_sweep.driver.variants import Sessions
 from pgolf_sweep.driver.writer import TrialWriter
 from pgolf_sweep.launch.base import Ended, Job, Reported, Started
 from pgolf_sweep.nodes.quarantine import NodeBook
@@ -136,7 +142,9 @@ class Driver:
     _state: SweepState = SweepState.RUNNING
     _end_reason: str = ""
     _idle_proposals: int = 0
-    _probing: Proposal | None = None
+    _probing: list[Proposal] = field(default_factory=list)
+    """Asked for, and waiting for the probe of their program."""
+    _sessions: Sessions = field(init=False)
     _anchors: Anchors = field(init=False)
     _shown_at: float = -math.inf
     _pruning_checked: bool = False
@@ -150,6 +158,7 @@ class Driver:
 
     def __post_init__(self) -> None:
         self._anchors = Anchors(self.session)
+        self._sessions = Sessions(self.session, self.paths)
         self._storage_retry = StorageRetry(
             study=self.study,
             launcher=self.launcher,
@@ -171,7 +180,7 @@ class Driver:
             lease=self.lease,
         )
         self._writer = TrialWriter(
-            session=self.session,
+            sessions=self._sessions,
             study=self.study,
             paths=self.paths,
             storage_retry=self._storage_retry,
@@ -258,7 +267,7 @@ class Driver:
             self._table.note(record)
             if record.outcome.final and self.lease is None and record.number not in half_told:
                 self._writer.learn(record)
-            if record.outcome is State.DISCARDED:
+            if record.outcome is State.DISCARDED and not record.variant:
                 verdict = self.session.verdict(record.knobs)
                 self.tracker.discarded(record.number, record.knobs, verdict)
         if self._take_over is not None:
@@ -319,7 +328,7 @@ class Driver:
         """Propose and admit as many trials as there is room for, or for as long as a turn takes."""
         deadline = self.clock.monotonic() + POLL_SECONDS
         while room > 0 and self.clock.monotonic() < deadline:
-            proposal = self._next_proposal()
+            proposal = self._next_proposal(room)
             if proposal is None:
                 return
             trial = self._admission.admit(proposal)
@@ -340,31 +349,49 @@ class Driver:
                 )
                 return
 
-    def _next_proposal(self) -> Proposal | None:
+    def _next_proposal(self, room: float) -> Proposal | None:
         """The next configuration to judge; None where there is none, or its probe is under way.
 
         A script that is not ours is run to know its artifact, in a thread: the loop goes on. Where
         the study is shared, another driver would take a proposal that waits for one: there only
-        the first waits, for exports of other shapes are carried over.
+        the first waits, for exports of other shapes are carried over. The sampler does not wait for
+        a variant's probe.
+
+        Args:
+            room: How many may wait or be admitted.
         """
         if self._anchors.waits(self._unfinished()):
             return None
-        if self._probing is None:
-            self._probing = self.study.ask()
-        proposal = self._probing
-        if proposal is None:
-            self._finish("every point of the grid was proposed")
-            return None
-        if self._take_over is None and not self.session.ready(proposal.knobs):
-            return None
-        self._probing = None
-        return proposal
+        for proposal in self._probing:
+            if self._is_ready(proposal):
+                self._probing.remove(proposal)
+                return proposal
+        while len(self._probing) < room and all(one.change.variant for one in self._probing):
+            asked = self.study.ask()
+            if asked is None:
+                if not self._probing:
+                    self._finish("every point of the grid was proposed")
+                return None
+            if self._is_ready(asked):
+                return asked
+            self._probing.append(asked)
+        return None
+
+    def _is_ready(self, proposal: Proposal) -> bool:
+        if self._take_over is not None:
+            return True
+        try:
+            return self._sessions.of(proposal.change.variant).ready(proposal.knobs)
+        except InputError:
+            return True  # its admission says what is wrong
 
     def _unfinished(self) -> set[int]:
         return {*self._table.running, *(trial.record.number for trial in self._table.queued)}
 
     def _anchor_instead(self, proposal: Proposal) -> bool:
         """Whether a discard ends the sweep; one in a row may bring an anchor."""
+        if proposal.change.variant:
+            return False
         self._anchors.discarded(proposal)
         due = self._anchors.due(self._unfinished())
         if due is not None:
@@ -403,7 +430,7 @@ class Driver:
                 key=str(record.number),
                 attempt=record.attempts,
                 spec=trial.spec,
-                files=self.session.program.files,
+                files=self._sessions.of(record.variant).program.files,
                 folder=self.paths.trial(record.number).root,
                 tracking=self.options.tracking(record),
                 wandb_folder=self.paths.wandb,
@@ -521,11 +548,12 @@ class Driver:
             "scores": attempt.scores,
         }
         if smaller is not None:
-            row = exported(record, smaller, self.session.defaults, cap_bytes=cap_bytes)
+            defaults = self._sessions.of(record.variant).defaults
+            row = exported(record, smaller, defaults, cap_bytes=cap_bytes)
             result["export"] = None if row is None else row.to_json()
         write_json(self.paths.trial(number).result, result)
         self._writer.tell_result(result)
-        if record.outcome is State.COMPLETED and not self._pruning_checked:
+        if record.outcome is State.COMPLETED and not (self._pruning_checked or record.variant):
             self._pruning_checked = True
             never = self.study.never_prunes(number)
             if never is not None:

@@ -32,6 +32,7 @@ class Candidate:
         proposer: Who proposed it.
         val_bpb: Score on the search's seed: biased, since the search picked the best of many.
         artifact_bytes: Measured code plus compressed model, or None if the log did not say.
+        variant: Id of the program that it ran; empty for the study's own.
     """
 
     study: str
@@ -40,6 +41,7 @@ class Candidate:
     proposer: str
     val_bpb: float
     artifact_bytes: int | None
+    variant: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

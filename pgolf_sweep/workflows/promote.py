@@ -21,6 +21,7 @@ from pgolf_sweep.core.record import State, counts
 from pgolf_sweep.core.trial import TrialSpec
 from pgolf_sweep.driver.control import DriverLock
 from pgolf_sweep.driver.session import reopen_session
+from pgolf_sweep.driver.variants import Sessions
 from pgolf_sweep.launch.base import Job
 from pgolf_sweep.launch.remote.dashboard import refuse_copies
 from pgolf_sweep.promote.candidate import About, broken_by_runs
@@ -219,6 +220,7 @@ def promote(
     )
     report(ready.cost)
     session, paths, chosen, asked = ready.session, ready.paths, ready.chosen, ready.seeds
+    sessions = Sessions(session, paths)
     mode = resolve_mode(wandb, os.environ)
     settings = session.spec.pgolf
     with (
@@ -243,7 +245,10 @@ def promote(
                     found,
                     about=named,
                     provenance=provenance(
-                        session, ready.records, planned.candidate, hardware=ran_on
+                        sessions.of(planned.candidate.variant),
+                        ready.records,
+                        planned.candidate,
+                        hardware=ran_on,
                     ),
                 ),
                 max_retries=settings.max_retries,
@@ -258,7 +263,9 @@ def promote(
             launcher=launcher,
             make_job=seed_jobs(session, paths, chosen, mode),
             clock=SystemClock(),
-            provenance=provenance(session, ready.records, chosen, hardware=ran_on),
+            provenance=provenance(
+                sessions.of(chosen.variant), ready.records, chosen, hardware=ran_on
+            ),
             about=named,
             submissions=paths.submissions if out is None else Path(out),
             race=raced,
@@ -321,6 +328,7 @@ def candidates(session: Session, records: Sequence[TrialRecord]) -> list[Candida
             proposer=record.proposer,
             val_bpb=record.val_bpb,
             artifact_bytes=record.artifact_bytes,
+            variant=record.variant,
         )
         for record in records
         if record.outcome is State.COMPLETED
@@ -358,22 +366,24 @@ def plan_maker(
 ) -> Callable[[Candidate, int | None], PromotionPlan]:
     """Plans a candidate's promotion on a number of seeds; a script is packed once."""
     used = used_seeds(records)
+    sessions = Sessions(session, paths)
     made: dict[int, PromotionPlan] = {}
 
     def make(candidate: Candidate, seeds: int | None) -> PromotionPlan:
         earlier = made.get(candidate.number)
         if earlier is not None:
             return with_seeds(earlier, seeds)
+        program = sessions.of(candidate.variant).program
         planned = plan(
             candidate,
-            files=session.program.files,
-            program_name=session.program.name,
+            files=program.files,
+            program_name=program.name,
             rules=rules,
             root=paths.promotion,
             seeds=seeds,
             used_seeds=used,
             pack=pack,
-            readable=paths.readable.read_bytes() if paths.readable.is_file() else None,
+            readable=program.plain,
         )
         return made.setdefault(candidate.number, planned)
 
