@@ -238,6 +238,8 @@ def read_pgolf(
         max_retries=block.max_retries,
         nodes=block.nodes,
         seed=block.seed,
+        proposers=block.proposers,
+        accept=block.accept,
         promote_seeds=block.promote.seeds,
     )
 

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 PROPOSAL, RESULT, DECISION = "proposal", "result", "decision"
 
-CHANGE = ("variant", "parent", "idea", "seed")
-"""Fields of a row that say which program ran, and from what it was made."""
-
 
 def proposal_entries(requests: Iterable[ProposalRequest]) -> list[tuple[str, str, dict[str, Any]]]:
     """Entries of proposals that a driver has enqueued."""
@@ -53,11 +50,19 @@ def result_body(record: TrialRecord) -> dict[str, Any]:
         "artifact_bytes": record.artifact_bytes,
         "ended_at": record.ended_at,
     }
-    return body | _change(record)
+    return body | record.change.to_json()
 
 
-def contradictions(entries: Iterable[Entry], records: Iterable[TrialRecord]) -> list[str]:
-    """Where the study's rows say otherwise than its ledger, a sentence each."""
+def contradictions(
+    entries: Iterable[Entry], records: Iterable[TrialRecord], *, alone: bool = True
+) -> list[str]:
+    """Where the study's rows say otherwise than its ledger, a sentence each.
+
+    Args:
+        entries: Of the ledger.
+        records: Rows of the study.
+        alone: Whether one folder drives the study: else each driver's ledger has its own trials.
+    """
     rows = {str(record.number): record for record in records}
     wrong = []
     results = {entry.key: entry for entry in entries if entry.kind == RESULT}
@@ -72,7 +77,7 @@ def contradictions(entries: Iterable[Entry], records: Iterable[TrialRecord]) -> 
             for name in differs
         ]
     missing = [key for key, row in rows.items() if _stands(row) and key not in results]
-    if missing:
+    if missing and alone:
         wrong.append(f"trials {', '.join(missing)} ended and do not stand in the ledger")
     return wrong
 
@@ -89,9 +94,4 @@ def _proposal(request: ProposalRequest) -> dict[str, Any]:
         "knobs": dict(request.knobs),
         "number": request.number,
     }
-    return body | _change(getattr(request, "change", None))
-
-
-def _change(source: object) -> dict[str, Any]:
-    values = {name: getattr(source, name, None) for name in CHANGE}
-    return {name: value for name, value in values.items() if value not in {None, ""}}
+    return body | request.change.to_json()

@@ -31,7 +31,8 @@ class Side:
     Attributes:
         number: The trial that was named.
         trials: All trials that ran it, each on a seed of its own.
-        val_bpb: Score by seed, of the runs that count.
+        runs: Trial and seed of the runs that count.
+        val_bpb: Their score by seed.
         accepted_on: Seeds on which it was accepted; their scores are not counted again.
         mean_bpb: Over the runs that count; None without one.
         artifact_bytes: The largest.
@@ -45,6 +46,7 @@ class Side:
 
     number: int
     trials: tuple[int, ...]
+    runs: tuple[tuple[int, int], ...]
     val_bpb: dict[int, float]
     accepted_on: tuple[int, ...]
     mean_bpb: float | None
@@ -83,6 +85,8 @@ class Compared:
         rule: Of acceptance.
         decision: What it says of the candidate.
         next_runs: Trials to run on a further seed, by the rule; one entry a run.
+        remeasured: The effect without the runs on which the candidate was accepted; None where it
+            was not, or has no further run.
         text: The answer in a sentence.
         next_step: What to type.
     """
@@ -100,6 +104,7 @@ class Compared:
     next_runs: tuple[int, ...]
     text: str
     next_step: str
+    remeasured: Effect | None = None
 
 
 def is_seed(name: str) -> bool:
@@ -110,11 +115,13 @@ def is_seed(name: str) -> bool:
 def configuration(record: TrialRecord) -> str:
     """What a trial's repeats have in common: its program and its knobs, all but the seed."""
     knobs = sorted((n, knob_text(v)) for n, v in record.knobs.items() if not is_seed(n))
-    return json.dumps([getattr(record, "variant", ""), knobs])
+    return json.dumps([record.variant, knobs])
 
 
 def seed_of(record: TrialRecord) -> int:
     """The seed that a trial ran on; -1 where the sweep sets none, and the script's own holds."""
+    if record.seed is not None:
+        return record.seed
     value: KnobValue = next((v for n, v in record.knobs.items() if is_seed(n)), None)
     return value if isinstance(value, int) else -1
 
@@ -180,7 +187,7 @@ def compared(
     more = None
     if effect is not None and noise is not None and not apart:
         more = seeds_more(effect, noise, (len(first.val_bpb), len(second.val_bpb)), level=LEVEL)
-    decision = decide(accept, effect, noise, len(second.val_bpb))
+    decision = decide(accept, effect, noise, len(second.trials))
     if accept.rule is Rule.GREEDY and first.mean_bpb is not None and second.mean_bpb is not None:
         sign = _sign(records)
         better = sign * second.mean_bpb < sign * first.mean_bpb
@@ -228,11 +235,13 @@ def _side(
     scored = _scored(own)
     taken = {seed for trial, seed in used if trial in {r.number for r in own}}
     named = _named(records, number)
-    scores = {seed_of(r): r.val_bpb for r in scored if seed_of(r) not in taken and r.val_bpb}
+    count = [r for r in scored if seed_of(r) not in taken]
+    scores = {seed_of(r): r.val_bpb for r in count if r.val_bpb is not None}
     seconds = sum(r.slot_seconds for r in own)
     return Side(
         number=number,
         trials=tuple(r.number for r in own),
+        runs=tuple((r.number, seed_of(r)) for r in count),
         val_bpb=scores,
         accepted_on=tuple(sorted(taken)),
         mean_bpb=fmean(scores.values()) if scores else None,
@@ -242,7 +251,7 @@ def _side(
         slot_seconds=seconds,
         gpu_hours=seconds * gpus / 3600,
         proposer=named.proposer,
-        idea=str(getattr(named, "idea", "")),
+        idea=named.idea,
     )
 
 
@@ -347,18 +356,23 @@ def _next_step(found: Compared) -> str:
     if found.decision is Decision.MORE:
         runs = {number: found.next_runs.count(number) for number in found.next_runs}
         return "; ".join(
-            f"pgolf-sweep propose {found.study} --repeat {number} --seeds {count}"
+            f"pgolf-sweep repeat {found.study} {number} --seeds {count}"
             for number, count in runs.items()
         )
     if found.noise is None:
-        return f"pgolf-sweep propose {found.study} --repeat {found.base.number} --seeds 3"
+        return f"pgolf-sweep repeat {found.study} {found.base.number} --seeds 3"
     if found.decision is Decision.KEEP:
         return f"go on from trial {found.candidate.number}"
     if found.decision is Decision.DROP:
         return f"go on from trial {found.base.number}"
     if found.seeds_more is not None:
         return (
-            f"pgolf-sweep propose {found.study} --repeat {found.candidate.number} "
-            f"--seeds {found.seeds_more}"
+            f"pgolf-sweep repeat {found.study} {found.candidate.number} --seeds {found.seeds_more}"
         )
     return f"pgolf-sweep trials {found.study}"
+
+
+def noise_of(records: Sequence[TrialRecord]) -> Noise | None:
+    """The study's noise floor, pooled over all that ran on two seeds; None where nothing did."""
+    runs = _runs(records, (), ())
+    return fit(runs).noise if runs else None

@@ -198,7 +198,7 @@ def _at(
     relation = np.eye(count) + ratio * groups @ groups.T
     inverse = np.linalg.inv(relation)
     information = design.T @ inverse @ design
-    covariance = np.linalg.inv(information)
+    covariance = np.asarray(np.linalg.inv(information), dtype=np.float64)
     means = covariance @ design.T @ inverse @ scores
     rest = scores - design @ means
     freedom = count - configs
