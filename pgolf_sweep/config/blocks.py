@@ -240,6 +240,7 @@ def read_pgolf(
         seed=block.seed,
         proposers=block.proposers,
         accept=block.accept,
+        based_on=block.based_on.model_dump(exclude_none=True),
         promote_seeds=block.promote.seeds,
     )
 

@@ -359,6 +359,17 @@ class PromoteBlock(Block):
     """Fresh seeds; else as many as the rules ask for."""
 
 
+class BasedOnBlock(Block):
+    """The published work that the program began as."""
+
+    name: Text | None = Field(default=None, examples=["the record of 2026-03-20"])
+    """What it is, and whose."""
+    link: Text | None = Field(default=None, examples=["https://example.org/record"])
+    """Where it is published."""
+    licence: Text | None = Field(default=None, examples=["MIT"])
+    """Under which licence."""
+
+
 class ReadMetricBlock(Block):
     """How the metric is found in the log."""
 
@@ -417,6 +428,10 @@ class PgolfModel(Block):
     named may not propose."""
     accept: AcceptBlock = Field(default=AcceptBlock(), examples=["significant"])
     """When `compare` keeps a candidate; a rule's name, or a mapping."""
+    based_on: BasedOnBlock = Field(
+        default=BasedOnBlock(), examples=[{"name": "the record of 2026-03-20", "licence": "MIT"}]
+    )
+    """The published work that the program began as; `promote` names it in the submission."""
     promote: PromoteBlock = Field(default=PromoteBlock(), examples=[{"seeds": 3}])
     """How a winner is confirmed."""
 

@@ -167,6 +167,7 @@ class PgolfBlock:
         seed: The sampler's seed.
         proposers: Budgets by the proposer's name; empty: nobody is bounded.
         accept: When a candidate replaces what it was made from.
+        based_on: Name, link and licence of the published work that the program began as.
         promote_seeds: Fresh seeds of a promotion, or None for the rules preset's number.
     """
 
@@ -195,6 +196,7 @@ class PgolfBlock:
     seed: int = 0
     proposers: Mapping[str, ProposerBlock] = field(default_factory=dict)
     accept: AcceptBlock = field(default_factory=AcceptBlock)
+    based_on: Mapping[str, str] = field(default_factory=dict)
     promote_seeds: int | None = None
 
 

@@ -39,6 +39,12 @@ def decisions(paths: StudyPaths) -> list[Entry]:
     return [entry for entry in read_ledger(paths) if entry.kind == DECISION]
 
 
+def accepted_runs(paths: StudyPaths) -> set[tuple[int, int]]:
+    """Trial and seed of each run on which a comparison accepted a candidate."""
+    kept = [e.body for e in decisions(paths) if e.body["decision"] == "keep"]
+    return {(trial, seed) for body in kept for trial, seed in body["runs"]}
+
+
 def result_body(record: TrialRecord) -> dict[str, Any]:
     """What an entry says of a finished trial."""
     body: dict[str, Any] = {
