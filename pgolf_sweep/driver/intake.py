@@ -116,9 +116,7 @@ class Intake:
         return self._proposers().account(name, self.table.records.values(), requests)
 
     def _proposers(self) -> Proposers:
-        typical = self.table.typical_seconds
-        if typical is None:
-            typical = self.session.train_seconds or 0.0
+        typical = self.table.typical_seconds or 0.0  # while unknown, `bounded` alone holds
         block = self.session.spec.pgolf
         return Proposers(
             budgets=block.proposers, gpus=block.gpus, expected_seconds=typical, now=self._now

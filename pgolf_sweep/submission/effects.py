@@ -166,7 +166,6 @@ def fit(runs: Sequence[Run]) -> Fit:
     freedom = len(runs) - len(configs)
     if best:
         freedom = max(1, freedom - (len(seeds) - 1))  # as if each seed's effect were a parameter
-        variance *= (len(runs) - len(configs)) / freedom
     counts = [int(design[:, at].sum()) for at in range(len(configs))]
     repeated = [count for count in counts if count > 1]
     return Fit(
