@@ -32,6 +32,9 @@ PAIRING_EVIDENCE = 1.35
 """Gain in log-likelihood from which a common effect is believed: 5 % one-sided for a variance,
 whose null lies on the boundary (Self and Liang, JASA 82, 1987)."""
 
+LEAST_PAIRED_FREEDOM = 3
+"""Degrees of freedom below which a paired difference says less than the pooled noise."""
+
 POWER = 0.8
 MOST_MORE = 100
 """Further seeds beyond which nobody would go; `Effect.seeds_more` gives up there."""
@@ -160,12 +163,12 @@ def fit(runs: Sequence[Run]) -> Fit:
     groups = np.array([[float(run.seed == seed) for seed in seeds] for run in runs])
     fits = [_at(ratio, scores, design, groups) for ratio in SEED_SHARES]
     best = max(range(len(fits)), key=lambda at: fits[at][0])
-    if fits[best][0] - fits[0][0] < PAIRING_EVIDENCE:
+    freedom = len(runs) - len(configs)
+    paired = freedom - (len(seeds) - 1)  # as if each seed's effect were a parameter
+    if fits[best][0] - fits[0][0] < PAIRING_EVIDENCE or paired < LEAST_PAIRED_FREEDOM:
         best = 0
     _, means, covariance, variance = fits[best]
-    freedom = len(runs) - len(configs)
-    if best:
-        freedom = max(1, freedom - (len(seeds) - 1))  # as if each seed's effect were a parameter
+    freedom = paired if best else freedom
     counts = [int(design[:, at].sum()) for at in range(len(configs))]
     repeated = [count for count in counts if count > 1]
     return Fit(
