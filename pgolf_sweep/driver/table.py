@@ -92,11 +92,6 @@ class TrialTable:
     _totals: Totals = field(default_factory=Totals)
 
     @property
-    def typical_seconds(self) -> float | None:
-        """Median of the slot-seconds of completed trials; None while there is none."""
-        return self._totals.typical_seconds
-
-    @property
     def best(self) -> TrialRecord | None:
         """The best trial that is not over the cap; None while there is none."""
         return self._totals.best
