@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.core.classify import impossible_score
 from pgolf_sweep.core.trial import (
+    Change,
     Completed,
     Discarded,
     Failed,
@@ -98,6 +99,10 @@ class TrialRecord:
             empty while a trial waits for any of them.
         maximize: Whether a high score is good; never so for the contest's.
         metric: Name of what `val_bpb` holds where that is not the contest's score; else empty.
+        variant: Id of the program that it runs; empty for the study's own.
+        parent: The trial that it was proposed as a change of.
+        idea: Its proposer's one line.
+        seed: The seed that its proposal asked for; None for the sweep's.
     """
 
     number: int
@@ -139,6 +144,15 @@ class TrialRecord:
     driver: str = ""
     maximize: bool = False
     metric: str = ""
+    variant: str = ""
+    parent: int | None = None
+    idea: str = ""
+    seed: int | None = None
+
+    @property
+    def change(self) -> Change:
+        """What its proposal changed besides the sweep file's knobs."""
+        return Change(variant=self.variant, parent=self.parent, idea=self.idea, seed=self.seed)
 
     @property
     def submittable(self) -> bool:
@@ -228,9 +242,14 @@ def former_origin(text: str) -> dict[str, int]:
 def ranked(records: Iterable[TrialRecord]) -> list[TrialRecord]:
     """Completed trials whose artifact is not over the cap, best score first; ties to the older.
 
-    Duplicates are left out: they are not evidence of their own.
+    Duplicates are left out: they are no evidence of their own. So are runs on a seed that was asked
+    for: the best of several seeds is no better configuration.
     """
-    good = [record for record in records if record.submittable and record.duplicate_of is None]
+    good = [
+        record
+        for record in records
+        if record.submittable and record.duplicate_of is None and record.seed is None
+    ]
     return sorted(good, key=_rank)
 
 

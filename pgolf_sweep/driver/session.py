@@ -72,6 +72,7 @@ class Session:
         learnt: What the gate learnt from the sweep file's store, for people; empty without one.
         prepares: Whether slow answers of the gate are prepared in a thread (`ready`); else the
             caller waits for them.
+        variant: Id of its program; empty for the study's own.
     """
 
     spec: SweepSpec
@@ -82,6 +83,7 @@ class Session:
     implied: Mapping[str, KnobValue]
     learnt: str = ""
     prepares: bool = True
+    variant: str = ""
 
     def resolve(self, knobs: Mapping[str, KnobValue]) -> dict[str, KnobValue]:
         """The sweep's knobs with the implied ones, which the sweep file may override."""
@@ -205,6 +207,7 @@ class Session:
             config=binding.config(knobs),
             metric=self.spec.metric,
             passes=self.spec.pgolf.env_pass,
+            variant=self.variant,
         )
 
     @cached_property
@@ -421,6 +424,8 @@ def stored_program(paths: StudyPaths) -> Program:
             expected=document["sha256"][:16],
             next_step="restore the file, or launch the changed program as a new study",
         )
+    if paths.readable.is_file():
+        return dataclasses.replace(program, plain=paths.readable.read_bytes())
     return program
 
 
@@ -431,11 +436,6 @@ def _session(
         rules = load_rules(spec.pgolf.rules, base=base)
     with located_at(spec, "pgolf", "data"):
         dataset = _dataset(spec, data_root, base)
-    implied: dict[str, KnobValue] = {}
-    if "MAX_WALLCLOCK_SECONDS" in program.knobs and rules.name != NO_RULES:
-        implied["MAX_WALLCLOCK_SECONDS"] = rules.train_seconds
-    if dataset is not None and "VOCAB_SIZE" in program.knobs:
-        implied["VOCAB_SIZE"] = dataset.vocab_size
     if dataset is not None and need_data:
         from pgolf_sweep.data import check  # noqa: PLC0415 - numpy and sentencepiece
 
@@ -443,15 +443,7 @@ def _session(
         # A data set has one vocabulary: a script refuses any other, after it took a slot.
         for size in (dataset.vocab_size,) if parameter is None else parameter.domain.examples():
             check(dataset, int(str(size)))
-    gate = Gate(
-        program,
-        cap_bytes=rules.artifact_cap_bytes,
-        confidence=spec.pgolf.gate_confidence,
-        foreign=foreign_of(
-            program, spec.pgolf.gate_scheme, None if dataset is None else dataset.env()
-        ),
-        machine=_machine(spec, rules),
-    )
+    gate = _gate(spec, program, rules, dataset)
     learnt = ""
     if spec.pgolf.gate_calibration is not None:
         # Of a study that was launched the store may be gone; it can be looked at all the same.
@@ -462,9 +454,48 @@ def _session(
         rules=rules,
         dataset=dataset,
         gate=gate,
-        implied=implied,
+        implied=_implied(program, rules, dataset),
         learnt=learnt,
     )
+
+
+def with_program(session: Session, program: Program, *, variant: str) -> Session:
+    """A session of the same sweep for another program: its knobs, and a gate of its own.
+
+    Args:
+        session: Of the study.
+        program: A kept variant, as it runs.
+        variant: Its id.
+    """
+    return dataclasses.replace(
+        session,
+        program=program,
+        gate=_gate(session.spec, program, session.rules, session.dataset),
+        implied=_implied(program, session.rules, session.dataset),
+        learnt="",
+        variant=variant,
+    )
+
+
+def _gate(spec: SweepSpec, program: Program, rules: Rules, dataset: DataSet | None) -> Gate:
+    return Gate(
+        program,
+        cap_bytes=rules.artifact_cap_bytes,
+        confidence=spec.pgolf.gate_confidence,
+        foreign=foreign_of(
+            program, spec.pgolf.gate_scheme, None if dataset is None else dataset.env()
+        ),
+        machine=_machine(spec, rules),
+    )
+
+
+def _implied(program: Program, rules: Rules, dataset: DataSet | None) -> dict[str, KnobValue]:
+    implied: dict[str, KnobValue] = {}
+    if "MAX_WALLCLOCK_SECONDS" in program.knobs and rules.name != NO_RULES:
+        implied["MAX_WALLCLOCK_SECONDS"] = rules.train_seconds
+    if dataset is not None and "VOCAB_SIZE" in program.knobs:
+        implied["VOCAB_SIZE"] = dataset.vocab_size
+    return implied
 
 
 def _machine(spec: SweepSpec, rules: Rules) -> Machine:

@@ -16,13 +16,13 @@ from pgolf_sweep.core.record import State, TrialRecord
 from pgolf_sweep.driver.exports import register_export
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pgolf_sweep.core.events import Notify
     from pgolf_sweep.core.paths import StudyPaths
-    from pgolf_sweep.driver.session import Session
     from pgolf_sweep.driver.sharing.storage_retry import StorageRetry
     from pgolf_sweep.driver.table import OpenTrial, TrialTable
+    from pgolf_sweep.driver.variants import Sessions
     from pgolf_sweep.gate.gate import Gate
     from pgolf_sweep.search.study import Study
 
@@ -32,22 +32,24 @@ class TrialWriter:
     """Writes the rows of the trials that one driver holds.
 
     Attributes:
-        session: Its gate learns from what is told.
+        sessions: Their gates learn from what is told.
         study: Where the rows are.
         paths: The study's folder.
         storage_retry: Sits out a storage that does not answer.
         table: What is known of all trials.
         notify: Takes each event.
         me: This driver's name; empty where it is alone.
+        on_end: Hears of each trial that is told.
     """
 
-    session: Session
+    sessions: Sessions
     study: Study
     paths: StudyPaths
     storage_retry: StorageRetry
     table: TrialTable
     notify: Notify
     me: str
+    on_end: Callable[[TrialRecord], None] = lambda _record: None
 
     def note(self, trial: OpenTrial, record: TrialRecord) -> bool:
         """A trial that has not ended changed; False if another driver has it by now."""
@@ -64,6 +66,7 @@ class TrialWriter:
         if not self.storage_retry.call(lambda: self.study.tell(record)):
             return  # another driver took the trial over, or the storage does not answer
         append_row(self.paths, record)
+        self.on_end(record)
         self.learn(record)
         if record.outcome is not State.DISCARDED and record.duplicate_of is None:
             self.notify(TrialEnded(record=record))
@@ -71,8 +74,10 @@ class TrialWriter:
 
     def learn(self, record: TrialRecord) -> None:
         """What a finished trial teaches: its configuration is known, its bytes calibrate."""
-        if self.table.finish(record):
-            for said in calibrate(self.session.gate, record):
+        # Of a variant that nothing has needed yet in this process, the gate would first be probed.
+        session = self.sessions.known(record.variant)
+        if self.table.finish(record) and session is not None:
+            for said in calibrate(session.gate, record):
                 self.notify(ProbeContradicted(number=record.number, text=said))
 
     # -- duplicates -----------------------------------------------------------------------------
@@ -104,7 +109,8 @@ class TrialWriter:
             rows = [record]
             if export is not None:
                 row = dataclasses.replace(TrialRecord.from_json(export), driver=self.me)
-                rows.append(register_export(row, record, self.study, self.session, self.paths))
+                session = self.sessions.of(record.variant)
+                rows.append(register_export(row, record, self.study, session, self.paths))
             for row in rows:
                 self.tell(self._counted_once(row))
 
@@ -193,6 +199,9 @@ def _as_duplicate(record: TrialRecord, original: TrialRecord) -> TrialRecord:
         original,
         number=record.number,
         proposer=record.proposer,
+        parent=record.parent,
+        idea=record.idea,
+        seed=record.seed,
         export_of=record.export_of,
         repair_of=record.repair_of,
         duplicate_of=original.number,

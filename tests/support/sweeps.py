@@ -48,7 +48,7 @@ pgolf:
   rules: demo
   resources: {{gpus: 0}}
   seed: 3
-"""
+{block}"""
 
 
 WIDTHS = "{distribution: q_uniform, min: 32, max: 256, q: 32}"
@@ -197,13 +197,22 @@ def build_bench(
     method: str = "tpe",
     run_cap: int = 12,
     extra: str = "",
+    block: str = "",
     width: str = WIDTHS,
     rate: str = RATES,
 ) -> Bench:
     """A bench in a folder; the other arguments fill the sweep file."""
     sweep = folder / f"{name}.yaml"
     sweep.write_text(
-        SWEEP.format(name=name, method=method, run_cap=run_cap, extra=extra, width=width, rate=rate)
+        SWEEP.format(
+            name=name,
+            method=method,
+            run_cap=run_cap,
+            extra=extra,
+            block=block,
+            width=width,
+            rate=rate,
+        )
     )
     spec = load_spec(sweep)
     rules = load_rules("demo", base=folder)

@@ -156,13 +156,15 @@ def _kind(said: str, *, timed: bool, named: bool, number: str) -> ScoreKind:
         return ScoreKind.RUNNING
     if _PARTWAY.search(said) and not found & _FINAL:
         return ScoreKind.UNKNOWN
+    if _POST_TRAIN.search(low) and not after:
+        return ScoreKind.PREQUANT
     if found & _BARRED or (found & _TRAINING and not found & _NOT_OF_TRAINING):
         return ScoreKind.BARRED
     if _UNQUANTIZED.search(low):
         return ScoreKind.PREQUANT
     if after or (found & _FINAL and not found & _BEFORE):
         return ScoreKind.DIAGNOSTIC if found & _DIAGNOSTIC else ScoreKind.FINAL
-    if found & _BEFORE or _POST_TRAIN.search(low):
+    if found & _BEFORE:
         return ScoreKind.PREQUANT
     if timed and named:
         return ScoreKind.DIAGNOSTIC if found & _DIAGNOSTIC else ScoreKind.FINAL
