@@ -20,7 +20,7 @@ PACKAGE = ROOT / "pgolf_sweep"
 ORDER = (
     ("core",),
     ("space", "track", "data", "script"),
-    ("config",),
+    ("config", "variants"),
     ("nodes",),
     ("gate", "search", "submission"),
     ("launch",),

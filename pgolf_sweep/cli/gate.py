@@ -142,9 +142,43 @@ def plan(
         _show_plan(found)
 
 
+def _show_plain(found: SweepPlan) -> None:
+    """The space, and how a trial starts, of a sweep that no gate judges."""
+    import shlex
+
+    count = "a continuous space"
+    if found.configurations is not None:
+        count = f"{found.configurations:,} configuration{'s' * (found.configurations != 1)}"
+    out.print(f"{count}; {found.metric['goal']} {found.metric['name']}", markup=False)
+    share = found.share
+    if share.invalid:
+        out.print(f"{share.draws} draws: invalid {share.invalid:.1%}")
+    if found.example:
+        settings = [f"{name}={shlex.quote(text)}" for name, text in found.example["env"].items()]
+        words = " ".join([*settings, *map(shlex.quote, found.example["command"])])
+        out.print(f"a trial runs: {words}", markup=False, soft_wrap=True)
+
+
 def _show_plan(found: SweepPlan) -> None:
     if found.containment is not None:
         say(f"probed: contained by {found.containment}")
+    if found.plain:
+        _show_plain(found)
+    else:
+        _show_sizes(found)
+    _show_cost(found.cost, found.gpus, found.budget)
+    if found.deadline_hours is not None:
+        slots = found.slots_needed
+        answer = "no number of slots would do" if slots is None else f"{slots} slots at a time"
+        if found.cost.trial_seconds is None:
+            answer = "unknown, since a trial's time is"
+        elif found.cost.trials is None:
+            answer = "set run_cap or a budget; without either the sweep has no end"
+        out.print(f"To end within {found.deadline_hours:g} hours: {answer}.")
+
+
+def _show_sizes(found: SweepPlan) -> None:
+    """How much of the space fits under the contest's cap."""
     share = found.share
     kinds = ("fits", "near", "too_big", "invalid", "unknown")
     parts = [f"{kind} {getattr(share, kind):.1%}" for kind in kinds if getattr(share, kind)]
@@ -159,15 +193,6 @@ def _show_plan(found: SweepPlan) -> None:
             values = " ".join(f"{k}={_short(v)}" for k, v in one.knobs.items())
             size = f"{one.model_params:,} parameters, {_count(one.artifact_bytes)} bytes"
             out.print(f"  {one.bits} bits: {size}  {values}")
-    _show_cost(found.cost, found.gpus)
-    if found.deadline_hours is not None:
-        slots = found.slots_needed
-        answer = "no number of slots would do" if slots is None else f"{slots} slots at a time"
-        if found.cost.trial_seconds is None:
-            answer = "unknown, since a trial's time is"
-        elif found.cost.trials is None:
-            answer = "set run_cap or a budget; without either the sweep has no end"
-        out.print(f"To end within {found.deadline_hours:g} hours: {answer}.")
 
 
 def _show_probe(found: Mapping[str, Any] | None) -> None:
@@ -248,7 +273,7 @@ def _show_histogram(bins: Sequence[Bin], cap_bytes: int) -> None:
         out.print(f"  {'-' * 13} cap {cap_bytes:,} {'-' * 20}", style="red")
 
 
-def _show_cost(cost: Cost, gpus: int) -> None:
+def _show_cost(cost: Cost, gpus: int, budget: str) -> None:
     from pgolf_sweep.cli.render import duration
 
     what = f"{gpus} GPU{'s' if gpus > 1 else ''}" if gpus else "the CPU"
@@ -268,8 +293,24 @@ def _show_cost(cost: Cost, gpus: int) -> None:
     if cost.usd is not None:
         out.print(f", about ${cost.usd:,.0f}", end="")
     out.print(f"; {duration(cost.wall_seconds)} with {cost.slots} at a time, pruning not counted.")
+    _show_budget(cost, budget)
+
+
+def _show_budget(cost: Cost, budget: str) -> None:
     if cost.ended_by_budget:
-        out.print("The budget of GPU-hours ends it there.")
+        of = "" if cost.asked_trials is None else f" of {cost.asked_trials}"
+        out.print(f"The budget, {budget}, ends it after about {cost.trials}{of} trials.")
+    elif budget:
+        out.print(f"That is within the budget, {budget}.")
+    if not cost.reserved_runs:
+        return
+    amounts = [f"{cost.reserved_runs} runs"]
+    if cost.reserved_gpu_hours is not None:
+        amounts.append(f"{cost.reserved_gpu_hours:.1f} GPU-hours")
+    if cost.reserved_usd is not None:
+        amounts.append(f"${cost.reserved_usd:,.0f}")
+    verb = "is kept back of it" if budget else "comes on top"
+    out.print(f"A promotion, {', '.join(amounts)}, {verb}.")
 
 
 def _count(number: float) -> str:

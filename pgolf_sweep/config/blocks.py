@@ -214,6 +214,8 @@ def read_pgolf(
     gate, plain = block.gate, block.rules == NO_RULES
     _check_data(document, block)
     _check_nodes(document, block)
+    if block.budget.usd is not None and not block.budget.usd_per_gpu_hour:
+        document.problem(("pgolf", "budget", "usd"), "needs a price: add usd_per_gpu_hour")
     return PgolfBlock(
         rules=block.rules,
         require=require,
@@ -238,6 +240,9 @@ def read_pgolf(
         max_retries=block.max_retries,
         nodes=block.nodes,
         seed=block.seed,
+        proposers=block.proposers,
+        accept=block.accept,
+        based_on=block.based_on.model_dump(exclude_none=True),
         promote_seeds=block.promote.seeds,
     )
 

@@ -18,9 +18,14 @@ from pgolf_sweep.core.trial import (
 from pgolf_sweep.core.yardstick import inconsistent
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pgolf_sweep.core.trial import Outcome, RunEnd
 
-_OUT_OF_MEMORY = re.compile(r"out of memory|OutOfMemoryError|MemoryError|Cannot allocate memory")
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|OutOfMemoryError|MemoryError|Cannot allocate memory|not enough memory"
+)
+_ASKED_FOR = re.compile(r"tried to allocate ([\d.]+ ?\w+)", re.IGNORECASE)
 _DISK_REFUSED = re.compile(r"No space left on device|Disk quota exceeded")
 _EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)\b")
 
@@ -64,6 +69,7 @@ def classify(
     last_val_bpb: float | None,
     last_step: int | None,
     bytes_per_token: float | None = None,
+    contest: bool = True,
 ) -> Outcome:
     """What the end of a run means.
 
@@ -72,13 +78,14 @@ def classify(
         last_val_bpb: Last intermediate score that was reported.
         last_step: Its training step.
         bytes_per_token: Of the data set, where it is known.
+        contest: Whether the score is bits per byte; any finite number is a score of another metric.
 
     Returns:
         Completed, Pruned, or Failed with the party to blame.
     """
     match end.cause:
         case EndCause.EXITED:
-            return _exited(end, bytes_per_token)
+            return _exited(end, bytes_per_token, contest=contest)
         case EndCause.PRUNED:
             return Pruned(val_bpb=last_val_bpb, step=last_step, reason=end.detail)
         case EndCause.SIGNALED:
@@ -131,13 +138,12 @@ def artifact_bytes(end: RunEnd) -> int | None:
     return max(answers, default=None)
 
 
-def _exited(end: RunEnd, bytes_per_token: float | None) -> Outcome:
+def _exited(end: RunEnd, bytes_per_token: float | None, *, contest: bool) -> Outcome:
     score = end.summary.val_bpb
     if end.exit_code != 0:
         if any(_OUT_OF_MEMORY.search(line) for line in end.log_tail):
-            return _failed(
-                FailureKind.DETERMINISTIC, FailureCode.OUT_OF_MEMORY, "out of memory", end
-            )
+            reason = _out_of_memory(end.log_tail)
+            return _failed(FailureKind.DETERMINISTIC, FailureCode.OUT_OF_MEMORY, reason, end)
         if end.summary.non_finite:
             return _failed(
                 FailureKind.DETERMINISTIC,
@@ -159,8 +165,7 @@ def _exited(end: RunEnd, bytes_per_token: float | None) -> Outcome:
             end,
         )
     if score is not None and math.isfinite(score):
-        why = impossible_score(score, end.summary.val_loss_nats)
-        if why := why or inconsistent(end.summary, bytes_per_token):
+        if contest and (why := _impossible(end, score, bytes_per_token)):
             return _failed(FailureKind.DETERMINISTIC, FailureCode.IMPOSSIBLE_SCORE, why, end)
         return Completed(val_bpb=score, artifact_bytes=artifact_bytes(end))
     if end.summary.non_finite or score is not None:
@@ -182,6 +187,21 @@ def _exited(end: RunEnd, bytes_per_token: float | None) -> Outcome:
     )
 
 
+def _impossible(end: RunEnd, score: float, bytes_per_token: float | None) -> str:
+    why = impossible_score(score, end.summary.val_loss_nats)
+    return why or inconsistent(end.summary, bytes_per_token)
+
+
+def _out_of_memory(lines: Sequence[str]) -> str:
+    """What an allocator refused, and what to lower."""
+    asked = [found.group(1) for line in lines if (found := _ASKED_FOR.search(line))]
+    wanted = f", asked for {asked[0]}" if asked else ""
+    return (
+        f"out of memory{wanted}: lower the tokens of a step on one GPU (batch tokens, or more "
+        "gradient accumulation), the sequence length, width or depth"
+    )
+
+
 def _first_failed_rank(end: RunEnd) -> int:
     """Exit code of the rank that torchrun names as the cause; zero if it names none."""
     found = [match for line in end.log_tail if (match := _RANK_ENDED.match(line))]
@@ -190,7 +210,8 @@ def _first_failed_rank(end: RunEnd) -> int:
 
 def _signaled(end: RunEnd, number: int, *, who: str = "killed") -> Failed:
     if _OUT_OF_MEMORY.search(end.detail):
-        return _failed(FailureKind.DETERMINISTIC, FailureCode.OUT_OF_MEMORY, "out of memory", end)
+        reason = _out_of_memory((end.detail,))
+        return _failed(FailureKind.DETERMINISTIC, FailureCode.OUT_OF_MEMORY, reason, end)
     try:
         name = signal.Signals(number).name
     except ValueError:

@@ -288,6 +288,11 @@ class StudyPaths:
         return self.root / "program"
 
     @property
+    def variants(self) -> Path:
+        """Programs that were proposed, a folder each, named by their content."""
+        return self.root / "variants"
+
+    @property
     def origin(self) -> Path:
         """Where the sweep was launched from: the base of its relative paths, versions, host."""
         return self.root / "origin.json"
@@ -296,6 +301,11 @@ class StudyPaths:
     def rows(self) -> Path:
         """The final row of each trial that was told, a JSON line each: what discards leave."""
         return self.root / "rows.jsonl"
+
+    @property
+    def ledger(self) -> Path:
+        """Proposals, results and decisions, chained by hashes; only appended to."""
+        return self.root / "ledger.jsonl"
 
     @property
     def driver_lock(self) -> Path:

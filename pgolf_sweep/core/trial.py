@@ -149,6 +149,45 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a proposal changes besides the knobs of the sweep file.
+
+    Attributes:
+        variant: Id of the program that the trial runs; empty for the study's own.
+        parent: Number of the trial that it was proposed as a change of, or None.
+        idea: The proposer's one line; may be empty.
+        seed: Seed that was asked for, whether or not the space holds it; None for the sweep's.
+    """
+
+    variant: str = ""
+    parent: int | None = None
+    idea: str = ""
+    seed: int | None = None
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Change:
+        """The change that a request, a trial's attributes or its row hold; absent keys are none.
+
+        Raises:
+            TypeError: A value is of another type.
+        """
+        change = cls(**{name: document[name] for name in CHANGE_KEYS if name in document})
+        numbers = (change.parent, change.seed)
+        texts = isinstance(change.variant, str) and isinstance(change.idea, str)
+        if not texts or any(type(number) not in {int, type(None)} for number in numbers):
+            raise TypeError("variant and idea are texts, parent and seed whole numbers")
+        return change
+
+    def to_json(self) -> dict[str, Any]:
+        """Inverse of `from_json`; what is not set is left out."""
+        values = {name: getattr(self, name) for name in CHANGE_KEYS}
+        return {name: value for name, value in values.items() if value not in {"", None}}
+
+
+CHANGE_KEYS = ("variant", "parent", "idea", "seed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialSpec:
     """One configuration, resolved: everything that decides what a run computes.
 
@@ -165,6 +204,7 @@ class TrialSpec:
         config: The parameters as W&B hands them out, for ``${args_json_file}`` and wandb.config.
         metric: What is read from its log and from ``wandb.log``.
         passes: Variables of the node that the script gets beyond the system's.
+        variant: Id of its program; empty for the study's own.
     """
 
     study: str
@@ -180,6 +220,7 @@ class TrialSpec:
     config: Mapping[str, Any] = field(default_factory=dict)
     metric: Metric = field(default_factory=Metric)
     passes: tuple[str, ...] = ()
+    variant: str = ""
 
     @property
     def identity(self) -> str:

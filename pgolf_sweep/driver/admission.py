@@ -11,16 +11,19 @@ from pgolf_sweep.core.events import TrialNotRepaired
 from pgolf_sweep.core.kept import make_room, whole_result
 from pgolf_sweep.core.paths import write_bytes, write_json
 from pgolf_sweep.core.record import State, TrialRecord
-from pgolf_sweep.core.trial import Discarded, VerdictKind
+from pgolf_sweep.core.trial import Discarded, FailureCode, FailureKind, VerdictKind
 from pgolf_sweep.driver.anchors import PROPOSER as ANCHOR
 from pgolf_sweep.driver.table import OpenTrial
 from pgolf_sweep.search.origin import Origin
+from pgolf_sweep.submission.evidence import SEED_KNOB
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pgolf_sweep.core.trial import Verdict
+    from pgolf_sweep.driver.session import Session
     from pgolf_sweep.driver.writer import TrialWriter
+    from pgolf_sweep.script.program import Program
     from pgolf_sweep.search.study import Proposal
     from pgolf_sweep.track.base import StudyTracker
 
@@ -50,11 +53,18 @@ class Admission:
             proposal: What to try.
             noted: The row that an earlier driver left of it: what it has cost so far counts.
         """
-        session = self.writer.session
+        change = proposal.change
+        try:
+            session = self.writer.sessions.of(change.variant)
+        except InputError as error:
+            self._fail(proposal, error)
+            return None
         knobs = session.resolve(proposal.knobs)
+        if change.seed is not None:
+            knobs[SEED_KNOB] = change.seed
         run_id = f"{self.writer.study.name}-{proposal.number}"
         spec = session.trial_spec(proposal.number, knobs, proposal.proposer, run_id=run_id)
-        verdict = session.verdict(knobs)
+        verdict = session.verdict_of(proposal.knobs)
         env = {**spec.env, **session.export_env(knobs, verdict)}
         spec = dataclasses.replace(spec, env=env)
         record = TrialRecord(
@@ -67,6 +77,7 @@ class Admission:
             proposer=proposal.proposer,
             repair_of=proposal.repair_of,
             maximize=session.spec.metric.goal == "maximize",
+            metric="" if session.spec.metric.contest else session.spec.metric.name,
             attempts=noted.attempts if noted is not None else 0,
             uncounted_attempts=noted.uncounted_attempts if noted is not None else 0,
             slot_seconds=noted.slot_seconds if noted is not None else 0.0,
@@ -75,6 +86,7 @@ class Admission:
             expected_sd=proposal.expected_sd,
             redrawn=proposal.redrawn,
             driver=self.writer.me,
+            **dataclasses.asdict(change),
         )
         trial = OpenTrial(record, spec, near_cap=verdict.kind is VerdictKind.NEAR)
         if trial.near_cap and verdict.fit_probability is not None:
@@ -82,7 +94,7 @@ class Admission:
             trial.near_cap = verdict.fit_probability < LIKELY
         anchors = proposal.proposer == ANCHOR and verdict.kind is VerdictKind.TOO_BIG
         if verdict.kind in {VerdictKind.NEAR, VerdictKind.TOO_BIG} and not anchors:
-            verdict = self._repaired(proposal, verdict)
+            verdict = self._repaired(proposal, verdict, session)
         if verdict.discards and not anchors:
             self._discard(record, verdict)
             return None
@@ -95,13 +107,14 @@ class Admission:
         if (result := whole_result(folder, self.writer.file_kept)) is not None:
             self.writer.tell_result(result)
             return None
-        self._prepare(trial)
+        self._prepare(trial, session.program)
         self.writer.note(trial, record)
         return trial
 
     def no_longer_fits(self, trial: OpenTrial) -> bool:
         """Judge one near the cap again: it has waited while finished trials taught the gate."""
-        verdict = self.writer.session.verdict(trial.record.knobs)
+        session = self.writer.sessions.of(trial.record.variant)
+        verdict = session.verdict_of(trial.record.knobs)
         if verdict.discards:
             predicted = verdict.artifact_bytes
             self._discard(dataclasses.replace(trial.record, predicted_bytes=predicted), verdict)
@@ -109,16 +122,32 @@ class Admission:
 
     def _discard(self, record: TrialRecord, verdict: Verdict) -> None:
         self.tracker.discarded(record.number, record.knobs, verdict)
-        cap_bytes = self.writer.session.rules.artifact_cap_bytes
+        cap_bytes = self.writer.sessions.base.rules.artifact_cap_bytes
         self.writer.tell(record.ended(Discarded(verdict=verdict), None, cap_bytes=cap_bytes))
 
-    def _repaired(self, proposal: Proposal, verdict: Verdict) -> Verdict:
+    def _fail(self, proposal: Proposal, error: InputError) -> None:
+        """End a trial whose program is lost; it took no slot."""
+        record = TrialRecord(
+            number=proposal.number,
+            outcome=State.FAILED,
+            knobs=proposal.knobs,
+            reason=error.what,
+            failure=FailureKind.INFRASTRUCTURE.value,
+            failure_code=FailureCode.SETUP.value,
+            proposer=proposal.proposer,
+            driver=self.writer.me,
+            **dataclasses.asdict(proposal.change),
+        )
+        self.writer.tell(record)
+
+    def _repaired(self, proposal: Proposal, verdict: Verdict, session: Session) -> Verdict:
         """Enqueue what surely fits, by the knobs that may give; the proposal itself ends."""
-        changed = self.writer.session.repaired(proposal.knobs)
+        changed = session.repaired(proposal.knobs)
         if changed is None:
             return verdict
         try:
-            number = self.writer.study.enqueue_once(changed, Origin.repair(proposal.number))
+            origin = Origin.repair(proposal.number, proposal.change)
+            number = self.writer.study.enqueue_once(changed, origin)
         except InputError as error:
             # One repair less, rather than a loop that ends here again at each launch.
             self.writer.notify(TrialNotRepaired(number=proposal.number, reason=error.what))
@@ -126,12 +155,13 @@ class Admission:
         reason = f"{verdict.reason}; repaired as trial {number}"
         return dataclasses.replace(verdict, kind=VerdictKind.TOO_BIG, reason=reason)
 
-    def _prepare(self, trial: OpenTrial) -> None:
+    def _prepare(self, trial: OpenTrial, program: Program) -> None:
         """Write a queued trial's folder ahead of its slot, which then need not wait for it."""
         folder = self.writer.paths.trial(trial.record.number)
         more: dict[str, Any] = {"provenance": dict(self.provenance)}
         if trial.record.repair_of is not None:
             more["repair_of"] = trial.record.repair_of
+        more |= trial.record.change.to_json()
         write_json(folder.spec, dataclasses.asdict(trial.spec) | more)
-        for name, content in self.writer.session.program.files.items():
+        for name, content in program.files.items():
             write_bytes(folder.root / name, content)

@@ -23,12 +23,18 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.config.types import NodesBlock
 from pgolf_sweep.core.classify import classify
-from pgolf_sweep.core.errors import InfraError, InterruptedSweepError, StorageAwayError
+from pgolf_sweep.core.errors import (
+    InfraError,
+    InputError,
+    InterruptedSweepError,
+    StorageAwayError,
+)
 from pgolf_sweep.core.events import (
     AnchorLaunched,
     Cancelling,
@@ -39,21 +45,22 @@ from pgolf_sweep.core.events import (
 )
 from pgolf_sweep.core.kept import whole_result
 from pgolf_sweep.core.paths import write_json
-from pgolf_sweep.core.record import State
+from pgolf_sweep.core.record import State, TrialRecord
+from pgolf_sweep.core.spending import Spending
 from pgolf_sweep.core.trial import EndCause, Failed, FailureKind, schedule_fraction
-from pgolf_sweep.core.yardstick import known_for
 from pgolf_sweep.driver.admission import Admission
 from pgolf_sweep.driver.anchors import DISCARDS_UNTIL_ANCHOR, Anchors
 from pgolf_sweep.driver.anchors import PROPOSER as ANCHOR
-from pgolf_sweep.driver.budget import Quota
+from pgolf_sweep.driver.budget import Quota, expected_seconds
 from pgolf_sweep.driver.control import Request
 from pgolf_sweep.driver.exports import exported, split_export
-from pgolf_sweep.driver.proposals import enqueue_pending
+from pgolf_sweep.driver.intake import Intake
 from pgolf_sweep.driver.sharing.leases import strongest
 from pgolf_sweep.driver.sharing.storage_retry import StorageRetry
 from pgolf_sweep.driver.sharing.takeover import TakeOver, notify_resumed
 from pgolf_sweep.driver.snapshot import SweepState, metrics
 from pgolf_sweep.driver.table import TrialTable
+from pgolf_sweep.driver.variants import Sessions
 from pgolf_sweep.driver.writer import TrialWriter
 from pgolf_sweep.launch.base import Ended, Job, Reported, Started
 from pgolf_sweep.nodes.quarantine import NodeBook
@@ -64,7 +71,6 @@ if TYPE_CHECKING:
 
     from pgolf_sweep.core.clock import Clock
     from pgolf_sweep.core.paths import StudyPaths
-    from pgolf_sweep.core.record import TrialRecord
     from pgolf_sweep.core.trial import RunEnd, StepReport
     from pgolf_sweep.driver.session import Session
     from pgolf_sweep.driver.sharing.leases import DriverLease
@@ -97,7 +103,7 @@ class Options:
 
     Attributes:
         run_cap: Trials that may take a slot, over the whole life of the study; None: no limit.
-        gpu_hours: Budget over the whole life of the study, or None.
+        spending: GPU-hours, dollars and time over the whole life of the study.
         max_retries: Further attempts for a trial whose infrastructure failed.
         nodes: When a node is not trusted any more.
         request: Asked once a turn for what the user wants.
@@ -106,7 +112,7 @@ class Options:
     """
 
     run_cap: int | None
-    gpu_hours: float | None = None
+    spending: Spending = field(default_factory=Spending)
     max_retries: int = 2
     nodes: NodesBlock = field(default_factory=NodesBlock)
     request: Callable[[], Request] = lambda: Request.CONTINUE
@@ -136,7 +142,10 @@ class Driver:
     _state: SweepState = SweepState.RUNNING
     _end_reason: str = ""
     _idle_proposals: int = 0
-    _probing: Proposal | None = None
+    _held: deque[tuple[Proposal, TrialRecord | None]] = field(default_factory=deque)
+    """Trials that wait for the probe of their program, with the rows of those that are resumed."""
+    _sessions: Sessions = field(init=False)
+    _intake: Intake = field(init=False)
     _anchors: Anchors = field(init=False)
     _shown_at: float = -math.inf
     _pruning_checked: bool = False
@@ -150,6 +159,15 @@ class Driver:
 
     def __post_init__(self) -> None:
         self._anchors = Anchors(self.session)
+        self._sessions = Sessions(self.session, self.paths)
+        self._intake = Intake(
+            session=self.session,
+            study=self.study,
+            paths=self.paths,
+            table=self._table,
+            clock=self.clock,
+            notify=self.observer.event,
+        )
         self._storage_retry = StorageRetry(
             study=self.study,
             launcher=self.launcher,
@@ -161,8 +179,8 @@ class Driver:
         self._nodes = NodeBook(self.options.nodes, self.clock, self.observer.event)
         self._quota = Quota(
             run_cap=self.options.run_cap,
-            gpu_hours=self.options.gpu_hours,
-            gpus=self.session.resources.gpus,
+            spending=self.options.spending,
+            estimate=expected_seconds(self.session),
             learns=self.session.spec.method not in {"grid", "random", "qmc"},
             table=self._table,
             launcher=self.launcher,
@@ -171,13 +189,14 @@ class Driver:
             lease=self.lease,
         )
         self._writer = TrialWriter(
-            session=self.session,
+            sessions=self._sessions,
             study=self.study,
             paths=self.paths,
             storage_retry=self._storage_retry,
             table=self._table,
             notify=self.observer.event,
             me="" if self.lease is None else self.lease.me,
+            on_end=lambda record: self._intake.ended([record]),
         )
         self._admission = Admission(
             writer=self._writer, tracker=self.tracker, provenance=self.options.provenance
@@ -189,7 +208,9 @@ class Driver:
                 launcher=self.launcher,
                 max_retries=self.options.max_retries,
                 resume=self._resume,
-                has_room=lambda: self._starting() and self._quota.wanted() > 0,
+                has_room=lambda: (
+                    self._starting() and self._quota.in_time() and self._quota.wanted() > 0
+                ),
             )
 
     def run(self) -> Snapshot:
@@ -234,6 +255,8 @@ class Driver:
         self._keep_in_touch()
         self._handle_request()
         self._handle_nodes()
+        self._writer.catch_up()
+        self._judge_held()
         self._start_queued()
         self._propose()
         self._start_queued()
@@ -258,9 +281,9 @@ class Driver:
             self._table.note(record)
             if record.outcome.final and self.lease is None and record.number not in half_told:
                 self._writer.learn(record)
-            if record.outcome is State.DISCARDED:
-                verdict = self.session.verdict(record.knobs)
-                self.tracker.discarded(record.number, record.knobs, verdict)
+            if record.outcome is State.DISCARDED and not record.variant:
+                self.tracker.discarded(record.number, record.knobs, self.session.recorded(record))
+        self._intake.catch_up()
         if self._take_over is not None:
             self._take_over.keep_in_touch()
             return
@@ -279,9 +302,80 @@ class Driver:
         if noted is not None and noted.outcome.final:  # its driver died in the middle of telling
             self._writer.tell(noted)
             return
+        if self._is_judged(proposal, noted):
+            self._take(proposal, noted)
+        else:
+            self._held.append((proposal, noted))
+
+    # -- probing --------------------------------------------------------------------------------
+
+    def _is_judged(self, proposal: Proposal, noted: TrialRecord | None = None) -> bool:
+        """Whether the gate answers at once on a trial; if not, this driver holds it until then.
+
+        A script that is not ours is run to know its artifact, in a thread: the loop goes on.
+        """
+        number, probing = proposal.number, self._table.probing
+        try:
+            session = self._sessions.of(proposal.change.variant)
+        except InputError:
+            return True  # its admission says what is wrong
+        if session.ready(proposal.knobs):
+            probing.pop(number, None)
+            return True
+        if number not in probing:
+            row = noted or TrialRecord(
+                number=number,
+                outcome=State.QUEUED,
+                knobs=session.resolve(proposal.knobs),
+                proposer=proposal.proposer,
+                repair_of=proposal.repair_of,
+                driver=self._writer.me,
+                **dataclasses.asdict(proposal.change),
+            )
+            probing[number] = row
+            if self._take_over is not None and noted is None:
+                self._writer.note_row(row)  # else another driver would take it
+        return False
+
+    def _judge_held(self) -> None:
+        """Admit the trials whose script was probed in the meantime."""
+        held = self._held
+        if not held or not self._starting():
+            return
+        with self.study.exclusive():
+            for _ in range(len(held)):
+                proposal, noted = held.popleft()
+                if proposal.number not in self._table.probing:
+                    continue  # another driver has it by now
+                if not self._is_judged(proposal, noted):
+                    held.append((proposal, noted))
+                elif not self._take(proposal, noted):
+                    self._discarded(proposal)
+
+    def _take(self, proposal: Proposal, noted: TrialRecord | None = None) -> bool:
+        """Admit a trial; False if it took its end at once."""
         trial = self._admission.admit(proposal, noted=noted)
-        if trial is not None:
+        if trial is None:
+            return False
+        if noted is not None:
             self._table.append(trial)
+            return True
+        self._idle_proposals = 0
+        self._anchors.launched(proposal)
+        self._table.queue(trial)
+        return True
+
+    def _discarded(self, proposal: Proposal) -> bool:
+        """Whether a proposal that took no slot ends the sweep."""
+        self._idle_proposals += 1
+        if self._anchor_instead(proposal):
+            return True
+        if self._idle_proposals >= MAX_IDLE_PROPOSALS:
+            self._finish(
+                f"the last {MAX_IDLE_PROPOSALS} proposals were discarded or had run already: "
+                "the space holds nothing new that fits"
+            )
+        return self._idle_proposals >= MAX_IDLE_PROPOSALS
 
     # -- proposing ------------------------------------------------------------------------------
 
@@ -289,14 +383,16 @@ class Driver:
         """Keep one gated proposal ahead of the free slots, so that no slot waits for a discard."""
         if self._state is not SweepState.RUNNING:
             return
-        enqueue_pending(self.paths, self.study, self.observer.event)
-        if self._quota.room() <= 0:
-            is_open = self._table.running or self._table.queued_count or self._table.elsewhere
-            if self._quota.left() <= 0 and not is_open:
+        self._intake.take_up()
+        is_open = self._has_open()
+        if self._quota.room() <= 0 and self._quota.left() <= 0:
+            if not is_open:
                 self._finish(f"run_cap of {self.options.run_cap} trials reached")
             return
-        if self._quota.over_budget():
-            self._finish(f"budget of {self.options.gpu_hours} GPU-hours reached")
+        if (spent := self._quota.ended_by(is_open=is_open)) is not None:
+            self._finish(spent)
+            return
+        if self._quota.room() <= 0:
             return
         if (reached := self._target_reached()) is not None:
             self._finish(reached)
@@ -319,52 +415,31 @@ class Driver:
         """Propose and admit as many trials as there is room for, or for as long as a turn takes."""
         deadline = self.clock.monotonic() + POLL_SECONDS
         while room > 0 and self.clock.monotonic() < deadline:
-            proposal = self._next_proposal()
+            if self._anchors.waits(self._unfinished()):
+                return
+            proposal = self.study.ask()
             if proposal is None:
+                self._finish("every point of the grid was proposed")
                 return
-            trial = self._admission.admit(proposal)
-            if trial is not None:
-                self._idle_proposals = 0
-                self._anchors.launched(proposal)
-                self._table.queue(trial)
+            if not self._is_judged(proposal):
+                self._held.append((proposal, None))
                 room -= 1
-                continue
-            room = min(room, self._quota.left())  # it may have had its result already
-            self._idle_proposals += 1
-            if self._anchor_instead(proposal):
-                return
-            if self._idle_proposals >= MAX_IDLE_PROPOSALS:
-                self._finish(
-                    f"the last {MAX_IDLE_PROPOSALS} proposals were discarded or had run already: "
-                    "the space holds nothing new that fits"
-                )
-                return
-
-    def _next_proposal(self) -> Proposal | None:
-        """The next configuration to judge; None where there is none, or its probe is under way.
-
-        A script that is not ours is run to know its artifact, in a thread: the loop goes on. Where
-        the study is shared, another driver would take a proposal that waits for one: there only
-        the first waits, for exports of other shapes are carried over.
-        """
-        if self._anchors.waits(self._unfinished()):
-            return None
-        if self._probing is None:
-            self._probing = self.study.ask()
-        proposal = self._probing
-        if proposal is None:
-            self._finish("every point of the grid was proposed")
-            return None
-        if self._take_over is None and not self.session.ready(proposal.knobs):
-            return None
-        self._probing = None
-        return proposal
+            elif self._take(proposal):
+                room -= 1
+            else:
+                # It may have had its result already.
+                room = min(room, self._quota.left(), self._quota.affordable())
+                if self._discarded(proposal):
+                    return
 
     def _unfinished(self) -> set[int]:
-        return {*self._table.running, *(trial.record.number for trial in self._table.queued)}
+        queued = (trial.record.number for trial in self._table.queued)
+        return {*self._table.running, *self._table.probing, *queued}
 
     def _anchor_instead(self, proposal: Proposal) -> bool:
         """Whether a discard ends the sweep; one in a row may bring an anchor."""
+        if proposal.change.variant:
+            return False
         self._anchors.discarded(proposal)
         due = self._anchors.due(self._unfinished())
         if due is not None:
@@ -385,6 +460,7 @@ class Driver:
 
     def _start_queued(self) -> None:
         starting = self._starting() and not self._storage_retry.abandoned
+        starting = starting and self._quota.in_time()
         while starting and (trial := self._next_to_start()) is not None:
             if trial.near_cap and self._admission.no_longer_fits(trial):
                 self._table.release(trial.record.number)
@@ -402,8 +478,8 @@ class Driver:
             job = Job(
                 key=str(record.number),
                 attempt=record.attempts,
-                spec=trial.spec,
-                files=self.session.program.files,
+                spec=self._intake.bounded(record, trial.spec),
+                files=self._sessions.of(record.variant).program.files,
                 folder=self.paths.trial(record.number).root,
                 tracking=self.options.tracking(record),
                 wandb_folder=self.paths.wandb,
@@ -474,24 +550,27 @@ class Driver:
         )
         if judgement is None or attempt.cancelling:
             return
+        if attempt.trial.record.seed is not None:
+            return  # it measures a configuration that has run: the score is what is asked for
         attempt.behind_at = fraction
         if judgement.spared:
             self.observer.event(Spared(number=number, validation=ordinal))
             return
         attempt.cancelling = True
-        reason = f"pruned at validation {ordinal} with val_bpb {val_bpb:.4f}"
+        name = self.session.spec.metric.name
+        reason = f"pruned at validation {ordinal} with {name} {val_bpb:.4f}"
         self.launcher.cancel(str(number), reason, cause=EndCause.PRUNED)
 
     def _ended(self, attempt: Attempt, end: RunEnd) -> None:
         trial = attempt.trial
         number = trial.record.number
         end, smaller = split_export(end)
-        dataset = self.session.dataset
         outcome = classify(
             end,
             last_val_bpb=attempt.val_bpb,
             last_step=attempt.step,
-            bytes_per_token=None if dataset is None else known_for(dataset.name),
+            bytes_per_token=self.session.bytes_per_token,
+            contest=self.session.spec.metric.contest,
         )
         cap_bytes = self.session.rules.artifact_cap_bytes
         record = trial.record.ended(outcome, end, cap_bytes=cap_bytes)
@@ -521,11 +600,12 @@ class Driver:
             "scores": attempt.scores,
         }
         if smaller is not None:
-            row = exported(record, smaller, self.session.defaults, cap_bytes=cap_bytes)
+            defaults = self._sessions.of(record.variant).defaults
+            row = exported(record, smaller, defaults, cap_bytes=cap_bytes)
             result["export"] = None if row is None else row.to_json()
         write_json(self.paths.trial(number).result, result)
         self._writer.tell_result(result)
-        if record.outcome is State.COMPLETED and not self._pruning_checked:
+        if record.outcome is State.COMPLETED and not (self._pruning_checked or record.variant):
             self._pruning_checked = True
             never = self.study.never_prunes(number)
             if never is not None:
@@ -571,14 +651,23 @@ class Driver:
         self._state, self._end_reason = SweepState.FINISHED, reason
 
     def _starting(self) -> bool:
-        """Whether what is queued may start."""
+        """Whether what is queued may start, if there is time for it."""
         return self._state in {SweepState.RUNNING, SweepState.FINISHED}
+
+    def _has_open(self) -> bool:
+        """Whether something runs, or waits and will run: after the deadline nothing starts."""
+        if self._table.running:
+            return True
+        if self._quota.in_time():
+            table = self._table
+            return bool(table.queued_count or table.probing or table.elsewhere)
+        return any(row.outcome is State.RUNNING for row in self._table.elsewhere.values())
 
     def _over(self) -> bool:
         if self._state is SweepState.RUNNING or self._table.running:
             return False
         if self._state is SweepState.FINISHED:
-            return not self._table.queued_count and not self._table.elsewhere
+            return not self._has_open()
         return True
 
     # -- accounts -------------------------------------------------------------------------------
@@ -591,8 +680,11 @@ class Driver:
             slots=len(self.launcher.slots()),
             run_cap=self.options.run_cap,
             now=self.clock.now(),
+            budget=self._quota.row(),
         )
-        return dataclasses.replace(snapshot, nodes=self._nodes.rows())
+        metric = self.session.spec.metric
+        name = "" if metric.contest else metric.name
+        return dataclasses.replace(snapshot, nodes=self._nodes.rows(), metric=name)
 
     def _show(self) -> None:
         """Let people see, not more often than they can read."""

@@ -72,6 +72,7 @@ def exported(
         code_bytes=record.code_bytes,
         proposer=Origin.export(record.number).proposer,
         export_of=record.number,
+        **dataclasses.asdict(record.change),
     )
     ended = row.ended(outcome, end, cap_bytes=cap_bytes)
     reason = f"the weights of trial {record.number}, stored smaller"
@@ -101,14 +102,16 @@ def register_export(
             with suppress(ValueError):
                 parameter.domain.encode(row.knobs[name])
                 point[name] = row.knobs[name]
-    number = study.begin_once(point, Origin.export(of.number))
+    number = study.begin_once(point, Origin.export(of.number, of.change))
     run_id = f"{study.name}-{number}"
     spec = session.trial_spec(number, row.knobs, row.proposer, run_id=run_id)
     row = dataclasses.replace(row, number=number, identity=spec.identity)
     trained, folder = paths.trial(of.number), paths.trial(number)
     if folder.result.is_file():
         return row
-    write_json(folder.spec, dataclasses.asdict(spec) | {"export_of": of.number})
+    write_json(
+        folder.spec, dataclasses.asdict(spec) | {"export_of": of.number} | of.change.to_json()
+    )
     for name, content in session.program.files.items():
         write_bytes(folder.root / name, content)
     with on_disk(folder.root):

@@ -7,6 +7,7 @@ writes the trial's number, or why it refuses, into the file.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import secrets
@@ -18,7 +19,10 @@ from pgolf_sweep.core.errors import InfraError, InputError
 from pgolf_sweep.core.events import TrialProposed
 from pgolf_sweep.core.paths import read_json, write_json
 from pgolf_sweep.core.record import State
+from pgolf_sweep.core.trial import Change
 from pgolf_sweep.search.origin import Origin
+from pgolf_sweep.submission.evidence import SEED_KNOB
+from pgolf_sweep.variants.store import kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -49,6 +53,7 @@ class ProposalRequest:
         at: When, in seconds of the epoch.
         number: The trial's number, once the driver has enqueued it.
         refused: Why the driver did not; empty otherwise.
+        change: Program, parent, idea and seed.
     """
 
     id: str
@@ -57,20 +62,33 @@ class ProposalRequest:
     at: float
     number: int | None = None
     refused: str = ""
+    change: Change = field(default_factory=Change)
 
     @property
     def origin(self) -> Origin:
         """How the trial names it."""
-        return Origin(proposer=f"{PROPOSED}{self.by}", request=self.id)
+        return Origin(proposer=f"{PROPOSED}{self.by}", request=self.id, change=self.change)
 
 
 def submit(
-    paths: StudyPaths, knobs: Mapping[str, KnobValue], *, by: str, at: float
+    paths: StudyPaths,
+    knobs: Mapping[str, KnobValue],
+    *,
+    by: str,
+    at: float,
+    change: Change | None = None,
 ) -> ProposalRequest:
-    """Leave a request for the study's driver, the present one or the next."""
+    """Leave a request for the study's driver, the present one or the next.
+
+    A variant's files must be kept before: `pgolf_sweep.variants.store.keep`.
+    """
     # Sorted by time, so that the driver takes them in order.
     request = ProposalRequest(
-        id=f"{at:015.3f}-{secrets.token_hex(4)}", by=by, knobs=dict(knobs), at=at
+        id=f"{at:015.3f}-{secrets.token_hex(4)}",
+        by=by,
+        knobs=dict(knobs),
+        at=at,
+        change=change or Change(),
     )
     _write(paths, request)
     return request
@@ -93,7 +111,7 @@ def pending(paths: StudyPaths) -> list[ProposalRequest]:
 
 def answered(paths: StudyPaths) -> list[ProposalRequest]:
     """Requests that a driver has enqueued, oldest first; files that are none are left out."""
-    return [request for request in _readable(paths) if request.number is not None]
+    return [request for request in readable(paths) if request.number is not None]
 
 
 def left_over(paths: StudyPaths, records: Iterable[TrialRecord]) -> int:
@@ -103,7 +121,7 @@ def left_over(paths: StudyPaths, records: Iterable[TrialRecord]) -> int:
         paths: The study's folder.
         records: A row for every trial of the study.
     """
-    unanswered = [r for r in _readable(paths) if r.number is None and not r.refused]
+    unanswered = [r for r in readable(paths) if r.number is None and not r.refused]
     queued = [
         record
         for record in records
@@ -121,7 +139,8 @@ def left_over_text(count: int) -> str:
     )
 
 
-def _readable(paths: StudyPaths) -> list[ProposalRequest]:
+def readable(paths: StudyPaths) -> list[ProposalRequest]:
+    """All requests, oldest first; files that are none are left out."""
     found = []
     for path in sorted(paths.proposals.glob("*.json")):
         with suppress(InfraError, KeyError, TypeError):
@@ -133,23 +152,28 @@ def answer(
     paths: StudyPaths, request: ProposalRequest, *, number: int | None = None, refused: str = ""
 ) -> None:
     """Write down what became of a request; the driver's word."""
-    _write(
-        paths,
-        ProposalRequest(
-            id=request.id,
-            by=request.by,
-            knobs=request.knobs,
-            at=request.at,
-            number=number,
-            refused=refused,
-        ),
-    )
+    _write(paths, dataclasses.replace(request, number=number, refused=refused))
 
 
-def enqueue_pending(paths: StudyPaths, study: Study, notify: Notify) -> None:
-    """Enqueue what was asked for; the asker finds the trial's number in the file."""
-    for request in pending(paths):
+def enqueue_pending(
+    paths: StudyPaths,
+    study: Study,
+    notify: Notify,
+    *,
+    requests: Iterable[ProposalRequest] | None = None,
+) -> None:
+    """Enqueue what was asked for; the asker finds the trial's number in the file.
+
+    Args:
+        paths: The study's folder.
+        study: What the requests go into.
+        notify: Hears of each.
+        requests: Those to enqueue, in this order; None for all that wait.
+    """
+    for request in pending(paths) if requests is None else requests:
         try:
+            if request.change.variant:
+                kept(paths, request.change.variant)
             with study.exclusive():
                 number = study.enqueue_once(request.knobs, request.origin)
         except InputError as error:
@@ -185,6 +209,7 @@ def _write(paths: StudyPaths, request: ProposalRequest) -> None:
             "at": request.at,
             "number": request.number,
             "refused": request.refused,
+            **request.change.to_json(),
         },
     )
 
@@ -198,8 +223,9 @@ def _read(path: Path) -> ProposalRequest:
         TypeError: It is not what `submit` writes.
     """
     document = read_json(path)
+    names = [name for name in ProposalRequest.__dataclass_fields__ if name != "change"]
     request = ProposalRequest(
-        **{name: document[name] for name in ProposalRequest.__dataclass_fields__}
+        **{name: document[name] for name in names}, change=Change.from_json(document)
     )
     if request.id != path.stem:
         raise TypeError(f"id {request.id!r} is not the file's name")  # else its answer is lost
@@ -272,7 +298,13 @@ def adapted(
         base: Another trial's knobs.
         knobs: What is asked for; kept even where it does not belong, so that it is complained of.
     """
-    mixed = {name: value for name, value in base.items() if name in space.parameters} | dict(knobs)
+    mixed = {name: value for name, value in base.items() if name in space.parameters}
+    if SEED_KNOB in mixed:
+        try:
+            space.parameters[SEED_KNOB].domain.encode(mixed[SEED_KNOB])
+        except ValueError:  # one that its proposal asked for
+            del mixed[SEED_KNOB]
+    mixed |= knobs
     return {
         name: value
         for name, value in mixed.items()

@@ -27,6 +27,7 @@ from pgolf_sweep.config.types import NO_RULES
 from pgolf_sweep.core.errors import InfraError, InputError
 from pgolf_sweep.core.paths import StudyPaths, read_json, write_bytes, write_json
 from pgolf_sweep.core.trial import Limits, Resources, TrialSpec, Verdict, VerdictKind, knob_text
+from pgolf_sweep.core.yardstick import known_for
 from pgolf_sweep.gate.exports import SPARE, smaller_exports
 from pgolf_sweep.gate.gate import Gate
 from pgolf_sweep.gate.probed import foreign_of
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.config.rules import Rules
     from pgolf_sweep.config.sweep_file import SweepSpec
     from pgolf_sweep.config.yaml_lines import Document
+    from pgolf_sweep.core.record import TrialRecord
     from pgolf_sweep.core.trial import KnobValue
     from pgolf_sweep.data import DataSet
     from pgolf_sweep.script.program import Program
@@ -71,6 +73,8 @@ class Session:
         learnt: What the gate learnt from the sweep file's store, for people; empty without one.
         prepares: Whether slow answers of the gate are prepared in a thread (`ready`); else the
             caller waits for them.
+        variant: Id of its program; empty for the study's own.
+        probe: Whether the gate may execute parts of a script that is not ours.
     """
 
     spec: SweepSpec
@@ -81,6 +85,8 @@ class Session:
     implied: Mapping[str, KnobValue]
     learnt: str = ""
     prepares: bool = True
+    variant: str = ""
+    probe: bool = True
 
     def resolve(self, knobs: Mapping[str, KnobValue]) -> dict[str, KnobValue]:
         """The sweep's knobs with the implied ones, which the sweep file may override."""
@@ -101,11 +107,22 @@ class Session:
         return self.gate.verdict(knobs)
 
     def verdict_of(self, knobs: Mapping[str, KnobValue]) -> Verdict:
-        """`verdict` of a sweep's knobs, as its space gives them; never waits for a probe."""
+        """`verdict` of a sweep's knobs, as its space gives them.
+
+        Where a thread prepares the gate's answers, it never waits for a probe.
+        """
         resolved = self.resolve(knobs)
-        if self.spec.pgolf.gate_enabled and not self.gate.answers(resolved):
+        waits = not self.prepares or not self.spec.pgolf.gate_enabled
+        if not waits and not self.gate.answers(resolved):
             return self._verdict(VerdictKind.UNKNOWN, "its script's probe is under way")
         return self.verdict(resolved)
+
+    def recorded(self, record: TrialRecord) -> Verdict:
+        """The verdict with which a trial was discarded, by its row."""
+        verdict = self._verdict(VerdictKind.TOO_BIG, record.reason)
+        return dataclasses.replace(
+            verdict, artifact_bytes=record.predicted_bytes, model_params=record.model_params
+        )
 
     def repaired(self, knobs: Mapping[str, KnobValue]) -> dict[str, KnobValue] | None:
         """The nearest configuration that surely fits, by the parameters that the file lets give.
@@ -204,7 +221,20 @@ class Session:
             config=binding.config(knobs),
             metric=self.spec.metric,
             passes=self.spec.pgolf.env_pass,
+            variant=self.variant,
         )
+
+    @cached_property
+    def bytes_per_token(self) -> float | None:
+        """Of the validation set: the known constant, else counted; None without a data set."""
+        if self.dataset is None:
+            return None
+        known = known_for(self.dataset.name)
+        if known is not None or not self.dataset.shards("val"):
+            return known
+        from pgolf_sweep.data.text_bytes import bytes_per_token  # noqa: PLC0415 - numpy
+
+        return bytes_per_token(self.dataset)
 
     @property
     def data_identity(self) -> str | None:
@@ -299,12 +329,14 @@ def read_sweep(sweep: Path, *, name: str | None = None) -> tuple[SweepSpec, Prog
 def _program_of(document: Document, spec: SweepSpec, *, base: Path) -> Program:
     """The program that a sweep file names; where it is missing, that is one more mistake."""
     place: tuple[str, ...] = ("program",)
+    plain = spec.pgolf.rules == NO_RULES
     try:
         with located_at(spec, *place):
-            program = load_program(spec.program, base=base)
+            program = load_program(spec.program, base=base, imports=plain)
         place = ("pgolf", "files")
         with located_at(spec, *place):
-            return load_program(spec.program, base=base, extra_files=spec.pgolf.files)
+            more = spec.pgolf.files
+            return load_program(spec.program, base=base, extra_files=more, imports=plain)
     except InputError as error:
         if not document.problems:
             raise
@@ -412,6 +444,8 @@ def stored_program(paths: StudyPaths) -> Program:
             expected=document["sha256"][:16],
             next_step="restore the file, or launch the changed program as a new study",
         )
+    if paths.readable.is_file():
+        return dataclasses.replace(program, plain=paths.readable.read_bytes())
     return program
 
 
@@ -428,11 +462,6 @@ def _session(
         rules = load_rules(spec.pgolf.rules, base=base)
     with located_at(spec, "pgolf", "data"):
         dataset = _dataset(spec, data_root, base)
-    implied: dict[str, KnobValue] = {}
-    if "MAX_WALLCLOCK_SECONDS" in program.knobs and rules.name != NO_RULES:
-        implied["MAX_WALLCLOCK_SECONDS"] = rules.train_seconds
-    if dataset is not None and "VOCAB_SIZE" in program.knobs:
-        implied["VOCAB_SIZE"] = dataset.vocab_size
     if dataset is not None and need_data:
         from pgolf_sweep.data import check  # noqa: PLC0415 - numpy and sentencepiece
 
@@ -440,14 +469,7 @@ def _session(
         # A data set has one vocabulary: a script refuses any other, after it took a slot.
         for size in (dataset.vocab_size,) if parameter is None else parameter.domain.examples():
             check(dataset, int(str(size)))
-    env = None if dataset is None else dataset.env()
-    gate = Gate(
-        program,
-        cap_bytes=rules.artifact_cap_bytes,
-        confidence=spec.pgolf.gate_confidence,
-        foreign=foreign_of(program, spec.pgolf.gate_scheme, env) if probe else None,
-        machine=_machine(spec, rules),
-    )
+    gate = _gate(spec, program, rules, dataset, probe=probe)
     learnt = ""
     if spec.pgolf.gate_calibration is not None:
         # Of a study that was launched the store may be gone; it can be looked at all the same.
@@ -458,9 +480,51 @@ def _session(
         rules=rules,
         dataset=dataset,
         gate=gate,
-        implied=implied,
+        implied=_implied(program, rules, dataset),
         learnt=learnt,
+        probe=probe,
     )
+
+
+def with_program(session: Session, program: Program, *, variant: str) -> Session:
+    """A session of the same sweep for another program: its knobs, and a gate of its own.
+
+    Args:
+        session: Of the study.
+        program: A kept variant, as it runs.
+        variant: Its id.
+    """
+    return dataclasses.replace(
+        session,
+        program=program,
+        gate=_gate(session.spec, program, session.rules, session.dataset, probe=session.probe),
+        implied=_implied(program, session.rules, session.dataset),
+        learnt="",
+        variant=variant,
+    )
+
+
+def _gate(
+    spec: SweepSpec, program: Program, rules: Rules, dataset: DataSet | None, *, probe: bool
+) -> Gate:
+    env = None if dataset is None else dataset.env()
+    foreign = foreign_of(program, spec.pgolf.gate_scheme, env, spec.pgolf.gpus) if probe else None
+    return Gate(
+        program,
+        cap_bytes=rules.artifact_cap_bytes,
+        confidence=spec.pgolf.gate_confidence,
+        foreign=foreign,
+        machine=_machine(spec, rules),
+    )
+
+
+def _implied(program: Program, rules: Rules, dataset: DataSet | None) -> dict[str, KnobValue]:
+    implied: dict[str, KnobValue] = {}
+    if "MAX_WALLCLOCK_SECONDS" in program.knobs and rules.name != NO_RULES:
+        implied["MAX_WALLCLOCK_SECONDS"] = rules.train_seconds
+    if dataset is not None and "VOCAB_SIZE" in program.knobs:
+        implied["VOCAB_SIZE"] = dataset.vocab_size
+    return implied
 
 
 def _machine(spec: SweepSpec, rules: Rules) -> Machine:

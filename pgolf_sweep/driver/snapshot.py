@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pgolf_sweep.core.record import SCORE
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -53,6 +55,27 @@ class RunningTrial:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetRow:
+    """What is spent, and of what.
+
+    Attributes:
+        limit: The tighter of the limits of GPU-hours and dollars in words; may be empty.
+        deadline_at: Seconds of the epoch, or None.
+        spent_gpu_hours: Slot-hours where trials have no GPU.
+        spent_usd: None without a price.
+        reserved_runs: Runs of a promotion, which are kept back.
+        trials_left: How many more may start; None where nothing says it.
+    """
+
+    limit: str
+    deadline_at: float | None
+    spent_gpu_hours: float
+    spent_usd: float | None
+    reserved_runs: int
+    trials_left: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """What an observer sees after each turn of the loop."""
 
@@ -70,6 +93,9 @@ class Snapshot:
     now: float
     reason: str = ""
     nodes: Sequence[NodeRow] = ()
+    budget: BudgetRow | None = None
+    metric: str = ""
+    """Name of the score, where it is not the contest's."""
 
 
 class Observer(Protocol):
@@ -90,7 +116,7 @@ def metrics(snapshot: Snapshot) -> dict[str, float]:
     figures["slot_hours/trained"] = snapshot.trained_seconds / 3600
     figures["slot_hours/saved_by_gate"] = snapshot.saved_by_gate_seconds / 3600
     if snapshot.best is not None and snapshot.best.val_bpb is not None:
-        figures["best/val_bpb"] = snapshot.best.val_bpb
+        figures[f"best/{snapshot.metric or SCORE}"] = snapshot.best.val_bpb
     return figures
 
 
@@ -111,6 +137,7 @@ def status_document(snapshot: Snapshot) -> dict[str, Any]:
             dataclasses.asdict(trial) | {"knobs": dict(trial.knobs)} for trial in snapshot.running
         ],
         "nodes": [dataclasses.asdict(row) for row in snapshot.nodes],
+        "budget": None if snapshot.budget is None else dataclasses.asdict(snapshot.budget),
         "counts": dict(snapshot.counts),
         "best": dataclasses.asdict(snapshot.best) if snapshot.best is not None else None,
     }

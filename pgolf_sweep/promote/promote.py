@@ -156,13 +156,19 @@ def plan(
         again = pack_script(readable, name=program_name, ours=ours).script
         # Only the very program that the trials ran may be shipped.
         source = decoded(readable) if again == files[program_name] else source
-    defaults = {name: value for name, value in candidate.knobs.items() if name != SEED_KNOB}
+    read = read_knobs(source)
+    # A variant need not read every knob of the study's space.
+    defaults = {
+        name: value
+        for name, value in candidate.knobs.items()
+        if name != SEED_KNOB and (name in read or not candidate.variant)
+    }
     script = with_defaults(source, defaults).encode()
     packed, plain = None, None
     if pack or source != given:
         packed = pack_script(script, name=program_name, ours=ours)
         plain, script = (script, packed.script) if packed.freed_bytes > 0 else (None, script)
-    own = read_knobs(source).get(SEED_KNOB)
+    own = read.get(SEED_KNOB)
     searched = (candidate.knobs.get(SEED_KNOB), own.default if own is not None else None)
     planned = PromotionPlan(
         candidate=candidate,

@@ -55,6 +55,7 @@ def no_op_knobs(records: Iterable[TrialRecord]) -> list[NoOp]:
         if record.outcome is State.COMPLETED
         and record.duplicate_of is None
         and record.val_bpb is not None
+        and not record.variant
     ]
     by_result: dict[tuple[object, ...], list[TrialRecord]] = defaultdict(list)
     for record in done:

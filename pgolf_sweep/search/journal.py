@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -169,4 +170,5 @@ def record_of(frozen: optuna.trial.FrozenTrial) -> TrialRecord:
         proposer=origin.proposer,
         export_of=origin.export_of,
         repair_of=origin.repair_of,
+        **dataclasses.asdict(origin.change),
     )

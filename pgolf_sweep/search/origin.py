@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.core.record import former_origin
+from pgolf_sweep.core.trial import Change
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 PROPOSER = "proposer"
 _REQUEST, _EXPORT, _REPAIR = "key", "export_of", "repair_of"
 """User attributes of a trial."""
+
+NO_CHANGE = Change()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,22 +28,24 @@ class Origin:
             id, or an anchor's key.
         export_of: The trial whose weights it stores smaller.
         repair_of: The trial over the cap that it replaces.
+        change: Program, parent, idea and seed; not compared.
     """
 
     proposer: str = field(compare=False)
     request: str | None = None
     export_of: int | None = None
     repair_of: int | None = None
+    change: Change = field(default=NO_CHANGE, compare=False)
 
     @classmethod
-    def export(cls, number: int) -> Origin:
+    def export(cls, number: int, change: Change = NO_CHANGE) -> Origin:
         """That of a trial's smaller artifact."""
-        return cls(proposer=f"export of {number}", export_of=number)
+        return cls(proposer=f"export of {number}", export_of=number, change=change)
 
     @classmethod
-    def repair(cls, number: int) -> Origin:
+    def repair(cls, number: int, change: Change = NO_CHANGE) -> Origin:
         """That of what fits instead of a trial."""
-        return cls(proposer=f"repair of {number}", repair_of=number)
+        return cls(proposer=f"repair of {number}", repair_of=number, change=change)
 
     @classmethod
     def read(cls, attributes: Mapping[str, Any], *, sampler: str = "") -> Origin:
@@ -55,10 +60,11 @@ class Origin:
             request=None if former else request,
             export_of=attributes.get(_EXPORT, former.get("export_of")),
             repair_of=attributes.get(_REPAIR, former.get("repair_of")),
+            change=Change.from_json(attributes),
         )
 
     def attributes(self) -> dict[str, Any]:
         """User attributes for a trial."""
         values = {_REQUEST: self.request, _EXPORT: self.export_of, _REPAIR: self.repair_of}
         known = {name: value for name, value in values.items() if value is not None}
-        return {PROPOSER: self.proposer, **known}
+        return {PROPOSER: self.proposer, **known, **self.change.to_json()}

@@ -41,7 +41,8 @@ def posteriors(space: Space, records: Iterable[TrialRecord]) -> dict[int, Poster
         records: Rows of its trials.
     """
     done = [r for r in records if r.outcome is State.COMPLETED and r.duplicate_of is None]
-    done = [r for r in done if r.val_bpb is not None]
+    # Of another program: the model is one of the study's own over its knobs.
+    done = [r for r in done if r.val_bpb is not None and not r.variant]
     sign = -1.0 if any(record.maximize for record in done) else 1.0
     done = sorted(done, key=lambda r: (sign * (r.val_bpb or 0.0), r.number))[:MOST_TRIALS]
     encoding = Encoding(distributions(space), conditions(space))

@@ -10,7 +10,8 @@ How each end is told (measured: docs/adr/0001):
 * completed -> COMPLETE with the score, and the measured excess over the cap as a constraint;
 * pruned -> PRUNED, which keeps the last intermediate score;
 * discarded -> FAIL, from which no sampler learns: it redraws. The row says that it was discarded;
-* failed -> FAIL.
+* failed -> FAIL;
+* any end of another program than the study's -> FAIL: its score says nothing of the knobs of ours.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import logging
 import secrets
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -27,7 +28,7 @@ from optuna.trial import TrialState
 
 from pgolf_sweep.core.errors import InfraError, InputError
 from pgolf_sweep.core.record import State, TrialRecord
-from pgolf_sweep.core.trial import FailureCode, configuration_hash
+from pgolf_sweep.core.trial import Change, FailureCode, configuration_hash
 from pgolf_sweep.search.gp.sampler import STATE
 from pgolf_sweep.search.halving import Judgement
 from pgolf_sweep.search.journal import (
@@ -76,6 +77,7 @@ class Proposal:
         repair_of: The trial over the cap that it replaces.
         expected_bpb: `val_bpb` that the sampler expects, and `expected_sd` how well it knows.
         redrawn: Configurations that it passed over because they cannot fit.
+        change: Program, parent, idea and seed of what somebody proposed.
     """
 
     number: int
@@ -85,6 +87,7 @@ class Proposal:
     expected_bpb: float | None = None
     expected_sd: float | None = None
     redrawn: int = 0
+    change: Change = field(default_factory=Change)
 
 
 class Study(StudyReader):
@@ -225,6 +228,7 @@ class Study(StudyReader):
             expected_bpb=told.get("mean"),
             expected_sd=told.get("sd"),
             redrawn=told.get("redrawn", 0),
+            change=origin.change,
         )
 
     def _waiting(self) -> bool:
@@ -320,7 +324,8 @@ class Study(StudyReader):
         if frozen.state.is_finished() or not _is_held(frozen, record.driver):
             return False
         # CMA-ES knows no constraints and warns of each one.
-        constraint = _constraint(record) if self._method != "cmaes" else None
+        known = self._method != "cmaes" and not record.variant
+        constraint = _constraint(record) if known else None
         # Optuna keeps the first value of a key; a driver that died here may have set it.
         if constraint is not None and constraint[0] not in frozen.constraints:
             trial.set_constraint(*constraint)
@@ -331,6 +336,8 @@ class Study(StudyReader):
 
     def _told_as(self, record: TrialRecord) -> tuple[TrialState, float | None]:
         match record.outcome:
+            case outcome if record.variant and outcome.final:
+                return TrialState.FAIL, None
             case State.COMPLETED:
                 assert record.val_bpb is not None  # noqa: S101 - it completed
                 return TrialState.COMPLETE, self._metric.sign * record.val_bpb
@@ -346,7 +353,8 @@ class Study(StudyReader):
         """Scores of the trials that have one, low ones good."""
         trials = self._study.get_trials(deepcopy=False)
         rows = [t.user_attrs.get(RECORD, {}) for t in trials if t.state.is_finished()]
-        scores = [row["val_bpb"] for row in rows if row.get("val_bpb") is not None]
+        own = [row for row in rows if not row.get("variant")]
+        scores = [row["val_bpb"] for row in own if row.get("val_bpb") is not None]
         return [self._metric.sign * score for score in scores]
 
     def _imputed(self, number: int) -> float | None:
@@ -382,6 +390,7 @@ class Study(StudyReader):
             request=request,
             export_of=record.export_of,
             repair_of=record.repair_of,
+            change=record.change,
         )
         self._enqueue(point, origin)
         trial = self._study.ask()

@@ -120,7 +120,7 @@ def _of_study(study: str, runs: Path) -> list[Measured]:
             train_seconds=record.train_seconds,
         )
         for record in study_records(paths.root)
-        if record.model_bytes and record.duplicate_of is None
+        if record.model_bytes and record.duplicate_of is None and not record.variant
     ]
 
 

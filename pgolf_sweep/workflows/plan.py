@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pgolf_sweep.config.types import NO_RULES
+from pgolf_sweep.driver.budget import budget_text, spending_of
 from pgolf_sweep.driver.session import Session, open_session
 from pgolf_sweep.gate import plan as planning
+from pgolf_sweep.script.command import ARGS_JSON_FILE, INTERPRETER, PARAMETERS_FILE
 from pgolf_sweep.script.probe.client import contained_by
 from pgolf_sweep.space.domains import value_key
 from pgolf_sweep.workflows.gate import teach
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pgolf_sweep.gate.plan import Bin, Cost, Draw, FitShare, Influence, Largest
+
+_WORDS = {INTERPRETER: "python", ARGS_JSON_FILE: PARAMETERS_FILE}
+"""What stands for a macro that only a node fills."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +37,16 @@ class SweepPlan:
         histogram: Their predicted artifact bytes.
         deciding_knobs: The knobs that decide the size, with their shares of its variance.
         largest_that_fits: For each width of the blocks' weights in bits, the largest model.
-        cost: Trials, time, GPU-hours and dollars.
+        cost: Trials, time, GPU-hours and dollars, and those of a promotion.
+        budget: What ends the sweep if nothing else does, in words; empty without a budget.
         deadline_hours: The hours that were asked about.
         slots_needed: Trials at a time that end the sweep within them; None where none would.
         containment: What contained the probes of a script that is not ours; None without any.
         learnt: How the sweep file is read and what the gate learnt from stores, for people.
+        rules: Name of the rules; ``none`` for a plain sweep, of which nothing is gated.
+        metric: Name of what is optimised, and ``goal``.
+        configurations: How many the space has, or None where it has no end.
+        example: How one trial starts: its ``command``, and the variables that its knobs set.
     """
 
     sweep: Path
@@ -46,15 +58,27 @@ class SweepPlan:
     deciding_knobs: Sequence[Influence]
     largest_that_fits: Sequence[Largest]
     cost: Cost
+    budget: str = ""
     deadline_hours: float | None = None
     slots_needed: int | None = None
     containment: str | None = None
     learnt: Sequence[str] = ()
+    rules: str = ""
+    metric: Mapping[str, str] = field(default_factory=dict)
+    configurations: int | None = None
+    example: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def plain(self) -> bool:
+        """Whether no contest's rules apply."""
+        return self.rules == NO_RULES
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``plan --json``; keys stay stable."""
         names = [item.name for item in dataclasses.fields(self)]
-        return {name: getattr(self, name) for name in names if name not in {"gpus", "learnt"}}
+        return {
+            name: getattr(self, name) for name in names if name not in {"gpus", "learnt", "budget"}
+        }
 
 
 def load_sweep(
@@ -122,14 +146,15 @@ def plan(
         learnt += teach(calibration, session.gate, session)
     space = session.spec.space
     sampled = planning.sample_space(session, space, draws=draws, seed=seed)
+    now = time.time()
     cost = planning.expected_cost(
         sampled,
         session.gate,
         trials=planning.most_trials(session, space, sampled, session.spec.run_cap),
-        gpus=session.resources.gpus,
         slots=slots,
         train_seconds=session.train_seconds,
-        budget=session.spec.pgolf.budget,
+        spending=spending_of(session, begun=now),
+        now=now,
     )
     needed = None if deadline_hours is None else planning.slots_needed(cost, 3600 * deadline_hours)
     varied = {name for name in space.parameters if _varies(sampled, name)}
@@ -148,11 +173,29 @@ def plan(
             for one in largest
         ],
         cost=cost,
+        budget=budget_text(session.spec.pgolf.budget),
         deadline_hours=deadline_hours,
         slots_needed=needed,
         containment=None if way is None else way.describe(),
         learnt=learnt,
+        rules=session.rules.name,
+        metric={"name": session.spec.metric.name, "goal": session.spec.metric.goal},
+        configurations=space.size(),
+        example=_example(session, sampled),
     )
+
+
+def _example(session: Session, sampled: Sequence[Draw]) -> dict[str, Any]:
+    """How the first of the sampled trials would start."""
+    if not sampled:
+        return {}
+    knobs = session.resolve(
+        {n: sampled[0].knobs[n] for n in session.spec.space.parameters if n in sampled[0].knobs}
+    )
+    spec = session.trial_spec(0, knobs, "plan", run_id="plan")
+    own = {name: text for name, text in spec.env.items() if name in session.spec.space.parameters}
+    words = [_WORDS.get(word, word) for word in spec.argv] or ["python", spec.program_name]
+    return {"command": words, "env": own}
 
 
 def _varies(sampled: Sequence[Draw], name: str) -> bool:

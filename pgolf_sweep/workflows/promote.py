@@ -20,13 +20,16 @@ from pgolf_sweep.core.paths import StudyPaths, on_disk
 from pgolf_sweep.core.record import State, counts
 from pgolf_sweep.core.trial import TrialSpec
 from pgolf_sweep.driver.control import DriverLock
+from pgolf_sweep.driver.ledger import accepted_runs
 from pgolf_sweep.driver.session import reopen_session
+from pgolf_sweep.driver.variants import Sessions
 from pgolf_sweep.launch.base import Job
 from pgolf_sweep.launch.remote.dashboard import refuse_copies
 from pgolf_sweep.promote.candidate import About, broken_by_runs
 from pgolf_sweep.promote.promote import Promotion, best, choose, plan, with_seeds
 from pgolf_sweep.promote.promote import promote as run_promotion
 from pgolf_sweep.promote.race import plan_race, race
+from pgolf_sweep.report.attribution import lineage_of, tried_by
 from pgolf_sweep.report.read import study_records
 from pgolf_sweep.report.text import duration
 from pgolf_sweep.script.program import files_sha256
@@ -37,7 +40,7 @@ from pgolf_sweep.workflows.study_folder import versions
 from pgolf_sweep.workflows.tracking import make_tracking
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from pgolf_sweep.config.rules import Rules
     from pgolf_sweep.core.record import TrialRecord
@@ -219,6 +222,7 @@ def promote(
     )
     report(ready.cost)
     session, paths, chosen, asked = ready.session, ready.paths, ready.chosen, ready.seeds
+    sessions = Sessions(session, paths)
     mode = resolve_mode(wandb, os.environ)
     settings = session.spec.pgolf
     with (
@@ -228,6 +232,7 @@ def promote(
         ray_launcher(session, address=address, slots=slots, report=report) as launcher,
     ):
         named = about or About(name=session.spec.name)
+        used = accepted_runs(paths)
         ran_on = hardware or slot_hardware(session)
         raced = None
         if ready.racing is not None:
@@ -243,7 +248,11 @@ def promote(
                     found,
                     about=named,
                     provenance=provenance(
-                        session, ready.records, planned.candidate, hardware=ran_on
+                        sessions.of(planned.candidate.variant),
+                        ready.records,
+                        planned.candidate,
+                        hardware=ran_on,
+                        used=used,
                     ),
                 ),
                 max_retries=settings.max_retries,
@@ -258,7 +267,9 @@ def promote(
             launcher=launcher,
             make_job=seed_jobs(session, paths, chosen, mode),
             clock=SystemClock(),
-            provenance=provenance(session, ready.records, chosen, hardware=ran_on),
+            provenance=provenance(
+                sessions.of(chosen.variant), ready.records, chosen, hardware=ran_on, used=used
+            ),
             about=named,
             submissions=paths.submissions if out is None else Path(out),
             race=raced,
@@ -321,6 +332,7 @@ def candidates(session: Session, records: Sequence[TrialRecord]) -> list[Candida
             proposer=record.proposer,
             val_bpb=record.val_bpb,
             artifact_bytes=record.artifact_bytes,
+            variant=record.variant,
         )
         for record in records
         if record.outcome is State.COMPLETED
@@ -358,22 +370,24 @@ def plan_maker(
 ) -> Callable[[Candidate, int | None], PromotionPlan]:
     """Plans a candidate's promotion on a number of seeds; a script is packed once."""
     used = used_seeds(records)
+    sessions = Sessions(session, paths)
     made: dict[int, PromotionPlan] = {}
 
     def make(candidate: Candidate, seeds: int | None) -> PromotionPlan:
         earlier = made.get(candidate.number)
         if earlier is not None:
             return with_seeds(earlier, seeds)
+        program = sessions.of(candidate.variant).program
         planned = plan(
             candidate,
-            files=session.program.files,
-            program_name=session.program.name,
+            files=program.files,
+            program_name=program.name,
             rules=rules,
             root=paths.promotion,
             seeds=seeds,
             used_seeds=used,
             pack=pack,
-            readable=paths.readable.read_bytes() if paths.readable.is_file() else None,
+            readable=program.plain,
         )
         return made.setdefault(candidate.number, planned)
 
@@ -422,9 +436,22 @@ def seed_jobs(
 
 
 def provenance(
-    session: Session, records: Sequence[TrialRecord], candidate: Candidate, *, hardware: str
+    session: Session,
+    records: Sequence[TrialRecord],
+    candidate: Candidate,
+    *,
+    hardware: str,
+    used: Collection[tuple[int, int]] = (),
 ) -> Provenance:
-    """Where a candidate came from; `hardware` is what its seeds run on."""
+    """Where a candidate came from.
+
+    Args:
+        session: Its program's.
+        records: Rows of the study.
+        candidate: It.
+        hardware: What its seeds run on.
+        used: Runs on which a comparison accepted a trial.
+    """
     return Provenance(
         sweep_text=session.spec.text,
         sampler=f"{candidate.proposer}, seed {session.spec.pgolf.seed}",
@@ -435,6 +462,9 @@ def provenance(
         dataset=session.dataset.name if session.dataset is not None else "unknown",
         program_sha256=session.program.sha256,
         versions=versions(),
+        lineage=lineage_of(session.spec.name, records, candidate.number, used),
+        tried=tried_by(records),
+        based_on=session.spec.pgolf.based_on,
     )
 
 

@@ -12,9 +12,12 @@ from pgolf_sweep.config.rules import preset_names
 from pgolf_sweep.config.sweep_file import parse_spec
 from pgolf_sweep.core.kept import read_spec
 from pgolf_sweep.core.paths import read_json
+from pgolf_sweep.core.record import SCORE
 from pgolf_sweep.driver.session import reopen_session
+from pgolf_sweep.driver.variants import Sessions
 from pgolf_sweep.gate.store import USER
 from pgolf_sweep.script.program import BUILTIN
+from pgolf_sweep.variants.store import FILES, kept
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,10 +45,9 @@ def rerun_yaml(paths: StudyPaths, record: TrialRecord) -> str:
         "run_cap": 1,
         "parameters": {name: {"value": value} for name, value in record.knobs.items()},
     }
-    if document.get("program", BUILTIN) != BUILTIN:
+    if record.variant or document.get("program", BUILTIN) != BUILTIN:
         # As it ran, even if the script has changed since.
-        stored = read_json(paths.program / "program.json")["name"]
-        document["program"] = str((paths.program / stored).resolve())
+        document["program"] = str(_script(paths, record))
     block = document.get("pgolf") or {}
     for key in ONLY_OF_A_SEARCH_BLOCK:
         block.pop(key, None)
@@ -58,7 +60,7 @@ def rerun_yaml(paths: StudyPaths, record: TrialRecord) -> str:
             gate["calibration"] = str((base / gate["calibration"]).resolve())
     if block:
         document["pgolf"] = block
-    score = "" if record.val_bpb is None else f", val_bpb {record.val_bpb:.4f}"
+    score = "" if record.val_bpb is None else f", {record.metric or SCORE} {record.val_bpb:.4f}"
     text = f"# Trial {record.number} of {paths.name}{score}\n"
     text += yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100)
     parse_spec(text, paths.sweep)
@@ -72,9 +74,19 @@ def rerun_env(paths: StudyPaths, record: TrialRecord) -> dict[str, str]:
         env = {str(name): str(value) for name, value in spec["env"].items()}
     else:
         session = reopen_session(paths, need_data=False)
+        session = Sessions(session, paths).of(record.variant)
         made = session.trial_spec(record.number, record.knobs, record.proposer, run_id="rerun")
         env = dict(made.env)
     return env | {"RUN_ID": f"{paths.name}-{record.number}"}
+
+
+def _script(paths: StudyPaths, record: TrialRecord) -> Path:
+    """The script that a trial ran, where the study keeps it."""
+    if record.variant:
+        folder, name = paths.variants / record.variant / FILES, kept(paths, record.variant).name
+    else:
+        folder, name = paths.program, str(read_json(paths.program / "program.json")["name"])
+    return (folder / name).resolve()
 
 
 def env_text(env: Mapping[str, str]) -> str:
@@ -85,7 +97,7 @@ def env_text(env: Mapping[str, str]) -> str:
 def rerun_command(paths: StudyPaths, record: TrialRecord) -> str:
     """The line that trains a trial on this machine, in a folder of its own."""
     session = reopen_session(paths, need_data=False)
-    script = (paths.program / session.program.name).resolve()
+    script = _script(paths, record)
     words = [f"{n}={shlex.quote(v)}" for n, v in sorted(rerun_env(paths, record).items())]
     ranks = max(1, session.resources.gpus)
     folder = f"rerun-{paths.name}-{record.number}"

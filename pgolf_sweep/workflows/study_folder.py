@@ -121,7 +121,7 @@ def _stored_sha256(paths: StudyPaths, session: Session) -> str:
         ran = {
             spec["program_sha256"]
             for number in paths.trial_numbers()
-            if (spec := read_spec(paths.trial(number))) is not None
+            if (spec := read_spec(paths.trial(number))) is not None and not spec.get("variant")
         }
         if ran - {session.program.sha256}:
             raise InputError(

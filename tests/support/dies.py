@@ -54,12 +54,12 @@ def after(method: Callable[..., Any], count: int, *, only: str = "") -> Callable
     return call
 
 
-def half_a_result(path: Path, data: bytes) -> None:
+def half_a_result(path: Path, data: bytes, **options: bool) -> None:
     """Leave a file that was not renamed yet."""
     if path.name == "result.json":
         path.with_name(f".{path.name}.half").write_bytes(data[: len(data) // 2])
         die()
-    write_bytes(path, data)
+    write_bytes(path, data, **options)
 
 
 def half_a_record(backend: JournalFileBackend, logs: list[dict[str, Any]]) -> None:

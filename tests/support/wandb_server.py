@@ -16,7 +16,8 @@ def _answer(query: str, variables: dict[str, Any]) -> dict[str, Any]:
     match name.group(1) if name else "":
         case "UpsertBucket":
             run = variables["name"]
-            bucket = {"id": run, "name": run, "displayName": run, "project": _PROJECT}
+            shown = variables.get("displayName") or run
+            bucket = {"id": run, "name": run, "displayName": shown, "project": _PROJECT}
             rest = {"description": "", "config": "{}", "sweepName": None, "historyLineCount": 0}
             return {"upsertBucket": {"bucket": bucket | rest, "inserted": True}}
         case "CreateRunFiles":

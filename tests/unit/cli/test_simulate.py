@@ -28,7 +28,9 @@ def sweep(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "objective_of_test.py").write_text(OBJECTIVE)
     (tmp_path / "train_gpt.py").write_bytes(SCRIPT)
-    text = SWEEP.format(name="toy", method="random", run_cap=6, extra="", width=WIDTHS, rate=RATES)
+    text = SWEEP.format(
+        name="toy", method="random", run_cap=6, extra="", block="", width=WIDTHS, rate=RATES
+    )
     (tmp_path / "toy.yaml").write_text(text)
     return "toy.yaml"
 

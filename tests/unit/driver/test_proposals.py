@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
-from support.sweeps import RATES
+from optuna.trial import TrialState
+from support.sweeps import RATES, SCRIPT, train
 
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.paths import StudyPaths, read_json, write_json
-from pgolf_sweep.core.record import State
+from pgolf_sweep.core.record import State, ranked
+from pgolf_sweep.core.trial import Change
 from pgolf_sweep.driver.proposals import (
     adapted,
     answer,
@@ -17,6 +21,9 @@ from pgolf_sweep.driver.proposals import (
     pending,
     submit,
 )
+from pgolf_sweep.launch.inline import Finish
+from pgolf_sweep.script.program import from_files
+from pgolf_sweep.variants.store import Variant, keep
 
 ASKED = {"MODEL_DIM": 96, "MATRIX_LR": 0.0123}
 
@@ -149,3 +156,128 @@ def test_texts_are_numbers_where_they_are_numbers(text, value):
     found = parsed_value(text)
     assert found == value
     assert type(found) is type(value)
+
+
+# -- programs ------------------------------------------------------------------------------------
+
+UNGATED = "  gate: {enabled: false}\n"
+FASTER = SCRIPT + b"BETA = 0.95\n"
+
+
+def variant(bench, script=FASTER):
+    program = from_files("train_gpt.py", {"train_gpt.py": script}, builtin=False)
+    draft = Variant(id="", name="", files=(), sha256="", by="ada", idea="faster")
+    return keep(bench.paths, draft, program, bench.session.program)
+
+
+def simulate(job):
+    """What runs decides: the variant's script is better by 1."""
+    for seconds, event in train(job):
+        if isinstance(event, Finish) and job.files["train_gpt.py"] == FASTER:
+            better = dataclasses.replace(event.summary, val_bpb=event.summary.val_bpb - 1)
+            yield seconds, dataclasses.replace(event, summary=better)
+        else:
+            yield seconds, event
+
+
+@pytest.fixture
+def programs(make_bench):
+    bench = make_bench(run_cap=4, block=UNGATED)
+    bench.made = variant(bench)
+    return bench
+
+
+def test_a_variant_runs_its_own_program_and_its_row_says_so(programs):
+    change = Change(variant=programs.made.id, parent=0, idea="faster", seed=1339)
+    request = submit(programs.paths, ASKED, by="ada", at=1.0, change=change)
+    plain = submit(programs.paths, ASKED, by="ada", at=2.0)
+    programs.driver(slots=1, simulate=simulate).run()
+    records = programs.study().records()
+    asked, twin = (records[look(programs.paths, r.id).number] for r in (request, plain))
+    assert asked.change == change
+    assert asked.knobs["SEED"] == 1339
+    assert asked.outcome is State.COMPLETED
+    assert twin.duplicate_of is None
+    assert asked.val_bpb == pytest.approx(twin.val_bpb - 1)
+    folder = programs.paths.trial(asked.number)
+    assert (folder.root / "train_gpt.py").read_bytes() == FASTER
+    spec = read_json(folder.spec)
+    assert (spec["variant"], spec["parent"], spec["seed"]) == (programs.made.id, 0, 1339)
+    assert spec["program_sha256"] == programs.made.sha256
+    assert spec["env"]["SEED"] == "1339"
+
+
+def test_equal_code_with_equal_knobs_runs_once(programs):
+    same = variant(programs, FASTER + b"# a comment\n")
+    change = Change(variant=same.id)
+    requests = [submit(programs.paths, ASKED, by="ada", at=at, change=change) for at in (1.0, 2.0)]
+    programs.driver(slots=2, simulate=simulate).run()
+    first, second = (look(programs.paths, request.id).number for request in requests)
+    records = programs.study().records()
+    assert records[second].duplicate_of == first
+    assert records[second].val_bpb == records[first].val_bpb
+    assert records[second].slot_seconds == 0
+    other = submit(programs.paths, ASKED, by="b", at=3.0, change=Change(variant=same.id, seed=8))
+    programs.driver(slots=1, simulate=simulate, run_cap=5).run()
+    assert programs.study().records()[look(programs.paths, other.id).number].duplicate_of is None
+
+
+def test_no_sampler_learns_from_another_program(programs):
+    submit(programs.paths, ASKED, by="ada", at=1.0, change=Change(variant=programs.made.id))
+    programs.driver(slots=1, simulate=simulate).run()
+    study = programs.study()
+    told = {t.number: t.state for t in study._study.get_trials()}
+    completed = [r for r in study.records() if r.outcome is State.COMPLETED]
+    assert len(completed) == 4
+    assert {told[r.number] for r in completed if r.variant} == {TrialState.FAIL}
+    assert {told[r.number] for r in completed if not r.variant} == {TrialState.COMPLETE}
+    assert ranked(study.records())[0].variant == programs.made.id
+
+
+def test_an_unknown_or_damaged_variant_is_refused_and_ends_no_sweep(programs):
+    absent = submit(programs.paths, ASKED, by="ada", at=1.0, change=Change(variant="0" * 12))
+    lost = submit(programs.paths, ASKED, by="ada", at=2.0, change=Change(variant=programs.made.id))
+    number = programs.study().enqueue_once(lost.knobs, lost.origin)
+    (programs.paths.variants / programs.made.id / "files" / "train_gpt.py").unlink()
+    final = programs.driver(slots=1, simulate=simulate).run()
+    assert "no variant" in look(programs.paths, absent.id).refused
+    record = programs.study().records()[number]
+    assert record.outcome is State.FAILED
+    assert "damaged" in record.reason
+    assert record.attempts == 0
+    assert final.counts["completed"] == 4
+
+
+def test_a_driver_killed_at_any_step_neither_loses_nor_doubles_a_variant(programs):
+    change = Change(variant=programs.made.id, parent=0, idea="faster", seed=11)
+    request = submit(programs.paths, ASKED, by="ada", at=1.0, change=change)
+    for steps in range(12):
+        turns = programs.driver(slots=1, simulate=simulate).turns()
+        for _ in range(steps):
+            next(turns, None)
+        turns.close()
+    programs.driver(slots=1, simulate=simulate).run()
+    rows = [r for r in programs.study().records() if r.variant]
+    assert [r.number for r in rows] == [look(programs.paths, request.id).number]
+    assert rows[0].change == change
+    assert rows[0].outcome is State.COMPLETED
+    assert rows[0].knobs["SEED"] == 11
+
+
+def test_a_seed_that_was_asked_for_is_not_taken_over(make_bench):
+    space = make_bench().session.spec.space
+    base = {**ASKED, "SEED": 1339}
+    assert adapted(space, base, {}) == ASKED
+    assert adapted(space, {**ASKED, "SEED": 7}, {})["SEED"] == 7
+
+
+@pytest.mark.parametrize(
+    "changed", [{"variant": 7}, {"parent": "x"}, {"seed": 1.5}, {"seed": True}]
+)
+def test_a_change_of_another_type_is_no_proposal(make_bench, changed):
+    bench = make_bench(run_cap=1)
+    request = submit(bench.paths, ASKED, by="ada", at=1.0)
+    file = bench.paths.proposals / f"{request.id}.json"
+    write_json(file, read_json(file) | changed)
+    assert pending(bench.paths) == []
+    assert [path.name for path in bench.paths.proposals.iterdir()] == [f"{request.id}.unread"]

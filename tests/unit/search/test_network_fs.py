@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pgolf_sweep.core.errors import InputError
-from pgolf_sweep.search import network_fs, study
+from pgolf_sweep.search import network_fs
+from pgolf_sweep.search import storage as storage_module
 from pgolf_sweep.search.network_fs import network_file_system, network_file_system_of
 from pgolf_sweep.search.study import open_study
 
@@ -68,5 +69,5 @@ def test_a_studys_file_on_a_network_is_refused_with_the_next_step(
     assert "--storage postgresql://" in refused.value.next_step
     assert "--runs" in refused.value.next_step
     assert not list(tmp_path.rglob("study.*db")) + list(tmp_path.rglob("study.journal"))
-    monkeypatch.setattr(study, "network_file_system_of", lambda _path: None)
+    monkeypatch.setattr(storage_module, "network_file_system_of", lambda _path: None)
     open_study(bench.session.spec, bench.paths, storage=url, write=True).close()

@@ -152,9 +152,9 @@ def test_trial_of_a_drained_node_runs_elsewhere_and_loses_no_attempt(
     drained: list[str] = []
 
     def drain_once(snapshot: Any) -> None:
-        steps = [live for live in snapshot.running if live.step and live.record.node]
+        steps = [one for one in snapshot.running if one.step and one.node]
         if len(steps) == 4 and not drained:
-            drained.append(steps[0].record.node)
+            drained.append(steps[0].node)
             (node_id,) = {s.node.id for s in launcher._slots if s.node.name == drained[0]}
             drain(cluster, node_id, seconds=3)
 

@@ -150,8 +150,10 @@ def test_command_prints_one_json_document() -> None:
     result = CliRunner().invoke(app, ["knobs", str(SCRIPTS / "good.py"), "--json"])
     document = json.loads(result.stdout)
     named = {knob["name"]: knob for knob in document["knobs"]}
+    source = (SCRIPTS / "good.py").read_text().splitlines()
+    line = 1 + next(i for i, text in enumerate(source) if text.startswith("MATRIX_LR"))
     assert named["MATRIX_LR"] == {
-        "name": "MATRIX_LR", "kind": "float", "default": 0.04, "line": 15, "texts": [],
+        "name": "MATRIX_LR", "kind": "float", "default": 0.04, "line": line, "texts": [],
     }  # fmt: skip
     assert document["unnamed"] == []
 

@@ -366,7 +366,8 @@ def test_a_script_that_cannot_be_probed_is_soon_left_alone(asked):
     prober = Prober(from_files("train_gpt.py", {"train_gpt.py": script.encode()}, builtin=False))
     found = [prober.probe({"MATRIX_LR": 0.01 * turn}) for turn in range(1, 9)]
     assert all(isinstance(one, Unprobed) for one in found)
-    assert all("given up after 3 failures, the last: RuntimeError" in one.reason for one in found[3:])
+    given_up = "given up after 3 failures, the last: RuntimeError"
+    assert all(given_up in one.reason for one in found[3:])
     assert len(asked) <= 4  # the defaults are asked, too
 
 

@@ -1,0 +1,1 @@
+"""Programs that are tried beside a study's own: kept by content, compared, merged."""
