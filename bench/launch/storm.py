@@ -332,7 +332,7 @@ def main() -> int:
             for folder in FOLDERS:
                 results = storm.folder / folder / STUDY / "trials"
                 driver = storm.drivers[folder]
-                wait_for(lambda results=results: list(results.glob("*/result.json")), 300.0,
+                wait_for(lambda results=results: list(results.glob("*/result.json")), 900.0,
                          of=driver)  # fmt: skip
             until = time.monotonic() + 60 * options.minutes
             print(f"up after {time.monotonic() - began:.0f} s", flush=True)
