@@ -177,6 +177,7 @@ def test_worker_of_another_version_gets_no_trial(
     assert launcher.slots()
 
 
+@pytest.mark.slow
 def test_error_that_keeps_a_worker_from_starting_is_told(
     launcher: RayLauncher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,7 +187,7 @@ def test_error_that_keeps_a_worker_from_starting_is_told(
 
     monkeypatch.setattr(ray_launcher, "Worker", Broken)
     with pytest.raises(InfraError, match="no slot came up") as caught:
-        RayLauncher(None, Resources(gpus=0, cpus=1.0), 1, ready_seconds=10.0)
+        RayLauncher(None, Resources(gpus=0, cpus=1.0), 1, ready_seconds=60.0)
     assert "ModuleNotFoundError: No module named 'simpleeval'" in (caught.value.got or "")
     assert launcher.slots()
 
