@@ -47,10 +47,10 @@ class Variant:
         at: When, in seconds of the epoch.
     """
 
-    id: str
-    name: str
-    files: tuple[str, ...]
-    sha256: str
+    id: str = ""
+    name: str = ""
+    files: tuple[str, ...] = ()
+    sha256: str = ""
     parent: str = ""
     merged: str = ""
     parent_trial: int | None = None

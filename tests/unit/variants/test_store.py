@@ -31,7 +31,7 @@ def program(script=CHANGED, **files):
 
 
 def draft(**values):
-    return Variant(**{"id": "", "name": "", "files": (), "sha256": "", "by": "ada", **values})
+    return Variant(by="ada", **values)
 
 
 @pytest.fixture
