@@ -152,7 +152,7 @@ def _show_plan(found: SweepPlan) -> None:
             values = " ".join(f"{k}={_short(v)}" for k, v in one.knobs.items())
             size = f"{one.model_params:,} parameters, {_count(one.artifact_bytes)} bytes"
             out.print(f"  {one.bits} bits: {size}  {values}")
-    _show_cost(found.cost, found.gpus)
+    _show_cost(found.cost, found.gpus, found.budget)
     if found.deadline_hours is not None:
         slots = found.slots_needed
         answer = "no number of slots would do" if slots is None else f"{slots} slots at a time"
@@ -240,7 +240,7 @@ def _show_histogram(bins: Sequence[Bin], cap_bytes: int) -> None:
         out.print(f"  {'-' * 13} cap {cap_bytes:,} {'-' * 20}", style="red")
 
 
-def _show_cost(cost: Cost, gpus: int) -> None:
+def _show_cost(cost: Cost, gpus: int, budget: str) -> None:
     from pgolf_sweep.cli.render import duration
 
     what = f"{gpus} GPU{'s' if gpus > 1 else ''}" if gpus else "the CPU"
@@ -260,8 +260,24 @@ def _show_cost(cost: Cost, gpus: int) -> None:
     if cost.usd is not None:
         out.print(f", about ${cost.usd:,.0f}", end="")
     out.print(f"; {duration(cost.wall_seconds)} with {cost.slots} at a time, pruning not counted.")
+    _show_budget(cost, budget)
+
+
+def _show_budget(cost: Cost, budget: str) -> None:
     if cost.ended_by_budget:
-        out.print("The budget of GPU-hours ends it there.")
+        of = "" if cost.asked_trials is None else f" of {cost.asked_trials}"
+        out.print(f"The budget, {budget}, ends it after about {cost.trials}{of} trials.")
+    elif budget:
+        out.print(f"That is within the budget, {budget}.")
+    if not cost.reserved_runs:
+        return
+    amounts = [f"{cost.reserved_runs} runs"]
+    if cost.reserved_gpu_hours is not None:
+        amounts.append(f"{cost.reserved_gpu_hours:.1f} GPU-hours")
+    if cost.reserved_usd is not None:
+        amounts.append(f"${cost.reserved_usd:,.0f}")
+    verb = "is kept back of it" if budget else "comes on top"
+    out.print(f"A promotion, {', '.join(amounts)}, {verb}.")
 
 
 def _count(number: float) -> str:

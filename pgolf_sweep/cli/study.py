@@ -188,6 +188,7 @@ def status_view(found: Status) -> Group:
     from pgolf_sweep.driver.proposals import left_over_text
     from pgolf_sweep.report.noops import no_op_knobs
     from pgolf_sweep.report.search import evidence, search_lines
+    from pgolf_sweep.report.text import budget_text
 
     document = found.to_json()
     count = document["trials"]
@@ -212,6 +213,8 @@ def status_view(found: Status) -> Group:
         f"slots     trained {duration(seconds['trained'])}, idle {duration(seconds['idle'])}, "
         f"saved by the gate {duration(seconds['saved_by_gate'])}"
     )
+    if document["budget"] is not None:
+        lines.append(f"budget    {budget_text(document['budget'])}")
     lines += [f"search    {text}" for text in search_lines(document["search"])]
     lines += [f"warning   {one.sentence}" for one in no_op_knobs(found.records)]
     lines += [f"node      {text}" for text in troubled_nodes(document["nodes"], time.time())]

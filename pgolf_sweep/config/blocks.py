@@ -214,6 +214,8 @@ def read_pgolf(
     gate, plain = block.gate, block.rules == NO_RULES
     _check_data(document, block)
     _check_nodes(document, block)
+    if block.budget.usd is not None and not block.budget.usd_per_gpu_hour:
+        document.problem(("pgolf", "budget", "usd"), "needs a price: add usd_per_gpu_hour")
     return PgolfBlock(
         rules=block.rules,
         require=require,

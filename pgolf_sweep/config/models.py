@@ -25,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from pgolf_sweep.config.deadline import check_deadline
 from pgolf_sweep.config.yaml_lines import shown
 
 if TYPE_CHECKING:
@@ -286,12 +287,23 @@ class LimitsBlock(Block):
 
 
 class Budget(Block):
-    """What the sweep may spend."""
+    """What the sweep may spend; whatever is used up first ends it."""
 
+    trials: Count | None = Field(default=None, examples=[24])
+    """Trials that take a slot, as `run_cap`; of the two the smaller holds."""
     gpu_hours: Positive | None = Field(default=None, examples=[40])
     """GPU-hours of all trials together; no limit if absent."""
+    usd: Positive | None = Field(default=None, examples=[200])
+    """Dollars of all trials together; needs `usd_per_gpu_hour`."""
+    deadline: Annotated[Text, BeforeValidator(check_deadline)] | None = Field(
+        default=None, examples=["36h"]
+    )
+    """No trial starts that would end later: a time such as `2026-12-01T18:00`, or a duration from
+    the study's first launch."""
     usd_per_gpu_hour: Annotated[float, Field(ge=0)] | None = Field(default=None, examples=[2.5])
-    """Price, for what `plan` and reports say."""
+    """Price; of a CPU's trial, of a slot-hour."""
+    reserve: bool = True
+    """Whether the runs of a promotion are kept back of GPU-hours, dollars and time."""
 
 
 class NodesBlock(Block):

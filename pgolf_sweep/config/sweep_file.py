@@ -140,7 +140,7 @@ def draft_spec(text: str, source: Path) -> tuple[Document, SweepSpec]:
         program=top.program or command.script or "trainer",
         method=read_method(document, top.method, space, rules=rules),
         metric=read_metric(document, top.metric, top.pgolf.metric.pattern, rules),
-        run_cap=top.run_cap,
+        run_cap=min(filter(None, (top.run_cap, top.pgolf.budget.trials)), default=None),
         space=space,
         early_terminate=early,
         project=top.project,

@@ -1,4 +1,4 @@
-"""Budget of a driver: trials under the cap, free slots, GPU-hours."""
+"""Budget of a driver: trials under the cap, free slots, GPU-hours, dollars, time."""
 
 from __future__ import annotations
 
@@ -6,8 +6,17 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pgolf_sweep.config.deadline import deadline_at
+from pgolf_sweep.config.types import NO_RULES
+from pgolf_sweep.core.record import State
+from pgolf_sweep.core.spending import Spending
+from pgolf_sweep.driver.snapshot import BudgetRow
+from pgolf_sweep.gate.plan import Draw, trial_seconds
+
 if TYPE_CHECKING:
+    from pgolf_sweep.config.types import Budget
     from pgolf_sweep.core.clock import Clock
+    from pgolf_sweep.driver.session import Session
     from pgolf_sweep.driver.sharing.leases import DriverLease
     from pgolf_sweep.driver.table import TrialTable
     from pgolf_sweep.launch.base import Launcher
@@ -23,8 +32,9 @@ class Quota:
 
     Attributes:
         run_cap: Trials that may take a slot, over the whole life of the study; None: no limit.
-        gpu_hours: Budget over the whole life of the study, or None.
-        gpus: Of one trial; a trial without any counts as one.
+        spending: GPU-hours, dollars and time over the whole life of the study.
+        estimate: Seconds that a trial is expected to hold its slot, until one has completed; None
+            where nothing says it.
         learns: Whether the sampler learns from the trials before.
         table: What is known of all trials.
         launcher: Its slots.
@@ -34,8 +44,8 @@ class Quota:
     """
 
     run_cap: int | None
-    gpu_hours: float | None
-    gpus: int
+    spending: Spending
+    estimate: float | None
     learns: bool
     table: TrialTable
     launcher: Launcher
@@ -45,7 +55,7 @@ class Quota:
 
     def room(self) -> float:
         """How many trials this driver should propose now."""
-        return min(self.wanted(), self.left())
+        return min(self.wanted(), self.left(), self.affordable())
 
     def left(self) -> float:
         """How many trials may be proposed before `run_cap` is reached."""
@@ -73,10 +83,133 @@ class Quota:
         """
         return len(self.launcher.slots()) if self.learns else MOST_NEAR_WAITING
 
-    def over_budget(self) -> bool:
-        """Whether the GPU-hours are spent, those of the trials that run among them."""
-        if self.gpu_hours is None:
-            return False
+    def affordable(self) -> float:
+        """How many more trials the budget pays for beyond those that wait or run.
+
+        One that runs counts with the time that a trial takes, so that the budget holds whenever
+        the trials are alike. The first trial of all runs on any budget: what it will take is only
+        expected, and a sweep needs one.
+        """
+        if not self.in_time():
+            return 0.0
+        limit, each = self.spending.slot_seconds, self.seconds_each
+        if limit is None:
+            return math.inf
+        spent = self._slot_seconds()
+        if not each:
+            # Nothing says what a trial takes: one for each slot will.
+            begun = len(self.table.running) + self._waiting()
+            return max(0.0, len(self.launcher.slots()) - begun) if spent < limit else 0.0
+        first = not self.table.counted and not self._waiting() and spent < limit
+        held = spent + self._rest_of_running(each) + self._waiting() * each
+        return max(self.spending.affordable(each, spent=held), float(first))
+
+    def in_time(self) -> bool:
+        """Whether a trial that starts now is expected to end by the deadline."""
+        if self.spending.deadline_at is None:
+            return True
+        now = self.clock.now()
+        if not self.table.counted:
+            return now < self.spending.deadline_at
+        each = self.seconds_each or 0.0
+        slots = len(self.launcher.slots())
+        return self.spending.seconds_to_start(each, slots=slots, now=now) >= 0
+
+    def ended_by(self, *, is_open: bool) -> str | None:
+        """What of the budget ends the sweep, in a sentence; None: nothing does.
+
+        Args:
+            is_open: Whether trials wait or run: one that is stopped early gives money back.
+        """
+        kept = self.spending.reserved_runs
+        runs = f"; {kept} runs of a promotion are kept back" if kept else ""
+        if not self.in_time() and not is_open:
+            return f"no further trial would end by the deadline{runs}"
+        if self._is_spent() or (self.affordable() <= 0 and not is_open):
+            return f"budget of {self.spending.limit} reached{runs}"
+        return None
+
+    def _is_spent(self) -> bool:
+        limit, reserved = self.spending.slot_seconds, 0.0
+        if self.table.counted:
+            reserved = self.spending.reserved_runs * (self.seconds_each or 0.0)
+        return limit is not None and self._slot_seconds() + reserved >= limit
+
+    @property
+    def seconds_each(self) -> float | None:
+        """What a trial holds its slot for: the median of those that completed, or the estimate."""
+        return self.table.typical_seconds or self.estimate
+
+    def row(self) -> BudgetRow | None:
+        """The budget as observers see it; None without one."""
+        if self.spending.slot_seconds is None and self.spending.deadline_at is None:
+            return None
+        each, spent = self.seconds_each, self._slot_seconds()
+        more = self.affordable()
+        return BudgetRow(
+            limit=self.spending.limit,
+            deadline_at=self.spending.deadline_at,
+            spent_gpu_hours=self.spending.gpu_hours_of(spent),
+            spent_usd=self.spending.usd_of(spent),
+            reserved_runs=self.spending.reserved_runs,
+            trials_left=None if each is None or math.isinf(more) else int(more + self._waiting()),
+        )
+
+    def _slot_seconds(self) -> float:
+        return self.table.slot_seconds(now=self.clock.monotonic(), epoch=self.clock.now())
+
+    def _waiting(self) -> int:
+        return self.table.queued_count + self.table.reserved
+
+    def _rest_of_running(self, each: float) -> float:
+        """Slot-seconds until all that run have ended, if each takes as long as the others did."""
         now, epoch = self.clock.monotonic(), self.clock.now()
-        seconds = self.table.slot_seconds(now=now, epoch=epoch)
-        return seconds * max(1, self.gpus) / 3600 >= self.gpu_hours
+        ran = [now - attempt.held_from for attempt in self.table.running.values()]
+        ran += [
+            epoch - row.started_at
+            for row in self.table.elsewhere.values()
+            if row.outcome is State.RUNNING and row.started_at
+        ]
+        return sum(max(0.0, each - max(0.0, seconds)) for seconds in ran)
+
+
+def spending_of(session: Session, *, begun: float) -> Spending:
+    """What a sweep may spend.
+
+    Args:
+        session: The sweep.
+        begun: When its study began, in seconds of the epoch.
+    """
+    budget, block = session.spec.pgolf.budget, session.spec.pgolf
+    promotes = budget.reserve and block.rules != NO_RULES
+    deadline = budget.deadline
+    return Spending(
+        gpus=session.resources.gpus,
+        gpu_hours=budget.gpu_hours,
+        usd=budget.usd,
+        usd_per_gpu_hour=budget.usd_per_gpu_hour,
+        deadline_at=None if deadline is None else deadline_at(deadline, begun=begun),
+        reserved_runs=(block.promote_seeds or session.rules.min_seeds) if promotes else 0,
+    )
+
+
+def budget_text(budget: Budget) -> str:
+    """A sweep file's budget in words; empty where there is none."""
+    parts = [] if budget.trials is None else [f"{budget.trials} trials"]
+    parts += [] if budget.gpu_hours is None else [f"{budget.gpu_hours:g} GPU-hours"]
+    parts += [] if budget.usd is None else [f"${budget.usd:,g}"]
+    parts += [] if budget.deadline is None else [f"a deadline of {budget.deadline}"]
+    return ", ".join(parts)
+
+
+def expected_seconds(session: Session) -> float | None:
+    """What a trial is expected to hold its slot for, by the program's own configuration.
+
+    None where no budget asks, or nothing says it. Never waits for a probe of the program.
+    """
+    budget = session.spec.pgolf.budget
+    if (budget.gpu_hours, budget.usd, budget.deadline) == (None, None, None):
+        return None
+    knobs = session.resolve(session.spec.space.nearest(session.defaults))
+    draw = Draw(knobs=knobs, verdict=session.verdict_of(knobs))
+    return trial_seconds(draw, session.gate, session.resources.gpus, session.train_seconds)

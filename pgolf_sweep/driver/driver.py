@@ -45,12 +45,13 @@ from pgolf_sweep.core.events import (
 from pgolf_sweep.core.kept import whole_result
 from pgolf_sweep.core.paths import write_json
 from pgolf_sweep.core.record import State
+from pgolf_sweep.core.spending import Spending
 from pgolf_sweep.core.trial import EndCause, Failed, FailureKind, schedule_fraction
 from pgolf_sweep.core.yardstick import known_for
 from pgolf_sweep.driver.admission import Admission
 from pgolf_sweep.driver.anchors import DISCARDS_UNTIL_ANCHOR, Anchors
 from pgolf_sweep.driver.anchors import PROPOSER as ANCHOR
-from pgolf_sweep.driver.budget import Quota
+from pgolf_sweep.driver.budget import Quota, expected_seconds
 from pgolf_sweep.driver.control import Request
 from pgolf_sweep.driver.exports import exported, split_export
 from pgolf_sweep.driver.proposals import enqueue_pending
@@ -103,7 +104,7 @@ class Options:
 
     Attributes:
         run_cap: Trials that may take a slot, over the whole life of the study; None: no limit.
-        gpu_hours: Budget over the whole life of the study, or None.
+        spending: GPU-hours, dollars and time over the whole life of the study.
         max_retries: Further attempts for a trial whose infrastructure failed.
         nodes: When a node is not trusted any more.
         request: Asked once a turn for what the user wants.
@@ -112,7 +113,7 @@ class Options:
     """
 
     run_cap: int | None
-    gpu_hours: float | None = None
+    spending: Spending = field(default_factory=Spending)
     max_retries: int = 2
     nodes: NodesBlock = field(default_factory=NodesBlock)
     request: Callable[[], Request] = lambda: Request.CONTINUE
@@ -170,8 +171,8 @@ class Driver:
         self._nodes = NodeBook(self.options.nodes, self.clock, self.observer.event)
         self._quota = Quota(
             run_cap=self.options.run_cap,
-            gpu_hours=self.options.gpu_hours,
-            gpus=self.session.resources.gpus,
+            spending=self.options.spending,
+            estimate=expected_seconds(self.session),
             learns=self.session.spec.method not in {"grid", "random", "qmc"},
             table=self._table,
             launcher=self.launcher,
@@ -198,7 +199,9 @@ class Driver:
                 launcher=self.launcher,
                 max_retries=self.options.max_retries,
                 resume=self._resume,
-                has_room=lambda: self._starting() and self._quota.wanted() > 0,
+                has_room=lambda: (
+                    self._starting() and self._quota.in_time() and self._quota.wanted() > 0
+                ),
             )
 
     def run(self) -> Snapshot:
@@ -299,13 +302,15 @@ class Driver:
         if self._state is not SweepState.RUNNING:
             return
         enqueue_pending(self.paths, self.study, self.observer.event)
-        if self._quota.room() <= 0:
-            is_open = self._table.running or self._table.queued_count or self._table.elsewhere
-            if self._quota.left() <= 0 and not is_open:
+        is_open = self._has_open()
+        if self._quota.room() <= 0 and self._quota.left() <= 0:
+            if not is_open:
                 self._finish(f"run_cap of {self.options.run_cap} trials reached")
             return
-        if self._quota.over_budget():
-            self._finish(f"budget of {self.options.gpu_hours} GPU-hours reached")
+        if (spent := self._quota.ended_by(is_open=is_open)) is not None:
+            self._finish(spent)
+            return
+        if self._quota.room() <= 0:
             return
         if (reached := self._target_reached()) is not None:
             self._finish(reached)
@@ -338,7 +343,8 @@ class Driver:
                 self._table.queue(trial)
                 room -= 1
                 continue
-            room = min(room, self._quota.left())  # it may have had its result already
+            # It may have had its result already.
+            room = min(room, self._quota.left(), self._quota.affordable())
             self._idle_proposals += 1
             if self._anchor_instead(proposal):
                 return
@@ -412,6 +418,7 @@ class Driver:
 
     def _start_queued(self) -> None:
         starting = self._starting() and not self._storage_retry.abandoned
+        starting = starting and self._quota.in_time()
         while starting and (trial := self._next_to_start()) is not None:
             if trial.near_cap and self._admission.no_longer_fits(trial):
                 self._table.release(trial.record.number)
@@ -599,14 +606,22 @@ class Driver:
         self._state, self._end_reason = SweepState.FINISHED, reason
 
     def _starting(self) -> bool:
-        """Whether what is queued may start."""
+        """Whether what is queued may start, if there is time for it."""
         return self._state in {SweepState.RUNNING, SweepState.FINISHED}
+
+    def _has_open(self) -> bool:
+        """Whether something runs, or waits and will run: after the deadline nothing starts."""
+        if self._table.running:
+            return True
+        if self._quota.in_time():
+            return bool(self._table.queued_count or self._table.elsewhere)
+        return any(row.outcome is State.RUNNING for row in self._table.elsewhere.values())
 
     def _over(self) -> bool:
         if self._state is SweepState.RUNNING or self._table.running:
             return False
         if self._state is SweepState.FINISHED:
-            return not self._table.queued_count and not self._table.elsewhere
+            return not self._has_open()
         return True
 
     # -- accounts -------------------------------------------------------------------------------
@@ -619,6 +634,7 @@ class Driver:
             slots=len(self.launcher.slots()),
             run_cap=self.options.run_cap,
             now=self.clock.now(),
+            budget=self._quota.row(),
         )
         return dataclasses.replace(snapshot, nodes=self._nodes.rows())
 

@@ -53,6 +53,27 @@ class RunningTrial:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetRow:
+    """What is spent, and of what.
+
+    Attributes:
+        limit: The tighter of the limits of GPU-hours and dollars in words; may be empty.
+        deadline_at: Seconds of the epoch, or None.
+        spent_gpu_hours: Slot-hours where trials have no GPU.
+        spent_usd: None without a price.
+        reserved_runs: Runs of a promotion, which are kept back.
+        trials_left: How many more may start; None where nothing says it.
+    """
+
+    limit: str
+    deadline_at: float | None
+    spent_gpu_hours: float
+    spent_usd: float | None
+    reserved_runs: int
+    trials_left: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """What an observer sees after each turn of the loop."""
 
@@ -70,6 +91,7 @@ class Snapshot:
     now: float
     reason: str = ""
     nodes: Sequence[NodeRow] = ()
+    budget: BudgetRow | None = None
 
 
 class Observer(Protocol):
@@ -111,6 +133,7 @@ def status_document(snapshot: Snapshot) -> dict[str, Any]:
             dataclasses.asdict(trial) | {"knobs": dict(trial.knobs)} for trial in snapshot.running
         ],
         "nodes": [dataclasses.asdict(row) for row in snapshot.nodes],
+        "budget": None if snapshot.budget is None else dataclasses.asdict(snapshot.budget),
         "counts": dict(snapshot.counts),
         "best": dataclasses.asdict(snapshot.best) if snapshot.best is not None else None,
     }

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from pgolf_sweep.core.record import TrialRecord
     from pgolf_sweep.core.trial import TrialSpec
+    from pgolf_sweep.driver.snapshot import BudgetRow
 
 
 @dataclass(slots=True)
@@ -244,6 +245,11 @@ class TrialTable:
         rows = self.elsewhere.values()
         return sum(r.outcome not in counted and r.duplicate_of is None for r in rows)
 
+    @property
+    def typical_seconds(self) -> float | None:
+        """Median of the slot-seconds of completed trials."""
+        return self._totals.typical_seconds
+
     def slot_seconds(self, *, now: float, epoch: float) -> float:
         """Time for which slots were held, by trials that ended and by those that run.
 
@@ -264,16 +270,15 @@ class TrialTable:
         state: SweepState,
         *,
         slots: int,
-        run_cap: int | None,
+        more: float | None,
         now: float,
     ) -> float | None:
         """Until the sweep ends, by the time that a trial takes; None where nothing says it."""
         rests = [max(0.0, typical - (now - one.started_at)) for one in self._running.values()]
         if state is SweepState.DRAINING:
             return max(rests, default=0.0)  # nothing more starts
-        if state is not SweepState.RUNNING or run_cap is None:
+        if state is not SweepState.RUNNING or more is None:
             return None
-        more = max(0, run_cap - self.counted)
         return max((more * typical + sum(rests)) / slots, max(rests, default=0.0))
 
     def snapshot(
@@ -284,13 +289,18 @@ class TrialTable:
         slots: int,
         run_cap: int | None,
         now: float,
+        budget: BudgetRow | None = None,
     ) -> Snapshot:
         """The sweep as it stands."""
         totals = self._totals
         typical = totals.typical_seconds
         left = None
         if typical is not None and slots:
-            left = self._seconds_left(typical, state, slots=slots, run_cap=run_cap, now=now)
+            limits = [] if run_cap is None else [max(0, run_cap - self.counted)]
+            if budget is not None and budget.trials_left is not None:
+                limits.append(budget.trials_left)
+            more = min(limits, default=None)
+            left = self._seconds_left(typical, state, slots=slots, more=more, now=now)
         return Snapshot(
             state=state,
             counts=dict(totals.counts),
@@ -305,4 +315,5 @@ class TrialTable:
             seconds_left=left,
             now=now,
             reason=reason,
+            budget=budget,
         )

@@ -14,7 +14,7 @@ from pgolf_sweep.gate.resources import CPU_FLOPS, GPU_FLOPS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from pgolf_sweep.config.types import Budget
+    from pgolf_sweep.core.spending import Spending
     from pgolf_sweep.gate.gate import Gate
 
 SECONDS_TO_START = 45.0
@@ -121,7 +121,11 @@ class Cost:
         usd: The same in dollars, where a price is known.
         wall_seconds: All trials over the slots.
         slots: Trials at a time.
-        ended_by_budget: Whether the sweep file's GPU-hours end it before anything else does.
+        ended_by_budget: Whether the sweep file's budget ends it before anything else does.
+        asked_trials: Trials that would take a slot without the budget.
+        reserved_runs: Runs of a promotion: a budget keeps them back, else they come on top.
+        reserved_gpu_hours: What they take.
+        reserved_usd: The same in dollars.
     """
 
     trials: int | None
@@ -131,6 +135,10 @@ class Cost:
     usd: float | None
     wall_seconds: float | None
     ended_by_budget: bool = False
+    asked_trials: int | None = None
+    reserved_runs: int = 0
+    reserved_gpu_hours: float | None = None
+    reserved_usd: float | None = None
 
 
 def sample_space(judge: Judge, space: SpaceLike, *, draws: int, seed: int) -> list[Draw]:
@@ -263,10 +271,10 @@ def expected_cost(
     gate: Gate,
     *,
     trials: int | None,
-    gpus: int,
     slots: int,
     train_seconds: float | None,
-    budget: Budget,
+    spending: Spending,
+    now: float = 0.0,
 ) -> Cost:
     """Time and money, with start, compilation and evaluation of each trial counted.
 
@@ -274,38 +282,43 @@ def expected_cost(
         draws: Sampled configurations; those that the gate discards cost nothing.
         gate: For the program's defaults.
         trials: Trials that take a slot, or None where the sweep has no end.
-        gpus: GPUs of a trial; 0 is a CPU.
         slots: Trials at a time.
         train_seconds: The limit on training; None where there is none.
-        budget: What the sweep may spend, and the price of a GPU; a CPU's hours count as a GPU's.
+        spending: What the sweep may spend, GPUs of a trial and their price.
+        now: When it would begin, in seconds of the epoch.
     """
     launched = [draw for draw in draws if not draw.verdict.discards]
-    if not launched:
-        trials = 0
-    seconds = [_trial_seconds(draw, gate, gpus, train_seconds) for draw in launched]
+    asked = trials = trials if launched else 0
+    seconds = [trial_seconds(draw, gate, spending.gpus, train_seconds) for draw in launched]
     known = [one for one in seconds if one is not None]
     if len(known) < len(seconds):
         return Cost(
             trials=trials, trial_seconds=None, slots=slots, gpu_hours=None, usd=None,
-            wall_seconds=None,
+            wall_seconds=None, asked_trials=asked, reserved_runs=spending.reserved_runs,
         )  # fmt: skip
-    trial_seconds = math.fsum(known) / len(known) if known else 0.0
-    each_hours = trial_seconds * max(1, gpus) / 3600
-    affordable = math.ceil(budget.gpu_hours / each_hours) if budget.gpu_hours and seconds else None
-    by_budget = affordable is not None and (trials is None or affordable < trials)
+    each = math.fsum(known) / len(known) if known else 0.0
+    possible = min(
+        max(1.0, spending.affordable(each)),  # a driver lets the first one run
+        spending.trials_by_deadline(each, slots=slots, now=now),
+    )
+    by_budget = bool(launched) and possible < (math.inf if trials is None else trials)
     if by_budget:
-        trials = affordable
-    usd_per_gpu_hour = budget.usd_per_gpu_hour
-    gpu_hours = None if trials is None or not gpus else trials * trial_seconds * gpus / 3600
-    priced = gpu_hours is not None and usd_per_gpu_hour is not None
+        trials = int(possible)
+    held = None if trials is None else trials * each
+    reserved = spending.reserved_runs * each
+    on_gpus = bool(spending.gpus)
     return Cost(
         trials=trials,
-        trial_seconds=trial_seconds,
+        trial_seconds=each,
         slots=slots,
-        gpu_hours=gpu_hours,
-        usd=gpu_hours * usd_per_gpu_hour if priced and gpu_hours and usd_per_gpu_hour else None,
-        wall_seconds=None if trials is None else math.ceil(trials / slots) * trial_seconds,
+        gpu_hours=spending.gpu_hours_of(held) if on_gpus and held is not None else None,
+        usd=spending.usd_of(held) if on_gpus and held is not None else None,
+        wall_seconds=None if trials is None else math.ceil(trials / slots) * each,
         ended_by_budget=by_budget,
+        asked_trials=asked,
+        reserved_runs=spending.reserved_runs,
+        reserved_gpu_hours=spending.gpu_hours_of(reserved) if on_gpus else None,
+        reserved_usd=spending.usd_of(reserved) if on_gpus else None,
     )
 
 
@@ -324,8 +337,8 @@ def slots_needed(cost: Cost, deadline_seconds: float) -> int | None:
     return math.ceil(cost.trials / max(1, rounds))
 
 
-def _trial_seconds(draw: Draw, gate: Gate, gpus: int, train_seconds: float | None) -> float | None:
-    """One trial's time; None where it has no limit and its arithmetic is not known."""
+def trial_seconds(draw: Draw, gate: Gate, gpus: int, train_seconds: float | None) -> float | None:
+    """One trial's expected time; None where it has no limit and its arithmetic is not known."""
     values = {**gate.defaults, **draw.knobs}
 
     def number(name: str) -> float:

@@ -236,6 +236,7 @@ class Status:
             "redrawn": sum(record.redrawn for record in self.records),
             "search": search_document(self.records),
             "run_cap": self.last.get("run_cap"),
+            "budget": self.last.get("budget"),
             "best": None
             if best is None
             else {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -67,3 +68,18 @@ def artifact_text(record: TrialRecord) -> str:
 def outcome_text(record: TrialRecord) -> str:
     """The outcome; a trial that shares another's result is called a duplicate."""
     return record.outcome.value if record.duplicate_of is None else "duplicate"
+
+
+def budget_text(row: Mapping[str, Any]) -> str:
+    """The ``budget`` of ``status --json`` in words: what is spent, and of what."""
+    usd = row["spent_usd"]
+    spent = f"{row['spent_gpu_hours']:.1f} GPU-hours" + ("" if usd is None else f", ${usd:,.0f}")
+    parts = [f"spent {spent}" + (f" of {row['limit']}" if row["limit"] else "")]
+    if row["deadline_at"] is not None:
+        until = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["deadline_at"]))
+        parts.append(f"deadline {until}")
+    if row["reserved_runs"]:
+        parts.append(f"{row['reserved_runs']} runs of a promotion kept back")
+    if row["trials_left"] is not None:
+        parts.append(f"enough for about {row['trials_left']} more trials")
+    return ", ".join(parts)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.paths import StudyPaths, read_json, write_json
+from pgolf_sweep.driver.budget import spending_of
 from pgolf_sweep.driver.driver import Driver, Options
 from pgolf_sweep.driver.sharing.leases import short
 from pgolf_sweep.driver.snapshot import JOINING, SweepState, status_document
@@ -84,6 +85,7 @@ def make_driver(
 ) -> Driver:
     """A driver with the session's settings."""
     spec = session.spec
+    begun = float(read_json(paths.origin)["created_at"])
     tracking = make_tracking(session, paths, mode)
     # Each driver of a shared study has a summary run of its own.
     salt = tracking.salt if lease is None else f"{tracking.salt} {short(lease.me)}"
@@ -107,7 +109,7 @@ def make_driver(
         lease=lease,
         options=Options(
             run_cap=spec.run_cap,
-            gpu_hours=spec.pgolf.budget.gpu_hours,
+            spending=spending_of(session, begun=begun),
             max_retries=spec.pgolf.max_retries,
             nodes=spec.pgolf.nodes,
             request=request,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pgolf_sweep.driver.budget import budget_text, spending_of
 from pgolf_sweep.driver.session import Session, open_session
 from pgolf_sweep.gate import plan as planning
 from pgolf_sweep.space.domains import value_key
@@ -29,7 +31,8 @@ class SweepPlan:
         histogram: Their predicted artifact bytes.
         deciding_knobs: The knobs that decide the size, with their shares of its variance.
         largest_that_fits: For each width of the blocks' weights in bits, the largest model.
-        cost: Trials, time, GPU-hours and dollars.
+        cost: Trials, time, GPU-hours and dollars, and those of a promotion.
+        budget: What ends the sweep if nothing else does, in words; empty without a budget.
         deadline_hours: The hours that were asked about.
         slots_needed: Trials at a time that end the sweep within them; None where none would.
         learnt: How the sweep file is read and what the gate learnt from stores, for people.
@@ -44,6 +47,7 @@ class SweepPlan:
     deciding_knobs: Sequence[Influence]
     largest_that_fits: Sequence[Largest]
     cost: Cost
+    budget: str = ""
     deadline_hours: float | None = None
     slots_needed: int | None = None
     learnt: Sequence[str] = ()
@@ -51,7 +55,9 @@ class SweepPlan:
     def to_json(self) -> dict[str, Any]:
         """The document of ``plan --json``; keys stay stable."""
         names = [item.name for item in dataclasses.fields(self)]
-        return {name: getattr(self, name) for name in names if name not in {"gpus", "learnt"}}
+        return {
+            name: getattr(self, name) for name in names if name not in {"gpus", "learnt", "budget"}
+        }
 
 
 def load_sweep(
@@ -106,14 +112,15 @@ def plan(
         learnt += teach(calibration, session.gate, session)
     space = session.spec.space
     sampled = planning.sample_space(session, space, draws=draws, seed=seed)
+    now = time.time()
     cost = planning.expected_cost(
         sampled,
         session.gate,
         trials=planning.most_trials(session, space, sampled, session.spec.run_cap),
-        gpus=session.resources.gpus,
         slots=slots,
         train_seconds=session.train_seconds,
-        budget=session.spec.pgolf.budget,
+        spending=spending_of(session, begun=now),
+        now=now,
     )
     needed = None if deadline_hours is None else planning.slots_needed(cost, 3600 * deadline_hours)
     varied = {name for name in space.parameters if _varies(sampled, name)}
@@ -130,6 +137,7 @@ def plan(
             for one in planning.largest_by_bits(sampled, session.gate)
         ],
         cost=cost,
+        budget=budget_text(session.spec.pgolf.budget),
         deadline_hours=deadline_hours,
         slots_needed=needed,
         learnt=learnt,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.paths import StudyPaths
 from pgolf_sweep.core.trial import EndCause, LogSummary, StepReport
+from pgolf_sweep.driver.budget import spending_of
 from pgolf_sweep.driver.driver import Driver, Options
 from pgolf_sweep.driver.session import Session, open_session
 from pgolf_sweep.launch.inline import Finish, InlineLauncher, SimulatedClock
@@ -88,7 +89,7 @@ def simulate(
                 observer=_Nobody(),
                 options=Options(
                     run_cap=session.spec.run_cap,
-                    gpu_hours=session.spec.pgolf.budget.gpu_hours,
+                    spending=spending_of(session, begun=clock.now()),
                     nodes=session.spec.pgolf.nodes,
                 ),
             )

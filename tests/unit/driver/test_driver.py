@@ -12,6 +12,7 @@ from pgolf_sweep.config.types import NodesBlock
 from pgolf_sweep.core.errors import InfraError
 from pgolf_sweep.core.paths import read_json
 from pgolf_sweep.core.record import State, ranked
+from pgolf_sweep.core.spending import Spending
 from pgolf_sweep.core.trial import EndCause, FailureCode, LogSummary, StepReport, VerdictKind
 from pgolf_sweep.driver.control import Request
 from pgolf_sweep.driver.snapshot import SweepState
@@ -344,9 +345,8 @@ def test_out_of_memory_on_a_slow_node_is_a_constraint_all_the_same(make_bench):
     launcher.nodes = lambda: [slow]
     bench.driver(launcher=launcher, nodes=NodesBlock(speed="mark")).run()
     (record,) = [r for r in bench.study().records() if r.outcome is State.FAILED]
-    assert record.reason == (
-        "out of memory; ran on a slow node: 50% of the others' tokens per second"
-    )
+    assert record.reason.startswith("out of memory: lower the tokens of a step")
+    assert record.reason.endswith("; ran on a slow node: 50% of the others' tokens per second")
     assert record.failure_code == FailureCode.OUT_OF_MEMORY
     trial = bench.study()._study.get_trials()[record.number]
     assert trial.constraints == {"out_of_memory": 1.0}
@@ -510,9 +510,47 @@ def test_resumed_random_study_does_not_draw_the_same_again(make_bench):
 
 def test_budget_ends_the_sweep(make_bench):
     bench = make_bench(run_cap=1000)
-    final = bench.driver(gpu_hours=100 / 3600).run()
+    final = bench.driver(spending=Spending(gpu_hours=105 / 3600)).run()
+    assert final.reason.startswith("budget of 0.0291667 GPU-hours reached")
+    seconds = [record.slot_seconds for record in bench.study().records() if record.slot_seconds]
+    assert 105 - max(seconds) < final.trained_seconds <= 105
+    assert final.budget.trials_left == 0
+
+
+def test_dollars_end_the_sweep_and_leave_the_promotions_runs(make_bench):
+    bench = make_bench(run_cap=1000)
+    spending = Spending(usd=105 / 3600, usd_per_gpu_hour=1.0, reserved_runs=3)
+    final = bench.driver(spending=spending).run()
+    assert "3 runs of a promotion are kept back" in final.reason
+    assert final.reason.startswith("budget of $")
+    typical = bench.study().records()[0].slot_seconds
+    assert final.trained_seconds <= 105 - 3 * typical
+    assert final.trained_seconds > 105 - 5 * typical
+    more = bench.driver(spending=Spending(usd=1.0, usd_per_gpu_hour=1.0), run_cap=12).run()
+    assert more.reason == "run_cap of 12 trials reached"
+
+
+def test_a_budget_below_one_trial_runs_one(make_bench):
+    bench = make_bench(run_cap=1000)
+    spending = Spending(gpu_hours=0.1 / 3600, reserved_runs=3)
+    final = bench.driver(spending=spending, slots=1).run()
+    assert final.counts["completed"] == 1
     assert "budget" in final.reason
-    assert 100 <= final.trained_seconds <= 130
+
+
+def test_no_trial_starts_that_would_end_after_the_deadline(make_bench):
+    bench = make_bench(run_cap=1000)
+    begun = bench.clock.now()
+    final = bench.driver(spending=Spending(deadline_at=begun + 60)).run()
+    assert final.reason == "no further trial would end by the deadline"
+    ends = [record.ended_at or 0.0 for record in bench.study().records()]
+    assert begun + 40 < max(ends) <= begun + 60
+    assert final.seconds_left is None
+    later = Spending(deadline_at=begun + 200, reserved_runs=4)
+    again = bench.driver(spending=later).run()
+    assert "4 runs of a promotion are kept back" in again.reason
+    ends = [record.ended_at or 0.0 for record in bench.study().records()]
+    assert begun + 150 < max(ends) <= begun + 200 - 20
 
 
 def test_space_without_anything_that_fits_ends_with_the_reason(make_bench, monkeypatch):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from pgolf_sweep.config.types import Budget
+from pgolf_sweep.core.spending import Spending
 from pgolf_sweep.core.trial import VerdictKind
 from pgolf_sweep.gate.gate import Gate
 from pgolf_sweep.gate.plan import (
@@ -91,10 +91,10 @@ def test_largest_that_fits_shrinks_with_bits(draws, gate):
 
 
 def test_cost_counts_start_and_evaluation_and_every_slot(draws, gate):
-    def cost(**change):
-        options = {"trials": 10, "gpus": 8, "slots": 4, "train_seconds": 600.0,
-                   "budget": Budget(usd_per_gpu_hour=2.5)}  # fmt: skip
-        return expected_cost(draws, gate, **options | change)
+    def cost(trials=10, **change):
+        spending = Spending(**{"gpus": 8, "usd_per_gpu_hour": 2.5} | change)
+        return expected_cost(draws, gate, trials=trials, slots=4, train_seconds=600.0,
+                             spending=spending)  # fmt: skip
 
     gpu = cost()
     assert gpu.trial_seconds > 100
@@ -103,7 +103,7 @@ def test_cost_counts_start_and_evaluation_and_every_slot(draws, gate):
     assert gpu.wall_seconds == pytest.approx(3 * gpu.trial_seconds)
     assert cost(gpus=0).gpu_hours is None
     assert cost(trials=None).wall_seconds is None
-    assert cost(budget=Budget()).usd is None
+    assert cost(usd_per_gpu_hour=None).usd is None
 
 
 def test_cost_of_trials_that_nothing_bounds_is_unknown(stranger):
@@ -111,9 +111,9 @@ def test_cost_of_trials_that_nothing_bounds_is_unknown(stranger):
     draws = [Draw(knobs={"MODEL_DIM": n}, verdict=gate.verdict({"MODEL_DIM": n})) for n in range(9)]
 
     def cost(train_seconds):
-        budget = Budget(gpu_hours=1.0, usd_per_gpu_hour=2.0)
-        return expected_cost(draws, gate, trials=5, gpus=1, slots=1, train_seconds=train_seconds,
-                             budget=budget)  # fmt: skip
+        spending = Spending(gpus=1, gpu_hours=1.0, usd_per_gpu_hour=2.0)
+        return expected_cost(draws, gate, trials=5, slots=1, train_seconds=train_seconds,
+                             spending=spending)  # fmt: skip
 
     unknown = cost(None)
     assert (unknown.trials, unknown.trial_seconds) == (5, None)
@@ -123,17 +123,29 @@ def test_cost_of_trials_that_nothing_bounds_is_unknown(stranger):
 
 
 def test_a_budget_ends_a_sweep_that_would_cost_more(draws, gate):
-    def cost(trials, gpu_hours, gpus=8):
-        budget = Budget(gpu_hours=gpu_hours, usd_per_gpu_hour=2.0)
-        return expected_cost(draws, gate, trials=trials, gpus=gpus, slots=1, train_seconds=600.0,
-                             budget=budget)  # fmt: skip
+    def cost(trials, *, slots=1, **limits):
+        spending = Spending(**{"gpus": 8, "usd_per_gpu_hour": 2.0} | limits)
+        return expected_cost(draws, gate, trials=trials, slots=slots, train_seconds=600.0,
+                             spending=spending, now=1000.0)  # fmt: skip
 
-    each = cost(10, None).gpu_hours / 10
-    short, enough, endless = cost(10, 3.5 * each), cost(10, 11 * each), cost(None, 3.5 * each)
-    assert (short.trials, short.ended_by_budget) == (4, True)
+    plain = cost(10)
+    each, seconds = plain.gpu_hours / 10, plain.trial_seconds
+    short, enough = cost(10, gpu_hours=3.5 * each), cost(10, gpu_hours=11 * each)
+    assert (short.trials, short.ended_by_budget, short.asked_trials) == (3, True, 10)
     assert (enough.trials, enough.ended_by_budget) == (10, False)
-    assert (endless.trials, endless.usd) == (4, pytest.approx(8 * each))
-    assert cost(10, 1e-9, gpus=0).trials == 1, "a CPU's hours count as a GPU's"
+    assert (cost(10, gpu_hours=10 * each).trials, cost(10, usd=20 * each).trials) == (10, 10)
+    endless = cost(None, gpu_hours=3.5 * each)
+    assert (endless.trials, endless.usd) == (3, pytest.approx(6 * each))
+    assert cost(10, usd=9 * each).trials == 4, "at 2 dollars a GPU-hour"
+    kept = cost(10, usd=19 * each, reserved_runs=3)
+    assert (kept.trials, kept.reserved_runs) == (6, 3)
+    assert kept.reserved_gpu_hours == pytest.approx(3 * each)
+    assert kept.reserved_usd == pytest.approx(6 * each)
+    assert cost(10, gpu_hours=1e-9).trials == 1, "the first one runs"
+    assert cost(10, gpu_hours=1e-9, gpus=0).trials == 1, "a CPU's hours count as a GPU's"
+    assert cost(10, deadline_at=1000 + 3.5 * seconds, slots=2).trials == 6
+    assert cost(10, deadline_at=1000 + 3.5 * seconds, slots=2, reserved_runs=3).trials == 2
+    assert cost(10, deadline_at=1000 + 0.5 * seconds).trials == 0
 
 
 def test_trials_are_the_configurations_that_launch(gate):
@@ -163,8 +175,8 @@ def test_a_space_in_which_nothing_fits_costs_nothing(program):
     gate = Gate(program, 1_000, 0.99)
     draws = sample_space(Judge(gate), Space(), draws=50, seed=0)
     assert fit_share(draws).launched == 0
-    cost = expected_cost(draws, gate, trials=10, gpus=8, slots=1, train_seconds=600.0,
-                         budget=Budget(usd_per_gpu_hour=2.5))  # fmt: skip
+    cost = expected_cost(draws, gate, trials=10, slots=1, train_seconds=600.0,
+                         spending=Spending(gpus=8, usd_per_gpu_hour=2.5))  # fmt: skip
     assert (cost.trials, cost.trial_seconds, cost.gpu_hours) == (0, 0, 0)
     assert largest_by_bits(draws, gate) == []
 
