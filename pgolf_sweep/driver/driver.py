@@ -159,7 +159,7 @@ class Driver:
 
     def __post_init__(self) -> None:
         self._anchors = Anchors(self.session)
-        self._sessions = Sessions(self.session, self.paths)
+        self._sessions = Sessions(self.session, self.paths, self.study)
         self._storage_retry = StorageRetry(
             study=self.study,
             launcher=self.launcher,
