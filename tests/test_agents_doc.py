@@ -1,4 +1,4 @@
-"""The loops of docs/agents.md, as they stand there, on a real driver; a stand-in edited the script."""
+"""The loops of docs/agents.md as they stand there, on a real driver, with a stand-in for the agent."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from mcp.client.streamable_http import streamable_http_client
 from pgolf_sweep.agents.server import TOOLS, make_server
 
 ROOT = Path(__file__).parents[3]
-TOKEN = "secret-of-the-test"
+TOKEN = "of-the-test"  # noqa: S105 - of a server that lives as long as the test
 
 
 def command(served, *options):
