@@ -1,4 +1,4 @@
-"""The loops of docs/agents.md as they stand there, on a real driver, with a stand-in for the agent."""
+"""The loops of docs/agents.md as they stand there, on a real driver; a stand-in edits scripts."""
 
 from __future__ import annotations
 

@@ -49,8 +49,10 @@ def mcp(
     """
     from pgolf_sweep.core.errors import InputError
     from pgolf_sweep.core.paths import StudyPaths
+    from pgolf_sweep.launch.remote.dashboard import refuse_copies
 
     paths = StudyPaths.existing(runs, study)
+    refuse_copies(paths, "mcp")
     try:
         from pgolf_sweep.agents.server import serve_http, serve_stdio
     except ImportError as error:
