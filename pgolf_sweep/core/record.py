@@ -238,9 +238,14 @@ def former_origin(text: str) -> dict[str, int]:
 def ranked(records: Iterable[TrialRecord]) -> list[TrialRecord]:
     """Completed trials whose artifact is not over the cap, best score first; ties to the older.
 
-    Duplicates are left out: they are not evidence of their own.
+    Duplicates are left out: they are no evidence of their own. So are runs on a seed that was asked
+    for: the best of several seeds is no better configuration.
     """
-    good = [record for record in records if record.submittable and record.duplicate_of is None]
+    good = [
+        record
+        for record in records
+        if record.submittable and record.duplicate_of is None and record.seed is None
+    ]
     return sorted(good, key=_rank)
 
 

@@ -54,7 +54,7 @@ from pgolf_sweep.driver.anchors import PROPOSER as ANCHOR
 from pgolf_sweep.driver.budget import Quota, expected_seconds
 from pgolf_sweep.driver.control import Request
 from pgolf_sweep.driver.exports import exported, split_export
-from pgolf_sweep.driver.proposals import enqueue_pending
+from pgolf_sweep.driver.intake import Intake
 from pgolf_sweep.driver.sharing.leases import strongest
 from pgolf_sweep.driver.sharing.storage_retry import StorageRetry
 from pgolf_sweep.driver.sharing.takeover import TakeOver, notify_resumed
@@ -146,6 +146,7 @@ class Driver:
     _probing: list[Proposal] = field(default_factory=list)
     """Asked for, and waiting for the probe of their program."""
     _sessions: Sessions = field(init=False)
+    _intake: Intake = field(init=False)
     _anchors: Anchors = field(init=False)
     _shown_at: float = -math.inf
     _pruning_checked: bool = False
@@ -160,6 +161,14 @@ class Driver:
     def __post_init__(self) -> None:
         self._anchors = Anchors(self.session)
         self._sessions = Sessions(self.session, self.paths)
+        self._intake = Intake(
+            session=self.session,
+            study=self.study,
+            paths=self.paths,
+            table=self._table,
+            clock=self.clock,
+            notify=self.observer.event,
+        )
         self._storage_retry = StorageRetry(
             study=self.study,
             launcher=self.launcher,
@@ -188,6 +197,7 @@ class Driver:
             table=self._table,
             notify=self.observer.event,
             me="" if self.lease is None else self.lease.me,
+            on_end=lambda record: self._intake.ended([record]),
         )
         self._admission = Admission(
             writer=self._writer, tracker=self.tracker, provenance=self.options.provenance
@@ -273,6 +283,7 @@ class Driver:
             if record.outcome is State.DISCARDED and not record.variant:
                 verdict = self.session.verdict(record.knobs)
                 self.tracker.discarded(record.number, record.knobs, verdict)
+        self._intake.catch_up()
         if self._take_over is not None:
             self._take_over.keep_in_touch()
             return
@@ -301,7 +312,7 @@ class Driver:
         """Keep one gated proposal ahead of the free slots, so that no slot waits for a discard."""
         if self._state is not SweepState.RUNNING:
             return
-        enqueue_pending(self.paths, self.study, self.observer.event)
+        self._intake.take_up()
         is_open = self._has_open()
         if self._quota.room() <= 0 and self._quota.left() <= 0:
             if not is_open:
@@ -436,7 +447,7 @@ class Driver:
             job = Job(
                 key=str(record.number),
                 attempt=record.attempts,
-                spec=trial.spec,
+                spec=self._intake.bounded(record, trial.spec),
                 files=self._sessions.of(record.variant).program.files,
                 folder=self.paths.trial(record.number).root,
                 tracking=self.options.tracking(record),
@@ -508,6 +519,8 @@ class Driver:
         )
         if judgement is None or attempt.cancelling:
             return
+        if attempt.trial.record.seed is not None:
+            return  # it measures a configuration that has run: the score is what is asked for
         attempt.behind_at = fraction
         if judgement.spared:
             self.observer.event(Spared(number=number, validation=ordinal))
