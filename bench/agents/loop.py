@@ -29,11 +29,12 @@ PATCHES = (
     *(("helpful", effect) for effect in HELPFUL),
     *(("none", 0.0) for _ in range(15)),
     *(("harmful", effect) for effect in HARMFUL),
-    *(("broken", 0.0) for _ in range(4)),
+    *(("broken", 0.0) for _ in range(2)),  # in their slot
+    *(("unparsed", 0.0) for _ in range(2)),  # `propose` refuses them: no slot
     *(("identical", 0.0) for _ in range(2)),  # one code twice
 )
 BASE_SEED = 0
-BASELINE_RUNS = 6
+BASELINE_RUNS = 5
 FRESH_RUNS = 2
 """Of a configuration that was accepted: its scores until then picked it."""
 
@@ -81,8 +82,8 @@ def repetition(number: int, accept: Accept, shared: float) -> Outcome:
         if kind == "identical" and identical:
             continue  # the code ran before: that trial is the answer
         identical |= kind == "identical"
-        if kind == "broken":
-            surface.count += 1  # it fails in its slot
+        if kind in {"broken", "unparsed"}:
+            surface.count += kind == "broken"
             continue
         config = f"patch {place}"
         surface.truth[config] = surface.truth[best] + effect

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 SEED_SHARES = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0, 256.0, 1e3, 1e4, 1e6)
 """Variance of the seeds' common effect over that of the noise, as it is tried."""
 
-PAIRING_EVIDENCE = 1.35
-"""Gain in log-likelihood from which a common effect is believed: 5 % one-sided for a variance,
-whose null lies on the boundary (Self and Liang, JASA 82, 1987)."""
+PAIRING_EVIDENCE = 2.0
+"""Gain in log-likelihood from which a common effect is believed: 2.3 % for a variance, whose null
+lies on the boundary (Self and Liang, JASA 82, 1987)."""
 
 LEAST_PAIRED_FREEDOM = 3
 """Degrees of freedom below which a paired difference says less than the pooled noise."""
@@ -284,9 +284,9 @@ def decide(accept: Accept, effect: Effect | None, noise: Noise | None, runs: int
     """What the rule says after a candidate's latest run.
 
     `significant` is Wald's sequential probability ratio test (Annals of Mathematical Statistics 16,
-    1945) of "no effect" against "better by `least_effect`": it may look after every run, and a
-    clear loser ends after one. Student's t is taken to the normal scale first, since the noise is
-    estimated.
+    1945) of "no effect" against "better by `least_effect` or more", with Student's t for the normal
+    distribution, since the noise is estimated: it may look after every run, and a clear loser ends
+    after one. What is kept has a p below `false_keep` besides.
 
     Args:
         accept: The rule.
@@ -303,18 +303,16 @@ def decide(accept: Accept, effect: Effect | None, noise: Noise | None, runs: int
     aim = accept.least_effect * noise.std
     if effect.error == 0.0 or aim == 0.0:
         return Decision.KEEP if effect.value < 0 else Decision.DROP
-    normal = -_normal_score(effect.value / effect.error, effect.freedom)
-    ratio = normal * aim / effect.error - aim**2 / (2 * effect.error**2)
-    if ratio >= math.log((1 - accept.missed) / accept.false_keep):
+    better = -effect.value / effect.error
+    ratio = _log_ratio(better, max(better, aim / effect.error), effect.freedom)
+    real = student_tail(effect.freedom, better) < accept.false_keep
+    if real and ratio >= math.log((1 - accept.missed) / accept.false_keep):
         return Decision.KEEP
     if ratio <= math.log(accept.missed / (1 - accept.false_keep)) or runs >= accept.most_seeds:
         return Decision.DROP
     return Decision.MORE
 
 
-def _normal_score(t: float, freedom: int) -> float:
-    """The standard normal value with the tail probability of a Student's t."""
-    from scipy.special import ndtri  # noqa: PLC0415 - scipy loads only where a p is asked for
-
-    tail = max(student_tail(freedom, abs(t)), 1e-300)
-    return math.copysign(-float(ndtri(tail)), t)
+def _log_ratio(t: float, shift: float, freedom: int) -> float:
+    """Log of the likelihood of a Student's t about `shift` over that about zero."""
+    return (freedom + 1) / 2 * (math.log1p(t**2 / freedom) - math.log1p((t - shift) ** 2 / freedom))
