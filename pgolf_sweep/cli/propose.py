@@ -80,20 +80,19 @@ def propose(
     Example: pgolf-sweep propose demo --program idea.py --parent 7 --idea "cautious Muon" --by ada
     """
     from pgolf_sweep.cli.detached import passed_on
-    from pgolf_sweep.core.errors import InputError
     from pgolf_sweep.core.paths import StudyPaths
     from pgolf_sweep.workflows.propose import propose as submit
+    from pgolf_sweep.workflows.variants import sent_along
 
     paths = StudyPaths.existing(runs, study)
     by, settings = by or getpass.getuser(), settings or []
     words = words_again(settings, by, base, timeout, wait=wait, json_output=json_output)
     words += [f"--idea={idea}"] * bool(idea) + [f"--seeds={seeds}"] * (seeds > 1)
-    if (program or patch) and paths.detached.is_file():
-        raise InputError(
-            "a study that is driven elsewhere takes no script from here",
-            next_step="run `pgolf-sweep propose` with the script on the machine that drives it",
-        )
-    if passed_on(paths, "propose", paths.name, *words, opens_study=True):
+    files: dict[str, bytes] = {}
+    if paths.detached.is_file():
+        more, files = sent_along(program, patch)
+        words += more
+    if passed_on(paths, "propose", paths.name, *words, opens_study=True, files=files):
         return
     asked = submit(
         paths,

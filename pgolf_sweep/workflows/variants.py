@@ -69,6 +69,24 @@ def proposed_program(
     return files
 
 
+def sent_along(program: Path | None, patch: Path | None) -> tuple[list[str], dict[str, bytes]]:
+    """The options and files of a proposal that is made where its study is driven.
+
+    Raises:
+        InputError: A file does not exist, or is no Python.
+    """
+    words: list[str] = []
+    files: dict[str, bytes] = {}
+    if program is not None:
+        loaded = load_program(program.name, base=program.resolve().parent)
+        files |= loaded.files
+        words.append(f"--program={loaded.name}")
+    if patch is not None:
+        files[patch.name] = _content(patch)
+        words.append(f"--patch={patch.name}")
+    return words, files
+
+
 def as_run(files: Mapping[str, bytes], own: Program) -> Program:
     """A proposed program in the form that runs: packed where the study's own is.
 
