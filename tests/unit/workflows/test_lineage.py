@@ -49,6 +49,7 @@ def bench(tmp_path):
     (tmp_path / "train_gpt.py").write_bytes(script)
     prepare_folder(found.session, found.paths, sweep=tmp_path / "study.yaml", data_root=tmp_path)
     said(found, "propose", "study", "--by", "ada", *KNOBS)
+    drive(found, 1)
     for text, idea in ((FLATTER, "flatter"), (FASTER, "faster"), (CRASHES, "crash")):
         try_script(found, text, idea)
     drive(found, 4)
