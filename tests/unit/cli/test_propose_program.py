@@ -139,7 +139,7 @@ PEEKS = GOOD + 'train_files = "fineweb_val_*.bin"\n'
     [
         (NO_SEED, AnswerNoError, "SEED is not read any more: the seed is hard-coded"),
         (SILENT, AnswerNoError, "it would print no score"),
-        (REACHES, AnswerNoError, "network: train_gpt.py line .* urlopen"),
+        (REACHES, AnswerNoError, "network: train_gpt.py line .*urlopen"),
         (NO_CLOCK, AnswerNoError, "MAX_WALLCLOCK_SECONDS is not read any more"),
         (PEEKS, AnswerNoError, "train_files is validation data"),
         (GOOD + "def f(:\n", InputError, "not valid Python"),
