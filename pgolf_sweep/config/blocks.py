@@ -240,6 +240,9 @@ def read_pgolf(
         max_retries=block.max_retries,
         nodes=block.nodes,
         seed=block.seed,
+        proposers=block.proposers,
+        accept=block.accept,
+        based_on=block.based_on.model_dump(exclude_none=True),
         promote_seeds=block.promote.seeds,
     )
 
