@@ -31,7 +31,7 @@ from pgolf_sweep.agents.answers import (
 )
 from pgolf_sweep.agents.logs import summarised
 from pgolf_sweep.core.errors import InputError
-from pgolf_sweep.core.record import State, ranked
+from pgolf_sweep.core.record import State, counts, ranked
 from pgolf_sweep.core.secrets import visible
 from pgolf_sweep.driver.control import live_driver
 from pgolf_sweep.driver.proposals import completed, look, readable
@@ -78,26 +78,26 @@ class StudyTools:
 
     def plan(self) -> PlanAnswer:
         """Where the study stands, what your budget has left, and how noisy a score is."""
-        status, session = study_status(self.paths), self.session
+        session, records = self.session, self._records()
+        state = study_status(self.paths).state if records else "launched"
         account, proposers = self._account()
         verdict = proposers.answer(account)
         budget = account.budget
         hours = None if budget is None else budget.gpu_hours
-        tally = status.to_json()["trials"]
-        noise = noise_of(status.records)
+        noise = noise_of(records)
         share = None
         if session.spec.pgolf.gate_enabled and session.program.builtin:
             share = fit_share(
                 sample_space(session, session.spec.space, draws=PLAN_DRAWS, seed=0)
             ).fits
-        first = next((r.number for r in status.records if r.outcome is State.COMPLETED), None)
+        first = next((r.number for r in records if r.outcome is State.COMPLETED), None)
         return PlanAnswer(
             study=self.paths.name,
-            state=status.state,
+            state=state,
             method=session.spec.method,
             rules=session.rules.name,
             cap_bytes=session.rules.artifact_cap_bytes,
-            trials={key: count for key, count in tally.items() if count},
+            trials={key: count for key, count in counts(records).items() if count},
             run_cap=session.spec.run_cap,
             share_that_fits=share,
             gpu_hours_left=None if hours is None else max(0.0, hours - account.gpu_hours),

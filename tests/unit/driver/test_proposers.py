@@ -171,8 +171,8 @@ def test_two_agents_beside_the_sampler_leave_no_slot_idle_longer(make_bench):
         bench = make_bench(
             name=name, run_cap=40, block=block("{ada: {concurrent: 2}, bob: {concurrent: 1}}")
         )
-        for agent in agents:
-            asked(bench, 8, by=agent, first=1 + 10 * len(agent))
+        for place, agent in enumerate(agents):
+            asked(bench, 8, by=agent, first=1 + 20 * place)
         final = bench.driver(slots=4).run()
         return final.idle_seconds, bench.study().records()
 
