@@ -192,8 +192,11 @@ def document(
         requests: Its requests as they stand.
         trials: Those that ran before, and those that were waited for.
     """
+    from pgolf_sweep.core.record import named
+
     verdict, request = asked.verdict, next(iter(requests), None)
     numbers = [r.number for r in (request, next(iter(trials), None)) if r is not None]
+    rows = [named(record.to_json(), record.metric) for record in trials]
     return {
         "study": asked.study,
         "proposal": None if request is None else request.id,
@@ -210,14 +213,15 @@ def document(
         "idea": asked.change.idea,
         "notes": list(asked.notes),
         "ran_before": [record.number for record in asked.earlier],
-        "trial": trials[0].to_json() if trials else None,
-        "trials": [record.to_json() for record in trials],
+        "trial": rows[0] if rows else None,
+        "trials": rows,
     }
 
 
 def _show(trials: Sequence[TrialRecord], requests: Sequence[ProposalRequest]) -> None:
     for record in trials:
-        score = "" if record.val_bpb is None else f" val_bpb {record.val_bpb:.4f}"
+        name = record.metric or "val_bpb"
+        score = "" if record.val_bpb is None else f" {name} {record.val_bpb:.4f}"
         size = "" if record.artifact_bytes is None else f", {record.artifact_bytes:,} B"
         text = f"trial {record.number}: {record.outcome.value}{score}{size}"
         out.print(text, markup=False)

@@ -78,7 +78,10 @@ def verify(
         bool, typer.Option("--json-schema", help="Print the JSON schema of the answer of --json.")
     ] = False,
     rerun: Annotated[
-        bool, typer.Option("--rerun", help="Train once more and compare; needs the hardware.")
+        bool,
+        typer.Option(
+            "--rerun", help="Score the model, train once more, compare; needs the hardware."
+        ),
     ] = False,
     seed: Annotated[
         int | None, typer.Option(help="Seed of the run again; else the first log's.")

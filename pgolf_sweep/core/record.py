@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -22,7 +24,7 @@ from pgolf_sweep.core.trial import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from pgolf_sweep.core.trial import RunEnd
 
@@ -96,6 +98,7 @@ class TrialRecord:
         driver: In a study that several drivers share, the one that holds the trial or told it;
             empty while a trial waits for any of them.
         maximize: Whether a high score is good; never so for the contest's.
+        metric: Name of what `val_bpb` holds where that is not the contest's score; else empty.
         variant: Id of the program that it runs; empty for the study's own.
         parent: The trial that it was proposed as a change of.
         idea: Its proposer's one line.
@@ -140,6 +143,7 @@ class TrialRecord:
     redrawn: int = 0
     driver: str = ""
     maximize: bool = False
+    metric: str = ""
     variant: str = ""
     parent: int | None = None
     idea: str = ""
@@ -156,7 +160,7 @@ class TrialRecord:
         return (
             self.outcome is State.COMPLETED
             and self.val_bpb is not None
-            and not impossible_score(self.val_bpb, self.val_loss_nats)
+            and (bool(self.metric) or not impossible_score(self.val_bpb, self.val_loss_nats))
             and (self.headroom_bytes is None or self.headroom_bytes >= 0)
         )
 
@@ -250,8 +254,44 @@ def ranked(records: Iterable[TrialRecord]) -> list[TrialRecord]:
 
 
 def _rank(record: TrialRecord) -> tuple[float, int]:
-    score = record.val_bpb or 0.0
-    return (-score if record.maximize else score, record.number)
+    return (cost(record), record.number)
+
+
+def cost(record: TrialRecord) -> float:
+    """A trial's score with its sign such that low is good; infinity where it has none."""
+    if record.val_bpb is None:
+        return math.inf
+    return -record.val_bpb if record.maximize else record.val_bpb
+
+
+SCORE = "val_bpb"
+"""The score's key and heading, where it is the contest's."""
+
+
+def score_name(records: Iterable[TrialRecord]) -> str:
+    """What the score of a study's trials is called."""
+    return next((record.metric for record in records if record.metric), SCORE)
+
+
+def named(document: Any, metric: str) -> Any:
+    """A document of a study with the keys of its score under its metric's own name.
+
+    ``val_bpb`` becomes the name, ``posterior_bpb`` ``posterior_NAME``. A name that the mapping has
+    for something else gets ``metric.`` before it. Knobs are left as they are.
+    """
+    if metric in {"", SCORE}:
+        return document
+    if isinstance(document, list | tuple):
+        return [named(item, metric) for item in document]
+    if not isinstance(document, Mapping):
+        return document
+    found: dict[str, Any] = {}
+    for key, value in document.items():
+        called = key.replace(SCORE, metric) if SCORE in key else re.sub("_bpb$", f"_{metric}", key)
+        if called != key and called in document:
+            called = f"metric.{called}"
+        found[called] = value if key == "knobs" else named(value, metric)
+    return found
 
 
 def counts(records: Iterable[TrialRecord]) -> dict[str, int]:

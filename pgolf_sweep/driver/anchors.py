@@ -62,7 +62,7 @@ class Anchors:
 
     def discarded(self, proposal: Proposal) -> None:
         """The gate has discarded a proposal."""
-        verdict = self.session.verdict(self.session.resolve(proposal.knobs))
+        verdict = self.session.verdict_of(proposal.knobs)
         if verdict.artifact_bytes is not None:
             self._row.append((verdict.artifact_bytes.mid, proposal.knobs, verdict))
 
@@ -96,7 +96,7 @@ class Anchors:
         rng = random.Random(f"{self.session.spec.pgolf.seed} {self._rescues}")
         for _ in range(RANDOM_DRAWS):
             knobs = self.session.spec.space.sample(rng)
-            if not self.session.verdict(self.session.resolve(knobs)).discards:
+            if not self.session.verdict_of(knobs).discards:
                 self._row.clear()
                 self._rescues += 1
                 return knobs, f"rescue {self._rescues} {sorted(knobs.items(), key=str)}"

@@ -27,6 +27,7 @@ from pgolf_sweep.config.types import NO_RULES
 from pgolf_sweep.core.errors import InfraError, InputError
 from pgolf_sweep.core.paths import StudyPaths, read_json, write_bytes, write_json
 from pgolf_sweep.core.trial import Limits, Resources, TrialSpec, Verdict, VerdictKind, knob_text
+from pgolf_sweep.core.yardstick import known_for
 from pgolf_sweep.gate.exports import SPARE, smaller_exports
 from pgolf_sweep.gate.gate import Gate
 from pgolf_sweep.gate.probed import foreign_of
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.config.rules import Rules
     from pgolf_sweep.config.sweep_file import SweepSpec
     from pgolf_sweep.config.yaml_lines import Document
+    from pgolf_sweep.core.record import TrialRecord
     from pgolf_sweep.core.trial import KnobValue
     from pgolf_sweep.data import DataSet
     from pgolf_sweep.script.program import Program
@@ -103,11 +105,22 @@ class Session:
         return self.gate.verdict(knobs)
 
     def verdict_of(self, knobs: Mapping[str, KnobValue]) -> Verdict:
-        """`verdict` of a sweep's knobs, as its space gives them; never waits for a probe."""
+        """`verdict` of a sweep's knobs, as its space gives them.
+
+        Where a thread prepares the gate's answers, it never waits for a probe.
+        """
         resolved = self.resolve(knobs)
-        if self.spec.pgolf.gate_enabled and not self.gate.answers(resolved):
+        waits = not self.prepares or not self.spec.pgolf.gate_enabled
+        if not waits and not self.gate.answers(resolved):
             return self._verdict(VerdictKind.UNKNOWN, "its script's probe is under way")
         return self.verdict(resolved)
+
+    def recorded(self, record: TrialRecord) -> Verdict:
+        """The verdict with which a trial was discarded, by its row."""
+        verdict = self._verdict(VerdictKind.TOO_BIG, record.reason)
+        return dataclasses.replace(
+            verdict, artifact_bytes=record.predicted_bytes, model_params=record.model_params
+        )
 
     def repaired(self, knobs: Mapping[str, KnobValue]) -> dict[str, KnobValue] | None:
         """The nearest configuration that surely fits, by the parameters that the file lets give.
@@ -209,6 +222,18 @@ class Session:
             variant=self.variant,
         )
 
+    @cached_property
+    def bytes_per_token(self) -> float | None:
+        """Of the validation set: the known constant, else counted; None without a data set."""
+        if self.dataset is None:
+            return None
+        known = known_for(self.dataset.name)
+        if known is not None or not self.dataset.shards("val"):
+            return known
+        from pgolf_sweep.data.text_bytes import bytes_per_token  # noqa: PLC0415 - numpy
+
+        return bytes_per_token(self.dataset)
+
     @property
     def data_identity(self) -> str | None:
         """Hash of validation set and tokenizer, without which no two scores compare."""
@@ -296,12 +321,14 @@ def read_sweep(sweep: Path, *, name: str | None = None) -> tuple[SweepSpec, Prog
 def _program_of(document: Document, spec: SweepSpec, *, base: Path) -> Program:
     """The program that a sweep file names; where it is missing, that is one more mistake."""
     place: tuple[str, ...] = ("program",)
+    plain = spec.pgolf.rules == NO_RULES
     try:
         with located_at(spec, *place):
-            program = load_program(spec.program, base=base)
+            program = load_program(spec.program, base=base, imports=plain)
         place = ("pgolf", "files")
         with located_at(spec, *place):
-            return load_program(spec.program, base=base, extra_files=spec.pgolf.files)
+            more = spec.pgolf.files
+            return load_program(spec.program, base=base, extra_files=more, imports=plain)
     except InputError as error:
         if not document.problems:
             raise
@@ -468,7 +495,10 @@ def _gate(spec: SweepSpec, program: Program, rules: Rules, dataset: DataSet | No
         cap_bytes=rules.artifact_cap_bytes,
         confidence=spec.pgolf.gate_confidence,
         foreign=foreign_of(
-            program, spec.pgolf.gate_scheme, None if dataset is None else dataset.env()
+            program,
+            spec.pgolf.gate_scheme,
+            None if dataset is None else dataset.env(),
+            spec.pgolf.gpus,
         ),
         machine=_machine(spec, rules),
     )

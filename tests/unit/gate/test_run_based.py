@@ -59,7 +59,7 @@ def test_an_export_is_carried_over_to_other_shapes(knobs: dict[str, float]) -> N
     size(foreign, **WIDE)
     assert foreign.answers({**WIDE, **knobs})
     carried = size(foreign, **{**WIDE, **knobs})
-    foreign.prepare({**WIDE, **knobs})
+    foreign.prepare({**WIDE, **knobs}, thorough=True)
     ran = size(foreign, **{**WIDE, **knobs})
     assert carried.model_params == ran.model_params
     assert carried.model_bytes == pytest.approx(ran.model_bytes, rel=0.02)
@@ -115,6 +115,6 @@ def test_more_steps_and_less_decay_make_weights_wider() -> None:
     foreign = strange(fixed)
     slow, quick = [], []
     for seconds, sizes in ((0.5, slow), (0.05, quick)):
-        foreign.step_seconds = seconds
+        foreign.state_step_seconds(seconds)
         sizes.append(size(foreign, **WIDE, MAX_WALLCLOCK_SECONDS=600).model_bytes)
     assert quick[0] > slow[0]
