@@ -18,6 +18,7 @@ from pgolf_sweep.cli.common import (
     out,
     say,
 )
+from pgolf_sweep.core.record import SCORE, named
 
 if TYPE_CHECKING:
     from pgolf_sweep.report.lineage import Node
@@ -54,7 +55,7 @@ def lineage(
             for one in tree.untried.values()
         ]
         nodes = [node.to_json() | {"depth": depth} for depth, node in tree.walk()]
-        emit({"study": paths.name, "nodes": nodes, "untried": untried})
+        emit(named({"study": paths.name, "nodes": nodes, "untried": untried}, tree.metric))
         return
     if dot:
         out.out(tree.dot(), end="", highlight=False)
@@ -84,13 +85,14 @@ def show(
     paths = look(runs, study)
     found = shown_trial(paths, named_trial(paths, trial))
     if json_output:
-        emit(_shown(found) | {"study": paths.name})
+        emit(named(_shown(found) | {"study": paths.name}, found.record.metric))
         return
     record = found.record
     if found.node is not None:
         out.print(found.node.text, markup=False, soft_wrap=True)
     else:
-        score = "" if record.val_bpb is None else f"  val_bpb {record.val_bpb:.4f}"
+        name = record.metric or SCORE
+        score = "" if record.val_bpb is None else f"  {name} {record.val_bpb:.4f}"
         out.print(f"trial {record.number}  {record.outcome.value}{score}", markup=False)
     if record.reason:
         out.print(record.reason, markup=False, soft_wrap=True)
@@ -261,7 +263,7 @@ def next_(
     paths = look(runs, study)
     found = next_steps(paths, top=top)
     if json_output:
-        emit(_steps(found) | {"study": paths.name})
+        emit(named(_steps(found) | {"study": paths.name}, found.metric))
         return
     out.print("worth extending", markup=False)
     for one in found.parents:

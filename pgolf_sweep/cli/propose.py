@@ -194,9 +194,9 @@ def document(
     """
     from pgolf_sweep.core.record import named
 
-    rows = [named(record.to_json(), record.metric) for record in trials]
     verdict, request = asked.verdict, next(iter(requests), None)
     numbers = [r.number for r in (request, next(iter(trials), None)) if r is not None]
+    rows = [named(record.to_json(), record.metric) for record in trials]
     return {
         "study": asked.study,
         "proposal": None if request is None else request.id,

@@ -172,6 +172,38 @@ def fit_share(draws: Sequence[Draw]) -> FitShare:
     )
 
 
+def infeasible(draws: Sequence[Draw], gate: Gate) -> str:
+    """Why nothing of a sampled space would be launched; empty where something would."""
+    known = [draw for draw in draws if draw.verdict.artifact_bytes is not None]
+    if not known or fit_share(draws).launched:
+        return ""
+    nearest = min(known, key=lambda draw: _mid(draw.verdict))
+    return (
+        f"none of {len(draws)} draws fits; {nearest_text(nearest.knobs, nearest.verdict)}"
+        f"{feasible_text(gate, nearest.knobs)}"
+    )
+
+
+def nearest_text(knobs: Mapping[str, KnobValue], verdict: Verdict) -> str:
+    """How far the configuration that comes nearest is over the cap."""
+    named = " ".join(f"{name}={value}" for name, value in sorted(knobs.items()))
+    mid = _mid(verdict)
+    return (
+        f"the nearest, {named}, is at about {mid:,.0f} bytes, {mid - verdict.cap_bytes:,.0f} over"
+    )
+
+
+def feasible_text(gate: Gate, knobs: Mapping[str, KnobValue]) -> str:
+    """With which one knob a resolved configuration would fit; empty where none is known."""
+    feasible = gate.nearest_fit(knobs)
+    changed = " ".join(f"{name}={value}" for name, value in feasible.items())
+    return f"; with {changed} it would fit" if changed else ""
+
+
+def _mid(verdict: Verdict) -> float:
+    return verdict.artifact_bytes.mid if verdict.artifact_bytes else math.inf
+
+
 def histogram(draws: Sequence[Draw], *, bins: int = 16) -> list[Bin]:
     """Predicted artifact bytes in bins of equal width; empty where nothing is predicted."""
     values = [draw.verdict.artifact_bytes.mid for draw in draws if draw.verdict.artifact_bytes]

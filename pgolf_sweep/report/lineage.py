@@ -124,11 +124,13 @@ class Lineage:
         study: Its name.
         nodes: By the number of their first trial, oldest first.
         untried: Programs that are kept and that no trial ran yet, by id.
+        metric: The sweep's own metric; empty for the contest's score.
     """
 
     study: str
     nodes: Mapping[int, Node]
     untried: Mapping[str, Variant]
+    metric: str = ""
 
     @property
     def roots(self) -> list[Node]:
@@ -199,7 +201,8 @@ def lineage(
             nodes[node.parent].children.append(node)
     ran = {record.variant for record in records}
     untried = {name: one for name, one in variants.items() if name not in ran}
-    return Lineage(study=study, nodes=nodes, untried=untried)
+    metric = next((record.metric for record in records if record.metric), "")
+    return Lineage(study=study, nodes=nodes, untried=untried, metric=metric)
 
 
 def _parent(key: str, group: Sequence[TrialRecord], key_of: Mapping[int, str]) -> str | None:

@@ -158,7 +158,7 @@ def page(story: Story) -> str:
         _best(ranked(records)[:BEST], knobs),
         f'<section class="charts">{"".join(map(_figure, drawn))}</section>' if drawn else "",
         _gate(document, search_document(records)),
-        _lineage(story.lineage),
+        _lineage(story.lineage, score_name(records)),
         _everything(records, knobs),
     ]
     scripts = [get_plotlyjs(), DRAW] if drawn else []
@@ -313,7 +313,7 @@ def _everything(records: Sequence[TrialRecord], knobs: Sequence[str]) -> str:
     )
 
 
-def _lineage(tree: Lineage | None) -> str:
+def _lineage(tree: Lineage | None, name: str) -> str:
     if tree is None or not tree.nodes:
         return ""
     rows = [
@@ -328,7 +328,7 @@ def _lineage(tree: Lineage | None) -> str:
         ]
         for depth, node in tree.walk()
     ]
-    heads = ["trial", "val_bpb", "against its parent", "parent", "idea", "program", "by"]
+    heads = ["trial", name, "against its parent", "parent", "idea", "program", "by"]
     return (
         f"<h2>Lineage</h2>{_table(heads, rows, numbers=4)}"
         '<p class="soft">Scores are means over seeds; the interval holds the difference with 95 %.'

@@ -283,12 +283,14 @@ class NextSteps:
         std: Of one run over seeds; `measured` says whether the study's own repeats gave it.
         parents: Configurations worth extending, best first.
         combine: Pairs of trials whose programs git merges cleanly, best first.
+        metric: The sweep's own metric; empty for the contest's score.
     """
 
     std: float
     measured: bool
     parents: tuple[Extendable, ...]
     combine: tuple[tuple[Node, Node], ...]
+    metric: str = ""
 
 
 def next_steps(paths: StudyPaths, *, top: int = 5) -> NextSteps:
@@ -316,6 +318,7 @@ def next_steps(paths: StudyPaths, *, top: int = 5) -> NextSteps:
         measured=noise is not None,
         parents=tuple(parents[:top]),
         combine=tuple(_mergeable(paths, near))[:top],
+        metric=tree.metric,
     )
 
 

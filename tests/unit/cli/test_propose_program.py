@@ -83,14 +83,14 @@ def test_a_changed_script_runs_beside_the_studys_own(bench):
 def test_a_patch_against_a_variant_and_its_knobs_alone(bench):
     first = asked(bench, "--program", script(bench, HELPS), "--parent", "0")
     drive(bench, 2)
-    more = HELPS.replace("1.5 / math.sqrt", "1.4 / math.sqrt")
+    more = HELPS.replace("+ 0.002  #", "+ 0.001  #")
     asked(bench, "--program", script(bench, more), "--parent", "1")
     second = asked(bench, "--set", "MATRIX_LR=0.03", "--parent", "1")
     assert second["variant"] == first["variant"]
     patch = patch_of(bench.paths, next(v.id for v in kept_all(bench.paths).values() if v.parent))
     third = asked(bench, "--patch", script(bench, patch, "idea.patch"), "--parent", "0")
     text = variant_program(bench.paths, third["variant"]).source
-    assert text == GOOD.replace("1.5 / math.sqrt", "1.4 / math.sqrt")
+    assert text == GOOD.replace("+ 0.002  #", "+ 0.001  #")
     records = drive(bench, 5)
     assert [r.parent for r in records] == [None, 0, 1, 1, 0]
     assert all(r.outcome is State.COMPLETED for r in records)
