@@ -33,22 +33,22 @@ pgolf:
 """
 
 
-def edited(before: str, after: str) -> str:
-    """What the stand-in writes: the script with one line changed."""
-    text = SCRIPT.read_text()
+def edited(text: str, before: str, after: str) -> str:
+    """What the stand-in writes: a script with one line changed."""
     assert text.count(before) == 1
     return text.replace(before, after)
 
 
-IDEAS = {
-    "1_helps.py": edited("curve = 1.5 / math.sqrt(step + 1)", "curve = 1.45 / math.sqrt(step + 1)"),
-    "2_nothing.py": edited("BYTES_PER_PARAM = 0.9", "BYTES_PER_PARAM = 0.9\nUNUSED = 3"),
-    "3_breaks.py": edited("    curve = 1.5 /", "    curve = BYTES_PER_PARAM[step] + 1.5 /"),
+BETTER = edited(SCRIPT.read_text(), "curve = 1.5 / math.sqrt", "curve = 1.45 / math.sqrt")
+IDEAS = {  # the later ones change what is kept by then
+    "1_helps.py": BETTER,
+    "2_nothing.py": edited(BETTER, "BYTES_PER_PARAM = 0.9", "BYTES_PER_PARAM = 0.9\nUNUSED = 3"),
+    "3_breaks.py": edited(BETTER, "    curve = 1.45 /", "    curve = VOCAB_SIZE[step] + 1.45 /"),
 }
 BROKEN_LINE = next(
     number
     for number, line in enumerate(IDEAS["3_breaks.py"].splitlines(), start=1)
-    if "BYTES_PER_PARAM[step]" in line
+    if "VOCAB_SIZE[step]" in line
 )
 
 
