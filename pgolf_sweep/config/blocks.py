@@ -240,6 +240,7 @@ def read_pgolf(
         max_retries=block.max_retries,
         nodes=block.nodes,
         seed=block.seed,
+        second_seeds=block.second_seeds,
         promote_seeds=block.promote.seeds,
     )
 

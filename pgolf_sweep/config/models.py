@@ -389,6 +389,9 @@ class PgolfModel(Block):
     """What is asked of the nodes."""
     seed: Annotated[int, Field(ge=0)] = 0
     """The sampler's seed."""
+    second_seeds: Annotated[int, Field(ge=0)] | None = Field(default=None, examples=[3])
+    """Leading trials that run on a second seed when the end nears; 0: none. If absent 3 under
+    `bayes` from 24 trials on."""
     promote: PromoteBlock = Field(default=PromoteBlock(), examples=[{"seeds": 3}])
     """How a winner is confirmed."""
 

@@ -157,6 +157,7 @@ class PgolfBlock:
         max_retries: How often a trial that infrastructure lost is run again.
         nodes: What is asked of the nodes.
         seed: The sampler's seed.
+        second_seeds: Leading trials that get a second seed, or None for the default.
         promote_seeds: Fresh seeds of a promotion, or None for the rules preset's number.
     """
 
@@ -183,6 +184,7 @@ class PgolfBlock:
     max_retries: int = 2
     nodes: NodesBlock = field(default_factory=NodesBlock)
     seed: int = 0
+    second_seeds: int | None = None
     promote_seeds: int | None = None
 
 

@@ -19,12 +19,17 @@ from pgolf_sweep.core.trial import (
     KnobValue,
     Outcome,
     Pruned,
+    configuration_hash,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from pgolf_sweep.core.trial import RunEnd
+
+
+SEED_KNOB = "SEED"
+"""The one knob that second seeds and promotions vary; never a default of a shipped script."""
 
 
 class State(StrEnum):
@@ -52,12 +57,14 @@ class Posterior:
         low: Lower end of its 95 % interval.
         high: Upper end.
         tied: Whether it cannot be told from the best trial that fits, at 95 %.
+        decided: Probability that one more seed of both would tell them apart; None for the best.
     """
 
     mean: float
     low: float
     high: float
     tied: bool
+    decided: float | None = None
 
     @property
     def text(self) -> str:
@@ -151,6 +158,12 @@ class TrialRecord:
         return Change(variant=self.variant, parent=self.parent, idea=self.idea, seed=self.seed)
 
     @property
+    def configuration(self) -> str:
+        """What it shares with the trials that differ in their seed alone."""
+        knobs = {name: value for name, value in self.knobs.items() if name != SEED_KNOB}
+        return configuration_hash(knobs, self.variant)
+
+    @property
     def submittable(self) -> bool:
         """Completed with a score that can be, and not known to be over the cap."""
         return (
@@ -235,18 +248,43 @@ def former_origin(text: str) -> dict[str, int]:
     return {f"{match[1]}_of": int(match[2])} if match is not None else {}
 
 
-def ranked(records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """Completed trials whose artifact is not over the cap, best score first; ties to the older.
+def ranked(
+    records: Iterable[TrialRecord], posteriors: Mapping[int, Posterior] | None = None
+) -> list[TrialRecord]:
+    """Completed trials whose artifact is not over the cap, best first; ties to the older.
 
-    Duplicates are left out: they are not evidence of their own.
+    Duplicates are left out, they are not evidence of their own, and so are second seeds.
+
+    Args:
+        records: Rows of trials.
+        posteriors: What all scores say of each: the order is that of their means, since the best
+            of many scores flatters itself. What they do not know goes by its score, as all does
+            where they are absent.
     """
+    known = posteriors or {}
+
+    def rank(record: TrialRecord) -> tuple[float, int]:
+        posterior = known.get(record.number)
+        score = (record.val_bpb or 0.0) if posterior is None else posterior.mean
+        return (-score if record.maximize else score, record.number)
+
     good = [record for record in records if record.submittable and record.duplicate_of is None]
-    return sorted(good, key=_rank)
+    repeats = second_seeds(good)
+    return sorted((record for record in good if record.number not in repeats), key=rank)
 
 
-def _rank(record: TrialRecord) -> tuple[float, int]:
-    score = record.val_bpb or 0.0
-    return (-score if record.maximize else score, record.number)
+def second_seeds(records: Iterable[TrialRecord]) -> dict[int, int]:
+    """Trials that ran the configuration of another on a seed asked for: number to its number."""
+    first: dict[str, int] = {}
+    asked = []
+    for record in records:
+        if record.seed is not None:
+            asked.append(record)
+        elif record.duplicate_of is None:
+            first.setdefault(record.configuration, record.number)
+    if not asked:
+        return {}
+    return {r.number: first[r.configuration] for r in asked if r.configuration in first}
 
 
 def counts(records: Iterable[TrialRecord]) -> dict[str, int]:

@@ -55,6 +55,7 @@ from pgolf_sweep.driver.budget import Quota, expected_seconds
 from pgolf_sweep.driver.control import Request
 from pgolf_sweep.driver.exports import exported, split_export
 from pgolf_sweep.driver.proposals import enqueue_pending
+from pgolf_sweep.driver.second_seeds import SecondSeeds
 from pgolf_sweep.driver.sharing.leases import strongest
 from pgolf_sweep.driver.sharing.storage_retry import StorageRetry
 from pgolf_sweep.driver.sharing.takeover import TakeOver, notify_resumed
@@ -155,6 +156,7 @@ class Driver:
     _quota: Quota = field(init=False)
     _writer: TrialWriter = field(init=False)
     _admission: Admission = field(init=False)
+    _second_seeds: SecondSeeds = field(init=False)
     _take_over: TakeOver | None = None
 
     def __post_init__(self) -> None:
@@ -180,6 +182,7 @@ class Driver:
             clock=self.clock,
             lease=self.lease,
         )
+        self._second_seeds = SecondSeeds(session=self.session, study=self.study, table=self._table)
         self._writer = TrialWriter(
             sessions=self._sessions,
             study=self.study,
@@ -373,6 +376,7 @@ class Driver:
                 self._probing.remove(proposal)
                 return proposal
         while len(self._probing) < room and all(one.change.variant for one in self._probing):
+            self._second_seeds.enqueue(self._quota.last_trials() - len(self._probing))
             asked = self.study.ask()
             if asked is None:
                 if not self._probing:
@@ -508,6 +512,8 @@ class Driver:
         )
         if judgement is None or attempt.cancelling:
             return
+        if attempt.trial.record.seed is not None:
+            return  # a repeat is evidence only if it ends
         attempt.behind_at = fraction
         if judgement.spared:
             self.observer.event(Spared(number=number, validation=ordinal))

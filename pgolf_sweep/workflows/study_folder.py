@@ -29,7 +29,7 @@ from pgolf_sweep.core.secrets import redacted
 from pgolf_sweep.driver.session import DamagedError, store_program, stored_program
 from pgolf_sweep.driver.table import TrialTable
 from pgolf_sweep.launch.remote.dashboard import refuse_copies
-from pgolf_sweep.report.read import study_records
+from pgolf_sweep.report.read import read_trials
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -57,6 +57,7 @@ EXTENDABLE = {
     "pgolf.env",
     "pgolf.max_retries",
     "pgolf.nodes",
+    "pgolf.second_seeds",
 }
 """What may change between two launches of one study: none of it decides a trial's result."""
 
@@ -228,7 +229,8 @@ def best_of(other: StudyPaths, session: Session, top: int) -> list[dict[str, Kno
     """
     space = session.spec.space
     found: list[dict[str, KnobValue]] = []
-    for record in ranked(study_records(other.root)):
+    found_there = read_trials(other)
+    for record in ranked(found_there.records, found_there.posteriors):
         own = {name: value for name, value in record.knobs.items() if name in space.parameters}
         with suppress(InputError):
             space.encode(own)
