@@ -155,7 +155,7 @@ def optimum(surface: Smooth, session: Session) -> float:
     }
     every = itertools.product(*values.values())
     shapes = (dict(zip(values, shape, strict=True)) for shape in every)
-    found = [surface.tuned(shape) for shape in shapes]
+    found = [{**surface.tuned(shape), **shape} for shape in shapes]  # constants stay
     found.sort(key=surface.score)
     cap = session.rules.artifact_cap_bytes
     return surface.score(next(k for k in found if surface.size(session.resolve(k)) <= cap))
