@@ -18,9 +18,14 @@ from pgolf_sweep.core.trial import (
 from pgolf_sweep.core.yardstick import inconsistent
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pgolf_sweep.core.trial import Outcome, RunEnd
 
-_OUT_OF_MEMORY = re.compile(r"out of memory|OutOfMemoryError|MemoryError|Cannot allocate memory")
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|OutOfMemoryError|MemoryError|Cannot allocate memory|not enough memory"
+)
+_ASKED_FOR = re.compile(r"tried to allocate ([\d.]+ ?\w+)", re.IGNORECASE)
 _DISK_REFUSED = re.compile(r"No space left on device|Disk quota exceeded")
 _EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit)\b")
 
@@ -135,9 +140,8 @@ def _exited(end: RunEnd, bytes_per_token: float | None) -> Outcome:
     score = end.summary.val_bpb
     if end.exit_code != 0:
         if any(_OUT_OF_MEMORY.search(line) for line in end.log_tail):
-            return _failed(
-                FailureKind.DETERMINISTIC, FailureCode.OUT_OF_MEMORY, "out of memory", end
-            )
+            reason = _out_of_memory(end.log_tail)
+            return _failed(FailureKind.DETERMINISTIC, FailureCode.OUT_OF_MEMORY, reason, end)
         if end.summary.non_finite:
             return _failed(
                 FailureKind.DETERMINISTIC,
@@ -182,6 +186,16 @@ def _exited(end: RunEnd, bytes_per_token: float | None) -> Outcome:
     )
 
 
+def _out_of_memory(lines: Sequence[str]) -> str:
+    """What an allocator refused, and what to lower."""
+    asked = [found.group(1) for line in lines if (found := _ASKED_FOR.search(line))]
+    wanted = f", asked for {asked[0]}" if asked else ""
+    return (
+        f"out of memory{wanted}: lower the tokens of a step on one GPU (batch tokens, or more "
+        "gradient accumulation), the sequence length, width or depth"
+    )
+
+
 def _first_failed_rank(end: RunEnd) -> int:
     """Exit code of the rank that torchrun names as the cause; zero if it names none."""
     found = [match for line in end.log_tail if (match := _RANK_ENDED.match(line))]
@@ -190,7 +204,8 @@ def _first_failed_rank(end: RunEnd) -> int:
 
 def _signaled(end: RunEnd, number: int, *, who: str = "killed") -> Failed:
     if _OUT_OF_MEMORY.search(end.detail):
-        return _failed(FailureKind.DETERMINISTIC, FailureCode.OUT_OF_MEMORY, "out of memory", end)
+        reason = _out_of_memory((end.detail,))
+        return _failed(FailureKind.DETERMINISTIC, FailureCode.OUT_OF_MEMORY, reason, end)
     try:
         name = signal.Signals(number).name
     except ValueError:

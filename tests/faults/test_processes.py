@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(400)]
 
 SILENT_SECONDS = 10
-OWN_FAULTS = {"device": "out of memory", "hangs": f"no output for {SILENT_SECONDS} s"}
+OWN_FAULTS = {
+    "device": "out of memory, asked for 2.00 GiB",
+    "hangs": f"no output for {SILENT_SECONDS} s",
+}
 STRUCK = {"worker": "worker died", "script": "killed by SIGKILL"}
 AGAIN_SECONDS = 45.0
 """Until a slot works again, on a machine that others load; alone it takes two."""
@@ -157,7 +160,7 @@ def test_what_is_the_trials_own_fault_is_not_tried_again(
 ) -> None:
     row = night.rows[fault]
     assert (row["outcome"], row["failure"], row["attempts"]) == ("failed", "deterministic", 1)
-    assert row["reason"] == OWN_FAULTS[fault]
+    assert row["reason"].startswith(OWN_FAULTS[fault])
     measured(night.idle_after(fault))
     assert night.idle_after(fault) < 5.0
 
@@ -169,7 +172,7 @@ def test_a_trial_that_the_kernel_kills_for_its_memory_is_not_tried_again(
         pytest.skip("no memory cgroup can be made here")
     row = night.rows["host"]
     assert (row["outcome"], row["failure"], row["attempts"]) == ("failed", "deterministic", 1)
-    assert row["reason"] == "out of memory"
+    assert row["reason"].startswith("out of memory: lower")
     measured(night.idle_after("host"))
 
 

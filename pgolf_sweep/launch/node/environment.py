@@ -6,6 +6,7 @@ import functools
 import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,21 @@ _PLACES = re.compile(r"(?:^|_)(?:PATH|DIR|DIRS|FILE|FILES|HOME|ROOT)(?:_|$)")
 """Where a node keeps something, for a script that reads it by name."""
 
 
+COMPILE_CACHES = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
+"""Where torch.compile keeps what it built, and the folder of `compile_cache` for it."""
+
+
+def compile_cache(node: Mapping[str, str]) -> Path:
+    """A node's folder for compiled kernels, which outlives a trial and, on a volume, a container.
+
+    It lies beside the data where ``PGOLF_DATA`` names them, else among the user's caches.
+    """
+    if root := node.get("PGOLF_DATA"):
+        return Path(root) / "compile-cache"
+    home = Path(node.get("HOME") or tempfile.gettempdir())
+    return Path(node.get("XDG_CACHE_HOME") or home / ".cache") / "pgolf-sweep" / "compile"
+
+
 def passes(name: str, spec: TrialSpec) -> bool:
     """Whether a script may have a variable of its node: other people's scripts get no secrets."""
     if name in RANK_VARIABLES or name.startswith("RAY_"):
@@ -56,7 +72,10 @@ def environment(
     """
     env = {n: value for n, value in node.items() if passes(n, spec) or n in places}
     env["PYTHONUNBUFFERED"] = "1"
-    if spec.resources.gpus == 0:
+    if spec.resources.gpus:
+        for name, folder in COMPILE_CACHES.items():
+            env.setdefault(name, str(compile_cache(node) / folder))
+    else:
         # Two threads that fight for one core are ten times slower than one: one trial, one core.
         env["OMP_NUM_THREADS"] = str(max(1, int(spec.resources.cpus)))
     if spec.argv:

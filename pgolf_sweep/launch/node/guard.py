@@ -4,7 +4,8 @@ A program of its own, run as a file with ``python -I -S``: it imports the standa
 and is started ahead of need, so that a trial does not wait for it. The worker holds the other
 end of two pipes:
 
-* control (guard reads): one line of JSON ``{"argv", "cwd", "env", "seconds"}`` starts the script;
+* control (guard reads): one line of JSON ``{"argv", "cwd", "env", "seconds", "fork"}`` starts the
+  script, with ``fork`` in a fork of the guard itself, which then has torch imported;
   ``h`` at least every HEARTBEAT seconds says that the worker lives; ``k`` means "kill"; end of
   file means that the worker is gone, and kills too. So does a missing heartbeat: a frozen worker
   is killed as well, since nobody else can and it holds its GPUs until then.
@@ -29,6 +30,11 @@ import signal
 import sys
 import time
 
+TYPE_CHECKING = False  # importing `typing` would double the time to start
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
 GRACE_SECONDS = 1.0
 """From SIGTERM to SIGKILL: a pruned trial must be gone within three seconds."""
 UNDYING_SECONDS = 30.0
@@ -51,7 +57,13 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Guard:
     """One script and everything that it starts."""
 
-    def __init__(self, control: int, status: int, heartbeat_seconds: float) -> None:
+    def __init__(
+        self,
+        control: int,
+        status: int,
+        heartbeat_seconds: float,
+        in_fork: Callable[[list[str], dict[str, str]], object] | None = None,
+    ) -> None:
         self.control = control
         self.heartbeat_seconds = heartbeat_seconds
         self.heard_at = time.monotonic()
@@ -60,7 +72,9 @@ class Guard:
         self.script = 0
         self.wait_status: int | None = None
         self.told_to_stop = False
+        self.in_fork = in_fork
         self.wake, wake_writer = os.pipe()
+        self.own_fds = (control, status, self.wake, wake_writer)
         for fd in (self.wake, wake_writer):
             os.set_blocking(fd, False)
         for fd in (control, status):
@@ -86,7 +100,7 @@ class Guard:
             return
         order = json.loads(line)
         deadline = time.monotonic() + order["seconds"]
-        self.script = self._start(order["argv"], order["cwd"], order["env"])
+        self.script = self._start(order)
         self._tell(f"started {self.script}")
         # The script's output ends when its own processes close it; ours must not keep it open.
         null = os.open(os.devnull, os.O_RDWR)
@@ -127,7 +141,8 @@ class Guard:
             if not poller.poll(0) and os.getppid() == self.parent:
                 _signal(self.parent, signal.SIGKILL)
 
-    def _start(self, argv: list[str], cwd: str, env: dict[str, str]) -> int:
+    def _start(self, order: dict[str, Any]) -> int:
+        argv, cwd, env = order["argv"], order["cwd"], order["env"]
         # Between fork and exec our handler must not swallow a SIGTERM meant for the script.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         pid = os.fork()
@@ -142,6 +157,12 @@ class Guard:
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
             os.chdir(cwd)
+            if order["fork"] and self.in_fork:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                for fd in self.own_fds:
+                    os.close(fd)
+                self.in_fork(argv, env)
             os.execvpe(argv[0], argv, env)  # noqa: S606  there is no shell to want here
         except OSError as error:
             os.write(2, f"pgolf-sweep: cannot start {argv[0]} in {cwd}: {error}\n".encode())

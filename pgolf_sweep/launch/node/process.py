@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
+    from pgolf_sweep.launch.node.forking import ForkServer
+
 GUARD = Path(__file__).with_name("guard.py")
 
 MARKER = "PGOLF_RUN"
@@ -30,7 +32,7 @@ ORPHAN_SECONDS = 30.0
 PR_SET_CHILD_SUBREAPER = 36
 
 _GUARDS: set[int] = set()
-"""Process ids of all guards of this process."""
+"""Process ids of this process's own children: all guards, and the fork server."""
 _IS_SUBREAPER = False
 
 
@@ -42,6 +44,7 @@ class GuardedProcess:
     Args:
         heartbeat_seconds: Without `heartbeat` for this long the guard kills the script and
             this process.
+        server: Forks the guard, if given and alive; this process must be a subreaper.
 
     Attributes:
         output: File descriptor of everything that the script prints.
@@ -51,25 +54,32 @@ class GuardedProcess:
         unkillable: Process ids of what runs all the same, since SIGKILL does not end it.
     """
 
-    def __init__(self, heartbeat_seconds: float = 30.0) -> None:
+    def __init__(self, heartbeat_seconds: float = 30.0, server: ForkServer | None = None) -> None:
         self._lock = threading.Lock()
         self._open = True
-        self._guard: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | ForkedGuard | None = None
+        self._server: ForkServer | None = None
         control_reader, self._control = os.pipe()
         self.status, status_writer = os.pipe()
         self.output, output_writer = os.pipe()
         numbers = [str(control_reader), str(status_writer), str(heartbeat_seconds)]
         try:
-            self._guard = subprocess.Popen(
-                [sys.executable, "-I", "-S", GUARD, *numbers],
-                stdin=subprocess.DEVNULL,
-                stdout=output_writer,
-                stderr=output_writer,
-                pass_fds=(control_reader, status_writer),
-                # Ctrl-C and other signals sent to the worker's group must not reach the guard.
-                start_new_session=True,
-            )
-            _GUARDS.add(self._guard.pid)
+            if server is not None:
+                fds = (control_reader, status_writer, output_writer)
+                with contextlib.suppress(OSError):
+                    self._guard = ForkedGuard(server.fork_guard(fds, heartbeat_seconds))
+                    self._server = server
+            if self._guard is None:
+                self._guard = subprocess.Popen(
+                    [sys.executable, "-I", "-S", GUARD, *numbers],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output_writer,
+                    stderr=output_writer,
+                    pass_fds=(control_reader, status_writer),
+                    # Ctrl-C and other signals sent to the worker's group must not reach the guard.
+                    start_new_session=True,
+                )
+            count_as_own(self._guard.pid)
         except OSError:
             self.close()
             raise
@@ -84,19 +94,39 @@ class GuardedProcess:
         self._known = children()
 
     def start(
-        self, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], seconds: float
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        seconds: float,
+        forkable: bool = False,
     ) -> None:
         """Order the script.
+
+        Args:
+            argv: What runs.
+            cwd: Its working folder.
+            env: Its whole environment.
+            seconds: It is killed after this long.
+            forkable: Whether it may run in a fork of the guard, where the guard is one itself.
 
         Raises:
             OSError: The guard is gone.
         """
         self._marker = env.get(MARKER, "")
-        order = {"argv": list(argv), "cwd": str(cwd), "env": dict(env), "seconds": seconds}
+        order: dict[str, object] = {"argv": list(argv), "cwd": str(cwd), "env": dict(env)}
+        fork = forkable and self._server is not None and self._server.serves(env)
+        order |= {"seconds": seconds, "fork": fork}
         data = json.dumps(order).encode() + b"\n"
         with self._lock:  # a heartbeat must not come between
             while data:
                 data = data[os.write(self._control, data) :]
+
+    @property
+    def forked(self) -> bool:
+        """Whether the fork server made the guard."""
+        return self._server is not None
 
     def kill(self) -> None:
         """Ask for the end of everything; safe from any thread, at any time, more than once."""
@@ -172,6 +202,36 @@ class GuardedProcess:
         if self._guard is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._guard.wait(timeout=5)
+
+
+class ForkedGuard:
+    """A guard that the fork server made: a child of this process, without a `Popen`."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._ended = False
+
+    def wait(self, timeout: float) -> None:
+        """Collect it.
+
+        Raises:
+            subprocess.TimeoutExpired: It lives on.
+        """
+        deadline = time.monotonic() + timeout
+        while not self._ended:
+            try:
+                self._ended = os.waitpid(self.pid, os.WNOHANG)[0] == self.pid
+            except ChildProcessError:
+                self._ended = True
+            if not self._ended:
+                if time.monotonic() >= deadline:
+                    raise subprocess.TimeoutExpired([str(GUARD)], timeout)
+                time.sleep(0.002)
+
+
+def count_as_own(pid: int) -> None:
+    """Take a child for this process's own, not for an orphan of a run."""
+    _GUARDS.add(pid)
 
 
 def become_subreaper() -> None:

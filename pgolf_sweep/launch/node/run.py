@@ -25,6 +25,7 @@ from pgolf_sweep.core.secrets import is_secret_name, redacted, secret_values
 from pgolf_sweep.core.trial import EndCause, LogSummary, RunEnd
 from pgolf_sweep.launch.node.bounded_log import BoundedLog
 from pgolf_sweep.launch.node.environment import environment, read_places, withheld
+from pgolf_sweep.launch.node.forking import forkable
 from pgolf_sweep.launch.node.process import MARKER, exit_code
 from pgolf_sweep.launch.node.tracker_thread import TrackerFeed
 from pgolf_sweep.launch.node.wandb_lines import WandbJoin
@@ -135,6 +136,7 @@ class Run:
         self.order = order
         self.done = threading.Event()
         self.feed: TrackerFeed | None = None
+        self.forkable_env: dict[str, str] | None = None
         self._changed = changed
         self._guard = guard
         self._stopped: tuple[EndCause, str] | None = None
@@ -269,7 +271,10 @@ class Run:
             self._joined = WandbJoin(self._folder / "join", spec.config)
             env = self._joined.environment(env)
         env[MARKER] = f"{FOLDER_PREFIX}{os.getpid()}-{self.order.run}"
-        self._guard.start(argv, cwd=work, env=env, seconds=spec.limits.total_seconds)
+        alike = spec.resources.gpus == 0 and forkable(argv, self.order.files)
+        self.forkable_env = env if alike else None
+        seconds = spec.limits.total_seconds
+        self._guard.start(argv, cwd=work, env=env, seconds=seconds, forkable=alike)
         if self._stopped is not None:
             self._guard.kill()  # stopped before there was anything to kill
         tracking = self.order.tracking

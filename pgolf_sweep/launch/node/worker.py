@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 from pgolf_sweep.core.trial import EndCause
+from pgolf_sweep.launch.node.forking import ForkServer
 from pgolf_sweep.launch.node.process import MARKER, GuardedProcess, become_subreaper, marked
 from pgolf_sweep.launch.node.run import FOLDER_PREFIX, Cursor, Progress, Run, RunOrder
 from pgolf_sweep.nodes.check import CheckOrder, NodeReport, look
@@ -58,6 +59,7 @@ class Worker:
         self._closed = threading.Event()
         if exit_when_alone:
             become_subreaper()
+        self._forks: ForkServer | None = None
         self._spare: GuardedProcess | None = GuardedProcess(heartbeat_seconds)
         remove_leftovers(self._scratch)
         threading.Thread(target=self._keep_watch, name="watch", daemon=True).start()
@@ -92,14 +94,37 @@ class Worker:
             self._changed.notify_all()
         if cancelled is not None:
             run.stop(*cancelled)
-        arguments = (self._scratch, self._prepare_guard)
+        arguments = (self._scratch, lambda: self._prepare_guard(run))
         threading.Thread(target=run.go, args=arguments, name="run", daemon=True).start()
 
-    def _prepare_guard(self) -> None:
+    def _prepare_guard(self, run: Run) -> None:
         # Without one the next start makes its own, or says why it cannot.
         with self._changed, contextlib.suppress(OSError):
             if self._spare is None and not self._closed.is_set():
-                self._spare = GuardedProcess(self._heartbeat_seconds)
+                self._spare = GuardedProcess(self._heartbeat_seconds, self._fork_server(run))
+
+    def _fork_server(self, run: Run) -> ForkServer | None:
+        """What forks the next trial if it is like this one; made for the second such trial on."""
+        env = run.forkable_env
+        if env is None or not self._exit_when_alone:  # only a subreaper gets the forked guards
+            return None
+        if self._forks is None or not self._forks.serves(env):
+            self._close_forks()
+            self._forks = ForkServer(env)
+        return self._forks if self._forks.ready() else None
+
+    def _replace(self, spare: GuardedProcess) -> None:
+        """Have a forked guard wait for the next trial, now that there is a fork server."""
+        with self._changed, contextlib.suppress(OSError):
+            if self._spare is not spare or self._closed.is_set():
+                return
+            self._spare = GuardedProcess(self._heartbeat_seconds, self._forks)
+        spare.close()
+
+    def _close_forks(self) -> None:
+        forks, self._forks = self._forks, None
+        if forks is not None:
+            forks.close()
 
     def poll(self, run: str, cursor: Cursor, timeout_seconds: float) -> Progress:
         """What is new of a run since a cursor; waits at most this long for something.
@@ -152,6 +177,7 @@ class Worker:
             spare, self._spare = self._spare, None
         if spare is not None:
             spare.close()
+        self._close_forks()
         if current is not None:
             current.stop(EndCause.CANCELLED, "the launcher was closed")
             current.done.wait(CLOSE_SECONDS)
@@ -167,6 +193,8 @@ class Worker:
             spare, current = self._spare, self._run
             if spare is not None:
                 spare.heartbeat()
+                if not spare.forked and self._forks is not None and self._forks.ready():
+                    self._replace(spare)
             if current is not None and current.done.is_set():
                 current = None
             if current is not None:

@@ -92,15 +92,22 @@ def test_exit_code_names_the_exception_not_the_last_line():
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("line", "said"),
     [
-        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB",
-        "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate: out of memory",
-        "MemoryError",
+        (
+            "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has",
+            "out of memory, asked for 2.50 GiB: lower",
+        ),
+        (
+            "RuntimeError: DefaultCPUAllocator: not enough memory: tried to allocate 4096 bytes",
+            "out of memory, asked for 4096 bytes: lower",
+        ),
+        ("MemoryError", "out of memory: lower the tokens of a step"),
     ],
 )
-def test_out_of_memory_is_deterministic_and_has_its_own_reason(line):
+def test_out_of_memory_is_deterministic_and_says_what_was_asked_for(line, said):
     outcome = outcome_of(end(exit_code=1, log_tail=(line, "done")))
+    assert outcome.reason.startswith(said)
     assert outcome.kind is FailureKind.DETERMINISTIC
     assert outcome.code is FailureCode.OUT_OF_MEMORY
 

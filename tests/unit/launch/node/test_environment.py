@@ -18,7 +18,7 @@ key, home = os.environ.get("HF_TOKEN"), os.environ.get("HOME")
 FILES = {"train_gpt.py": SCRIPT}
 
 
-def spec(env: dict[str, str], passes: tuple[str, ...] = ()) -> TrialSpec:
+def spec(env: dict[str, str], passes: tuple[str, ...] = (), gpus: int = 0) -> TrialSpec:
     return TrialSpec(
         study="s",
         number=1,
@@ -26,7 +26,7 @@ def spec(env: dict[str, str], passes: tuple[str, ...] = ()) -> TrialSpec:
         env=env,
         program_name="train_gpt.py",
         program_sha256="0",
-        resources=Resources(gpus=0, cpus=1.0),
+        resources=Resources(gpus=gpus, cpus=1.0),
         limits=Limits(total_seconds=60.0, silent_seconds=60.0),
         proposer="test",
         passes=passes,
@@ -105,3 +105,20 @@ def test_what_the_script_reads_and_does_not_get_is_named(name: str, *, stays_beh
 
 def test_of_a_script_that_cannot_be_read_nothing_is_known() -> None:
     assert withheld(spec({}), {"train_gpt.py": b"def ("}, {"NUM_LAYERS": "3"}) == ()
+
+
+@pytest.mark.parametrize(
+    ("node", "root"),
+    [
+        ({"PGOLF_DATA": "/volume/data", "HOME": "/root"}, "/volume/data/compile-cache"),
+        ({"XDG_CACHE_HOME": "/c", "HOME": "/root"}, "/c/pgolf-sweep/compile"),
+        ({"HOME": "/home/me"}, "/home/me/.cache/pgolf-sweep/compile"),
+    ],
+)
+def test_what_a_gpu_trial_compiles_outlives_it(node: dict[str, str], root: str) -> None:
+    env = environment(spec({}, gpus=1), node)
+    assert env["TORCHINDUCTOR_CACHE_DIR"] == f"{root}/inductor"
+    assert env["TRITON_CACHE_DIR"] == f"{root}/triton"
+    own = environment(spec({}, gpus=1), {**node, "TRITON_CACHE_DIR": "/mine"})
+    assert own["TRITON_CACHE_DIR"] == "/mine"
+    assert "TRITON_CACHE_DIR" not in environment(spec({}), node)
