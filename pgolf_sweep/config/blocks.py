@@ -375,6 +375,12 @@ def _warm_start_item(
         return WarmStart(knobs=item)
     top = item.get("top", WarmStart.top)
     named = isinstance(item["study"], str) and is_study_name(item["study"])
-    if not named or item.keys() - {"study", "top"} or type(top) is not int or top < 1:
-        document.problem(place, "must be {study: NAME, top: HOW_MANY}, a study below --runs")
-    return WarmStart(study=str(item["study"]), top=top)
+    matching = item.get("trials") == "matching"
+    known = {"study", "trials"} if matching else {"study", "top"}
+    if not named or item.keys() - known or type(top) is not int or top < 1:
+        document.problem(
+            place,
+            "must be {study: NAME, top: HOW_MANY} or {study: NAME, trials: matching}, a study "
+            "below --runs",
+        )
+    return WarmStart(study=str(item["study"]), top=top, matching=matching)

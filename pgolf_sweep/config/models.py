@@ -373,9 +373,11 @@ class PgolfModel(Block):
     budget: Budget = Field(default=Budget(), examples=[{"gpu_hours": 40}])
     """Money and time."""
     warm_start: AnyList = Field(
-        default=None, examples=[[{"MATRIX_LR": 0.04}, {"study": "first", "top": 5}]]
+        default=None, examples=[[{"MATRIX_LR": 0.04}, {"study": "first", "trials": "matching"}]]
     )
-    """What is tried first: configurations, or parts of them, and the best of other studies."""
+    """What is known before: configurations, or parts of them, and the `top` of other studies are
+    tried first; with `trials: matching` another study's trials that lie in the space are taken
+    over, as trials where program, data and rules are the same, else as the sampler's prior."""
     metric: ReadMetricBlock = Field(
         default=ReadMetricBlock(), examples=[{"pattern": r"eval loss is ([\d.]+)"}]
     )

@@ -115,17 +115,19 @@ class SchemeBlock:
 
 @dataclass(frozen=True, kw_only=True)
 class WarmStart:
-    """A configuration, or a part of one, that is tried first; or another study's best trials.
+    """A configuration, or a part of one, that is tried first; or another study's trials.
 
     Attributes:
         knobs: The configuration; empty where a study is named.
         study: A study below the same runs folder, or None.
         top: How many of its best trials.
+        matching: Whether all of its trials that lie in the space are taken over.
     """
 
     knobs: Mapping[str, KnobValue] = field(default_factory=dict)
     study: str | None = None
     top: int = 5
+    matching: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -107,6 +107,8 @@ class TrialRecord:
         parent: The trial that it was proposed as a change of.
         idea: Its proposer's one line.
         seed: The seed that its proposal asked for; None for the sweep's.
+        taken_from: Study and number, ``lr:12``, of a trial that was taken over; it took no slot
+            here. Empty for one that ran here.
     """
 
     number: int
@@ -151,6 +153,7 @@ class TrialRecord:
     parent: int | None = None
     idea: str = ""
     seed: int | None = None
+    taken_from: str = ""
 
     @property
     def change(self) -> Change:
