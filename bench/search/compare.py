@@ -172,7 +172,7 @@ def line(name: str, runs: list[Run], optima: list[float], cap: float, trials: in
         error = statistics.stdev(at) / math.sqrt(len(at)) if len(at) > 1 else 0.0
         cells.append(f"{mark}: {statistics.mean(at):5.1f} +- {error:3.1f}")
     late = [[abs(s / cap - 1) <= 0.03 for s in r.sizes[32:64]] for r in runs]
-    near = statistics.mean(statistics.mean(each) for each in late if each)
+    near = statistics.mean([statistics.mean(each) for each in late if each] or [math.nan])
     over = statistics.mean(statistics.mean(s > cap for s in r.sizes) for r in runs)
     cpu = statistics.mean(r.cpu_seconds for r in runs)
     if any(run.saved for run in runs):
@@ -208,7 +208,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--trials", type=int, default=64)
-    parser.add_argument("--early", default="none", choices=["none", "halving", "median"])
+    parser.add_argument(
+        "--early", default="none", choices=["none", "forecast", "halving", "median"]
+    )
     parser.add_argument("--bias", type=float, default=0.0)
     parser.add_argument("--noise", type=float, default=0.004)
     parser.add_argument("--off-centre", action="store_true", help="optima near the ranges' ends")

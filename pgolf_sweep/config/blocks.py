@@ -115,6 +115,7 @@ def read_metric(document: Document, block: MetricBlock, pattern: str | None, rul
 
 
 _OWN_KEYS = {
+    "forecast": ("startup_trials",),
     "halving": ("eta", "startup_trials"),
     "hyperband": ("min_iter", "max_iter", "s", "eta", "strict"),
     "median": ("min_iter", "startup_trials"),
@@ -131,7 +132,7 @@ def read_early_terminate(
     kind = block.type
     if kind is None:
         if given and "type" not in given:
-            document.problem((*where, "type"), "missing; one of: halving, hyperband, median, none")
+            document.problem((*where, "type"), f"missing; one of: {', '.join(_OWN_KEYS)}")
         return None
     for key in block.model_fields_set - {"type", *_OWN_KEYS[kind]}:
         known = ", ".join(("type", *_OWN_KEYS[kind]))
@@ -142,6 +143,8 @@ def read_early_terminate(
     if kind == "halving":
         eta = 3.0 if block.eta is None else block.eta
         return EarlyTerminate(kind="halving", eta=eta, startup_trials=startup)
+    if kind == "forecast":
+        return EarlyTerminate(kind="forecast", startup_trials=startup)
     if kind == "median":
         return EarlyTerminate(kind="median", min_iter=block.min_iter or 1, startup_trials=startup)
     return _hyperband(document, block, notes)

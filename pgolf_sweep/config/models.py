@@ -183,11 +183,12 @@ class MetricBlock(Block):
 class EarlyTerminateBlock(Block):
     """How trials that lag behind are stopped. An iteration is one report of the metric."""
 
-    type: Literal["halving", "hyperband", "median", "none"] | None = Field(
-        default=None, examples=["halving"]
+    type: Literal["forecast", "halving", "hyperband", "median", "none"] | None = Field(
+        default=None, examples=["forecast"]
     )
-    """`halving`: at a third of the schedule the best `1 / eta` go on; `hyperband` as W&B reads it;
-    `median` stops what is worse than the median of the others."""
+    """`forecast`: from a third of the schedule on, what cannot become the best is stopped;
+    `halving`: at a third the best `1 / eta` go on; `hyperband` as W&B reads it; `median` stops
+    what is worse than the median of the others."""
     min_iter: Count | None = Field(default=None, examples=[3])
     """First iteration at which a trial may be stopped; hyperband: also at `min_iter * eta ** k`."""
     max_iter: Count | None = Field(default=None, examples=[27])
@@ -199,7 +200,8 @@ class EarlyTerminateBlock(Block):
     strict: bool = True
     """Hyperband: judge a trial by its value at the iteration, not by its best until then."""
     startup_trials: Annotated[int, Field(ge=0)] | None = Field(default=None, examples=[5])
-    """Halving, median: curves that must have come as far before one is judged; 4 if absent."""
+    """All but hyperband: curves that must have come as far before one is judged; 4 if absent,
+    and 8 at least under forecast."""
 
 
 class ControllerBlock(Block):

@@ -50,11 +50,12 @@ class EarlyTerminate:
 
     An iteration is one report of the metric, as in W&B: the n-th validation of a trial.
 
-    Under halving and median no trial is judged before a third of its schedule, and curves are
+    Under all but hyperband no trial is judged before a third of its schedule, and curves are
     compared at equal fractions of it; hyperband is W&B's.
 
     Attributes:
-        kind: ``halving`` keeps the best ``1 / eta`` at a third of the schedule, and again at each
+        kind: ``forecast`` stops a trial whose forecast final score cannot become the best;
+            ``halving`` keeps the best ``1 / eta`` at a third of the schedule, and again at each
             multiple of it by `eta` that is left; ``hyperband`` keeps the best ``1 / eta`` at
             iterations ``min_iter * eta ** k``, or at ``max_iter / eta ** k`` for ``k`` up to `s`;
             ``median`` stops a trial that is worse than the median of the others.
@@ -63,10 +64,10 @@ class EarlyTerminate:
         s: How often `max_iter` is divided; None where `min_iter` decides.
         eta: Factor between iterations (halving, hyperband).
         strict: Judge the value at the iteration, not the best until then (hyperband).
-        startup_trials: Curves that must have come as far before one is judged (halving, median).
+        startup_trials: Curves that must have come as far before one is judged (all but hyperband).
     """
 
-    kind: Literal["halving", "hyperband", "median"]
+    kind: Literal["forecast", "halving", "hyperband", "median"]
     min_iter: int = 1
     max_iter: int | None = None
     s: int | None = None
