@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.search.gp.encoding import Encoding
 from pgolf_sweep.search.gp.surrogate import Surrogate
 from pgolf_sweep.search.proposing import SEED_NOISE_BPB, conditions, distributions
@@ -56,7 +57,7 @@ class Forecast:
                 own[parameter.name] = knobs[parameter.name]
         try:
             row = self._encoding.row(self._space.encode(own))
-        except (KeyError, ValueError):
+        except (InputError, KeyError, ValueError):
             return None
         return self._encoding.inputs(row[None, :])[0]
 
