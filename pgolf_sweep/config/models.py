@@ -289,7 +289,7 @@ class LimitsBlock(Block):
 
 
 class Budget(Block):
-    """What the sweep may spend; whatever is used up first ends it."""
+    """What the sweep may spend; the first that is used up ends it."""
 
     trials: Count | None = Field(default=None, examples=[24])
     """Trials that take a slot, as `run_cap`; of the two the smaller holds."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
-from pgolf_sweep.core.record import State, TrialRecord
+from pgolf_sweep.core.record import State, TrialRecord, ranked, second_seeds
 from pgolf_sweep.search.posterior import posteriors
 from pgolf_sweep.space.domains import Choices, Parameter, Range
 from pgolf_sweep.space.space import Space
@@ -62,6 +63,33 @@ def test_only_trials_near_the_best_are_tied_with_it() -> None:
     tied = [r for r in records if found[r.number].tied]
     assert 1 <= len(tied) < 20
     assert all(truth(r.knobs["RATE"], r.knobs["BITS"]) < 1.22 for r in tied)
+
+
+def test_the_order_is_that_of_all_scores_and_a_second_seed_is_no_trial_of_its_own() -> None:
+    records = trials(40, noise=0.01)
+    found = posteriors(SPACE, records)
+    order = [record.number for record in ranked(records, found)]
+    assert order == sorted(order, key=lambda number: (found[number].mean, number))
+    assert order != [record.number for record in ranked(records)], (
+        "luck decides among so noisy ones"
+    )
+    first = records[order[0]]
+    again = replace(first, number=40, knobs={**first.knobs, "SEED": 2}, seed=2, parent=first.number)
+    both = [*records, again]
+    assert second_seeds(both) == {40: first.number}
+    assert 40 not in {record.number for record in ranked(both, found)}
+    assert 40 in posteriors(SPACE, both), "its score says something of the configuration"
+
+
+def test_another_seed_decides_most_where_one_seed_says_little() -> None:
+    records = trials(40)
+    found = posteriors(SPACE, records)
+    best = ranked(records, found)[0].number
+    assert found[best].decided is None
+    tied = [p.decided for n, p in found.items() if p.tied and n != best]
+    apart = [p.decided for n, p in found.items() if not p.tied]
+    assert all(0.0 <= share <= 1.0 for share in [*tied, *apart])
+    assert min(apart) > max(tied)
 
 
 def test_few_trials_and_duplicates_say_nothing() -> None:
