@@ -5,6 +5,7 @@ from __future__ import annotations
 # Importing a module registers its commands, in the order in which a user meets them.
 from pgolf_sweep.cli import (  # noqa: F401
     calibrate,
+    compare,
     dashboard,
     data,
     define,

@@ -137,7 +137,41 @@ def plan(
         _show_plan(found)
 
 
+def _show_plain(found: SweepPlan) -> None:
+    """The space, and how a trial starts, of a sweep that no gate judges."""
+    import shlex
+
+    count = "a continuous space"
+    if found.configurations is not None:
+        count = f"{found.configurations:,} configuration{'s' * (found.configurations != 1)}"
+    out.print(f"{count}; {found.metric['goal']} {found.metric['name']}", markup=False)
+    share = found.share
+    if share.invalid:
+        out.print(f"{share.draws} draws: invalid {share.invalid:.1%}")
+    if found.example:
+        settings = [f"{name}={shlex.quote(text)}" for name, text in found.example["env"].items()]
+        words = " ".join([*settings, *map(shlex.quote, found.example["command"])])
+        out.print(f"a trial runs: {words}", markup=False, soft_wrap=True)
+
+
 def _show_plan(found: SweepPlan) -> None:
+    if found.plain:
+        _show_plain(found)
+    else:
+        _show_sizes(found)
+    _show_cost(found.cost, found.gpus, found.budget)
+    if found.deadline_hours is not None:
+        slots = found.slots_needed
+        answer = "no number of slots would do" if slots is None else f"{slots} slots at a time"
+        if found.cost.trial_seconds is None:
+            answer = "unknown, since a trial's time is"
+        elif found.cost.trials is None:
+            answer = "set run_cap or a budget; without either the sweep has no end"
+        out.print(f"To end within {found.deadline_hours:g} hours: {answer}.")
+
+
+def _show_sizes(found: SweepPlan) -> None:
+    """How much of the space fits under the contest's cap."""
     share = found.share
     kinds = ("fits", "near", "too_big", "invalid", "unknown")
     parts = [f"{kind} {getattr(share, kind):.1%}" for kind in kinds if getattr(share, kind)]
@@ -152,15 +186,6 @@ def _show_plan(found: SweepPlan) -> None:
             values = " ".join(f"{k}={_short(v)}" for k, v in one.knobs.items())
             size = f"{one.model_params:,} parameters, {_count(one.artifact_bytes)} bytes"
             out.print(f"  {one.bits} bits: {size}  {values}")
-    _show_cost(found.cost, found.gpus, found.budget)
-    if found.deadline_hours is not None:
-        slots = found.slots_needed
-        answer = "no number of slots would do" if slots is None else f"{slots} slots at a time"
-        if found.cost.trial_seconds is None:
-            answer = "unknown, since a trial's time is"
-        elif found.cost.trials is None:
-            answer = "set run_cap or a budget; without either the sweep has no end"
-        out.print(f"To end within {found.deadline_hours:g} hours: {answer}.")
 
 
 def _show_probe(found: Mapping[str, Any] | None) -> None:

@@ -159,14 +159,18 @@ def _show_result(found: LaunchedStudy) -> None:
             f", which saved about {final.saved_by_gate_seconds * each:,.0f} {unit}-seconds "
             f"({duration(final.saved_by_gate_seconds)} of a slot)"
         )
+    plain = session.spec.pgolf.rules == NO_RULES
+    gated = (
+        f"; {count['discarded']} discarded by the gate before they took a slot, {final.redrawn} "
+        f"passed over by the sampler because they cannot fit{saved}"
+    )
     out.print(
-        f"{count['completed']} completed, {count['pruned']} pruned, {count['failed']} failed; "
-        f"{count['discarded']} discarded by the gate before they took a slot, {final.redrawn} "
-        f"passed over by the sampler because they cannot fit{saved}",
+        f"{count['completed']} completed, {count['pruned']} pruned, {count['failed']} failed"
+        + ("" if plain else gated),
         soft_wrap=True,
     )
     say(f"ended: {final.reason}")
-    if best and session.spec.pgolf.rules == NO_RULES:
+    if best and plain:
         say(f"next: pgolf-sweep report {session.spec.name}    # every trial as one page")
     elif best:
         name = session.spec.name

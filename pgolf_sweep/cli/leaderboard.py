@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,12 @@ from pgolf_sweep.cli.common import DEFAULT_RUNS, JsonOption, RunsOption, app, em
 
 if TYPE_CHECKING:
     from pgolf_sweep.verify.leaderboard import Row
+
+
+class ByName(StrEnum):
+    """Choices of ``--by``."""
+
+    PROPOSER = "proposer"
 
 
 @app.command()
@@ -23,6 +30,9 @@ def leaderboard(
         str | None,
         typer.Option("--rules", help="Judge all by this preset or file; else each by its own."),
     ] = None,
+    by: Annotated[
+        ByName | None, typer.Option(help="`proposer`: rank who proposed, over all studies here.")
+    ] = None,
     top: Annotated[int | None, typer.Option(min=1, help="Only that many.")] = None,
     runs: RunsOption = DEFAULT_RUNS,
     json_output: JsonOption = False,
@@ -32,8 +42,16 @@ def leaderboard(
     A study's row is its best trial on the search's one seed, which flatters; a submission's is the
     mean over its seeds, and the folder is verified. Those that break a rule come last.
 
+    With --by proposer: trials, cost, what was kept after a comparison, and the best score of each
+    sampler, person and agent, study by study.
+
     Example: pgolf-sweep leaderboard --rules parameter-golf-2026
+
+    Example: pgolf-sweep leaderboard --by proposer
     """
+    if by is not None:
+        _by_proposer(runs, top, json_output=json_output)
+        return
     from pgolf_sweep.core.errors import AnswerNoError
     from pgolf_sweep.workflows.leaderboard import leaderboard as ranked_rows
 
@@ -50,6 +68,39 @@ def leaderboard(
             "there is nothing to rank",
             where=str(runs),
             next_step="pgolf-sweep launch SWEEP.yaml, or name submission folders",
+        )
+
+
+def _by_proposer(runs: Path, top: int | None, *, json_output: bool) -> None:
+    from pgolf_sweep.core.errors import AnswerNoError
+    from pgolf_sweep.workflows.leaderboard import proposers
+
+    rows, left_out = proposers(runs)
+    rows = rows[:top]
+    for study, why in left_out.items():
+        say(f"study {study!r} is left out: {why}")
+    if json_output:
+        emit({"by": "proposer", "rows": rows})
+    elif rows:
+        from rich.table import Table
+        from rich.text import Text
+
+        from pgolf_sweep.cli.render import score
+
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name in ("study", "proposer", "tried", "completed", "kept", "gain", "hours", "best"):
+            table.add_column(name, justify="left" if name in {"study", "proposer"} else "right")
+        for row in rows:
+            gain = "" if row.gain_bpb is None else f"{row.gain_bpb:+.4f}"
+            cells = (row.study, row.proposer, str(row.tried), str(row.completed), str(row.kept))
+            more = (gain, f"{row.slot_hours:.2f}", score(row.best_bpb))
+            table.add_row(*(Text(cell) for cell in (*cells, *more)))
+        out.print(table)
+    if not rows:
+        raise AnswerNoError(
+            "nobody has proposed anything",
+            where=str(runs),
+            next_step="pgolf-sweep launch SWEEP.yaml",
         )
 
 

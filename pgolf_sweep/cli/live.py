@@ -15,6 +15,7 @@ from rich.text import Text
 from pgolf_sweep.cli.common import err, say
 from pgolf_sweep.cli.render import bytes_text, duration, knobs_text, score, troubled_nodes
 from pgolf_sweep.core.event_text import event_text
+from pgolf_sweep.core.record import SCORE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,10 +83,10 @@ def summary(snapshot: Snapshot) -> str:
         parts.append(f"{count['failed']} failed")
     best = snapshot.best
     if best is not None:
-        parts.append(
-            f"best {score(best.val_bpb)} (trial {best.number}, "
-            f"headroom {bytes_text(best.headroom_bytes)})"
-        )
+        room = best.headroom_bytes
+        more = "" if room is None and best.metric else f", headroom {bytes_text(room)}"
+        name = f"{best.metric} " if best.metric else ""
+        parts.append(f"best {name}{score(best.val_bpb)} (trial {best.number}{more})")
     if snapshot.seconds_left is not None:
         parts.append(f"about {duration(snapshot.seconds_left)} left")
     return " | ".join(parts)
@@ -94,7 +95,7 @@ def summary(snapshot: Snapshot) -> str:
 def view(snapshot: Snapshot, varied: set[str]) -> Group:
     """The live table: one row a running trial, the summary below."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("trial", "step", "val_bpb", "time", "node", "knobs"):
+    for name in ("trial", "step", snapshot.metric or SCORE, "time", "node", "knobs"):
         table.add_column(name, justify="left" if name in {"node", "knobs"} else "right")
     for trial in snapshot.running:
         table.add_row(*_row(trial, snapshot.now, varied))

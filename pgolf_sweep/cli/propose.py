@@ -117,6 +117,8 @@ def _document(
 ) -> dict[str, Any]:
     """The document of ``propose --json``; keys stay stable."""
     verdict = asked.verdict
+    from pgolf_sweep.core.record import named
+
     return {
         "study": asked.study,
         "proposal": None if request is None else request.id,
@@ -127,11 +129,12 @@ def _document(
         "verdict": None if verdict is None else verdict.kind,
         "reason": "" if verdict is None else verdict.reason,
         "predicted_bytes": None if verdict is None else verdict.artifact_bytes,
-        "trial": None if record is None else record.to_json(),
+        "trial": None if record is None else named(record.to_json(), record.metric),
     }
 
 
 def _show(record: TrialRecord) -> None:
-    score = "" if record.val_bpb is None else f" val_bpb {record.val_bpb:.4f}"
+    name = record.metric or "val_bpb"
+    score = "" if record.val_bpb is None else f" {name} {record.val_bpb:.4f}"
     size = "" if record.artifact_bytes is None else f", {record.artifact_bytes:,} B"
     out.print(f"trial {record.number}: {record.outcome.value}{score}{size}", markup=False)

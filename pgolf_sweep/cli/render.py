@@ -9,6 +9,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from pgolf_sweep.core.record import SCORE, score_name
 from pgolf_sweep.report.text import (
     artifact_text,
     bytes_text,
@@ -51,11 +52,12 @@ def trials_table(
     records: Sequence[TrialRecord], knob_names: Collection[str], *, title: str | None = None
 ) -> TrialsTable:
     """A table of trials: outcome, score, bytes, the knobs that vary, the reason."""
+    name = score_name(records)
     rows = [
         {
             "trial": str(record.number),
             "outcome": outcome_text(record),
-            "val_bpb": score(record.val_bpb),
+            name: score(record.val_bpb),
             "artifact": artifact_text(record),
             "headroom": bytes_text(record.headroom_bytes),
             "time": duration(record.slot_seconds or None),
@@ -64,7 +66,7 @@ def trials_table(
         }
         for record in records
     ]
-    return TrialsTable(rows, title)
+    return TrialsTable(rows, title, name)
 
 
 class TrialsTable:
@@ -73,13 +75,15 @@ class TrialsTable:
     No number and no ``KNOB=value`` is ever broken, unless it alone is wider than the terminal.
     """
 
-    def __init__(self, rows: Sequence[Mapping[str, str]], title: str | None) -> None:
+    def __init__(self, rows: Sequence[Mapping[str, str]], title: str | None, score: str) -> None:
         self._rows = rows
+        self._score = score
         self._title = title
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The table for the console's width."""
-        columns = ["trial", "outcome", "val_bpb", "artifact", "headroom", "time"]
+        sizes = [n for n in ("artifact", "headroom") if self._of_contest or self._has(n)]
+        columns = ["trial", "outcome", self._score, *sizes, "time"]
         pairs = [pair for row in self._rows for pair in row["knobs"].split(" ")]
         longest = max(map(len, pairs), default=0)
         texts = [name for name in ("knobs", "reason") if any(row[name] for row in self._rows)]
@@ -90,7 +94,7 @@ class TrialsTable:
         ):
             yield self._table(columns, texts)
             return
-        for name in DROPPED_FIRST:
+        for name in [name for name in DROPPED_FIRST if name in columns]:
             if console.measure(base, options=options.update(width=WIDE)).maximum <= (
                 options.max_width
             ):
@@ -108,6 +112,13 @@ class TrialsTable:
             for name in texts:
                 if row[name]:
                     yield Padding(Text(row[name]), (0, 0, 0, 4), expand=False)
+
+    @property
+    def _of_contest(self) -> bool:
+        return self._score == SCORE
+
+    def _has(self, name: str) -> bool:
+        return any(row[name] for row in self._rows)
 
     def _table(self, columns: Sequence[str], texts: Sequence[str]) -> Table:
         """The rows as a table; the title only where it is all that is shown."""

@@ -185,9 +185,10 @@ def status_view(found: Status) -> Group:
 
     from pgolf_sweep.cli.live import progress_text
     from pgolf_sweep.cli.render import bytes_text, duration, score, troubled_nodes
+    from pgolf_sweep.core.record import SCORE, score_name
     from pgolf_sweep.driver.proposals import left_over_text
     from pgolf_sweep.report.noops import no_op_knobs
-    from pgolf_sweep.report.search import evidence, search_lines
+    from pgolf_sweep.report.search import evidence, search_document, search_lines
     from pgolf_sweep.report.text import budget_text
 
     document = found.to_json()
@@ -202,20 +203,22 @@ def status_view(found: Status) -> Group:
         ),
     ]
     if document["best"] is not None:
-        top = document["best"]
+        top, name = document["best"], score_name(found.records)
+        room = top["headroom_bytes"]
         lines.append(
-            f"best      trial {top['number']}: val_bpb {score(top['val_bpb'])}, "
-            f"headroom {bytes_text(top['headroom_bytes'])}"
+            f"best      trial {top['number']}: {name} {score(top[name])}"
+            + (f", headroom {bytes_text(room)}" if room is not None or name == SCORE else "")
         )
         lines += [f"          {text}" for text in evidence(found.records, found.posteriors)]
     seconds = document["slot_seconds"]
+    saved = seconds["saved_by_gate"]
     lines.append(
-        f"slots     trained {duration(seconds['trained'])}, idle {duration(seconds['idle'])}, "
-        f"saved by the gate {duration(seconds['saved_by_gate'])}"
+        f"slots     trained {duration(seconds['trained'])}, idle {duration(seconds['idle'])}"
+        + (f", saved by the gate {duration(saved)}" if saved or document["metric"] == SCORE else "")
     )
     if document["budget"] is not None:
         lines.append(f"budget    {budget_text(document['budget'])}")
-    lines += [f"search    {text}" for text in search_lines(document["search"])]
+    lines += [f"search    {text}" for text in search_lines(search_document(found.records))]
     lines += [f"warning   {one.sentence}" for one in no_op_knobs(found.records)]
     lines += [f"node      {text}" for text in troubled_nodes(document["nodes"], time.time())]
     if found.proposals_left:

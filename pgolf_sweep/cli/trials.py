@@ -45,7 +45,7 @@ def list_studies(runs: RunsOption = DEFAULT_RUNS, json_output: JsonOption = Fals
             # One broken study must not hide the others.
             say(f"study {paths.name!r} is left out: {error.what}")
             continue
-        keys = ("study", "state", "trials", "best")
+        keys = ("study", "state", "metric", "trials", "best")
         row = {key: document[key] for key in keys}
         rows.append(row | {"folder": paths.root, "changed_at": paths.changed_at})
     if json_output:
@@ -61,11 +61,14 @@ def _show_studies(rows: list[dict[str, Any]]) -> None:
 
     from rich.table import Table
 
+    from pgolf_sweep.core.record import SCORE
     from pgolf_sweep.report.text import bytes_text, score
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("study", "state", "completed", "all", "val_bpb", "headroom", "changed"):
-        right = name in {"completed", "all", "val_bpb", "headroom"}
+    named = any(row["metric"] != SCORE for row in rows)
+    heading = "best" if named else SCORE
+    for name in ("study", "state", "completed", "all", heading, "headroom", "changed"):
+        right = name in {"completed", "all", heading, "headroom"}
         table.add_column(name, justify="right" if right else "left", no_wrap=name != "study")
     for row in rows:
         best = row["best"] or {}
@@ -75,7 +78,7 @@ def _show_studies(rows: list[dict[str, Any]]) -> None:
             row["state"],
             str(row["trials"]["completed"]),
             str(sum(row["trials"].values())),
-            score(best.get("val_bpb")),
+            f"{row['metric']} " * (named and bool(best)) + score(best.get(row["metric"])),
             bytes_text(best.get("headroom_bytes")),
             f"{changed:%Y-%m-%d %H:%M}",
         )
@@ -130,7 +133,8 @@ def trials(
     chosen = (chosen if sort is None else found.in_order(sort, chosen))[:top]
     if json_output:
         idle = [dataclasses.asdict(one) for one in no_op_knobs(everything)]
-        emit({"study": paths.name, "trials": found.rows(chosen), "no_op_knobs": idle})
+        document = {"study": paths.name, "metric": found.score_name}
+        emit(document | {"trials": found.rows(chosen), "no_op_knobs": idle})
     elif csv:
         sys.stdout.write(found.table(chosen).to_csv(index=False))
     elif parquet is not None:
@@ -203,7 +207,7 @@ def best(
     if asked and first:
         _print_form(paths, first[0], asked[0], json_output=json_output)
     elif json_output:
-        emit({"study": paths.name, "trials": found.rows(first)})
+        emit({"study": paths.name, "metric": found.score_name, "trials": found.rows(first)})
     elif first:
         out.print(trials_table(first, varied_knobs(found.records)))
         for text in evidence(found.records, found.posteriors):

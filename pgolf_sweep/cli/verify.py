@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,8 +10,10 @@ import typer
 
 from pgolf_sweep.cli.common import (
     DEFAULT_DATA,
+    DEFAULT_RUNS,
     DataRootOption,
     JsonOption,
+    RunsOption,
     app,
     emit,
     fail,
@@ -63,11 +66,22 @@ def verify(
             help="What a rule asks, how it is measured, and its source; `all` for every rule.",
         ),
     ] = None,
+    ledger: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STUDY",
+            help="Check the ledger of a study, by name or folder: chain, signatures, and whether "
+            "the study says the same.",
+        ),
+    ] = None,
     json_schema: Annotated[
         bool, typer.Option("--json-schema", help="Print the JSON schema of the answer of --json.")
     ] = False,
     rerun: Annotated[
-        bool, typer.Option("--rerun", help="Train once more and compare; needs the hardware.")
+        bool,
+        typer.Option(
+            "--rerun", help="Score the model, train once more, compare; needs the hardware."
+        ),
     ] = False,
     seed: Annotated[
         int | None, typer.Option(help="Seed of the run again; else the first log's.")
@@ -82,6 +96,7 @@ def verify(
         Path, typer.Option(help="Where the run again leaves its log and model.")
     ] = Path("rerun"),
     data_root: DataRootOption = DEFAULT_DATA,
+    runs: RunsOption = DEFAULT_RUNS,
     json_output: JsonOption = False,
 ) -> None:
     """Check submission folders, anyone's, rule by rule.
@@ -97,7 +112,12 @@ def verify(
     Example: pgolf-sweep verify --changed origin/main --strict
 
     Example: pgolf-sweep verify --explain bytes_per_token
+
+    Example: pgolf-sweep verify --ledger demo
     """
+    if ledger is not None:
+        _check_ledger(runs, ledger, json_output=json_output)
+        return
     if explain is not None:
         _explain(explain, json_output=json_output)
         return
@@ -128,6 +148,26 @@ def verify(
         say(f"no record folder differs from {changed}")
     if worst:
         raise typer.Exit(worst)
+
+
+def _check_ledger(runs: Path, study: str, *, json_output: bool) -> None:
+    from pgolf_sweep.core.paths import StudyPaths
+    from pgolf_sweep.workflows.ledger import check_ledger
+
+    found = check_ledger(StudyPaths.existing(runs, study))
+    if json_output:
+        emit(dataclasses.asdict(found) | {"ok": found.ok})
+    else:
+        for problem in found.problems:
+            out.print(problem)
+        signed = (
+            f"{found.signed} signed by {', '.join(found.signers)}"
+            if found.signed
+            else "none signed"
+        )
+        say(f"{found.entries} entries, {signed}: {'the chain holds' if found.ok else 'broken'}")
+    if not found.ok:
+        raise typer.Exit(1)
 
 
 def _told(

@@ -72,6 +72,7 @@ class Binding:
         if words:
             script = self.spec.command.script
             template = tuple("${program}" if word == script else word for word in words)
+            name = self.spec.command.module or name
             return self._with_ranks(filled(template, program_name=name, values=values))
         flags = {top: value for top, value in values.items() if self._by_default(top)}
         if not flags:
@@ -136,6 +137,8 @@ class Binding:
             What people should know: parameters that are passed on unseen.
         """
         unseen: list[str] = []
+        if self._of_another(document):
+            return []
         for name, parameter in self.spec.space.parameters.items():
             readers = self._readers(parameter)
             if readers:
@@ -160,6 +163,24 @@ class Binding:
         )
         return [f"{', '.join(unseen)} passed on unseen: only the running program knows {why}"]
 
+    def _of_another(self, document: Document) -> bool:
+        """Note a file that names no program, where none of its parameters is the trainer's.
+
+        W&B starts such a file by ``wandb.agent(sweep_id, function=...)``.
+        """
+        names = list(self.spec.space.parameters)
+        given = (document.value or {}).get("program")
+        if given is not None or not names or not self.program.builtin:
+            return False
+        if any(self._readers(self.spec.space.parameters[name]) for name in names):
+            return False
+        document.problem(
+            ("program",),
+            f"missing: name the script that reads {', '.join(names[:3])}; the default, our own "
+            "trainer, does not",
+        )
+        return True
+
     def _readers(self, parameter: Parameter) -> list[Knob]:
         """The knobs and flags by which the program reads a parameter."""
         found = [self.program.knobs[n] for n in [parameter.name] if n in self.program.knobs]
@@ -181,11 +202,17 @@ class Binding:
         if any(macro in words for macro in _JSON_MACROS):
             return "its JSON"
         settings = [words.index(macro) for macro in _SETTING_MACROS if macro in words]
-        starts = [i for i, w in enumerate(words) if w in {"${program}", self.spec.command.script}]
+        starts = [i for i, w in enumerate(words) if w in self._program_words]
         if settings and starts and settings[0] > starts[0]:
             return flags.beyond[0] if flags.beyond else "its NAME=VALUE words"
         reaches = not words or any(macro in words for macro in _FLAG_MACROS)
         return ", ".join(flags.beyond) if reaches else ""
+
+    @property
+    def _program_words(self) -> set[str]:
+        """The words of a command that name the program."""
+        command = self.spec.command
+        return {"${program}", *filter(None, (command.script, command.module))}
 
     def _note_unread(self, document: Document, parameter: Parameter) -> None:
         known = {**self.program.knobs, **self.program.flags.known}

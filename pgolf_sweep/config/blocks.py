@@ -244,6 +244,9 @@ def read_pgolf(
         nodes=block.nodes,
         seed=block.seed,
         second_seeds=block.second_seeds,
+        proposers=block.proposers,
+        accept=block.accept,
+        based_on=block.based_on.model_dump(exclude_none=True),
         promote_seeds=block.promote.seeds,
     )
 

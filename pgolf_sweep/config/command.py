@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.config.yaml_lines import shown
-from pgolf_sweep.script.command import ENVVAR, INTERPRETER, MACROS, TORCHRUN
+from pgolf_sweep.script.command import ENVVAR, INTERPRETER, MACROS, MODULE, TORCHRUN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +35,7 @@ _COUNTS = {
     "num_processes": "accelerate",
     "num_gpus": "deepspeed",
 }
+_LAUNCHER_MODULES = ("torch.distributed.", "accelerate", "deepspeed")
 _NODES = ("nnodes", "num_machines", "num_nodes")
 _VALUED = frozenset({"-m", "-n", "-p", "-c", "--name", "--prefix", "--env", "--with", "--python"})
 """Options whose next word is theirs."""
@@ -46,6 +48,7 @@ class Command:
     Attributes:
         words: Its words, macros included; empty where the file has none.
         script: The word that names the program, where it is not ``${program}``.
+        module: The program, where ``-m`` runs it as a module.
         processes: Processes that it asks its launcher for.
         processes_at: Position of that word.
         launches: Whether it starts the ranks of a trial itself.
@@ -53,6 +56,7 @@ class Command:
 
     words: tuple[str, ...] = ()
     script: str | None = None
+    module: str | None = None
     processes: int | None = None
     processes_at: int | None = None
     launches: bool = False
@@ -73,8 +77,9 @@ def read_command(document: Document, raw: object, program: str | None) -> Comman
         words.append(document.spelled.get(("command", index), str(item)))
     _check_macros(document, words)
     _check_starts(document, words)
-    script = _script(document, words, program)
-    found = Command(words=_interpreted(words), script=script)
+    module = _module(words, program)
+    script = None if module is not None else _script(document, words, program)
+    found = Command(words=_interpreted(words), script=script, module=module)
     return _counted(document, found, words)
 
 
@@ -141,20 +146,20 @@ def _script(document: Document, words: Sequence[str], program: str | None) -> st
         document.problem(
             ("command",), f"starts no program: write ${{program}} where {program} belongs"
         )
-    elif _module(words) is not None:
-        document.problem(
-            ("command", words.index("-m") + 1),
-            f"{_module(words)!r} is a module; name its file, as in [python, train.py]",
-        )
     return None
 
 
-def _module(words: Sequence[str]) -> str | None:
-    """The module that a Python is asked to run, unless it is a launcher."""
-    if "-m" not in words[:-1]:
-        return None
-    module = words[words.index("-m") + 1]
-    return None if module.startswith(("torch.distributed.", "accelerate", "deepspeed")) else module
+def _module(words: Sequence[str], program: str | None) -> str | None:
+    """The program as a module, where a Python or a launcher is asked to run it as one."""
+    for option, word in pairwise(words):
+        if option not in {"-m", "--module"} or word.startswith(_LAUNCHER_MODULES):
+            continue
+        if word == "${program}":
+            return program if program is not None and MODULE.fullmatch(program) else None
+        path = word.replace(".", "/")
+        if MODULE.fullmatch(word) and program in {None, word, f"{path}.py", f"{path}/__main__.py"}:
+            return word
+    return None
 
 
 def _interpreted(words: Sequence[str]) -> tuple[str, ...]:

@@ -308,6 +308,39 @@ class Budget(Block):
     """Whether the runs of a promotion are kept back of GPU-hours, dollars and time."""
 
 
+class ProposerBlock(Block):
+    """What one proposer may have running and spend."""
+
+    gpu_hours: Positive | None = Field(default=None, examples=[20])
+    """GPU-hours of all its trials together; a slot without GPUs counts as one. No limit if
+    absent."""
+    concurrent: Count | None = Field(default=None, examples=[2])
+    """Trials that it may have waiting and running; further proposals wait. No limit if absent."""
+    failures: Annotated[int, Field(ge=0)] = 3
+    """Failed trials in a row that pause it for ten minutes; 0: never."""
+
+
+class AcceptBlock(Block):
+    """When a candidate replaces what it was made from; docs/agents.md."""
+
+    rule: Literal["significant", "greedy", "none"] = "significant"
+    """`significant`: better beyond noise; `greedy`: any better mean; `none`: never."""
+    false_keep: Annotated[float, Field(gt=0, lt=0.5)] = 0.002
+    """Significant: probability of keeping a candidate without effect."""
+    missed: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    """Significant: probability of dropping one that is better by `least_effect`."""
+    least_effect: Positive = 2.0
+    """Significant: smallest improvement of interest, in standard deviations of one run over
+    seeds."""
+    most_seeds: Count = 8
+    """Significant: runs of a candidate after which it is dropped undecided."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, value: object) -> object:
+        return {"rule": value} if isinstance(value, str) else value
+
+
 class NodesBlock(Block):
     """What is asked of the machines that trials run on; docs/nodes.md."""
 
@@ -338,6 +371,17 @@ class PromoteBlock(Block):
 
     seeds: Count | None = Field(default=None, examples=[3])
     """Fresh seeds; else as many as the rules ask for."""
+
+
+class BasedOnBlock(Block):
+    """The published work that the program began as."""
+
+    name: Text | None = Field(default=None, examples=["the record of 2026-03-20"])
+    """What it is, and whose."""
+    link: Text | None = Field(default=None, examples=["https://example.org/record"])
+    """Where it is published."""
+    licence: Text | None = Field(default=None, examples=["MIT"])
+    """Under which licence."""
 
 
 class ReadMetricBlock(Block):
@@ -396,6 +440,17 @@ class PgolfModel(Block):
     second_seeds: Annotated[int, Field(ge=0)] | None = Field(default=None, examples=[3])
     """Leading trials that run on a second seed when the end nears; 0: none. If absent 3 under
     `bayes` from 24 trials on."""
+    proposers: dict[str, ProposerBlock] = Field(
+        default={}, examples=[{"anna": {"gpu_hours": 20, "concurrent": 2}}]
+    )
+    """Budgets by the name that `--by` gives, `"*"` for everyone else; where any stands, who is not
+    named may not propose."""
+    accept: AcceptBlock = Field(default=AcceptBlock(), examples=["significant"])
+    """When `compare` keeps a candidate; a rule's name, or a mapping."""
+    based_on: BasedOnBlock = Field(
+        default=BasedOnBlock(), examples=[{"name": "the record of 2026-03-20", "licence": "MIT"}]
+    )
+    """The published work that the program began as; `promote` names it in the submission."""
     promote: PromoteBlock = Field(default=PromoteBlock(), examples=[{"seeds": 3}])
     """How a winner is confirmed."""
 

@@ -137,7 +137,7 @@ def draft_spec(text: str, source: Path) -> tuple[Document, SweepSpec]:
         source=source,
         text=text,
         name=study_name(document, top.name, source),
-        program=top.program or command.script or "trainer",
+        program=command.module or top.program or command.script or "trainer",
         method=read_method(document, top.method, space, rules=rules),
         metric=read_metric(document, top.metric, top.pgolf.metric.pattern, rules),
         run_cap=min(filter(None, (top.run_cap, top.pgolf.budget.trials)), default=None),

@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
 from pgolf_sweep.config.command import Command
-from pgolf_sweep.config.models import Budget, DataBlock, LimitsBlock, Method, NodesBlock
+from pgolf_sweep.config.models import (
+    AcceptBlock,
+    Budget,
+    DataBlock,
+    LimitsBlock,
+    Method,
+    NodesBlock,
+    ProposerBlock,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -161,6 +169,9 @@ class PgolfBlock:
         nodes: What is asked of the nodes.
         seed: The sampler's seed.
         second_seeds: Leading trials that get a second seed, or None for the default.
+        proposers: Budgets by the proposer's name; empty: nobody is bounded.
+        accept: When a candidate replaces what it was made from.
+        based_on: Name, link and licence of the published work that the program began as.
         promote_seeds: Fresh seeds of a promotion, or None for the rules preset's number.
     """
 
@@ -188,6 +199,9 @@ class PgolfBlock:
     nodes: NodesBlock = field(default_factory=NodesBlock)
     seed: int = 0
     second_seeds: int | None = None
+    proposers: Mapping[str, ProposerBlock] = field(default_factory=dict)
+    accept: AcceptBlock = field(default_factory=AcceptBlock)
+    based_on: Mapping[str, str] = field(default_factory=dict)
     promote_seeds: int | None = None
 
 

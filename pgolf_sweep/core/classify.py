@@ -69,6 +69,7 @@ def classify(
     last_val_bpb: float | None,
     last_step: int | None,
     bytes_per_token: float | None = None,
+    contest: bool = True,
 ) -> Outcome:
     """What the end of a run means.
 
@@ -77,13 +78,14 @@ def classify(
         last_val_bpb: Last intermediate score that was reported.
         last_step: Its training step.
         bytes_per_token: Of the data set, where it is known.
+        contest: Whether the score is bits per byte; any finite number is a score of another metric.
 
     Returns:
         Completed, Pruned, or Failed with the party to blame.
     """
     match end.cause:
         case EndCause.EXITED:
-            return _exited(end, bytes_per_token)
+            return _exited(end, bytes_per_token, contest=contest)
         case EndCause.PRUNED:
             return Pruned(val_bpb=last_val_bpb, step=last_step, reason=end.detail)
         case EndCause.SIGNALED:
@@ -136,7 +138,7 @@ def artifact_bytes(end: RunEnd) -> int | None:
     return max(answers, default=None)
 
 
-def _exited(end: RunEnd, bytes_per_token: float | None) -> Outcome:
+def _exited(end: RunEnd, bytes_per_token: float | None, *, contest: bool) -> Outcome:
     score = end.summary.val_bpb
     if end.exit_code != 0:
         if any(_OUT_OF_MEMORY.search(line) for line in end.log_tail):
@@ -163,8 +165,7 @@ def _exited(end: RunEnd, bytes_per_token: float | None) -> Outcome:
             end,
         )
     if score is not None and math.isfinite(score):
-        why = impossible_score(score, end.summary.val_loss_nats)
-        if why := why or inconsistent(end.summary, bytes_per_token):
+        if contest and (why := _impossible(end, score, bytes_per_token)):
             return _failed(FailureKind.DETERMINISTIC, FailureCode.IMPOSSIBLE_SCORE, why, end)
         return Completed(val_bpb=score, artifact_bytes=artifact_bytes(end))
     if end.summary.non_finite or score is not None:
@@ -184,6 +185,11 @@ def _exited(end: RunEnd, bytes_per_token: float | None) -> Outcome:
         "exited without printing a final score",
         end,
     )
+
+
+def _impossible(end: RunEnd, score: float, bytes_per_token: float | None) -> str:
+    why = impossible_score(score, end.summary.val_loss_nats)
+    return why or inconsistent(end.summary, bytes_per_token)
 
 
 def _out_of_memory(lines: Sequence[str]) -> str:

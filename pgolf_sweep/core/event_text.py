@@ -32,7 +32,7 @@ from pgolf_sweep.core.events import (
     TrialsResumed,
     TrialTakenOver,
 )
-from pgolf_sweep.core.record import State
+from pgolf_sweep.core.record import SCORE, State
 
 if TYPE_CHECKING:
     from pgolf_sweep.core.events import NodeEvent, StudyEvent, SweepEvent
@@ -145,7 +145,7 @@ def trial_line(record: TrialRecord) -> str:
             room = "" if headroom is None else f", headroom {headroom:,} B"
             if headroom is not None and headroom < 0:
                 room = f", {-headroom:,} B over the cap: cannot be submitted"
-            return f"trial {record.number}: val_bpb {record.val_bpb:.4f}{room}"
+            return f"trial {record.number}: {record.metric or SCORE} {record.val_bpb:.4f}{room}"
         case State.PRUNED:
             return f"trial {record.number}: {record.reason}"
         case _:

@@ -303,6 +303,11 @@ class StudyPaths:
         return self.root / "rows.jsonl"
 
     @property
+    def ledger(self) -> Path:
+        """Proposals, results and decisions, chained by hashes; only appended to."""
+        return self.root / "ledger.jsonl"
+
+    @property
     def driver_lock(self) -> Path:
         """Held by the live driver; contains its process id and host."""
         return self.root / "driver.lock"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -23,7 +25,7 @@ from pgolf_sweep.core.trial import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from pgolf_sweep.core.trial import RunEnd
 
@@ -103,6 +105,7 @@ class TrialRecord:
         driver: In a study that several drivers share, the one that holds the trial or told it;
             empty while a trial waits for any of them.
         maximize: Whether a high score is good; never so for the contest's.
+        metric: Name of what `val_bpb` holds where that is not the contest's score; else empty.
         variant: Id of the program that it runs; empty for the study's own.
         parent: The trial that it was proposed as a change of.
         idea: Its proposer's one line.
@@ -149,6 +152,7 @@ class TrialRecord:
     redrawn: int = 0
     driver: str = ""
     maximize: bool = False
+    metric: str = ""
     variant: str = ""
     parent: int | None = None
     idea: str = ""
@@ -172,7 +176,7 @@ class TrialRecord:
         return (
             self.outcome is State.COMPLETED
             and self.val_bpb is not None
-            and not impossible_score(self.val_bpb, self.val_loss_nats)
+            and (bool(self.metric) or not impossible_score(self.val_bpb, self.val_loss_nats))
             and (self.headroom_bytes is None or self.headroom_bytes >= 0)
         )
 
@@ -256,7 +260,8 @@ def ranked(
 ) -> list[TrialRecord]:
     """Completed trials whose artifact is not over the cap, best first; ties to the older.
 
-    Duplicates are left out, they are not evidence of their own, and so are second seeds.
+    Duplicates are left out: they are no evidence of their own. So are runs on a seed that was asked
+    for: the best of several seeds is no better configuration.
 
     Args:
         records: Rows of trials.
@@ -268,12 +273,16 @@ def ranked(
 
     def rank(record: TrialRecord) -> tuple[float, int]:
         posterior = known.get(record.number)
-        score = (record.val_bpb or 0.0) if posterior is None else posterior.mean
-        return (-score if record.maximize else score, record.number)
+        if posterior is None:
+            return cost(record), record.number
+        return (-posterior.mean if record.maximize else posterior.mean, record.number)
 
-    good = [record for record in records if record.submittable and record.duplicate_of is None]
-    repeats = second_seeds(good)
-    return sorted((record for record in good if record.number not in repeats), key=rank)
+    good = [
+        record
+        for record in records
+        if record.submittable and record.duplicate_of is None and record.seed is None
+    ]
+    return sorted(good, key=rank)
 
 
 def second_seeds(records: Iterable[TrialRecord]) -> dict[int, int]:
@@ -288,6 +297,43 @@ def second_seeds(records: Iterable[TrialRecord]) -> dict[int, int]:
     if not asked:
         return {}
     return {r.number: first[r.configuration] for r in asked if r.configuration in first}
+
+
+def cost(record: TrialRecord) -> float:
+    """A trial's score with its sign such that low is good; infinity where it has none."""
+    if record.val_bpb is None:
+        return math.inf
+    return -record.val_bpb if record.maximize else record.val_bpb
+
+
+SCORE = "val_bpb"
+"""The score's key and heading, where it is the contest's."""
+
+
+def score_name(records: Iterable[TrialRecord]) -> str:
+    """What the score of a study's trials is called."""
+    return next((record.metric for record in records if record.metric), SCORE)
+
+
+def named(document: Any, metric: str) -> Any:
+    """A document of a study with the keys of its score under its metric's own name.
+
+    ``val_bpb`` becomes the name, ``posterior_bpb`` ``posterior_NAME``. A name that the mapping has
+    for something else gets ``metric.`` before it. Knobs are left as they are.
+    """
+    if metric in {"", SCORE}:
+        return document
+    if isinstance(document, list | tuple):
+        return [named(item, metric) for item in document]
+    if not isinstance(document, Mapping):
+        return document
+    found: dict[str, Any] = {}
+    for key, value in document.items():
+        called = key.replace(SCORE, metric) if SCORE in key else re.sub("_bpb$", f"_{metric}", key)
+        if called != key and called in document:
+            called = f"metric.{called}"
+        found[called] = value if key == "knobs" else named(value, metric)
+    return found
 
 
 def counts(records: Iterable[TrialRecord]) -> dict[str, int]:

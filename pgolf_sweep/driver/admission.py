@@ -76,6 +76,7 @@ class Admission:
             proposer=proposal.proposer,
             repair_of=proposal.repair_of,
             maximize=session.spec.metric.goal == "maximize",
+            metric="" if session.spec.metric.contest else session.spec.metric.name,
             attempts=noted.attempts if noted is not None else 0,
             uncounted_attempts=noted.uncounted_attempts if noted is not None else 0,
             slot_seconds=noted.slot_seconds if noted is not None else 0.0,

@@ -47,14 +47,13 @@ from pgolf_sweep.core.paths import write_json
 from pgolf_sweep.core.record import State
 from pgolf_sweep.core.spending import Spending
 from pgolf_sweep.core.trial import EndCause, Failed, FailureKind, schedule_fraction
-from pgolf_sweep.core.yardstick import known_for
 from pgolf_sweep.driver.admission import Admission
 from pgolf_sweep.driver.anchors import DISCARDS_UNTIL_ANCHOR, Anchors
 from pgolf_sweep.driver.anchors import PROPOSER as ANCHOR
 from pgolf_sweep.driver.budget import Quota, expected_seconds
 from pgolf_sweep.driver.control import Request
 from pgolf_sweep.driver.exports import exported, split_export
-from pgolf_sweep.driver.proposals import enqueue_pending
+from pgolf_sweep.driver.intake import Intake
 from pgolf_sweep.driver.second_seeds import SecondSeeds
 from pgolf_sweep.driver.sharing.leases import strongest
 from pgolf_sweep.driver.sharing.storage_retry import StorageRetry
@@ -147,6 +146,7 @@ class Driver:
     _probing: list[Proposal] = field(default_factory=list)
     """Asked for, and waiting for the probe of their program."""
     _sessions: Sessions = field(init=False)
+    _intake: Intake = field(init=False)
     _anchors: Anchors = field(init=False)
     _shown_at: float = -math.inf
     _pruning_checked: bool = False
@@ -162,6 +162,14 @@ class Driver:
     def __post_init__(self) -> None:
         self._anchors = Anchors(self.session)
         self._sessions = Sessions(self.session, self.paths)
+        self._intake = Intake(
+            session=self.session,
+            study=self.study,
+            paths=self.paths,
+            table=self._table,
+            clock=self.clock,
+            notify=self.observer.event,
+        )
         self._storage_retry = StorageRetry(
             study=self.study,
             launcher=self.launcher,
@@ -191,6 +199,7 @@ class Driver:
             table=self._table,
             notify=self.observer.event,
             me="" if self.lease is None else self.lease.me,
+            on_end=lambda record: self._intake.ended([record]),
         )
         self._admission = Admission(
             writer=self._writer, tracker=self.tracker, provenance=self.options.provenance
@@ -276,6 +285,7 @@ class Driver:
             if record.outcome is State.DISCARDED and not record.variant:
                 verdict = self.session.verdict(record.knobs)
                 self.tracker.discarded(record.number, record.knobs, verdict)
+        self._intake.catch_up()
         if self._take_over is not None:
             self._take_over.keep_in_touch()
             return
@@ -304,7 +314,7 @@ class Driver:
         """Keep one gated proposal ahead of the free slots, so that no slot waits for a discard."""
         if self._state is not SweepState.RUNNING:
             return
-        enqueue_pending(self.paths, self.study, self.observer.event)
+        self._intake.take_up()
         is_open = self._has_open()
         if self._quota.room() <= 0 and self._quota.left() <= 0:
             if not is_open:
@@ -440,7 +450,7 @@ class Driver:
             job = Job(
                 key=str(record.number),
                 attempt=record.attempts,
-                spec=trial.spec,
+                spec=self._intake.bounded(record, trial.spec),
                 files=self._sessions.of(record.variant).program.files,
                 folder=self.paths.trial(record.number).root,
                 tracking=self.options.tracking(record),
@@ -513,25 +523,26 @@ class Driver:
         if judgement is None or attempt.cancelling:
             return
         if attempt.trial.record.seed is not None:
-            return  # a repeat is evidence only if it ends
+            return  # it measures a configuration that has run: the score is what is asked for
         attempt.behind_at = fraction
         if judgement.spared:
             self.observer.event(Spared(number=number, validation=ordinal))
             return
         attempt.cancelling = True
-        reason = f"pruned at validation {ordinal} with val_bpb {val_bpb:.4f}"
+        name = self.session.spec.metric.name
+        reason = f"pruned at validation {ordinal} with {name} {val_bpb:.4f}"
         self.launcher.cancel(str(number), reason, cause=EndCause.PRUNED)
 
     def _ended(self, attempt: Attempt, end: RunEnd) -> None:
         trial = attempt.trial
         number = trial.record.number
         end, smaller = split_export(end)
-        dataset = self.session.dataset
         outcome = classify(
             end,
             last_val_bpb=attempt.val_bpb,
             last_step=attempt.step,
-            bytes_per_token=None if dataset is None else known_for(dataset.name),
+            bytes_per_token=self.session.bytes_per_token,
+            contest=self.session.spec.metric.contest,
         )
         cap_bytes = self.session.rules.artifact_cap_bytes
         record = trial.record.ended(outcome, end, cap_bytes=cap_bytes)
@@ -642,7 +653,9 @@ class Driver:
             now=self.clock.now(),
             budget=self._quota.row(),
         )
-        return dataclasses.replace(snapshot, nodes=self._nodes.rows())
+        metric = self.session.spec.metric
+        name = "" if metric.contest else metric.name
+        return dataclasses.replace(snapshot, nodes=self._nodes.rows(), metric=name)
 
     def _show(self) -> None:
         """Let people see, not more often than they can read."""

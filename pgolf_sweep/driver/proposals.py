@@ -110,7 +110,7 @@ def pending(paths: StudyPaths) -> list[ProposalRequest]:
 
 def answered(paths: StudyPaths) -> list[ProposalRequest]:
     """Requests that a driver has enqueued, oldest first; files that are none are left out."""
-    return [request for request in _readable(paths) if request.number is not None]
+    return [request for request in readable(paths) if request.number is not None]
 
 
 def left_over(paths: StudyPaths, records: Iterable[TrialRecord]) -> int:
@@ -120,7 +120,7 @@ def left_over(paths: StudyPaths, records: Iterable[TrialRecord]) -> int:
         paths: The study's folder.
         records: A row for every trial of the study.
     """
-    unanswered = [r for r in _readable(paths) if r.number is None and not r.refused]
+    unanswered = [r for r in readable(paths) if r.number is None and not r.refused]
     queued = [
         record
         for record in records
@@ -138,7 +138,8 @@ def left_over_text(count: int) -> str:
     )
 
 
-def _readable(paths: StudyPaths) -> list[ProposalRequest]:
+def readable(paths: StudyPaths) -> list[ProposalRequest]:
+    """All requests, oldest first; files that are none are left out."""
     found = []
     for path in sorted(paths.proposals.glob("*.json")):
         with suppress(InfraError, KeyError, TypeError):
@@ -153,9 +154,22 @@ def answer(
     _write(paths, dataclasses.replace(request, number=number, refused=refused))
 
 
-def enqueue_pending(paths: StudyPaths, study: Study, notify: Notify) -> None:
-    """Enqueue what was asked for; the asker finds the trial's number in the file."""
-    for request in pending(paths):
+def enqueue_pending(
+    paths: StudyPaths,
+    study: Study,
+    notify: Notify,
+    *,
+    requests: Iterable[ProposalRequest] | None = None,
+) -> None:
+    """Enqueue what was asked for; the asker finds the trial's number in the file.
+
+    Args:
+        paths: The study's folder.
+        study: What the requests go into.
+        notify: Hears of each.
+        requests: Those to enqueue, in this order; None for all that wait.
+    """
+    for request in pending(paths) if requests is None else requests:
         try:
             if request.change.variant:
                 kept(paths, request.change.variant)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.record import SEED_KNOB, ranked, second_seeds
 from pgolf_sweep.core.trial import Change
+from pgolf_sweep.driver.seeds import further_seeds
 from pgolf_sweep.search.origin import Origin
 from pgolf_sweep.space.domains import Constant
 
@@ -89,7 +90,8 @@ class SecondSeeds:
         parameters = self.session.spec.space.parameters
         knobs = {n: v for n, v in record.knobs.items() if n in parameters and n != SEED_KNOB}
         key = f"second seed of {record.number}"
-        change = Change(variant=record.variant, parent=record.number, seed=seed + 1)
+        (second,) = further_seeds(self.study.name, 1, {seed})
+        change = Change(variant=record.variant, parent=record.number, seed=second)
         try:
             self.study.enqueue_once(knobs, Origin(proposer=key, request=key, change=change))
         except InputError:

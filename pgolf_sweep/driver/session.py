@@ -27,6 +27,7 @@ from pgolf_sweep.config.types import NO_RULES
 from pgolf_sweep.core.errors import InfraError, InputError
 from pgolf_sweep.core.paths import StudyPaths, read_json, write_bytes, write_json
 from pgolf_sweep.core.trial import Limits, Resources, TrialSpec, Verdict, VerdictKind, knob_text
+from pgolf_sweep.core.yardstick import known_for
 from pgolf_sweep.gate.exports import SPARE, smaller_exports
 from pgolf_sweep.gate.gate import Gate
 from pgolf_sweep.gate.probed import foreign_of
@@ -209,6 +210,18 @@ class Session:
             variant=self.variant,
         )
 
+    @cached_property
+    def bytes_per_token(self) -> float | None:
+        """Of the validation set: the known constant, else counted; None without a data set."""
+        if self.dataset is None:
+            return None
+        known = known_for(self.dataset.name)
+        if known is not None or not self.dataset.shards("val"):
+            return known
+        from pgolf_sweep.data.text_bytes import bytes_per_token  # noqa: PLC0415 - numpy
+
+        return bytes_per_token(self.dataset)
+
     @property
     def data_identity(self) -> str | None:
         """Hash of validation set and tokenizer, without which no two scores compare."""
@@ -296,12 +309,14 @@ def read_sweep(sweep: Path, *, name: str | None = None) -> tuple[SweepSpec, Prog
 def _program_of(document: Document, spec: SweepSpec, *, base: Path) -> Program:
     """The program that a sweep file names; where it is missing, that is one more mistake."""
     place: tuple[str, ...] = ("program",)
+    plain = spec.pgolf.rules == NO_RULES
     try:
         with located_at(spec, *place):
-            program = load_program(spec.program, base=base)
+            program = load_program(spec.program, base=base, imports=plain)
         place = ("pgolf", "files")
         with located_at(spec, *place):
-            return load_program(spec.program, base=base, extra_files=spec.pgolf.files)
+            more = spec.pgolf.files
+            return load_program(spec.program, base=base, extra_files=more, imports=plain)
     except InputError as error:
         if not document.problems:
             raise

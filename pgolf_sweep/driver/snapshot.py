@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pgolf_sweep.core.record import SCORE
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -92,6 +94,8 @@ class Snapshot:
     reason: str = ""
     nodes: Sequence[NodeRow] = ()
     budget: BudgetRow | None = None
+    metric: str = ""
+    """Name of the score, where it is not the contest's."""
 
 
 class Observer(Protocol):
@@ -112,7 +116,7 @@ def metrics(snapshot: Snapshot) -> dict[str, float]:
     figures["slot_hours/trained"] = snapshot.trained_seconds / 3600
     figures["slot_hours/saved_by_gate"] = snapshot.saved_by_gate_seconds / 3600
     if snapshot.best is not None and snapshot.best.val_bpb is not None:
-        figures["best/val_bpb"] = snapshot.best.val_bpb
+        figures[f"best/{snapshot.metric or SCORE}"] = snapshot.best.val_bpb
     return figures
 
 

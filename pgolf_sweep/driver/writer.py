@@ -16,7 +16,7 @@ from pgolf_sweep.core.record import State, TrialRecord
 from pgolf_sweep.driver.exports import register_export
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pgolf_sweep.core.events import Notify
     from pgolf_sweep.core.paths import StudyPaths
@@ -39,6 +39,7 @@ class TrialWriter:
         table: What is known of all trials.
         notify: Takes each event.
         me: This driver's name; empty where it is alone.
+        on_end: Hears of each trial that is told.
     """
 
     sessions: Sessions
@@ -48,6 +49,7 @@ class TrialWriter:
     table: TrialTable
     notify: Notify
     me: str
+    on_end: Callable[[TrialRecord], None] = lambda _record: None
 
     def note(self, trial: OpenTrial, record: TrialRecord) -> bool:
         """A trial that has not ended changed; False if another driver has it by now."""
@@ -64,6 +66,7 @@ class TrialWriter:
         if not self.storage_retry.call(lambda: self.study.tell(record)):
             return  # another driver took the trial over, or the storage does not answer
         append_row(self.paths, record)
+        self.on_end(record)
         self.learn(record)
         if record.outcome is not State.DISCARDED and record.duplicate_of is None:
             self.notify(TrialEnded(record=record))

@@ -11,11 +11,10 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pgolf_sweep.core.record import State
+from pgolf_sweep.core.record import SCORE, State, cost, score_name
 from pgolf_sweep.report.story import in_order_of_their_end
 from pgolf_sweep.report.text import bytes_text, score, varied_knobs
 from pgolf_sweep.report.traces import (
-    BPB_AXIS,
     BYTES_AXIS,
     MOST_DOTS,
     axis_places,
@@ -25,6 +24,7 @@ from pgolf_sweep.report.traces import (
     line,
     plain,
     points,
+    score_axis,
     subsampled,
     vertical_line,
 )
@@ -96,31 +96,36 @@ def _progress(scored: Sequence[TrialRecord]) -> Figure | None:
         return None
     within = [(n, r) for n, r in enumerate(scored, 1) if r.submittable]
     over = [(n, r) for n, r in enumerate(scored, 1) if not r.submittable]
-    traces = [points(within, "within the cap", "@good", y=bpb)]
+    name = "completed" if score_name(scored) != SCORE and not over else "within the cap"
+    traces = [points(within, name, "@good", y=bpb)]
     caption = "The line is the best so far."
     if over:
         traces.append(points(over, "over the cap", "@over", y=bpb, symbol="circle-open"))
         caption += " Rings are over the cap and do not count."
-    best_x, best_y, lowest = [], [], math.inf
+    best_x, best_y, best = [], [], None
     for place, record in within:
-        lowest = min(lowest, record.val_bpb or math.inf)
+        best = record if best is None else min(best, record, key=cost)
         best_x.append(place)
-        best_y.append(lowest)
-    if best_x:
+        best_y.append(bpb(best))
+    if best is not None:
         best_x.append(len(scored))
-        best_y.append(lowest)
+        best_y.append(bpb(best))
         traces.append(line(best_x, best_y, "best so far", "@good", shape="hv"))
     first = [r.val_bpb for _, r in within[:FIRST_DRAWS] if r.val_bpb is not None]
     if len(first) >= FIRST_DRAWS and len(within) > FIRST_DRAWS:
         mean, spread = statistics.fmean(first), statistics.stdev(first)
         counts = sorted({*range(1, 11), *range(1, len(within), max(1, len(within) // 60))})
-        expected = [mean - spread * _expected_maximum(n) for n in counts]
+        better = 1 if scored[0].maximize else -1
+        expected = [mean + better * spread * _expected_maximum(n) for n in counts]
         traces.append(line(counts, expected, "random search, expected", "@soft", dash="dot"))
         caption += (
             f" Dotted: the expected best of as many random draws, by mean and spread of the first"
             f" {FIRST_DRAWS} trials."
         )
-    layout = {"xaxis": {"title": "completed trials, in the order of their end"}, "yaxis": BPB_AXIS}
+    layout = {
+        "xaxis": {"title": "completed trials, in the order of their end"},
+        "yaxis": score_axis(scored),
+    }
     return Figure(
         name="progress", title="Best so far", caption=caption, traces=traces, layout=layout
     )
@@ -134,7 +139,7 @@ def _expected_maximum(n: int) -> float:
 def _curves(story: Story, scored: Sequence[TrialRecord]) -> Figure | None:
     """Intermediate scores by validation; the best trial's stands out."""
     records = {r.number: r for r in story.status.records}
-    order = [r.number for r in sorted(scored, key=bpb)]
+    order = [r.number for r in sorted(scored, key=cost)]
     order += [number for number in story.curves if number not in set(order)]
     chosen = subsampled([n for n in order if len(story.curves.get(n, ())) > 1], MOST_CURVES)
     if not chosen:
@@ -159,12 +164,17 @@ def _curves(story: Story, scored: Sequence[TrialRecord]) -> Figure | None:
     if len(chosen) < len(story.curves):
         caption += f" {len(chosen)} of {len(story.curves)} curves: the best and a sample."
     values = [v for n in chosen for v in story.curves[n] if math.isfinite(v)]
-    layout: dict[str, Any] = {"xaxis": {"title": "validation", "dtick": 1}, "yaxis": dict(BPB_AXIS)}
+    layout: dict[str, Any] = {
+        "xaxis": {"title": "validation", "dtick": 1},
+        "yaxis": score_axis(scored),
+    }
     if values:
         # The first validations of a run are far off and would press all else together.
-        top = statistics.quantiles(values, n=20)[-1] if len(values) > 1 else values[0]
-        low = min(values)
-        layout["yaxis"]["range"] = [low - 0.05 * (top - low or 1.0), top + 0.05 * (top - low)]
+        cuts = statistics.quantiles(values, n=20) if len(values) > 1 else values
+        rises = bool(story.status.records) and story.status.records[0].maximize
+        low, top = (cuts[0], max(values)) if rises else (min(values), cuts[-1])
+        room = 0.05 * (top - low or 1.0)
+        layout["yaxis"]["range"] = [low - room, top + room]
     if max(len(story.curves[n]) for n in chosen) > 12:
         del layout["xaxis"]["dtick"]
     return Figure(
@@ -182,8 +192,9 @@ def _score_by_bytes(story: Story, scored: Sequence[TrialRecord]) -> Figure | Non
     traces = [points(within, "within the cap", "@good", y=bpb)]
     if over:
         traces.append(points(over, "over the cap", "@over", y=bpb, symbol="circle-open"))
-    layout: dict[str, Any] = {"xaxis": BYTES_AXIS | {"title": "artifact, bytes"}, "yaxis": BPB_AXIS}
-    caption = "Lower is better."
+    layout: dict[str, Any] = {"xaxis": BYTES_AXIS | {"title": "artifact, bytes"}}
+    layout["yaxis"] = score_axis(scored)
+    caption = "Higher is better." if scored[0].maximize else "Lower is better."
     if story.cap_bytes is not None:
         layout["shapes"] = [vertical_line(story.cap_bytes)]
         caption += f" The line is the cap, {bytes_text(story.cap_bytes)}."
@@ -241,7 +252,7 @@ def _slices(scored: Sequence[TrialRecord], knobs: Sequence[str]) -> Figure | Non
         trace = points([(v, r) for v, r in zip(values, having, strict=True)], name, "@good", y=bpb)
         traces.append(trace | {"xaxis": f"x{mark}", "yaxis": f"y{mark}"})
         layout[f"xaxis{mark}"] = {"title": name} | axis_scale(values)
-        layout[f"yaxis{mark}"] = {} if index % columns else {"title": "val_bpb"}
+        layout[f"yaxis{mark}"] = {} if index % columns else {"title": score_name(scored)}
     caption = "Each dot is a completed trial; the other knobs vary as well."
     return Figure(
         name="slices", title="Score by knob", caption=caption, traces=traces, layout=layout
@@ -254,15 +265,17 @@ def _parallel(scored: Sequence[TrialRecord], knobs: Sequence[str]) -> Figure | N
     if len(scored) < 3 or len(shown) < 2:
         return None
     shown = shown[:MOST_SLICES]
-    best_first = sorted(scored, key=bpb)
+    best_first = sorted(scored, key=cost)
     chosen = subsampled(best_first, MOST_LINES)
     places = {name: axis_places([r.knobs.get(name) for r in scored]) for name in shown}
-    lowest, highest = bpb(best_first[0]), bpb(best_first[-1])
+    least, most = cost(best_first[0]), cost(best_first[-1])
     traces = []
     for record in reversed(chosen):
-        rank = (bpb(record) - lowest) / ((highest - lowest) or 1.0)
+        rank = (cost(record) - least) / ((most - least) or 1.0)
         heights = [places[name](record.knobs.get(name)) for name in shown]
-        drawn = line([*shown, "val_bpb"], [*heights, 1.0 - rank], f"trial {record.number}", "@good")
+        drawn = line(
+            [*shown, score_name(scored)], [*heights, 1.0 - rank], f"trial {record.number}", "@good"
+        )
         drawn["line"]["width"] = 1.0 + 1.5 * (1 - rank)
         hover = f"trial {record.number}: {score(record.val_bpb)}<br>{knobs_lines(record, shown)}"
         traces.append(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from pgolf_sweep.core.record import State, TrialRecord
+from pgolf_sweep.core.record import SCORE, State, TrialRecord, named
 from pgolf_sweep.report.posterior import POSTERIOR
 
 if TYPE_CHECKING:
@@ -18,12 +18,17 @@ WHOLE = [item.name for item in dataclasses.fields(TrialRecord) if item.type == "
 COLUMNS = [*TrialRecord(number=0, outcome=State.QUEUED, knobs={}).to_json(), *POSTERIOR, INTERIM]
 
 
-def nested(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+def nested(rows: Sequence[dict[str, Any]], score: str = SCORE) -> pd.DataFrame:
     """One row a trial, one column a key of ``trials --json``, in its order and with its types."""
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=_columns(score))
 
 
-def flat(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+def _columns(score: str) -> list[str]:
+    """The columns of a study by the name of its score."""
+    return list(named(dict.fromkeys(COLUMNS), score))
+
+
+def flat(rows: Sequence[dict[str, Any]], score: str = SCORE) -> pd.DataFrame:
     """One row a trial with cells that a table file can hold.
 
     Returns:
@@ -31,7 +36,7 @@ def flat(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
         interim scores are left out, and each knob is a column of its own name (``knob.NAME`` where
         that is a column's already).
     """
-    taken = {name for name in COLUMNS if name not in {"knobs", "finals", INTERIM}}
+    taken = {name for name in _columns(score) if name not in {"knobs", "finals", INTERIM}}
     found = []
     for row in rows:
         predicted = row["predicted_bytes"] or {}

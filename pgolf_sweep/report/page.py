@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from pgolf_sweep.core.record import State, ranked
+from pgolf_sweep.core.record import SCORE, State, ranked, score_name
 from pgolf_sweep.report.figures import figures
 from pgolf_sweep.report.noops import no_op_knobs
-from pgolf_sweep.report.search import search_lines
+from pgolf_sweep.report.search import search_document, search_lines
 from pgolf_sweep.report.text import (
     artifact_text,
     bytes_text,
@@ -154,7 +154,7 @@ def page(story: Story) -> str:
         _promotions(story.promoted),
         _best(ranked(records, story.status.posteriors)[:BEST], knobs),
         f'<section class="charts">{"".join(map(_figure, drawn))}</section>' if drawn else "",
-        _gate(document),
+        _gate(document, search_document(records)),
         _everything(records, knobs),
     ]
     scripts = [get_plotlyjs(), DRAW] if drawn else []
@@ -212,21 +212,24 @@ def _quoted(value: Any) -> Any:
 
 def _headline(document: Mapping[str, Any], story: Story) -> str:
     tally = document["trials"]
-    top = document["best"]
+    top, name = document["best"], document["metric"]
     figures = []
     if top is not None:
         figures += [
-            ("best val_bpb", score(top["val_bpb"])),
+            (f"best {name}", score(top[name])),
             ("its headroom", bytes_text(top["headroom_bytes"]) or "not measured"),
             ("trial", str(top["number"])),
         ]
+        if name != SCORE and top["headroom_bytes"] is None:
+            del figures[1]
     figures += [
         (state, str(count)) for state, count in tally.items() if count or state == State.COMPLETED
     ]
     if document["run_cap"] is not None:
         figures.append(("run_cap", str(document["run_cap"])))
     state = document["state"] + (f" ({document['reason']})" if document["reason"] else "")
-    none = "" if top else "<p>No completed trial within the cap yet.</p>"
+    cap = " within the cap" if name == SCORE else ""
+    none = "" if top else f"<p>No completed trial{cap} yet.</p>"
     question = f"<p>{escape(story.question)}</p>" if story.question else ""
     facts = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in story.facts)
     return (
@@ -278,7 +281,7 @@ def _best(first: Sequence[TrialRecord], knobs: Sequence[str]) -> str:
         ]
         for record in first
     ]
-    heads = ["trial", "val_bpb", "artifact", "headroom", "time", *knobs]
+    heads = ["trial", score_name(first), "artifact", "headroom", "time", *knobs]
     return f"<h2>Best trials</h2>{_table(heads, rows, numbers=len(heads))}"
 
 
@@ -298,15 +301,19 @@ def _everything(records: Sequence[TrialRecord], knobs: Sequence[str]) -> str:
         ]
         for record in records
     ]
-    heads = ["trial", "val_bpb", "artifact", "headroom", "time", "outcome", "knobs", "reason"]
+    heads = ["trial", score_name(records), "artifact", "headroom", "time"]
+    heads += ["outcome", "knobs", "reason"]
     return (
         f"<h2>Trials</h2>{_table(heads, rows, numbers=5)}"
         '<p class="soft">~ predicted. Only knobs that vary in this study are shown.</p>'
     )
 
 
-def _gate(document: Mapping[str, Any]) -> str:
+def _gate(document: Mapping[str, Any], search: dict[str, Any]) -> str:
     seconds = document["slot_seconds"]
+    if document["metric"] != SCORE and not document["trials"]["discarded"]:
+        lines = [("trained", duration(seconds["trained"])), ("idle", duration(seconds["idle"]))]
+        return f"<h2>Slots</h2>{_figures(lines)}" + _lines(search)
     return (
         "<h2>Slots</h2>"
         + _figures(
@@ -318,8 +325,12 @@ def _gate(document: Mapping[str, Any]) -> str:
                 ("idle", duration(seconds["idle"])),
             ]
         )
-        + "".join(f"<p>{escape(text)}.</p>" for text in search_lines(document["search"]))
+        + _lines(search)
     )
+
+
+def _lines(search: dict[str, Any]) -> str:
+    return "".join(f"<p>{escape(text)}.</p>" for text in search_lines(search))
 
 
 def _figure(figure: Figure) -> str:
@@ -337,8 +348,14 @@ def _figures(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: int) -> str:
-    """A table whose first columns hold numbers."""
+    """A table whose first columns hold numbers; sizes that no row has are left out."""
+    rows = list(rows)
     kinds = ["number" if place < numbers else "text" for place in range(len(heads))]
+    sizes = {"artifact", "headroom"} if SCORE not in heads else set()
+    empty = {n for n, head in enumerate(heads) if head in sizes and not any(r[n] for r in rows)}
+    kept = [place for place in range(len(heads)) if place not in empty]
+    heads, kinds = [heads[place] for place in kept], [kinds[place] for place in kept]
+    rows = [[row[place] for place in kept] for row in rows]
 
     named = [(kind, escape(head)) for kind, head in zip(kinds, heads, strict=True)]
 

@@ -12,7 +12,15 @@ from pgolf_sweep.config.sweep_file import load_spec
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.kept import lost_trials, settled
 from pgolf_sweep.core.paths import StudyPaths, read_json
-from pgolf_sweep.core.record import State, TrialRecord, counts, ranked
+from pgolf_sweep.core.record import (
+    SCORE,
+    State,
+    TrialRecord,
+    counts,
+    named,
+    ranked,
+    score_name,
+)
 from pgolf_sweep.driver.control import live_driver
 from pgolf_sweep.driver.proposals import left_over
 from pgolf_sweep.driver.sharing.leases import drivers, short
@@ -56,9 +64,16 @@ class StudyRead:
         tally = ", ".join(f"{n} {key}" for key, n in counts(self.records).items() if n)
         found = self.winner
         score = (
-            "" if found is None else f", best val_bpb {found.val_bpb:.4f} (trial {found.number})"
+            ""
+            if found is None
+            else f", best {self.score_name} {found.val_bpb:.4f} (trial {found.number})"
         )
         return f"<study {self.name}: {tally or 'no trial'}{score}>"
+
+    @property
+    def score_name(self) -> str:
+        """What the score is called: ``val_bpb``, or the sweep's own metric."""
+        return score_name(self.records)
 
     @property
     def winner(self) -> TrialRecord | None:
@@ -68,7 +83,10 @@ class StudyRead:
     def rows(self, records: Iterable[TrialRecord] | None = None) -> list[dict[str, Any]]:
         """The rows of ``trials --json``, of all trials or of some."""
         chosen = self.records if records is None else records
-        return [
+        return [named(self._row(record), record.metric) for record in chosen]
+
+    def _row(self, record: TrialRecord) -> dict[str, Any]:
+        return (
             record.to_json()
             | posterior_row(self.posteriors.get(record.number))
             | {
@@ -77,20 +95,20 @@ class StudyRead:
                     for ordinal, value in self.curves.get(record.number, ())
                 ]
             }
-            for record in chosen
-        ]
+        )
 
     def trials(self) -> pd.DataFrame:
         """One row a trial, the columns of ``trials --json``; `knobs` holds mappings."""
         from pgolf_sweep.report.frames import nested  # noqa: PLC0415 - pandas loads late
 
-        return nested(self.rows())
+        return nested(self.rows(), self.score_name)
 
     def best(self, top: int = 5) -> pd.DataFrame:
         """The best trials within the cap, best first, in the columns of `trials`."""
         from pgolf_sweep.report.frames import nested  # noqa: PLC0415 - pandas loads late
 
-        return nested(self.rows(ranked(self.records, self.posteriors)[:top]))
+        best = ranked(self.records, self.posteriors)[:top]
+        return nested(self.rows(best), self.score_name)
 
     def in_order(self, key: str, records: Iterable[TrialRecord]) -> list[TrialRecord]:
         """Some trials by a key of their row or by a knob; those without a value come last.
@@ -103,6 +121,7 @@ class StudyRead:
             InputError: No trial has such a key or knob.
         """
         name, largest = key.removeprefix("-"), key.startswith("-")
+        name = {self.score_name: SCORE}.get(name, name)
         keys = {item.name for item in dataclasses.fields(TrialRecord)}
         knobs = {knob for record in self.records for knob in record.knobs}
         if name not in keys | knobs:
@@ -122,7 +141,7 @@ class StudyRead:
         """One row a trial with plain cells: each knob a column, `predicted_bytes` three."""
         from pgolf_sweep.report.frames import flat  # noqa: PLC0415 - pandas loads late
 
-        return flat(self.rows(records))
+        return flat(self.rows(records), self.score_name)
 
 
 def read_study(study: str | Path, *, runs: str | Path = "runs") -> StudyRead:
@@ -221,7 +240,14 @@ class Status:
         return self.place.reason if self.place is not None and not said else said
 
     def to_json(self) -> dict[str, Any]:
-        """The document of ``status --json``; keys stay stable."""
+        """The document of ``status --json``; keys stay stable.
+
+        The score of a sweep's own metric stands under the metric's name, which is `metric`.
+        """
+        document: dict[str, Any] = named(self._document(), score_name(self.records))
+        return document
+
+    def _document(self) -> dict[str, Any]:
         tally = counts(self.records)
         best = next(iter(ranked(self.records, self.posteriors)), None)
         seconds = {
@@ -232,6 +258,7 @@ class Status:
         return {
             "study": self.name,
             "state": self.state,
+            "metric": score_name(self.records),
             "trials": tally,
             "redrawn": sum(record.redrawn for record in self.records),
             "search": search_document(self.records),

@@ -7,6 +7,7 @@ import statistics
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.core.record import State, ranked, second_seeds
+from pgolf_sweep.core.record import cost as cost_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,7 +66,7 @@ def stopping_document(records: Sequence[TrialRecord]) -> dict[str, Any]:
     best = next(iter(ranked(r for r in records if not r.behind_at)), None)
     cost = None
     if best_behind is not None and best is not None:
-        cost = max(0.0, (best.val_bpb or 0.0) - (best_behind.val_bpb or 0.0))
+        cost = max(0.0, cost_of(best) - cost_of(best_behind))
     return {
         "stopped": len(stopped),
         "saved_seconds": saved,

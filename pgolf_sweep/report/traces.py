@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pgolf_sweep.core.record import cost, score_name
 from pgolf_sweep.report.text import knobs_text, score
 
 if TYPE_CHECKING:
@@ -17,8 +18,12 @@ _Item = TypeVar("_Item")
 MOST_DOTS = 1200
 """Dots of one kind in a chart: a third of them the best, the rest an even sample."""
 
-BPB_AXIS = {"title": "val_bpb", "tickformat": ".4~g"}
 BYTES_AXIS = {"tickformat": ",d", "nticks": 5}
+
+
+def score_axis(records: Sequence[TrialRecord]) -> dict[str, Any]:
+    """The axis of a study's scores, under their name."""
+    return {"title": score_name(records), "tickformat": ".4~g"}
 
 
 def bpb(record: TrialRecord) -> float:
@@ -36,7 +41,7 @@ def points(
 ) -> dict[str, Any]:
     """Dots of trials: where each lies across, and the trial that says how high."""
     # Thousands of dots hide each other and make the page heavy; the best ones are all kept.
-    placed = subsampled(sorted(given, key=lambda pair: y(pair[1])), MOST_DOTS)
+    placed = subsampled(sorted(given, key=lambda pair: cost(pair[1])), MOST_DOTS)
     return {
         "type": "scatter",
         "mode": "markers",

@@ -33,6 +33,9 @@ ENVVAR = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")
 PARAMETERS_FILE = "sweep-parameters.json"
 """Name of the file that ``${args_json_file}`` stands for, in the trial's folder."""
 
+MODULE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
+"""A module as ``python -m`` takes it."""
+
 TORCHRUN = ("-m", "torch.distributed.run")
 
 

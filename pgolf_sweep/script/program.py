@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.paths import is_inside, read_regular
+from pgolf_sweep.script.beside import imported_beside
+from pgolf_sweep.script.command import MODULE
 from pgolf_sweep.script.knobs.flags import Flags, read_flags
 from pgolf_sweep.script.knobs.knobs import Knob, survey
 from pgolf_sweep.script.requirements import FILE as REQUIREMENTS
@@ -91,14 +93,19 @@ def files_sha256(files: Mapping[str, bytes]) -> str:
     return digest.hexdigest()
 
 
-def load_program(program: str, *, base: Path, extra_files: Sequence[str] = ()) -> Program:
+def load_program(
+    program: str, *, base: Path, extra_files: Sequence[str] = (), imports: bool = False
+) -> Program:
     """The program that a sweep file names.
 
     Args:
-        program: ``trainer`` for ours, or the path of a script.
+        program: ``trainer`` for ours, or the path of a script, or a module that ``-m`` runs.
         base: Folder that relative paths start from; a script that is not there may be where the
             user stands.
-        extra_files: Paths or globs, relative to the script's folder, that run beside it.
+        extra_files: Paths or globs, relative to the script's folder, that run beside it; for a
+            module relative to the folder of its outermost package.
+        imports: Whether the modules beside the script that it imports run beside it as well; in
+            the contest a submission is one script, and what runs beside it is named.
 
     Raises:
         InputError: The script or one of the files does not exist, or the script does not parse.
@@ -108,39 +115,68 @@ def load_program(program: str, *, base: Path, extra_files: Sequence[str] = ()) -
 
         files = {"train_gpt.py": bundle()}
         return from_files("train_gpt.py", files, builtin=True)
-    path = base / program
-    if not path.is_file():
-        here = Path(program)
-        if not here.is_file():
-            raise InputError(
-                f"program {program!r} does not exist",
-                where=str(path),
-                expected=f"{BUILTIN!r} or the path of a script, relative to {base} or to "
-                f"{Path.cwd()}{_elsewhere(path.name, base)}",
-            )
-        path = here
-    files = {path.name: _content(path)}
-    requirements = path.with_name(REQUIREMENTS)
+    path, root = _located(program, base)
+    script = path.relative_to(root).as_posix()
+    files = {script: _content(path)}
+    for folder in path.relative_to(root).parents[:-1]:
+        if (root / folder / "__init__.py").is_file():
+            files[(folder / "__init__.py").as_posix()] = _content(root / folder / "__init__.py")
+    requirements = root / REQUIREMENTS
     if requirements.is_file():
         files[REQUIREMENTS] = _content(requirements)  # checked on the node that runs a trial
-    files |= _beside(path, extra_files)
+    if imports:
+        files |= {name: _content(root / name) for name in imported_beside(root, script)}
+    files |= _beside(root, extra_files)
     total = sum(map(len, files.values()))
     if total > MOST_PROGRAM_BYTES:
         raise InputError(
             "the program and its files are too large to be copied into every trial",
-            where=str(path.parent),
+            where=str(root),
             got=f"{total:,} bytes",
             expected=f"at most {MOST_PROGRAM_BYTES:,} bytes; data belongs under pgolf.data",
         )
     # What the script execs is as much the program as what stands in it.
     opened: set[str] = set()
-    unpack(decoded(files[path.name]), path=path, opened=opened)
+    unpack(decoded(files[script]), path=path, opened=opened)
     for name in sorted(opened - files.keys()):
         files[name] = path.with_name(name).read_bytes()
-    return from_files(path.name, files, builtin=False)
+    return from_files(script, files, builtin=False)
 
 
-def _beside(path: Path, patterns: Sequence[str]) -> dict[str, bytes]:
+def _located(program: str, base: Path) -> tuple[Path, Path]:
+    """A script or module, and the folder that it imports from.
+
+    Raises:
+        InputError: It does not exist.
+    """
+    path, here = base / program, Path(program)
+    if path.is_file():
+        return path, path.parent
+    module = _module_file(program, base)
+    if module is not None:
+        return module
+    if here.is_file():
+        return here, here.parent
+    raise InputError(
+        f"program {program!r} does not exist",
+        where=str(path),
+        expected=f"{BUILTIN!r} or the path of a script, relative to {base} or to "
+        f"{Path.cwd()}{_elsewhere(path.name, base)}",
+    )
+
+
+def _module_file(module: str, base: Path) -> tuple[Path, Path] | None:
+    """The file of a module and the folder that it is imported from; None where there is none."""
+    if MODULE.fullmatch(module):
+        inner = module.replace(".", "/")
+        for root in (base, Path.cwd()):
+            for path in (root / f"{inner}.py", root / inner / "__main__.py"):
+                if path.is_file():
+                    return path, root
+    return None
+
+
+def _beside(folder: Path, patterns: Sequence[str]) -> dict[str, bytes]:
     """The files beside a script that a sweep file names, by relative path.
 
     Raises:
@@ -151,22 +187,22 @@ def _beside(path: Path, patterns: Sequence[str]) -> dict[str, bytes]:
         if not is_inside(pattern):
             raise InputError(
                 f"pgolf.files: {pattern!r} leaves the program's folder",
-                where=str(path.parent),
+                where=str(folder),
                 expected="paths or globs relative to it, without ..: trials get them at that path",
             )
-        matches = sorted(p for p in path.parent.glob(pattern) if p.is_file())
+        matches = sorted(p for p in folder.glob(pattern) if p.is_file())
         if not matches:
             raise InputError(
                 f"pgolf.files: {pattern!r} matches nothing",
-                where=str(path.parent),
+                where=str(folder),
                 expected="paths or globs relative to the program's folder",
             )
         for match in matches:
-            name = match.relative_to(path.parent).as_posix()
+            name = match.relative_to(folder).as_posix()
             if _OF_TRIALS.fullmatch(name):
                 raise InputError(
                     f"pgolf.files: {name!r} is a file of every trial's folder",
-                    where=str(path.parent),
+                    where=str(folder),
                     expected="another name, or a pattern that leaves it out",
                 )
             files[name] = _content(match)

@@ -132,7 +132,12 @@ class StudyReader:
             engine.dispose()
 
     def _row(self, frozen: optuna.trial.FrozenTrial) -> TrialRecord:
-        record = record_of(frozen)
+        metric = self._metric
+        record = replace(
+            record_of(frozen),
+            maximize=metric.goal == "maximize",
+            metric="" if metric.contest else metric.name,
+        )
         if RECORD in frozen.user_attrs:
             return record
         # Nobody has noted it yet: Optuna has the sampler's answers, not the knobs.

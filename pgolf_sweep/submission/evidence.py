@@ -105,6 +105,33 @@ class SeedRun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LineageStep:
+    """One change on the way to a candidate, and what it is worth by measurement.
+
+    Attributes:
+        trial: The trial that made it.
+        parent: The trial that it changed; None for the first.
+        proposer: Who proposed it.
+        idea: Its one line.
+        variant: Id of its program; empty for the study's own.
+        effect_bpb: Its score minus its parent's; None where the noise is unknown or a run lacks.
+        low_bpb: Lower end of the 95 % interval.
+        high_bpb: Upper end.
+        runs: Of the trial's configuration and of its parent's.
+    """
+
+    trial: int
+    parent: int | None
+    proposer: str
+    idea: str
+    variant: str
+    effect_bpb: float | None = None
+    low_bpb: float | None = None
+    high_bpb: float | None = None
+    runs: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
     """Where a candidate came from, for the README and for whoever doubts it.
 
@@ -118,6 +145,9 @@ class Provenance:
         dataset: Name of the data set.
         program_sha256: Hash of the program that the search ran.
         versions: Version by package, of what the runs had installed.
+        lineage: The changes that made it, the first one first; empty where nothing was changed.
+        tried: Trials of the study by proposer, further seeds left out.
+        based_on: The published work that the program began as: name, link and licence.
     """
 
     sweep_text: str
@@ -129,6 +159,9 @@ class Provenance:
     dataset: str
     program_sha256: str
     versions: Mapping[str, str] = field(default_factory=dict)
+    lineage: tuple[LineageStep, ...] = ()
+    tried: Mapping[str, int] = field(default_factory=dict)
+    based_on: Mapping[str, str] = field(default_factory=dict)
 
 
 def mean_bpb(runs: Sequence[SeedRun]) -> float:

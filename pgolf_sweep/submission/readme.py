@@ -22,6 +22,7 @@ def readme(submission: Submission) -> str:
         _headline(submission),
         _by_seed(submission),
         _approach(submission),
+        *_attribution(submission),
         _reproduce(submission),
         _compliance(submission),
         _provenance(submission),
@@ -88,6 +89,35 @@ def _by_seed(submission: Submission) -> str:
         ),
     ]
     return "\n".join(rows)
+
+
+def _attribution(submission: Submission) -> tuple[str, ...]:
+    """Which change came from whom, and what it is worth; nothing where nothing was changed."""
+    came = submission.provenance
+    if not came.lineage and not came.based_on:
+        return ()
+    rows = ["## Who found what", ""]
+    if came.based_on:
+        link, licence = came.based_on.get("link"), came.based_on.get("licence")
+        name = came.based_on.get("name", link or "published work")
+        named = f"[{name}]({link})" if link else name
+        rows += [f"The program began as {named}{f', {licence}' if licence else ''}.", ""]
+    if came.lineage:
+        rows += [
+            "| Trial | Of | By | Idea | Effect (bpb) | 95 % | Runs |",
+            "| ---: | ---: | --- | --- | ---: | --- | ---: |",
+        ]
+    for step in came.lineage:
+        parent = "" if step.parent is None else str(step.parent)
+        idea = step.idea.replace("|", "\\|")
+        effect = "" if step.effect_bpb is None else f"{step.effect_bpb:+.5f}"
+        interval = "" if step.low_bpb is None else f"{step.low_bpb:+.5f} to {step.high_bpb:+.5f}"
+        runs = f"{step.runs[0]} and {step.runs[1]}" if step.parent is not None else ""
+        cells = (str(step.trial), parent, f"`{step.proposer}`", idea, effect, interval, runs)
+        rows.append(f"| {' | '.join(cells)} |")
+    tried = ", ".join(f"{count} by `{name}`" for name, count in came.tried.items())
+    rows += ["", f"Tried in this study: {tried}."]
+    return ("\n".join(rows),)
 
 
 def _approach(submission: Submission) -> str:

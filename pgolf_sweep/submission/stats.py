@@ -76,7 +76,7 @@ def sample(values: Sequence[float], confidence: float = 0.95) -> Sample:
     if len(values) == 1:
         return Sample(n=1, mean=mean, std=None, low=None, high=None, confidence=confidence)
     std = stdev(values)
-    half = _student_quantile(len(values) - 1, (1 + confidence) / 2) * std / math.sqrt(len(values))
+    half = student_quantile(len(values) - 1, (1 + confidence) / 2) * std / math.sqrt(len(values))
     return Sample(
         n=len(values),
         mean=mean,
@@ -165,7 +165,7 @@ def student_tail(freedom: float, t: float) -> float:
     return float(stdtr(freedom, -t))
 
 
-def _student_quantile(freedom: float, probability: float) -> float:
+def student_quantile(freedom: float, probability: float) -> float:
     """The t below which Student's T lies with that probability."""
     from scipy.special import stdtrit  # noqa: PLC0415 - as above
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import shutil
 import sys
@@ -153,6 +154,13 @@ def manifest(submission: Submission) -> dict[str, Any]:
             "gpus": submission.provenance.gpus,
         },
     }
+    came = submission.provenance
+    if came.lineage or came.based_on:
+        document["attribution"] = {
+            "based_on": dict(came.based_on),
+            "lineage": [dataclasses.asdict(step) for step in came.lineage],
+            "tried": dict(came.tried),
+        }
     if bpb.std is not None and loss.std is not None:
         document["val_bpb_std"] = round(bpb.std, SCORE_DIGITS)
         document["val_loss_std"] = round(loss.std, SCORE_DIGITS)

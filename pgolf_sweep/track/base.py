@@ -26,6 +26,7 @@ class RunTracking:
         cap_bytes: For the headroom in the summary.
         tags: For example the sampler.
         metric: Name of what the sweep optimises where it is not the contest's score; or empty.
+        bytes_per_token: Of the validation set, where it is known.
         batch_tokens: Tokens of a training step, which make a rate of its time; 0 if unknown.
         env: WANDB_* variables that the driver has and the node needs (the key, the base URL);
             left out of the repr, which may land in a log.
@@ -42,6 +43,7 @@ class RunTracking:
     tags: tuple[str, ...] = ()
     metric: str = ""
     batch_tokens: int = 0
+    bytes_per_token: float | None = None
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.classify import artifact_bytes, classify
+from pgolf_sweep.core.record import SCORE
 from pgolf_sweep.core.trial import Completed, EndCause, Pruned
 
 if TYPE_CHECKING:
@@ -12,14 +13,27 @@ if TYPE_CHECKING:
 
 
 def final_summary(
-    end: RunEnd, *, cap_bytes: int, last_val_bpb: float | None, last_step: int | None
+    end: RunEnd,
+    *,
+    cap_bytes: int,
+    last_val_bpb: float | None,
+    last_step: int | None,
+    metric: str = "",
+    bytes_per_token: float | None = None,
 ) -> dict[str, KnobValue]:
     """What a run's summary says of its end; what is not known is left out.
 
-    ``status`` is one of completed, pruned, failed, cancelled, lost.
+    ``status`` is one of completed, pruned, failed, cancelled, lost. The score stands under its
+    `metric`'s name, where that is not the contest's.
     """
     summary = end.summary
-    outcome = classify(end, last_val_bpb=last_val_bpb, last_step=last_step)
+    outcome = classify(
+        end,
+        last_val_bpb=last_val_bpb,
+        last_step=last_step,
+        bytes_per_token=bytes_per_token,
+        contest=not metric,
+    )
     match outcome:
         case Completed():
             status = "completed"
@@ -35,7 +49,9 @@ def final_summary(
         "reason": outcome.reason or None,
         "end_cause": end.cause.value,
         "exit_code": end.exit_code,
-        "val_bpb": outcome.val_bpb if isinstance(outcome, Completed | Pruned) else summary.val_bpb,
+        metric or SCORE: outcome.val_bpb
+        if isinstance(outcome, Completed | Pruned)
+        else summary.val_bpb,
         "val_loss_nats": summary.val_loss_nats,
         "artifact_bytes": total,
         "headroom_bytes": None if total is None else cap_bytes - total,

@@ -109,6 +109,7 @@ class WandbRunTracker:
     ) -> None:
         self._cap_bytes = tracking.cap_bytes
         self._metric = tracking.metric
+        self._bytes_per_token = tracking.bytes_per_token
         self._batch_tokens = tracking.batch_tokens
         self._tags = tracking.tags
         self._last_val: StepReport | None = None
@@ -166,6 +167,8 @@ class WandbRunTracker:
             cap_bytes=self._cap_bytes,
             last_val_bpb=last.val_bpb if last else None,
             last_step=last.step if last else None,
+            metric=self._metric,
+            bytes_per_token=self._bytes_per_token,
         )
         status = str(final["status"])
 

@@ -243,6 +243,12 @@ RULES: dict[str, Explanation] = {
         "has none. Unknown on another tokenizer, or where the folder is not newer than the record.",
         _RECORDS,
     ),
+    "rerun_artifact": _rule(
+        "The script gives a log's score from the model that ships (`--rerun`).",
+        "The script is asked by a variable that it reads, as START_AT or EVAL_ONLY; val_bpb within "
+        "0.0005. Unknown where no model ships or no such variable is read.",
+        "contest README: the artifact is what is evaluated",
+    ),
     "rerun": _rule(
         "The script gives its log's score once more (`--rerun`).",
         "val_bpb within four standard deviations of seeds, the model within the cap.",

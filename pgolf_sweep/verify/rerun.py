@@ -1,10 +1,11 @@
-"""Training a folder's script again and holding the result against its log."""
+"""Scoring a folder's model, training its script again, and holding both against its logs."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import shutil
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from statistics import stdev
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,10 @@ from pgolf_sweep.core.paths import TrialPaths
 from pgolf_sweep.core.trial import EndCause, Limits, LogSummary, Resources, TrialSpec
 from pgolf_sweep.launch.base import Job
 from pgolf_sweep.launch.batch import Work, run_jobs
+from pgolf_sweep.script.knobs.knobs import survey
 from pgolf_sweep.script.logs.stream import parse_log
 from pgolf_sweep.submission.evidence import SCRIPT_NAME
+from pgolf_sweep.submission.folder import MOST_MODEL_BYTES
 from pgolf_sweep.verify.check import Check, CheckVerdict
 
 if TYPE_CHECKING:
@@ -33,6 +36,9 @@ SEED_NOISE_BPB = 0.0007
 
 SPREADS = 4
 """A run again may be this many standard deviations off: time limits make steps differ."""
+
+SAME_MODEL_BPB = 0.0005
+"""Between two evaluations of one model: other kernels and other batches."""
 
 _START_SECONDS = 300.0
 MOST_INPUT_BYTES = 64_000_000
@@ -82,6 +88,111 @@ def rerun(
     log = _log_of(folder, seed)
     target = work / f"seed-{log.seed}"
     job = _job(folder, rules, log, env, target)
+    end, summary, artifact = _run(job, launcher, clock, target)
+    return _judged(folder, rules, log, end, summary, artifact)
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationSwitch:
+    """How a script is told to score a model that lies there, without training.
+
+    Attributes:
+        name: Environment variable.
+        value: What it is set to; ``{model}`` stands for the model's file name.
+    """
+
+    name: str
+    value: str
+
+
+SWITCHES = (
+    EvaluationSwitch("START_AT", "eval"),  # our own trainer
+    EvaluationSwitch("EVAL_ONLY_QUANTIZED_PATH", "{model}"),
+    EvaluationSwitch("EVAL_ARTIFACT_PATH", "{model}"),
+    EvaluationSwitch("EVAL_ONLY", "1"),
+    EvaluationSwitch("TTT_EVAL_ONLY", "1"),
+    EvaluationSwitch("TTT_ONLY_EVAL", "1"),
+)
+"""Names that scripts of the contest read; one with a path to unquantized weights is none."""
+
+
+def evaluation_switch(folder: Folder) -> EvaluationSwitch | None:
+    """The switch that the folder's script reads, or None."""
+    try:
+        knobs = survey({SCRIPT_NAME: folder.code}).knobs
+    except SyntaxError:
+        return None
+    return next((switch for switch in SWITCHES if switch.name in knobs), None)
+
+
+def score_artifact(
+    folder: Folder,
+    rules: Rules,
+    *,
+    env: Mapping[str, str],
+    launcher: Launcher,
+    clock: Clock,
+    work: Path,
+) -> Check:
+    """Let the folder's script score the model that ships, without training.
+
+    Args:
+        folder: As read.
+        rules: For the times.
+        env: Where data and tokenizer are.
+        launcher: With slots of `resources_for`.
+        clock: For waiting.
+        work: An empty folder is made here for the run.
+
+    Returns:
+        Unknown where no model ships, or where the script cannot be asked for that.
+
+    Raises:
+        InfraError: The run was lost for good, or no node came for it.
+    """
+    limit = f"a log's val_bpb within {SAME_MODEL_BPB}"
+
+    def answer(verdict: CheckVerdict, observed: str, detail: str = "") -> Check:
+        return Check(
+            rule="rerun_artifact", verdict=verdict, observed=observed, limit=limit, detail=detail
+        )
+
+    scored = [log for log in folder.logs if log.summary.val_bpb is not None]
+    switch = evaluation_switch(folder)
+    model = None if folder.model is None else folder.reader.read(folder.model, MOST_MODEL_BYTES)
+    if folder.model is None or model is None:
+        return answer(CheckVerdict.UNKNOWN, "no compressed model in the folder")
+    if switch is None or not folder.script or not scored:
+        names = ", ".join(one.name for one in SWITCHES)
+        return answer(
+            CheckVerdict.UNKNOWN, "the script scores no model alone", f"it reads none of {names}"
+        )
+    target = work / "artifact"
+    told = {switch.name: switch.value.format(model=folder.model)}
+    job = _job(folder, rules, scored[0], {**env, **told}, target)
+    job = dataclasses.replace(job, key="rerun-artifact", files={**job.files, folder.model: model})
+    end, summary, _ = _run(job, launcher, clock, target)
+    if end.cause is not EndCause.EXITED or end.exit_code != 0 or summary.val_bpb is None:
+        why = end.detail or f"{end.cause}, exit code {end.exit_code}"
+        return answer(CheckVerdict.FAIL, f"{folder.model} gives no score", f"{why}; on {end.node}")
+    if summary.steps:
+        return answer(
+            CheckVerdict.UNKNOWN, f"{switch.name} did not keep it from training", f"on {end.node}"
+        )
+    score = summary.val_bpb
+    nearest = min(scored, key=lambda log: abs((log.summary.val_bpb or 0.0) - score))
+    off = score - (nearest.summary.val_bpb or 0.0)
+    return answer(
+        CheckVerdict.PASS if abs(off) <= SAME_MODEL_BPB else CheckVerdict.FAIL,
+        f"{folder.model}: val_bpb {score:.5f} ({off:+.5f} from {nearest.name})",
+        f"by {switch.name}; on {end.node}",
+    )
+
+
+def _run(
+    job: Job, launcher: Launcher, clock: Clock, target: Path
+) -> tuple[RunEnd, LogSummary, Path | None]:
+    """How one run ended, what its log says, and its model file."""
 
     def prepare(attempt: int) -> Job:
         if target.exists():
@@ -89,11 +200,10 @@ def rerun(
         target.mkdir(parents=True)
         return dataclasses.replace(job, attempt=attempt)
 
-    works = [Work(key=job.key, prepare=prepare)]
-    end = run_jobs(works, launcher, clock=clock)[job.key]
+    end = run_jobs([Work(key=job.key, prepare=prepare)], launcher, clock=clock)[job.key]
     files = TrialPaths(target)
     summary = parse_log(files.log) if files.log.is_file() else LogSummary()
-    return _judged(folder, rules, log, end, summary, files.artifact())
+    return end, summary, files.artifact()
 
 
 def _log_of(folder: Folder, seed: int | None) -> ShippedLog:

@@ -8,14 +8,35 @@ from typing import TYPE_CHECKING
 from pgolf_sweep.config.rules import load_rules
 from pgolf_sweep.core.errors import PgolfError
 from pgolf_sweep.core.paths import StudyPaths
+from pgolf_sweep.driver.ledger import decisions
 from pgolf_sweep.driver.session import reopen_session
+from pgolf_sweep.report.proposers import proposer_rows
 from pgolf_sweep.report.read import study_records
 from pgolf_sweep.verify.leaderboard import in_order, study_row, submission_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from pgolf_sweep.report.proposers import ProposerRow
     from pgolf_sweep.verify.leaderboard import Row
+
+
+def proposers(runs: Path = Path("runs")) -> tuple[list[ProposerRow], dict[str, str]]:
+    """Who proposed what in every study of a folder, the best score of a study first.
+
+    Returns:
+        The rows; and why a study that does not read is left out, by its name.
+    """
+    rows: list[ProposerRow] = []
+    left_out = {}
+    for paths in StudyPaths.every(runs):
+        try:
+            found = proposer_rows(paths.name, study_records(paths.root), decisions(paths))
+        except PgolfError as error:
+            left_out[paths.name] = error.what
+            continue
+        rows += found
+    return rows, left_out
 
 
 def leaderboard(

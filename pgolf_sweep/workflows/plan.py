@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pgolf_sweep.config.types import NO_RULES
 from pgolf_sweep.driver.budget import budget_text, spending_of
 from pgolf_sweep.driver.session import Session, open_session
 from pgolf_sweep.gate import plan as planning
+from pgolf_sweep.script.command import ARGS_JSON_FILE, INTERPRETER, PARAMETERS_FILE
 from pgolf_sweep.space.domains import value_key
 from pgolf_sweep.workflows.gate import teach
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pgolf_sweep.gate.plan import Bin, Cost, Draw, FitShare, Influence, Largest
+
+_WORDS = {INTERPRETER: "python", ARGS_JSON_FILE: PARAMETERS_FILE}
+"""What stands for a macro that only a node fills."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +41,10 @@ class SweepPlan:
         deadline_hours: The hours that were asked about.
         slots_needed: Trials at a time that end the sweep within them; None where none would.
         learnt: How the sweep file is read and what the gate learnt from stores, for people.
+        rules: Name of the rules; ``none`` for a plain sweep, of which nothing is gated.
+        metric: Name of what is optimised, and ``goal``.
+        configurations: How many the space has, or None where it has no end.
+        example: How one trial starts: its ``command``, and the variables that its knobs set.
     """
 
     sweep: Path
@@ -51,6 +60,15 @@ class SweepPlan:
     deadline_hours: float | None = None
     slots_needed: int | None = None
     learnt: Sequence[str] = ()
+    rules: str = ""
+    metric: Mapping[str, str] = field(default_factory=dict)
+    configurations: int | None = None
+    example: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def plain(self) -> bool:
+        """Whether no contest's rules apply."""
+        return self.rules == NO_RULES
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``plan --json``; keys stay stable."""
@@ -141,7 +159,24 @@ def plan(
         deadline_hours=deadline_hours,
         slots_needed=needed,
         learnt=learnt,
+        rules=session.rules.name,
+        metric={"name": session.spec.metric.name, "goal": session.spec.metric.goal},
+        configurations=space.size(),
+        example=_example(session, sampled),
     )
+
+
+def _example(session: Session, sampled: Sequence[Draw]) -> dict[str, Any]:
+    """How the first of the sampled trials would start."""
+    if not sampled:
+        return {}
+    knobs = session.resolve(
+        {n: sampled[0].knobs[n] for n in session.spec.space.parameters if n in sampled[0].knobs}
+    )
+    spec = session.trial_spec(0, knobs, "plan", run_id="plan")
+    own = {name: text for name, text in spec.env.items() if name in session.spec.space.parameters}
+    words = [_WORDS.get(word, word) for word in spec.argv] or ["python", spec.program_name]
+    return {"command": words, "env": own}
 
 
 def _varies(sampled: Sequence[Draw], name: str) -> bool:

@@ -20,6 +20,7 @@ from pgolf_sweep.core.paths import StudyPaths, on_disk
 from pgolf_sweep.core.record import SEED_KNOB, State, counts, second_seeds
 from pgolf_sweep.core.trial import TrialSpec
 from pgolf_sweep.driver.control import DriverLock
+from pgolf_sweep.driver.ledger import accepted_runs
 from pgolf_sweep.driver.session import reopen_session
 from pgolf_sweep.driver.variants import Sessions
 from pgolf_sweep.launch.base import Job
@@ -28,6 +29,7 @@ from pgolf_sweep.promote.candidate import About, broken_by_runs
 from pgolf_sweep.promote.promote import Promotion, best, choose, plan, with_seeds
 from pgolf_sweep.promote.promote import promote as run_promotion
 from pgolf_sweep.promote.race import plan_race, race
+from pgolf_sweep.report.attribution import lineage_of, tried_by
 from pgolf_sweep.report.read import read_trials
 from pgolf_sweep.report.text import duration
 from pgolf_sweep.script.program import files_sha256
@@ -38,7 +40,7 @@ from pgolf_sweep.workflows.study_folder import versions
 from pgolf_sweep.workflows.tracking import make_tracking
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from pgolf_sweep.config.rules import Rules
     from pgolf_sweep.core.record import Posterior, TrialRecord
@@ -231,6 +233,7 @@ def promote(
         ray_launcher(session, address=address, slots=slots, report=report) as launcher,
     ):
         named = about or About(name=session.spec.name)
+        used = accepted_runs(paths)
         ran_on = hardware or slot_hardware(session)
         raced = None
         if ready.racing is not None:
@@ -250,6 +253,7 @@ def promote(
                         ready.records,
                         planned.candidate,
                         hardware=ran_on,
+                        used=used,
                     ),
                 ),
                 max_retries=settings.max_retries,
@@ -265,7 +269,7 @@ def promote(
             make_job=seed_jobs(session, paths, chosen, mode),
             clock=SystemClock(),
             provenance=provenance(
-                sessions.of(chosen.variant), ready.records, chosen, hardware=ran_on
+                sessions.of(chosen.variant), ready.records, chosen, hardware=ran_on, used=used
             ),
             about=named,
             submissions=paths.submissions if out is None else Path(out),
@@ -453,9 +457,22 @@ def seed_jobs(
 
 
 def provenance(
-    session: Session, records: Sequence[TrialRecord], candidate: Candidate, *, hardware: str
+    session: Session,
+    records: Sequence[TrialRecord],
+    candidate: Candidate,
+    *,
+    hardware: str,
+    used: Collection[tuple[int, int]] = (),
 ) -> Provenance:
-    """Where a candidate came from; `hardware` is what its seeds run on."""
+    """Where a candidate came from.
+
+    Args:
+        session: Its program's.
+        records: Rows of the study.
+        candidate: It.
+        hardware: What its seeds run on.
+        used: Runs on which a comparison accepted a trial.
+    """
     return Provenance(
         sweep_text=session.spec.text,
         sampler=f"{candidate.proposer}, seed {session.spec.pgolf.seed}",
@@ -466,6 +483,9 @@ def provenance(
         dataset=session.dataset.name if session.dataset is not None else "unknown",
         program_sha256=session.program.sha256,
         versions=versions(),
+        lineage=lineage_of(session.spec.name, records, candidate.number, used),
+        tried=tried_by(records),
+        based_on=session.spec.pgolf.based_on,
     )
 
 

@@ -12,6 +12,7 @@ from pgolf_sweep.config.rules import preset_names
 from pgolf_sweep.config.sweep_file import parse_spec
 from pgolf_sweep.core.kept import read_spec
 from pgolf_sweep.core.paths import read_json
+from pgolf_sweep.core.record import SCORE
 from pgolf_sweep.driver.session import reopen_session
 from pgolf_sweep.driver.variants import Sessions
 from pgolf_sweep.gate.store import USER
@@ -59,7 +60,7 @@ def rerun_yaml(paths: StudyPaths, record: TrialRecord) -> str:
             gate["calibration"] = str((base / gate["calibration"]).resolve())
     if block:
         document["pgolf"] = block
-    score = "" if record.val_bpb is None else f", val_bpb {record.val_bpb:.4f}"
+    score = "" if record.val_bpb is None else f", {record.metric or SCORE} {record.val_bpb:.4f}"
     text = f"# Trial {record.number} of {paths.name}{score}\n"
     text += yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100)
     parse_spec(text, paths.sweep)

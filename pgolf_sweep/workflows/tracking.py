@@ -77,6 +77,7 @@ class Tracking:
             cap_bytes=self.session.rules.artifact_cap_bytes,
             tags=tags,
             metric="" if spec.metric.contest else spec.metric.name,
+            bytes_per_token=self.session.bytes_per_token,
             batch_tokens=_whole(config.get(BATCH_KNOB)),
             env=node_environment(os.environ, self.mode.mode),
         )

@@ -13,7 +13,7 @@ from pgolf_sweep.core.clock import SystemClock
 from pgolf_sweep.core.errors import InterruptedSweepError
 from pgolf_sweep.data import locate
 from pgolf_sweep.submission.folder import read_folder
-from pgolf_sweep.verify.rerun import dataset_name, resources_for
+from pgolf_sweep.verify.rerun import dataset_name, resources_for, score_artifact
 from pgolf_sweep.verify.rerun import rerun as run_again
 from pgolf_sweep.verify.sources import opened
 from pgolf_sweep.verify.verify import check_folder, rules_for
@@ -64,7 +64,7 @@ def verify(
         folder: The folder, a zip of it, or ``REPO@REF:PATH`` of a local git repository.
         rules: A preset or a YAML file; else what submission.json or the track implies.
         record: YAML file of the record to beat, with its date and source.
-        rerun: How to train the script once more and compare; needs the hardware.
+        rerun: How to score the model and train the script once more; needs the hardware.
 
     Returns:
         Every rule with its verdict; `ok` where none is broken.
@@ -121,12 +121,12 @@ def _verify(
         answer = check_folder(found, held)
         checks = answer.checks
         if rerun is not None:
-            checks = (*checks, _run_again(found, held, rerun))
+            checks = (*checks, *_run_again(found, held, rerun))
     return dataclasses.replace(answer, folder=folder, checks=checks)
 
 
-def _run_again(folder: Folder, rules: Rules, how: RunAgain) -> Check:
-    """Train the folder's script once more, on a Ray slot like that of its runs."""
+def _run_again(folder: Folder, rules: Rules, how: RunAgain) -> tuple[Check, Check]:
+    """Score the folder's model and train its script once more, on a Ray slot like its runs'."""
     from pgolf_sweep.launch.ray.launcher import RayLauncher  # noqa: PLC0415 - ray loads late
 
     name = how.data or dataset_name(folder)
@@ -134,12 +134,16 @@ def _run_again(folder: Folder, rules: Rules, how: RunAgain) -> Check:
     resources = resources_for(folder, rules)
     how.report(f"running {folder.root} again on {resources.gpus or 'no'} GPUs ...")
     with closing(RayLauncher(address=how.address, resources=resources, slots=1)) as launcher:
-        return run_again(
-            folder,
-            rules,
-            seed=how.seed,
-            env=env,
-            launcher=launcher,
-            clock=SystemClock(),
-            work=how.work.resolve() / folder.root.resolve().name,
+        clock, work = SystemClock(), how.work.resolve() / folder.root.resolve().name
+        return (
+            score_artifact(folder, rules, env=env, launcher=launcher, clock=clock, work=work),
+            run_again(
+                folder,
+                rules,
+                seed=how.seed,
+                env=env,
+                launcher=launcher,
+                clock=clock,
+                work=work,
+            ),
         )

@@ -223,6 +223,30 @@ CORPUS: dict[str, tuple[str, str]] = {
         _with(MIXED, _c("deepspeed", "--num_gpus=2", "${program}", "${args}")),
         "argparse",
     ),
+    "a module of a package": (
+        _with(
+            MIXED,
+            _c("${env}", "uv", "run", "python", "-m", "${program}", "${args}"),
+            PLAIN.replace("train.py", "src.main"),
+        ),
+        "argparse",
+    ),
+    "a module by its name": (
+        _with(
+            MIXED,
+            _c("python", "-m", "src.main", "${args}"),
+            PLAIN.replace("train.py", "src/main.py"),
+        ),
+        "argparse",
+    ),
+    "a module and no program": (
+        _with(
+            "model.depth: {values: [2, 4]}",
+            _c("python", "-m", "src.main", "${args_no_hyphens}"),
+            "method: random\nmetric: {name: loss}\n",
+        ),
+        "argv",
+    ),
     # how it reads
     "environment": (_with("LR: {min: 0.1, max: 1.0}\nNAME: {values: [a, b]}"), "env"),
     "environment of odd values": (_with("SIZES: {values: [[1, 2], [3]]}\nX: {value: null}"), "env"),
@@ -297,6 +321,11 @@ def parameters_of(text: str) -> dict[str, Any]:
     """The parameters as W&B's own YAML reads them."""
     found: dict[str, Any] = yaml.safe_load(text)["parameters"]
     return found
+
+
+def program_of(text: str) -> str:
+    """The file that a sweep file starts."""
+    return "src/main.py" if "src" in text else "train.py"
 
 
 def stub(text: str, reader: str, out: str) -> str:

@@ -62,6 +62,7 @@ _NOT_OF_TRAINING = frozenset({"time", "post", "test", "quant"})
 """``test_time_training`` and ``post_training_quant`` are no scores of training data."""
 _UN = r"(?<![a-z])(?:pre|un|non|not|no|before|without)[-_ ]*(?:the[-_ ])?"
 _UNQUANTIZED = re.compile(rf"{_UN}(?:quant|round[-_ ]?trip|ptq|gptq|compress)")
+_POST_TRAIN = re.compile(r"(?<![a-z])(?:post|after)[-_ ]*(?:train|training)(?![a-z])")
 _AFTER = re.compile(
     r"(?:de|post)?quant(?:ized|ised|ization|isation)?|roundtrip|trip|q?int\d+|fp[48]|nf4|ternary"
     r"|binary|gptq|awq|zlib|zstd\d*|lzma|brotli|ttt|sliding|window|slot\d*|ngram\d*|ppm\d*|mixer"
@@ -155,6 +156,8 @@ def _kind(said: str, *, timed: bool, named: bool, number: str) -> ScoreKind:
         return ScoreKind.RUNNING
     if _PARTWAY.search(said) and not found & _FINAL:
         return ScoreKind.UNKNOWN
+    if _POST_TRAIN.search(low) and not after:
+        return ScoreKind.PREQUANT
     if found & _BARRED or (found & _TRAINING and not found & _NOT_OF_TRAINING):
         return ScoreKind.BARRED
     if _UNQUANTIZED.search(low):

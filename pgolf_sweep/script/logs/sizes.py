@@ -52,7 +52,7 @@ _OTHER = words(
     "estimated estimate est over excess saved free wrapper loaded header preview candidate "
     "try tensor unpruned shard vocab memory gpu exit exitcode status return error "
     "uncompressed ratio steps step loss time batch seq proxy hash header frame before under "
-    "prefix"
+    "prefix candidates prune"
 )
 _OTHER_AFTER = frozenset({"params", "parameters", "param", "tokens", "layers"})
 _CODEC = re.compile(

@@ -338,7 +338,12 @@ def test_plan_without_rules_knows_the_cost_only_with_limits(tmp_path):
         )
         return invoke("plan", str(path), "--draws", "20", "--deadline-hours", "3").stdout
 
-    assert "5 trials on 1 GPU: cost unknown" in planned()
+    shown = planned()
+    assert "5 trials on 1 GPU: cost unknown" in shown
+    assert "a continuous space; minimize loss" in shown
+    assert "a trial runs: python train.py --lr=0.0" in shown
+    assert "bytes" not in shown
+    assert "draws" not in shown
     assert "GPU-hours" not in planned()
     assert "GPU-hours" in planned(", limits: {total_seconds: 1800}")
 

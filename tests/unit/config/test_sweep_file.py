@@ -318,7 +318,7 @@ def test_missing_method_and_parameters_are_both_said() -> None:
         ("command: python", "command", "list of words"),
         ("command: [python, '${programme}']", "command.1", "no macro of W&B"),
         ("command: [python, '--x=${args}']", "command.1", "word of its own"),
-        ("command: [python, -m, mine.train]", "command.2", "is a module"),
+        ("program: a.py\ncommand: [python, -m, b.train]", "command", "starts no program"),
         ("command: [srun, python, train.py]", "command.0", "Ray put it"),
         ("command: [torchrun, --nnodes, 2, train.py]", "command.2", "one node, not 2"),
         ("command: [torchrun, --nproc_per_node, 0, train.py]", "command.2", "at least 1"),

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support.wandb_corpus import CORPUS, TORCHRUN, parameters_of, said, stub
+from support.wandb_corpus import CORPUS, TORCHRUN, parameters_of, program_of, said, stub
 
 from pgolf_sweep.config.binding import Binding
 from pgolf_sweep.driver.session import open_session
@@ -22,7 +22,7 @@ from pgolf_sweep.launch.node.run import PARAMETERS_FILE, command
 OURS = "pgolf: {rules: none, resources: {gpus: 0, cpus: 1}}\n"
 RUNNERS = {
     # Launchers that are not installed here: what they do with the words after their own.
-    "uv": 'shift; exec python "$@"',
+    "uv": 'shift; [ "$1" = python ] && shift; exec python "$@"',
     "conda": 'shift 3; exec "$@"',
     "accelerate": 'shift 3; exec python "$@"',
     "deepspeed": 'shift; exec python "$@"',
@@ -47,7 +47,9 @@ def path(tmp_path_factory):
 def opened(folder: Path, name: str, text: str, reader: str) -> Any:
     """The session of a corpus file in a folder."""
     out = folder / "got.jsonl"
-    (folder / "train.py").write_text(stub(text, reader, str(out)))
+    program = folder / program_of(text)
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(stub(text, reader, str(out)))
     (folder / "mine.yaml").write_text(text + OURS)
     return open_session(folder / "mine.yaml", data_root=folder, need_data=False)
 
@@ -58,6 +60,7 @@ def launched(session: Any, folder: Path, knobs: dict[str, Any]) -> dict[str, Any
     work = folder / "work"
     work.mkdir(exist_ok=True)
     for name, content in session.program.files.items():
+        (work / name).parent.mkdir(exist_ok=True)
         (work / name).write_bytes(content)
     (work / PARAMETERS_FILE).write_text(__import__("json").dumps(dict(spec.config)))
     subprocess.run(

@@ -41,7 +41,8 @@ def test_the_last_trials_of_a_sweep_repeat_the_leaders_on_one_seed(seeded):
     again = repeats(records)
     assert len(again) == 3
     (first,) = {record.knobs["SEED"] for record in records if record.seed is None}
-    assert {(record.seed, record.knobs["SEED"]) for record in again} == {(first + 1, first + 1)}
+    (pair,) = {(record.seed, record.knobs["SEED"]) for record in again}
+    assert pair[0] == pair[1] != first, "one for all"
     assert (
         min(record.number for record in again)
         > max(record.number for record in records if record.seed is None and record.slot_seconds)

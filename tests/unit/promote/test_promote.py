@@ -18,7 +18,7 @@ from pgolf_sweep.launch.inline import Finish
 from pgolf_sweep.promote.promote import choose, plan
 from pgolf_sweep.promote.seeds import fresh_seeds
 from pgolf_sweep.script.unpack import unpack
-from pgolf_sweep.submission.evidence import Candidate
+from pgolf_sweep.submission.evidence import Candidate, LineageStep
 from pgolf_sweep.verify.check import CheckVerdict
 
 if TYPE_CHECKING:
@@ -392,3 +392,35 @@ def test_knobs_of_a_script_that_is_execed_from_beside_it_become_its_defaults(ben
         rules=bench.rules,
     )
     assert "get('FLAG', \"yes\")" in unpack(planned.script.decode())
+
+
+def test_submission_says_who_found_what_and_what_it_is_worth(bench, monkeypatch):
+    steps = (
+        LineageStep(trial=0, parent=None, proposer="tpe", idea="", variant=""),
+        LineageStep(
+            trial=7,
+            parent=0,
+            proposer="propose:ada",
+            idea="a|b",
+            variant="abc",
+            effect_bpb=-0.0021,
+            low_bpb=-0.0034,
+            high_bpb=-0.0008,
+            runs=(3, 4),
+        ),
+    )
+    came = replace(
+        bench.provenance,
+        lineage=steps,
+        tried={"tpe": 12, "propose:ada": 3},
+        based_on={"name": "a record", "link": "https://example.org/r", "licence": "MIT"},
+    )
+    monkeypatch.setattr(type(bench), "provenance", came)
+    done = bench.promote()
+    told = json.loads((done.folder / "submission.json").read_text())["attribution"]
+    assert told["lineage"][1]["effect_bpb"] == -0.0021
+    assert told["based_on"]["licence"] == "MIT"
+    readme = (done.folder / "README.md").read_text()
+    assert "began as [a record](https://example.org/r), MIT." in readme
+    assert "| 7 | 0 | `propose:ada` | a\\|b | -0.00210 | -0.00340 to -0.00080 | 3 and 4 |" in readme
+    assert "12 by `tpe`, 3 by `propose:ada`" in readme

@@ -54,3 +54,32 @@ def test_byte_order_mark_is_no_syntax_error() -> None:
 def test_program_tells_of_reads_that_it_cannot_name() -> None:
     script = b"import os, names\nfor n in names.ALL:\n    os.environ.get(n)\n"
     assert from_files("a.py", {"a.py": script}, builtin=False).unnamed == ("a.py:3",)
+
+
+def test_modules_beside_the_script_come_along_where_they_are_asked_for(tmp_path: Path) -> None:
+    files = {
+        "train.py": "import os, model.net\nfrom tools import clean\nimport missing\n",
+        "model/__init__.py": "",
+        "model/net.py": "from . import parts\nfrom .deep.inner import x\n",
+        "model/parts.py": "import train\n",
+        "model/deep/inner.py": "x = 1\n",
+        "tools/clean.py": "def broken(:\n",
+        "other.py": "",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert set(load_program("train.py", base=tmp_path).files) == {"train.py"}
+    taken = load_program("train.py", base=tmp_path, imports=True)
+    assert set(taken.files) == files.keys() - {"other.py"}
+
+
+def test_a_module_that_is_started_brings_its_package(tmp_path: Path) -> None:
+    (tmp_path / "src" / "lib").mkdir(parents=True)
+    (tmp_path / "src" / "__init__.py").write_text("")
+    (tmp_path / "src" / "main.py").write_text("from src.lib import a\nfrom . import b\n")
+    (tmp_path / "src" / "lib" / "a.py").write_text("")
+    (tmp_path / "src" / "b.py").write_text("")
+    found = load_program("src.main", base=tmp_path, imports=True)
+    assert found.name == "src/main.py"
+    assert set(found.files) == {"src/main.py", "src/__init__.py", "src/lib/a.py", "src/b.py"}

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import zlib
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from pgolf_sweep.core.trial import EndCause, Resources
 from pgolf_sweep.launch.inline import Finish, InlineLauncher
 from pgolf_sweep.submission.folder import read_folder
 from pgolf_sweep.verify.check import CheckVerdict
-from pgolf_sweep.verify.rerun import dataset_name, rerun, resources_for
+from pgolf_sweep.verify.rerun import dataset_name, rerun, resources_for, score_artifact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from support.promotions import Bench
 
     from pgolf_sweep.launch.base import Job
+    from pgolf_sweep.submission.folder import Folder
     from pgolf_sweep.verify.check import Check
 
 
@@ -86,3 +88,71 @@ def test_the_run_gets_what_the_folder_says_it_had(bench: Bench) -> None:
     stranger = replace(folder, manifest={})
     assert dataset_name(stranger) is None
     assert resources_for(stranger, replace(bench.rules, gpus=8)) == Resources(gpus=8, cpus=8.0)
+
+
+def scored(
+    bench: Bench, finish: Finish | None = None, *, switch: str = "START_AT", model: bool = True
+) -> tuple[Check, list[Job]]:
+    """A promoted folder whose script is asked to score the model that ships."""
+    folder = read_folder(bench.promote().folder)
+    assert folder.model is not None
+    folder = replace(
+        folder,
+        model=folder.model if model else None,
+        code=f"import os\nwhat = os.environ.get({switch!r}, 'train')\n",
+    )
+    jobs: list[Job] = []
+
+    def simulate(job: Job) -> Iterator[tuple[float, Finish]]:
+        jobs.append(job)
+        yield 60.0, finish or Finish(files={"train.log": LINE % bench_score(folder)})
+
+    check = score_artifact(
+        folder,
+        bench.rules,
+        env={"DATA_PATH": "here"},
+        launcher=InlineLauncher(1, simulate, bench.clock),
+        clock=bench.clock,
+        work=bench.root / "again",
+    )
+    return check, jobs
+
+
+LINE = b"final_int6_zlib_roundtrip_exact val_loss:2.0 val_bpb:%.8f\n"
+
+
+def bench_score(folder: Folder) -> float:
+    score = folder.logs[0].summary.val_bpb
+    assert score is not None
+    return score
+
+
+def test_the_model_that_ships_is_scored_without_training(bench: Bench) -> None:
+    check, jobs = scored(bench)
+    assert check.verdict is CheckVerdict.PASS, check
+    assert jobs[0].spec.env["START_AT"] == "eval"
+    model = jobs[0].files["final_model.int8.ptz"]
+    assert len(zlib.decompress(model)) > 100_000
+
+
+def test_a_model_of_another_score_or_of_none_fails(bench: Bench) -> None:
+    other, _ = scored(bench, Finish(files={"train.log": LINE % 1.3}))
+    assert other.verdict is CheckVerdict.FAIL
+    assert "1.30000" in other.observed
+    crashed, _ = scored(bench, Finish(exit_code=1, detail="not an artifact"))
+    assert crashed.verdict is CheckVerdict.FAIL
+    assert "not an artifact" in crashed.detail
+
+
+@pytest.mark.parametrize("change", [{"switch": "ITERATIONS"}, {"model": False}])
+def test_where_it_cannot_be_told_nothing_runs(bench: Bench, change: dict[str, Any]) -> None:
+    check, jobs = scored(bench, **change)
+    assert check.verdict is CheckVerdict.UNKNOWN
+    assert jobs == []
+
+
+def test_a_script_that_trains_all_the_same_tells_nothing_of_the_model(bench: Bench) -> None:
+    log = bench.finish(5, 100).files["train.log"]
+    check, _ = scored(bench, Finish(files={"train.log": log}), switch="EVAL_ONLY")
+    assert check.verdict is CheckVerdict.UNKNOWN
+    assert "EVAL_ONLY did not keep it from training" in check.observed

@@ -388,6 +388,7 @@ def test_what_is_no_seed_is_not_read_as_one(line: str) -> None:
             "final_fp16_model",
         ),
         *("final_model_fp32", "final_no_quant", "final_weights_ema"),
+        *("DIAGNOSTIC post_train", "after training:", "post-train"),
     ],
 )
 def test_score_before_the_round_trip_is_never_the_value(label: str) -> None:
@@ -675,6 +676,10 @@ final_int6_lzma_roundtrip_exact val_loss:2.02000002 val_bpb:1.22000002
         (["Size: 84190 bytes (limit: 16,000,000)"], None, None, 84190),
         (["total_bytes=151080891", "loaded_state_bytes=79229"], None, None, None),
         (["model_bytes=79229", "total_bytes=84190"], None, 79229, 84190),
+        # What pruning could save is no size of what was written.
+        (["submission_fit: target_bytes=90000 code_bytes=4961 quant_bytes=90229 total_bytes=95190",
+          "submission_fit: +/-1_candidates=41123 full_prune_total_bytes=84190"],
+         4961, 90229, 95190),
         (["batch 3/782 total_windows: 969088", "ttt_total_batches: 782/782 (expect 782)",
           "exit code: 1", "Total params: 17059912"], None, None, None),
     ],

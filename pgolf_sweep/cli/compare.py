@@ -1,0 +1,213 @@
+"""``pgolf-sweep compare`` and ``repeat``: is a change real, and the further seeds that show it."""
+
+from __future__ import annotations
+
+import getpass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pgolf_sweep.cli.common import (
+    DEFAULT_RUNS,
+    JsonOption,
+    RunsOption,
+    StudyArgument,
+    app,
+    emit,
+    out,
+    say,
+)
+
+if TYPE_CHECKING:
+    from pgolf_sweep.report.compare import Compared, Side
+
+ByOption = Annotated[
+    str | None, typer.Option(help="Who asks; the trials carry it. Else the user's name.")
+]
+
+
+class RuleName(StrEnum):
+    """Choices of ``--accept``."""
+
+    SIGNIFICANT = "significant"
+    GREEDY = "greedy"
+    NONE = "none"
+
+
+@app.command()
+def compare(
+    study: StudyArgument,
+    base: Annotated[int, typer.Argument(metavar="A", help="A trial: what is compared to.")],
+    candidate: Annotated[int, typer.Argument(metavar="B", help="A trial: what is judged.")],
+    accept: Annotated[
+        RuleName | None,
+        typer.Option(help="Decide by this rule; else by the sweep file's `accept`."),
+    ] = None,
+    run: Annotated[
+        bool, typer.Option("--run", help="Run the seeds that the rule asks for until it decides.")
+    ] = False,
+    by: ByOption = None,
+    runs: RunsOption = DEFAULT_RUNS,
+    json_output: JsonOption = False,
+) -> None:
+    """Say whether trial B is better than trial A, with all seeds on which either ran.
+
+    The noise is pooled over all configurations that ran on two seeds or more; `repeat` measures it.
+    A p below 0.05 tells two apart; else the answer is how many further seeds would, with 80 %
+    power, if the difference is as large as measured. With --accept or --run the rule decides:
+    `significant` spends seeds one by one and drops a clear loser after one, `greedy` keeps any
+    better mean, `none` never decides. Runs on which A was accepted before are not counted again.
+
+    Exit code 1: with --accept or --run, B is not kept.
+
+    Example: pgolf-sweep compare demo 3 7 --run
+    """
+    from pgolf_sweep.cli.detached import passed_on
+    from pgolf_sweep.core.errors import AnswerNoError
+    from pgolf_sweep.core.paths import StudyPaths
+    from pgolf_sweep.workflows.compare import compare as compare_trials
+    from pgolf_sweep.workflows.compare import decide
+
+    paths = StudyPaths.existing(runs, study)
+    by = by or getpass.getuser()
+    words = [str(base), str(candidate), f"--by={by}", *["--run"] * run, *["--json"] * json_output]
+    words += [f"--accept={accept.value}"] if accept is not None else []
+    if passed_on(paths, "compare", paths.name, *words, opens_study=True):
+        return
+    rule = None if accept is None else accept.value
+    if run:
+        found = decide(paths, base, candidate, by=by, rule=rule, report=say)
+    else:
+        found = compare_trials(paths, base, candidate, rule=rule)
+    if json_output:
+        emit(document(found))
+    else:
+        _show(found)
+    if (run or accept is not None) and found.decision.value not in {"keep", "open"}:
+        raise AnswerNoError(
+            f"trial {candidate} is not kept: {found.decision.value}", next_step=found.next_step
+        )
+
+
+@app.command()
+def repeat(
+    study: StudyArgument,
+    trial: Annotated[int, typer.Argument(metavar="N", help="A trial.")],
+    seeds: Annotated[int, typer.Option(min=1, help="How many further seeds.")] = 1,
+    wait: Annotated[bool, typer.Option("--wait", help="Until all have ended.")] = False,
+    by: ByOption = None,
+    runs: RunsOption = DEFAULT_RUNS,
+    json_output: JsonOption = False,
+) -> None:
+    """Run a trial again on further seeds, to measure it; repeats of the baseline are the noise.
+
+    The seeds are the study's own sequence, the same for every trial, so that runs pair. Repeats
+    run to their end, count against run_cap, and are never `best` themselves.
+
+    Exit code 1: with --wait, a run has no score.
+
+    Example: pgolf-sweep repeat demo 0 --seeds 4 --wait
+    """
+    from pgolf_sweep.cli.detached import passed_on
+    from pgolf_sweep.core.errors import AnswerNoError
+    from pgolf_sweep.core.paths import StudyPaths
+    from pgolf_sweep.workflows.propose import wait_for_trial
+    from pgolf_sweep.workflows.repeats import repeat as leave
+
+    paths = StudyPaths.existing(runs, study)
+    by = by or getpass.getuser()
+    words = [str(trial), f"--seeds={seeds}", f"--by={by}"]
+    words += ["--wait"] * wait + ["--json"] * json_output
+    if passed_on(paths, "repeat", paths.name, *words, opens_study=True):
+        return
+    requests = leave(paths, trial, seeds, by=by)
+    ended = [wait_for_trial(paths, one, report=say)[1] for one in requests] if wait else []
+    if json_output:
+        emit(
+            {
+                "study": paths.name,
+                "repeat_of": trial,
+                "proposals": [{"proposal": one.id, "seed": one.change.seed} for one in requests],
+                "trials": [record.to_json() for record in ended],
+            }
+        )
+    elif ended:
+        for record in ended:
+            score = "no score" if record.val_bpb is None else f"val_bpb {record.val_bpb:.5f}"
+            out.print(f"trial {record.number}: seed {record.seed}, {score}")
+    else:
+        for one in requests:
+            out.print(f"{one.id}: seed {one.change.seed}")
+    if any(record.val_bpb is None for record in ended):
+        raise AnswerNoError("a run has no score", next_step=f"pgolf-sweep trials {paths.name}")
+
+
+def document(found: Compared) -> dict[str, Any]:
+    """The document of ``compare --json``; keys stay stable."""
+    noise = found.noise
+    return {
+        "study": found.study,
+        "base": found.base,
+        "candidate": found.candidate,
+        "pairs": found.pairs,
+        "noise_bpb": None if noise is None else noise.std,
+        "noise": noise,
+        "effect_bpb": None if found.effect is None else found.effect.value,
+        "effect": found.effect,
+        "p_value": None if found.effect is None else found.effect.p_value,
+        "distinguishable": found.distinguishable,
+        "seeds_more": found.seeds_more,
+        "remeasured": found.remeasured,
+        "rule": found.rule,
+        "decision": found.decision,
+        "next_runs": found.next_runs,
+        "text": found.text,
+        "next_step": found.next_step,
+    }
+
+
+def _show(found: Compared) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("", "trial", "seeds", "mean val_bpb", "artifact", "step ms", "train s", "cost"):
+        table.add_column(name, justify="left" if not name else "right", no_wrap=True)
+    for name, side in (("A", found.base), ("B", found.candidate)):
+        table.add_row(name, *(Text(cell) for cell in _cells(side)))
+    out.print(table)
+    for pair in found.pairs:
+        out.print(
+            f"seed {pair.seed}: {pair.base_bpb:.5f} -> {pair.candidate_bpb:.5f} "
+            f"({pair.difference_bpb:+.5f})"
+        )
+    if found.noise is not None:
+        noise = found.noise
+        out.print(
+            f"noise of one run: {noise.std:.5f} bpb, from {noise.runs} runs of {noise.configs} "
+            f"configuration{'s' if noise.configs != 1 else ''}"
+        )
+    out.print(found.text)
+    if found.remeasured is not None:
+        again = found.remeasured
+        out.print(
+            f"measured again since it was accepted: {again.value:+.5f} ({again.low:+.5f} to "
+            f"{again.high:+.5f})"
+        )
+    say(f"{found.rule.value}: {found.decision.value}; next: {found.next_step}")
+
+
+def _cells(side: Side) -> tuple[str, ...]:
+    from pgolf_sweep.cli.render import bytes_text
+
+    cost = f"{side.gpu_hours:.2f} GPU-h" if side.gpu_hours else f"{side.slot_seconds:.0f} slot-s"
+    return (
+        str(side.number),
+        str(len(side.val_bpb)),
+        "" if side.mean_bpb is None else f"{side.mean_bpb:.5f}",
+        bytes_text(side.artifact_bytes),
+        "" if side.step_avg_ms is None else f"{side.step_avg_ms:.1f}",
+        "" if side.train_seconds is None else f"{side.train_seconds:.1f}",
+        cost,
+    )

@@ -1,0 +1,140 @@
+"""Effects over seeds: against known formulas, and their promises on simulated noise."""
+
+from __future__ import annotations
+
+import math
+from statistics import fmean, stdev
+
+import numpy as np
+import pytest
+
+from pgolf_sweep.submission.effects import (
+    Accept,
+    Decision,
+    Effect,
+    Noise,
+    Rule,
+    Run,
+    decide,
+    fit,
+    seeds_more,
+)
+from pgolf_sweep.submission.stats import student_quantile
+
+A = [1.10, 1.12, 1.11, 1.13]
+B = [1.05, 1.08, 1.06]
+
+
+def runs(config, scores, first=0):
+    return [Run(config, first + at, score) for at, score in enumerate(scores)]
+
+
+def test_unpaired_effect_is_students_with_the_pooled_spread():
+    model = fit([*runs("a", A), *runs("b", B, first=50)])
+    effect = model.effect("a", "b")
+    squares = stdev(A) ** 2 * 3 + stdev(B) ** 2 * 2
+    error = math.sqrt(squares / 5 * (1 / 4 + 1 / 3))
+    assert effect.value == pytest.approx(fmean(B) - fmean(A))
+    assert effect.error == pytest.approx(error)
+    assert effect.freedom == 5
+    half = student_quantile(5, 0.975) * error
+    assert (effect.low, effect.high) == pytest.approx((effect.value - half, effect.value + half))
+    assert model.noise.shared == 0.0
+    assert model.noise.std == pytest.approx(math.sqrt(squares / 5))
+
+
+def test_seeds_that_move_all_alike_pair_the_runs():
+    luck = [0.0, 0.08, -0.05, 0.11, -0.09, 0.04]
+    small = [0.001, -0.002, 0.0015, 0.0, -0.001, 0.0005]
+    a = [1.1 + one for one in luck]
+    b = [1.09 + one + two for one, two in zip(luck, small, strict=True)]
+    model = fit([*runs("a", a), *runs("b", b)])
+    effect = model.effect("a", "b")
+    differences = [y - x for x, y in zip(a, b, strict=True)]
+    assert effect.value == pytest.approx(fmean(differences), abs=1e-9)
+    assert effect.freedom == 5
+    assert effect.error == pytest.approx(stdev(differences) / math.sqrt(6), rel=0.15)
+    assert model.noise.shared > 0.9
+
+
+def test_noise_of_other_configurations_judges_a_single_run():
+    model = fit([*runs("base", A), *runs("candidate", [0.9])])
+    assert model.noise.freedom == 3
+    assert model.effect("base", "candidate").p_value < 0.01
+
+
+def test_without_a_repeat_nothing_is_known_of_the_noise():
+    model = fit([Run("a", 0, 1.0), Run("b", 0, 0.9)])
+    assert model.noise is None
+    assert model.effect("a", "b") is None
+    assert decide(Accept(), None, None, 1) is Decision.MORE
+
+
+def test_scores_that_never_differ_are_certain():
+    effect = fit([*runs("a", [1.0, 1.0]), *runs("b", [0.9])]).effect("a", "b")
+    assert effect.p_value == 0.0
+    assert fit([*runs("a", [1.0, 1.0]), *runs("b", [1.0])]).effect("a", "b").p_value == 1.0
+
+
+def test_false_alarms_are_as_rare_as_the_level_says_paired_or_not():
+    rng = np.random.default_rng(5)
+    for shared in (0.0, 2.0):
+        alarms = 0
+        for _ in range(400):
+            luck = rng.normal(0, shared, 5)
+            a, b = (luck + rng.normal(0, 1, 5) for _ in range(2))
+            effect = fit([*runs("a", a), *runs("b", b)]).effect("a", "b")
+            alarms += effect.p_value < 0.05
+        assert alarms <= 36  # 20 expected; 9 % with a binomial tail below 1e-3
+
+
+def test_power_computation_holds_on_simulated_runs():
+    noise = Noise(std=1.0, shared=0.0, freedom=30, runs=40, configs=10)
+    effect = Effect(value=-1.5, error=1.2, low=-4, high=1, p_value=0.2, freedom=30)
+    more = seeds_more(effect, noise, (2, 2))
+    rng = np.random.default_rng(2)
+    found = 0
+    for _ in range(300):
+        others = [run for at in range(6) for run in runs(f"o{at}", rng.normal(0, 1, 6), 100 * at)]
+        a, b = rng.normal(0, 1, 2 + more), rng.normal(-1.5, 1, 2 + more)
+        both = fit([*others, *runs("a", a, 900), *runs("b", b, 950)]).effect("a", "b")
+        found += both.p_value < 0.05
+    assert 0.72 <= found / 300 <= 0.93
+    assert seeds_more(Effect(value=-1e-4, error=1, low=-2, high=2, p_value=1, freedom=9),
+                      noise, (2, 2)) is None  # fmt: skip
+
+
+def judged(accept, scores, base):
+    """The decision after each run of a candidate, and how many it took."""
+    for count in range(1, len(scores) + 1):
+        model = fit([*runs("base", base), *runs("candidate", scores[:count])])
+        effect = model.effect("base", "candidate")
+        decision = decide(accept, effect, model.noise, count)
+        if decision is not Decision.MORE:
+            return decision, count
+    return decision, count
+
+
+def test_a_clear_loser_ends_after_one_run_and_a_clear_winner_is_kept():
+    base = list(np.random.default_rng(0).normal(0, 1, 8))
+    assert judged(Accept(), [4.0], base) == (Decision.DROP, 1)
+    decision, count = judged(Accept(), [-6.0, -6.2, -5.9, -6.1], base)
+    assert decision is Decision.KEEP
+    assert count <= 4
+    assert judged(Accept(most_seeds=2), [-1.5, -1.4], base) == (Decision.DROP, 2)
+
+
+def test_a_candidate_without_effect_is_seldom_kept():
+    rng = np.random.default_rng(3)
+    kept = greedy = 0
+    for _ in range(300):
+        base, scores = rng.normal(0, 1, 8), rng.normal(0, 1, 8)
+        kept += judged(Accept(), scores, base)[0] is Decision.KEEP
+        greedy += judged(Accept(rule=Rule.GREEDY), scores, base)[0] is Decision.KEEP
+    assert kept <= 4  # 0.6 expected
+    assert greedy >= 100
+
+
+def test_no_rule_decides_nothing():
+    effect = fit([*runs("a", A), *runs("b", B)]).effect("a", "b")
+    assert decide(Accept(rule=Rule.NONE), effect, None, 3) is Decision.OPEN
