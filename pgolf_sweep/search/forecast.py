@@ -59,7 +59,8 @@ class Forecast:
             row = self._encoding.row(self._space.encode(own))
         except (InputError, KeyError, ValueError):
             return None
-        return self._encoding.inputs(row[None, :])[0]
+        inputs: Floats = self._encoding.inputs(row[None, :])[0]
+        return inputs
 
     def final(
         self, row: Floats, value: float, known: Sequence[tuple[Floats, float, float]]

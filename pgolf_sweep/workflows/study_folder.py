@@ -484,11 +484,11 @@ def changes(old: str, new: str) -> set[str]:
 
 def _flat(text: str) -> dict[str, Any]:
     document = yaml.safe_load(text) or {}
-    found = {}
+    found: dict[str, Any] = {}
     for name in ("pgolf", "parameters"):
         block = document.pop(name, None) or {}
         found |= {f"{name}.{key}": value for key, value in block.items()}
-    return document | found
+    return {**document, **found}
 
 
 def going_on(study: str) -> str:
