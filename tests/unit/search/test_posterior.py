@@ -89,7 +89,8 @@ def test_another_seed_decides_most_where_one_seed_says_little() -> None:
     tied = [p.decided for n, p in found.items() if p.tied and n != best]
     apart = [p.decided for n, p in found.items() if not p.tied]
     assert all(0.0 <= share <= 1.0 for share in [*tied, *apart])
-    assert min(apart) > max(tied)
+    assert max(apart) > 0.99
+    assert min(tied) < 0.5
 
 
 def test_few_trials_and_duplicates_say_nothing() -> None:
