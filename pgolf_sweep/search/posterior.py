@@ -33,6 +33,10 @@ MOST_TRIALS = 200
 SURE = 1.96
 """Standard deviations of a 95 % interval."""
 
+SMOOTH = 0.5
+"""Of the seeds' spread, what two neighbours may differ by beyond what the model, which takes the
+score to be smooth, allows for."""
+
 
 def posteriors(space: Space, records: Iterable[TrialRecord]) -> dict[int, Posterior]:
     """The posterior of each completed trial's score, over seeds; empty where there are too few.
@@ -67,10 +71,11 @@ def posteriors(space: Space, records: Iterable[TrialRecord]) -> dict[int, Poster
     fits = [at for at, record in enumerate(kept) if record.submittable]
     best = min(fits, key=lambda at: mean[at], default=None)
     apart = np.zeros(len(kept)) if best is None else model.apart(x, x[best])
+    apart = np.hypot(apart, SMOOTH * model.noise)
     behind = np.zeros(len(kept)) if best is None else mean - mean[best]
     decided = [
-        None if best is None or sd_apart == 0 else _decided(gap, sd_apart, model.noise)
-        for gap, sd_apart in zip(behind, apart, strict=True)
+        None if best in {None, at} else _decided(gap, sd_apart, model.noise)
+        for at, (gap, sd_apart) in enumerate(zip(behind, apart, strict=True))
     ]
     return {
         record.number: Posterior(
