@@ -224,24 +224,23 @@ def environments(
     said = said_in(log, attribute_knobs(program), source_in_log=source_in_log)
     given = {name: value for name, value in said.items() if readable_value(name, value, program)}
     yield "the log", given
-    if "NUM_LAYERS" not in said:
-        for source, commands in documented(log):
-            for command in commands:
-                found = {
-                    name: value
-                    for name, value in ASSIGNMENT.findall(command)
-                    if readable_value(name, value, program)
-                }
-                if found:
-                    yield source, found | given
+    for source, commands in documented(log):
+        for command in commands:
+            found = {
+                name: value
+                for name, value in ASSIGNMENT.findall(command)
+                if readable_value(name, value, program)
+            }
+            if found and found.items() - given.items():
+                yield source, found | given
 
 
 def said_in(log: Path, by_attribute: dict[str, str], *, source_in_log: bool) -> dict[str, str]:
     """Values of knobs by what the log prints of its hyperparameters."""
     text = log.read_bytes()[:HEAD_BYTES].decode(errors="replace")
-    if source_in_log:
-        rule = RULE.search(text)
-        text = text[rule.end() :] if rule else text
+    rule = RULE.search(text)
+    if rule and (source_in_log or "environ" in text[: rule.start()]):
+        text = text[rule.end() :]
     said: dict[str, str] = {}
     for line in text.splitlines():
         if line.startswith(("step", "warmup")) or len(line) > 500:

@@ -63,7 +63,7 @@ class Admission:
             knobs[SEED_KNOB] = change.seed
         run_id = f"{self.writer.study.name}-{proposal.number}"
         spec = session.trial_spec(proposal.number, knobs, proposal.proposer, run_id=run_id)
-        verdict = session.verdict(knobs)
+        verdict = session.verdict_of(proposal.knobs)
         env = {**spec.env, **session.export_env(knobs, verdict)}
         spec = dataclasses.replace(spec, env=env)
         record = TrialRecord(
@@ -113,7 +113,7 @@ class Admission:
     def no_longer_fits(self, trial: OpenTrial) -> bool:
         """Judge one near the cap again: it has waited while finished trials taught the gate."""
         session = self.writer.sessions.of(trial.record.variant)
-        verdict = session.verdict(trial.record.knobs)
+        verdict = session.verdict_of(trial.record.knobs)
         if verdict.discards:
             predicted = verdict.artifact_bytes
             self._discard(dataclasses.replace(trial.record, predicted_bytes=predicted), verdict)

@@ -61,8 +61,8 @@ class Quota:
         """How many trials may be proposed before `run_cap` is reached."""
         if self.run_cap is None:
             return math.inf
-        spoken_for = self.table.counted + self.table.queued_count + self.table.reserved
-        return self.run_cap - spoken_for
+        held = self.table.queued_count + len(self.table.probing)
+        return self.run_cap - (self.table.counted + held + self.table.reserved)
 
     def wanted(self) -> float:
         """How many more trials this driver should hold: one ahead of its free slots.
@@ -73,7 +73,8 @@ class Quota:
         ahead = self.lease is None or self.left() > self.lease.other_slots
         waiting = min(near, self._may_wait()) if near else 0
         free = self.launcher.free(self.nodes.closed())
-        return free + ahead - (self.table.queued_count - waiting)
+        held = self.table.queued_count + len(self.table.probing)
+        return free + ahead - (held - waiting)
 
     def _may_wait(self) -> int:
         """How many trials near the cap may wait beside the queue for those that fit.
@@ -173,7 +174,7 @@ class Quota:
         return self.table.slot_seconds(now=self.clock.monotonic(), epoch=self.clock.now())
 
     def _waiting(self) -> int:
-        return self.table.queued_count + self.table.reserved
+        return self.table.queued_count + len(self.table.probing) + self.table.reserved
 
     def _rest_of_running(self, each: float) -> float:
         """Slot-seconds until all that run have ended, if each takes as long as the others did."""

@@ -23,6 +23,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,7 @@ from pgolf_sweep.core.events import (
 )
 from pgolf_sweep.core.kept import whole_result
 from pgolf_sweep.core.paths import write_json
-from pgolf_sweep.core.record import State
+from pgolf_sweep.core.record import State, TrialRecord
 from pgolf_sweep.core.spending import Spending
 from pgolf_sweep.core.trial import EndCause, Failed, FailureKind, schedule_fraction
 from pgolf_sweep.driver.admission import Admission
@@ -71,7 +72,6 @@ if TYPE_CHECKING:
 
     from pgolf_sweep.core.clock import Clock
     from pgolf_sweep.core.paths import StudyPaths
-    from pgolf_sweep.core.record import TrialRecord
     from pgolf_sweep.core.trial import RunEnd, StepReport
     from pgolf_sweep.driver.session import Session
     from pgolf_sweep.driver.sharing.leases import DriverLease
@@ -143,8 +143,8 @@ class Driver:
     _state: SweepState = SweepState.RUNNING
     _end_reason: str = ""
     _idle_proposals: int = 0
-    _probing: list[Proposal] = field(default_factory=list)
-    """Asked for, and waiting for the probe of their program."""
+    _held: deque[tuple[Proposal, TrialRecord | None]] = field(default_factory=deque)
+    """Trials that wait for the probe of their program, with the rows of those that are resumed."""
     _sessions: Sessions = field(init=False)
     _intake: Intake = field(init=False)
     _anchors: Anchors = field(init=False)
@@ -258,6 +258,8 @@ class Driver:
         self._keep_in_touch()
         self._handle_request()
         self._handle_nodes()
+        self._writer.catch_up()
+        self._judge_held()
         self._start_queued()
         self._propose()
         self._start_queued()
@@ -283,8 +285,7 @@ class Driver:
             if record.outcome.final and self.lease is None and record.number not in half_told:
                 self._writer.learn(record)
             if record.outcome is State.DISCARDED and not record.variant:
-                verdict = self.session.verdict(record.knobs)
-                self.tracker.discarded(record.number, record.knobs, verdict)
+                self.tracker.discarded(record.number, record.knobs, self.session.recorded(record))
         self._intake.catch_up()
         if self._take_over is not None:
             self._take_over.keep_in_touch()
@@ -304,9 +305,80 @@ class Driver:
         if noted is not None and noted.outcome.final:  # its driver died in the middle of telling
             self._writer.tell(noted)
             return
+        if self._is_judged(proposal, noted):
+            self._take(proposal, noted)
+        else:
+            self._held.append((proposal, noted))
+
+    # -- probing --------------------------------------------------------------------------------
+
+    def _is_judged(self, proposal: Proposal, noted: TrialRecord | None = None) -> bool:
+        """Whether the gate answers at once on a trial; if not, this driver holds it until then.
+
+        A script that is not ours is run to know its artifact, in a thread: the loop goes on.
+        """
+        number, probing = proposal.number, self._table.probing
+        try:
+            session = self._sessions.of(proposal.change.variant)
+        except InputError:
+            return True  # its admission says what is wrong
+        if session.ready(proposal.knobs):
+            probing.pop(number, None)
+            return True
+        if number not in probing:
+            row = noted or TrialRecord(
+                number=number,
+                outcome=State.QUEUED,
+                knobs=session.resolve(proposal.knobs),
+                proposer=proposal.proposer,
+                repair_of=proposal.repair_of,
+                driver=self._writer.me,
+                **dataclasses.asdict(proposal.change),
+            )
+            probing[number] = row
+            if self._take_over is not None and noted is None:
+                self._writer.note_row(row)  # else another driver would take it
+        return False
+
+    def _judge_held(self) -> None:
+        """Admit the trials whose script was probed in the meantime."""
+        held = self._held
+        if not held or not self._starting():
+            return
+        with self.study.exclusive():
+            for _ in range(len(held)):
+                proposal, noted = held.popleft()
+                if proposal.number not in self._table.probing:
+                    continue  # another driver has it by now
+                if not self._is_judged(proposal, noted):
+                    held.append((proposal, noted))
+                elif not self._take(proposal, noted):
+                    self._discarded(proposal)
+
+    def _take(self, proposal: Proposal, noted: TrialRecord | None = None) -> bool:
+        """Admit a trial; False if it took its end at once."""
         trial = self._admission.admit(proposal, noted=noted)
-        if trial is not None:
+        if trial is None:
+            return False
+        if noted is not None:
             self._table.append(trial)
+            return True
+        self._idle_proposals = 0
+        self._anchors.launched(proposal)
+        self._table.queue(trial)
+        return True
+
+    def _discarded(self, proposal: Proposal) -> bool:
+        """Whether a proposal that took no slot ends the sweep."""
+        self._idle_proposals += 1
+        if self._anchor_instead(proposal):
+            return True
+        if self._idle_proposals >= MAX_IDLE_PROPOSALS:
+            self._finish(
+                f"the last {MAX_IDLE_PROPOSALS} proposals were discarded or had run already: "
+                "the space holds nothing new that fits"
+            )
+        return self._idle_proposals >= MAX_IDLE_PROPOSALS
 
     # -- proposing ------------------------------------------------------------------------------
 
@@ -346,67 +418,27 @@ class Driver:
         """Propose and admit as many trials as there is room for, or for as long as a turn takes."""
         deadline = self.clock.monotonic() + POLL_SECONDS
         while room > 0 and self.clock.monotonic() < deadline:
-            proposal = self._next_proposal(room)
+            if self._anchors.waits(self._unfinished()):
+                return
+            self._second_seeds.enqueue(self._quota.last_trials() - len(self._held))
+            proposal = self.study.ask()
             if proposal is None:
+                self._finish("every point of the grid was proposed")
                 return
-            trial = self._admission.admit(proposal)
-            if trial is not None:
-                self._idle_proposals = 0
-                self._anchors.launched(proposal)
-                self._table.queue(trial)
+            if not self._is_judged(proposal):
+                self._held.append((proposal, None))
                 room -= 1
-                continue
-            # It may have had its result already.
-            room = min(room, self._quota.left(), self._quota.affordable())
-            self._idle_proposals += 1
-            if self._anchor_instead(proposal):
-                return
-            if self._idle_proposals >= MAX_IDLE_PROPOSALS:
-                self._finish(
-                    f"the last {MAX_IDLE_PROPOSALS} proposals were discarded or had run already: "
-                    "the space holds nothing new that fits"
-                )
-                return
-
-    def _next_proposal(self, room: float) -> Proposal | None:
-        """The next configuration to judge; None where there is none, or its probe is under way.
-
-        A script that is not ours is run to know its artifact, in a thread: the loop goes on. Where
-        the study is shared, another driver would take a proposal that waits for one: there only
-        the first waits, for exports of other shapes are carried over. The sampler does not wait for
-        a variant's probe.
-
-        Args:
-            room: How many may wait or be admitted.
-        """
-        if self._anchors.waits(self._unfinished()):
-            return None
-        for proposal in self._probing:
-            if self._is_ready(proposal):
-                self._probing.remove(proposal)
-                return proposal
-        while len(self._probing) < room and all(one.change.variant for one in self._probing):
-            self._second_seeds.enqueue(self._quota.last_trials() - len(self._probing))
-            asked = self.study.ask()
-            if asked is None:
-                if not self._probing:
-                    self._finish("every point of the grid was proposed")
-                return None
-            if self._is_ready(asked):
-                return asked
-            self._probing.append(asked)
-        return None
-
-    def _is_ready(self, proposal: Proposal) -> bool:
-        if self._take_over is not None:
-            return True
-        try:
-            return self._sessions.of(proposal.change.variant).ready(proposal.knobs)
-        except InputError:
-            return True  # its admission says what is wrong
+            elif self._take(proposal):
+                room -= 1
+            else:
+                # It may have had its result already.
+                room = min(room, self._quota.left(), self._quota.affordable())
+                if self._discarded(proposal):
+                    return
 
     def _unfinished(self) -> set[int]:
-        return {*self._table.running, *(trial.record.number for trial in self._table.queued)}
+        queued = (trial.record.number for trial in self._table.queued)
+        return {*self._table.running, *self._table.probing, *queued}
 
     def _anchor_instead(self, proposal: Proposal) -> bool:
         """Whether a discard ends the sweep; one in a row may bring an anchor."""
@@ -631,7 +663,8 @@ class Driver:
         if self._table.running:
             return True
         if self._quota.in_time():
-            return bool(self._table.queued_count or self._table.elsewhere)
+            table = self._table
+            return bool(table.queued_count or table.probing or table.elsewhere)
         return any(row.outcome is State.RUNNING for row in self._table.elsewhere.values())
 
     def _over(self) -> bool:

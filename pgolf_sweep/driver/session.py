@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.config.rules import Rules
     from pgolf_sweep.config.sweep_file import SweepSpec
     from pgolf_sweep.config.yaml_lines import Document
+    from pgolf_sweep.core.record import TrialRecord
     from pgolf_sweep.core.trial import KnobValue
     from pgolf_sweep.data import DataSet
     from pgolf_sweep.script.program import Program
@@ -104,11 +105,22 @@ class Session:
         return self.gate.verdict(knobs)
 
     def verdict_of(self, knobs: Mapping[str, KnobValue]) -> Verdict:
-        """`verdict` of a sweep's knobs, as its space gives them; never waits for a probe."""
+        """`verdict` of a sweep's knobs, as its space gives them.
+
+        Where a thread prepares the gate's answers, it never waits for a probe.
+        """
         resolved = self.resolve(knobs)
-        if self.spec.pgolf.gate_enabled and not self.gate.answers(resolved):
+        waits = not self.prepares or not self.spec.pgolf.gate_enabled
+        if not waits and not self.gate.answers(resolved):
             return self._verdict(VerdictKind.UNKNOWN, "its script's probe is under way")
         return self.verdict(resolved)
+
+    def recorded(self, record: TrialRecord) -> Verdict:
+        """The verdict with which a trial was discarded, by its row."""
+        verdict = self._verdict(VerdictKind.TOO_BIG, record.reason)
+        return dataclasses.replace(
+            verdict, artifact_bytes=record.predicted_bytes, model_params=record.model_params
+        )
 
     def repaired(self, knobs: Mapping[str, KnobValue]) -> dict[str, KnobValue] | None:
         """The nearest configuration that surely fits, by the parameters that the file lets give.
@@ -483,7 +495,10 @@ def _gate(spec: SweepSpec, program: Program, rules: Rules, dataset: DataSet | No
         cap_bytes=rules.artifact_cap_bytes,
         confidence=spec.pgolf.gate_confidence,
         foreign=foreign_of(
-            program, spec.pgolf.gate_scheme, None if dataset is None else dataset.env()
+            program,
+            spec.pgolf.gate_scheme,
+            None if dataset is None else dataset.env(),
+            spec.pgolf.gpus,
         ),
         machine=_machine(spec, rules),
     )

@@ -75,11 +75,13 @@ class TrialTable:
         records: The row of each trial, by number.
         idle_seconds: Slot-seconds in which slots of this driver were free.
         elsewhere: Rows of the open trials of a shared study that this driver does not hold.
+        probing: Those that this driver holds and judges once the probe of their script is done.
     """
 
     records: dict[int, TrialRecord] = field(default_factory=dict)
     idle_seconds: float = 0.0
     elsewhere: dict[int, TrialRecord] = field(default_factory=dict)
+    probing: dict[int, TrialRecord] = field(default_factory=dict)
     _queued: deque[OpenTrial] = field(default_factory=deque)
     _running: dict[int, Attempt] = field(default_factory=dict)
     _duplicates: dict[int, list[OpenTrial]] = field(default_factory=dict)
@@ -162,6 +164,7 @@ class TrialTable:
     def release(self, number: int) -> None:
         """Let a trial wait here no more; what runs of it is left alone."""
         self._unqueue(number)
+        self.probing.pop(number, None)
         for duplicates in self._duplicates.values():
             duplicates[:] = [trial for trial in duplicates if trial.record.number != number]
         if number not in self._running:

@@ -7,7 +7,7 @@ study, into the table, and for those that wait for its result.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.core.events import FileKept, ProbeContradicted, TrialEnded, TrialRetried
@@ -50,10 +50,15 @@ class TrialWriter:
     notify: Notify
     me: str
     on_end: Callable[[TrialRecord], None] = lambda _record: None
+    _unlearnt: list[TrialRecord] = field(default_factory=list)
 
     def note(self, trial: OpenTrial, record: TrialRecord) -> bool:
         """A trial that has not ended changed; False if another driver has it by now."""
         trial.record = record
+        return self.note_row(record)
+
+    def note_row(self, record: TrialRecord) -> bool:
+        """`note` of a trial that is not judged yet."""
         self.table.note(record)
         return bool(self.storage_retry.call(lambda: self.study.note(record, of=self.me)))
 
@@ -74,9 +79,22 @@ class TrialWriter:
 
     def learn(self, record: TrialRecord) -> None:
         """What a finished trial teaches: its configuration is known, its bytes calibrate."""
-        # Of a variant that nothing has needed yet in this process, the gate would first be probed.
-        session = self.sessions.known(record.variant)
-        if self.table.finish(record) and session is not None:
+        if self.table.finish(record):
+            self._unlearnt.append(record)
+            self.catch_up()
+
+    def catch_up(self) -> None:
+        """Teach the gates what waited for the probe of its script."""
+        waiting = self._unlearnt[:]
+        self._unlearnt.clear()
+        for record in filter(is_evidence, waiting):
+            # Of a variant that nothing has needed yet in this process, the gate would be probed.
+            session = self.sessions.known(record.variant)
+            if session is None:
+                continue
+            if not session.ready(record.knobs):
+                self._unlearnt.append(record)
+                continue
             for said in calibrate(session.gate, record):
                 self.notify(ProbeContradicted(number=record.number, text=said))
 
@@ -174,8 +192,7 @@ def calibrate(gate: Gate, *records: TrialRecord) -> list[str]:
     """
     said = []
     for record in records:
-        own = record.outcome is State.COMPLETED and record.duplicate_of is None
-        if not own or record.model_bytes is None:
+        if record.model_bytes is None or not is_evidence(record):
             continue
         differs = gate.contradiction(
             record.knobs, model_params=record.model_params, code_bytes=record.code_bytes
@@ -191,6 +208,12 @@ def calibrate(gate: Gate, *records: TrialRecord) -> list[str]:
             eval_seconds=record.eval_seconds,
         )
     return said
+
+
+def is_evidence(record: TrialRecord) -> bool:
+    """Whether a finished trial's bytes and times are its own."""
+    own = record.outcome is State.COMPLETED and record.duplicate_of is None
+    return own and record.model_bytes is not None
 
 
 def _as_duplicate(record: TrialRecord, original: TrialRecord) -> TrialRecord:

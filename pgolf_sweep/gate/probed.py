@@ -27,6 +27,7 @@ from pgolf_sweep.gate.physics.entropy import ScaleRule
 from pgolf_sweep.gate.physics.predict import GroupSize, Prediction
 from pgolf_sweep.gate.read_based import Scheme, from_curves, from_scheme, group_of
 from pgolf_sweep.gate.run_based import Reference, RunBased
+from pgolf_sweep.gate.script_steps import CONTEST_GPUS, SHORT_STEPS
 from pgolf_sweep.script.knobs.knobs import worded
 from pgolf_sweep.script.probe.prober import Probed, Prober, Unprobed
 from pgolf_sweep.script.probe.runner import Counted, RunFailed, Runner
@@ -44,6 +45,8 @@ INFERRED_SHARE = 0.04
 """Spread of bytes a parameter between configurations of a script whose quantizer is unknown."""
 READING_FACTOR = 1.5
 """How much wider a prediction is where the script was read because it did not run."""
+SHORT_SHARE = 0.04
+"""Spread of a short run beside all else: below 600 steps errors are 4 to 10 % of the bytes."""
 _PLACE = re.compile(r"_(PATH|DIR|ROOT|FILES?)$|^RUN_ID$")
 
 
@@ -145,8 +148,13 @@ class Foreign:
     def copy(self) -> Foreign:
         """Predictions that know the same and learn by themselves."""
         other = copy.copy(self)
-        learnt = {"_measured": list(self._measured), "_contradicted": dict(self._contradicted)}
-        vars(other).update(learnt, _runs=copy.copy(self._runs))
+        learnt: dict[str, object] = {
+            "_measured": list(self._measured),
+            "_contradicted": dict(self._contradicted),
+        }
+        if self._runs is not None:
+            learnt["_runs"] = self._runs.copy()
+        vars(other).update(learnt)
         return other
 
     def expected(self, knobs: Mapping[str, KnobValue], steps: float | None = None) -> Expected:
@@ -163,25 +171,41 @@ class Foreign:
         if self._runs is not None and self._scheme is None:
             answer = self._from_run(knobs, steps)
             if not isinstance(answer, str):
-                return answer
+                return self._by_length(answer, knobs, steps)
             failed = answer
         answer = self._from_reading(knobs)
-        return _less_sure(answer, failed) if failed else answer
+        answer = _less_sure(answer, failed) if failed else answer
+        return self._by_length(answer, knobs, steps)
+
+    def _by_length(
+        self, answer: Expected, knobs: Mapping[str, KnobValue], steps: float | None
+    ) -> Expected:
+        """A prediction whose traits, of a short run, are those that short runs teach."""
+        if self._runs is None or isinstance(answer, Unknown):
+            return answer
+        values = {**self._defaults, **knobs}
+        made = steps or self._runs.steps.planned(values, answer.model_params).made
+        if made >= SHORT_STEPS:
+            return answer
+        traits = {f"{name} of short runs": worth for name, worth in answer.traits.items()}
+        traits["foreign shortness"] = SHORT_SHARE * answer.model_bytes
+        return replace(answer, traits=traits)
 
     @property
     def code_bytes(self) -> int | None:
         """Bytes of the counted code as a run of the script printed them; None before one."""
         return None if self._runs is None else self._runs.code_bytes
 
-    @property
-    def step_seconds(self) -> float | None:
-        """How long a training step takes; None where nobody knows."""
-        return None if self._runs is None else self._runs.step_seconds
+    def learn_time(self, knobs: Mapping[str, KnobValue], steps: int, seconds: float) -> None:
+        """Take in how long a finished trial trained."""
+        believed = self._believed(knobs)
+        if self._runs is not None and believed:
+            self._runs.steps.learn({**self._defaults, **knobs}, believed, steps, seconds)
 
-    @step_seconds.setter
-    def step_seconds(self, seconds: float | None) -> None:
+    def state_step_seconds(self, seconds: float) -> None:
+        """Take in how long a step takes, as somebody says."""
         if self._runs is not None:
-            self._runs.step_seconds = seconds
+            self._runs.steps.stated = seconds
 
     def ran(
         self, knobs: Mapping[str, KnobValue]
@@ -193,12 +217,8 @@ class Foreign:
         return (counted, self._runs.exported(knobs)) if isinstance(counted, Counted) else None
 
     def ready(self, knobs: Mapping[str, KnobValue]) -> bool:
-        """Whether `expected` answers at once, from a run; if not, a thread sees to it."""
-        if self._runs is None or self._scheme is not None:
-            return True
-        if self._branch(knobs) in self._contradicted:
-            return True
-        if self._runs.at_once(knobs, {**self._defaults, **knobs}):
+        """Whether `expected` answers at once; if not, a thread sees to it."""
+        if self.answers(knobs):
             return True
         return self._ahead.ready(tuple(sorted(knobs.items(), key=str)), knobs)
 
@@ -207,14 +227,21 @@ class Foreign:
         if self._runs is None or self._scheme is not None:
             return True
         branch = self._branch(knobs)
-        if branch in self._contradicted or branch in self._references:
+        if branch in self._contradicted:
             return True
-        return self._runs.at_once(knobs, {**self._defaults, **knobs})
+        _, read_right = self._references.get(branch, (None, False))
+        known = branch in self._references and (read_right or self._runs.counts(knobs))
+        return known or self._runs.at_once(knobs, {**self._defaults, **knobs})
 
-    def prepare(self, knobs: Mapping[str, KnobValue]) -> None:
-        """Run the script for a configuration, so that `expected` answers at once."""
+    def prepare(self, knobs: Mapping[str, KnobValue], *, thorough: bool = False) -> None:
+        """Run the script for a configuration, so that `expected` answers at once.
+
+        Args:
+            knobs: The configuration.
+            thorough: Whether to run its export even where one of other shapes is known.
+        """
         if self._runs is not None and self._branch(knobs) not in self._contradicted:
-            answer = self._from_run(knobs, None, thorough=True)
+            answer = self._from_run(knobs, None, thorough=thorough)
             if isinstance(answer, str):
                 self._from_reading(knobs)
 
@@ -378,7 +405,10 @@ class Foreign:
 
 
 def foreign_of(
-    program: Program, scheme: SchemeBlock | None = None, env: Mapping[str, str] | None = None
+    program: Program,
+    scheme: SchemeBlock | None = None,
+    env: Mapping[str, str] | None = None,
+    gpus: int = CONTEST_GPUS,
 ) -> Foreign | None:
     """The predictions for a program that is not ours; None for our own trainer.
 
@@ -386,6 +416,7 @@ def foreign_of(
         program: The program.
         scheme: ``pgolf.gate.scheme`` of the sweep file.
         env: What the script finds in its environment beside its knobs, as the data set's paths.
+        gpus: Of a trial; 0 is a CPU.
     """
     if program.builtin:
         return None
@@ -401,7 +432,7 @@ def foreign_of(
             keep_below=scheme.keep_below,
         )
     prober = _Worded(Prober(program, env=env, quantizer=declared is None), program.knobs)
-    runs = RunBased(_WordedRunner(Runner(program, env=env), program.knobs), group_of)
+    runs = RunBased(_WordedRunner(Runner(program, env=env), program.knobs), group_of, gpus)
     counter = _Worded(Prober(program, env=env, quantizer=False), program.knobs)
     return Foreign(prober, defaults, declared, runs, counter)
 

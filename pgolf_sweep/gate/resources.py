@@ -53,9 +53,15 @@ class Machine:
 
 
 class Pace:
-    """Seconds a unit of arithmetic takes: a guess that finished trials replace."""
+    """Seconds a unit of arithmetic takes: a guess that finished trials replace.
 
-    def __init__(self, flops: float | None) -> None:
+    Args:
+        flops: The guess, a second.
+        guessed_sd: Spread of its logarithm.
+    """
+
+    def __init__(self, flops: float | None, guessed_sd: float | None = None) -> None:
+        self._guessed_sd = guessed_sd or GUESSED_SD
         self._logs: list[float] = []
         self._sizes: list[float] = []
         self._guess = None if flops is None else -math.log(flops)
@@ -81,7 +87,14 @@ class Pace:
         """Expected time of some arithmetic in that many units, and the SD of its logarithm."""
         count = len(self._logs)
         if not count:
-            return None if self._guess is None else (math.exp(self._guess) * flops, GUESSED_SD)
+            return (
+                None
+                if self._guess is None
+                else (
+                    math.exp(self._guess) * flops,
+                    self._guessed_sd,
+                )
+            )
         mean = math.fsum(self._logs) / count
         squares = math.fsum((value - mean) ** 2 for value in self._logs)
         variance = (4 * LEAST_SD**2 + squares) / (4 + count - 1)

@@ -1,7 +1,7 @@
 """The artifact of a script that is not ours, predicted from a run of its own export.
 
 The export runs twice on Gaussian weights: at the spread that the physics expects of this training
-(`pgolf_sweep.gate.physics.spread`), and with the matrices half an octave wider. The difference
+(`pgolf_sweep.gate.physics.spread`), and with the matrices half an octave narrower. The difference
 says how much a spread matters: nothing where the quantizer's scale follows the weights, a bit an
 octave where it is fixed. Further configurations of the same structure need no run: what another
 rate, decay or number of steps does to the spread, the slope turns into bytes.
@@ -9,13 +9,18 @@ rate, decay or number of steps does to the spread, the slope turns into bytes.
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from pgolf_sweep.gate.physics.predict import GroupSize, Prediction
-from pgolf_sweep.gate.physics.spread import GroupUpdate, planned_steps, trained_sigmas
+from pgolf_sweep.gate.calibration import SEED_SHARE
+from pgolf_sweep.gate.families import FAMILIES, OTHER, family_of
+from pgolf_sweep.gate.grouped import groups_of, numbers_in
+from pgolf_sweep.gate.physics.predict import Prediction
+from pgolf_sweep.gate.physics.spread import GroupUpdate, trained_sigmas
 from pgolf_sweep.gate.scaling import scaled, updates_for
+from pgolf_sweep.gate.script_steps import CONTEST_GPUS, ScriptSteps, Steps
 from pgolf_sweep.script.probe.runner import Counted, Exported, RunFailed
 
 if TYPE_CHECKING:
@@ -24,27 +29,21 @@ if TYPE_CHECKING:
     from pgolf_sweep.core.trial import KnobValue
     from pgolf_sweep.script.probe.prober import ProbedTensor
 
-WIDER = 0.5
-"""Octaves between the two exports."""
+NARROWER = 0.5
+"""Octaves between the two exports. Of a wider one some scripts prune what is over the cap."""
 FURTHEST = 0.6
 """Octaves from the spread that was exported at which the export runs again."""
-MATRIX_OCTAVES = 0.12
-"""Spread of trained matrices about what the random walk says, in octaves."""
-EMBED_OCTAVES = 0.5
+MATRIX_OCTAVES = 0.05
+"""Spread of trained matrices about what the random walk says, in octaves, beside that of
+`families`. Source: the records with a fixed scale, `bench/gate/foreign.py`."""
+EMBED_OCTAVES = 0.2
 """The same of embeddings and tables, which Adam moves."""
 UNSEEN_OCTAVES = 0.7
-"""The same where no optimizer was seen, or the steps are not known."""
-STEPS_OCTAVES = 0.35
-"""Of matrices, where nobody said how long a step takes."""
-NOISE_SHARE = 0.004
+"""The same where no optimizer was seen."""
+NOISE_SHARE = 0.003
 """Spread between configurations of a program once its own error is known."""
-NOISE_OCTAVES = 0.05
-BIAS = {"zlib": -0.004, "brotli": -0.004}
-"""What trained weights cost over Gaussian ones, by codec. Source: one log each of the first 25
-records, with their logged steps: zlib came out 0.42 % high (-0.4 to 0.5), brotli 0.2 to 0.9."""
-SHARE = {"zlib": 0.008, "brotli": 0.01, "lzma": 0.013, "zstd": 0.018}
-"""Spread of that between records. Source: the same; zstd -4.2 to 4.3 %, lzma -1.2 to 2.2 %."""
-OTHER_SHARE = 0.03
+NOISE_OCTAVES = 0.02
+SEED_ROOT = math.sqrt(SEED_SHARE)
 
 
 class RunnerLike(Protocol):
@@ -107,16 +106,25 @@ class RunBased:
     Args:
         runner: Runs it.
         group_of: The tensor group that a parameter's name speaks of.
+        gpus: Of a trial; 0 is a CPU.
     """
 
-    def __init__(self, runner: RunnerLike, group_of: Callable[[str], str]) -> None:
+    def __init__(
+        self, runner: RunnerLike, group_of: Callable[[str], str], gpus: int = CONTEST_GPUS
+    ) -> None:
         self._runner = runner
         self._group_of = group_of
         self._exports: dict[tuple[str, ...], list[_Measured | RunFailed]] = {}
         self._factors: dict[tuple[str, ...], Mapping[str, float]] = {}
-        self.step_seconds: float | None = None
+        self.steps = ScriptSteps(gpus)
         self.code_bytes: int | None = None
         self.codec = ""
+
+    def copy(self) -> RunBased:
+        """Predictions that share what was run and learn by themselves."""
+        other = copy.copy(self)
+        other.steps = self.steps.copy()
+        return other
 
     def count(self, knobs: Mapping[str, KnobValue]) -> Counted | RunFailed:
         """The model of a configuration."""
@@ -125,6 +133,10 @@ class RunBased:
     def structure(self, knobs: Mapping[str, KnobValue]) -> tuple[str, ...]:
         """What the model and its export depend on, as a key."""
         return self._runner.structure(knobs)
+
+    def counts(self, knobs: Mapping[str, KnobValue]) -> bool:
+        """Whether `count` needs no run."""
+        return self._runner.knows(knobs)
 
     def exported(self, knobs: Mapping[str, KnobValue]) -> Exported | RunFailed | None:
         """What the export of a configuration's structure came to; None before it ran."""
@@ -153,7 +165,7 @@ class RunBased:
         if any(isinstance(one, RunFailed) for one in known):
             return True
         counted = self._with_factors(counted, knobs)
-        sigmas = self._sigmas(counted, values, planned_steps(values, self.step_seconds))
+        sigmas = self._sigmas(counted, values, self._steps(counted, values, None).made)
         return any(
             isinstance(one, _Measured)
             and abs(self._octaves(counted, one.sigmas, sigmas)) <= FURTHEST
@@ -197,15 +209,13 @@ class RunBased:
             ),
             factors={},
         )
-        made = steps or planned_steps(values, self.step_seconds)
-        sigmas = self._sigmas(counted, values, made)
+        made = self._steps(counted, values, steps)
+        sigmas = self._sigmas(counted, values, made.made)
         ratio = scaled(reference.counted.tensors, measured.exported, tensors)
         octaves = self._octave(counted, sigmas) - self._octave(reference.counted, measured.sigmas)
         size = ratio.factor * (measured.exported.model_bytes + measured.per_octave * octaves)
-        size *= 1 + BIAS.get(measured.exported.codec, 0.0)
         carried = replace(measured, per_octave=measured.per_octave * ratio.factor)
-        known = bool(counted.updates) and (steps is not None or self.step_seconds is not None)
-        found = self._prediction(counted, carried, size, known=known, steps=made)
+        found = self._prediction(counted, carried, size, values, made)
         return replace(found, traits={**found.traits, "foreign scaled": ratio.share * size})
 
     def predict(
@@ -223,9 +233,9 @@ class RunBased:
             values: The same with the script's defaults.
             steps: Steps of a run that ended; without them they are expected.
         """
-        made = steps or planned_steps(values, self.step_seconds)
+        made = self._steps(counted, values, steps)
         counted = self._with_factors(counted, knobs)
-        sigmas = self._sigmas(counted, values, made)
+        sigmas = self._sigmas(counted, values, made.made)
         measured = self._measured(counted, knobs, sigmas)
         if isinstance(measured, RunFailed):
             return measured
@@ -236,9 +246,16 @@ class RunBased:
             return self.predict(counted, knobs, values, steps)
         self.code_bytes, self.codec = exported.code_bytes, exported.codec
         moved = measured.per_octave * self._octaves(counted, measured.sigmas, sigmas)
-        size = (exported.model_bytes + moved) * (1 + BIAS.get(exported.codec, 0.0))
-        known = bool(counted.updates) and (steps is not None or self.step_seconds is not None)
-        return self._prediction(counted, measured, size, known=known, steps=made)
+        size = exported.model_bytes + moved
+        return self._prediction(counted, measured, size, values, made)
+
+    def _steps(
+        self, counted: Counted, values: Mapping[str, KnobValue], made: float | None
+    ) -> Steps:
+        """Those that a run has made, else those to expect."""
+        if made is not None:
+            return Steps(made, 0.0)
+        return self.steps.planned(values, counted.model_params)
 
     def _sigmas(
         self, counted: Counted, values: Mapping[str, KnobValue], steps: float
@@ -267,16 +284,15 @@ class RunBased:
         if isinstance(exported, RunFailed):
             known.append(exported)
             return exported
-        factor = 2**WIDER
-        wider = {name: sigma * factor if self._is_matrix(name, counted) else sigma
-                 for name, sigma in sigmas.items()}  # fmt: skip
-        second = self._runner.export(knobs, wider)
-        grown = second.model_bytes if isinstance(second, Exported) else exported.model_bytes
-        found = _Measured(
-            sigmas=dict(sigmas),
-            exported=exported,
-            per_octave=max(0.0, grown - exported.model_bytes) / WIDER,
-        )
+        factor = 2**-NARROWER
+        narrower = {name: sigma * factor if self._is_matrix(name, counted) else sigma
+                    for name, sigma in sigmas.items()}  # fmt: skip
+        second = self._runner.export(knobs, narrower)
+        matrices, _ = numbers_in(counted.tensors, self._group_of)
+        per_octave = matrices / 8  # a bit a weight, where nobody knows
+        if isinstance(second, Exported):
+            per_octave = max(0.0, exported.model_bytes - second.model_bytes) / NARROWER
+        found = _Measured(sigmas=dict(sigmas), exported=exported, per_octave=per_octave)
         known.append(found)
         return found
 
@@ -302,52 +318,44 @@ class RunBased:
         return summed / whole if whole else 0.0
 
     def _prediction(
-        self, counted: Counted, measured: _Measured, size: float, *, known: bool, steps: float
+        self,
+        counted: Counted,
+        measured: _Measured,
+        size: float,
+        values: Mapping[str, KnobValue],
+        steps: Steps,
     ) -> Prediction:
         exported, per_octave = measured.exported, measured.per_octave
-        params = {"embed": 0, "head": 0, "attn": 0, "mlp": 0, "control": 0}
-        for tensor in counted.tensors:
-            group = "control" if len(tensor.shape) < 2 else self._group_of(tensor.name)
-            params[group] += tensor.params
-        weights = dict.fromkeys(params, 0.0)
-        bits = dict.fromkeys(params, 0)
-        for one in exported.stored:
-            group = "control" if one.bits >= 16 else self._group_of(one.name)
-            weights[group] += one.numbers * one.entropy
-            bits[group] = max(bits[group], one.bits)
-        if not any(weights.values()):  # packed by the script's own means
-            weights = {group: float(count) for group, count in params.items()}
-        whole = math.fsum(weights.values()) or 1.0
-        groups = tuple(
-            GroupSize(
-                group=group, params=params[group], bits=bits[group],
-                model_bytes=size * weights[group] / whole,
-            )
-            for group in ("embed", "attn", "mlp", "control", "head")
-            if weights[group] or params[group]
-        )  # fmt: skip
-        matrices = sum(
-            tensor.params for tensor in counted.tensors if self._is_matrix(tensor.name, counted)
-        )
-        vocabulary = sum(
-            tensor.params for tensor in counted.tensors
-            if len(tensor.shape) >= 2 and not self._is_matrix(tensor.name, counted)
-        )  # fmt: skip
-        octaves = MATRIX_OCTAVES if known else math.hypot(MATRIX_OCTAVES, STEPS_OCTAVES)
-        if not counted.updates:
-            octaves = UNSEEN_OCTAVES
+        matrices, vocabulary = numbers_in(counted.tensors, self._group_of)
+        family = FAMILIES.get(family_of(exported.codec, 8 * per_octave / max(1, matrices)), OTHER)
+        size *= 1 + family.bias
+        octaves = MATRIX_OCTAVES if counted.updates else UNSEEN_OCTAVES
         embed = per_octave * vocabulary / matrices if matrices else 0.0
         traits = {
             "foreign sigma": octaves * per_octave,
             "foreign embed": EMBED_OCTAVES * embed,
-            "foreign": SHARE.get(exported.codec, OTHER_SHARE) * size,
+            "foreign steps": per_octave * self._octaves_of(counted, values, steps),
+            "foreign": family.spread * size,
         }
+        noise = math.hypot(
+            max(NOISE_SHARE, family.seeds / SEED_ROOT) * size, NOISE_OCTAVES * per_octave
+        )
         return Prediction(
-            groups=groups,
+            groups=groups_of(counted, exported, size, self._group_of),
             model_bytes=size,
             model_params=counted.model_params,
             ceiling=max(4.2 * counted.model_params, 1.5 * size),
             traits={name: value for name, value in traits.items() if value},
-            noise_bytes=math.hypot(NOISE_SHARE * size, NOISE_OCTAVES * per_octave),
-            steps=steps,
+            noise_bytes=noise,
+            steps=steps.made,
         )
+
+    def _octaves_of(self, counted: Counted, values: Mapping[str, KnobValue], steps: Steps) -> float:
+        """How far the number of steps, where it is not known, moves the matrices' spread."""
+        if not steps.spread:
+            return 0.0
+        made, fewer = (
+            self._octave(counted, self._sigmas(counted, values, max(1.0, count)))
+            for count in (steps.made, steps.made * math.exp(-steps.spread))
+        )
+        return abs(made - fewer)

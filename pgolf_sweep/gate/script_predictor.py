@@ -94,16 +94,16 @@ class ScriptPredictor:
         train_seconds: float | None,
         eval_seconds: float | None = None,
     ) -> None:
-        """Take in how long a finished trial's steps took, for all configurations."""
-        del knobs, eval_seconds
-        if steps and train_seconds:
-            self.set_step_seconds(train_seconds / steps)
+        """Take in how long a finished trial's steps took: those of other shapes follow."""
+        del eval_seconds
+        if steps and train_seconds and self.foreign is not None:
+            self.foreign.learn_time(knobs, steps, train_seconds)
 
     def set_step_seconds(self, seconds: float) -> bool:
         """Take in how long any step takes; False if the script is not probed."""
         if self.foreign is None:
             return False
-        self.foreign.step_seconds = seconds
+        self.foreign.state_step_seconds(seconds)
         return True
 
     def contradict(

@@ -17,6 +17,7 @@ from pgolf_sweep.gate.gate import Gate
 from pgolf_sweep.gate.physics.inventory import SIZE_KNOBS
 from pgolf_sweep.gate.probed import foreign_of
 from pgolf_sweep.gate.script_predictor import ScriptPredictor
+from pgolf_sweep.gate.script_steps import CONTEST_GPUS
 from pgolf_sweep.gate.store import USER, store_path, teach_store
 from pgolf_sweep.script.knobs.knobs import nearest_knob
 from pgolf_sweep.script.probe.prober import Unprobed
@@ -100,6 +101,7 @@ def gate(
     confidence: float | None = None,
     calibration: str | None = None,
     step_ms: float | None = None,
+    gpus: int | None = None,
     data_root: str | Path = "data",
 ) -> GateAnswer:
     """Predict the artifact of one configuration; nothing is trained.
@@ -117,6 +119,8 @@ def gate(
         calibration: A store of measured sizes to learn from: ``user``, or a file's path.
         step_ms: Milliseconds of a training step of a script that is not ours, else unknown: with
             the wallclock it says how many steps a run makes.
+        gpus: GPUs of a trial of such a script, else the contest's eight: with the arithmetic of a
+            step they say how long one takes. A sweep file says it for its own trials.
         data_root: Folder of datasets and tokenizers.
 
     Returns:
@@ -136,7 +140,7 @@ def gate(
     session = None if sweep is None else _session(Path(sweep), confidence, Path(data_root))
     learnt = [session.learnt] if session is not None and session.learnt else []
     whole = session if program is None and rules is None else None
-    judge = whole.gate if whole else _size_gate(program, rules, session, confidence)
+    judge = whole.gate if whole else _size_gate(program, rules, session, confidence, gpus)
     if calibration is not None:
         learnt += teach(calibration, judge, whole)
     if step_ms is not None:
@@ -271,6 +275,7 @@ def _size_gate(
     rules: str | None,
     session: Session | None,
     confidence: float | None,
+    gpus: int | None,
 ) -> Gate:
     """A gate on the size alone, of what is named, else the sweep file's, else our trainer."""
     loaded, scheme = None, None
@@ -288,7 +293,7 @@ def _size_gate(
         loaded,
         cap_bytes=cap_bytes,
         confidence=confidence or DEFAULT_CONFIDENCE,
-        foreign=foreign_of(loaded, scheme),
+        foreign=foreign_of(loaded, scheme, gpus=CONTEST_GPUS if gpus is None else gpus),
     )
 
 

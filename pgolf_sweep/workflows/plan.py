@@ -40,6 +40,8 @@ class SweepPlan:
         budget: What ends the sweep if nothing else does, in words; empty without a budget.
         deadline_hours: The hours that were asked about.
         slots_needed: Trials at a time that end the sweep within them; None where none would.
+        infeasible: Why nothing of the space would be launched, with the nearest configuration that
+            fits; empty where something would.
         learnt: How the sweep file is read and what the gate learnt from stores, for people.
         rules: Name of the rules; ``none`` for a plain sweep, of which nothing is gated.
         metric: Name of what is optimised, and ``goal``.
@@ -59,6 +61,7 @@ class SweepPlan:
     budget: str = ""
     deadline_hours: float | None = None
     slots_needed: int | None = None
+    infeasible: str = ""
     learnt: Sequence[str] = ()
     rules: str = ""
     metric: Mapping[str, str] = field(default_factory=dict)
@@ -158,6 +161,7 @@ def plan(
         budget=budget_text(session.spec.pgolf.budget),
         deadline_hours=deadline_hours,
         slots_needed=needed,
+        infeasible=planning.infeasible(sampled, session.gate),
         learnt=learnt,
         rules=session.rules.name,
         metric={"name": session.spec.metric.name, "goal": session.spec.metric.goal},

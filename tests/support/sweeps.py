@@ -62,8 +62,10 @@ class BytesPerWidthGate:
         self.cap_bytes = cap_bytes
         self.checked = True  # by trials of an earlier study
         self.learnt: list[tuple[int, int]] = []
+        self.probes = 0  # questions until a probe is done
 
     def verdict(self, knobs: Mapping[str, Any]) -> Verdict:
+        assert not self.probes, "a driver waits for a probe"
         size = 1500.0 * int(knobs["MODEL_DIM"])
         kind = VerdictKind.FITS if size <= self.cap_bytes else VerdictKind.TOO_BIG
         interval = Interval(low=size, mid=size, high=size)
@@ -85,10 +87,11 @@ class BytesPerWidthGate:
         return self.checked or bool(self.learnt)
 
     def ready(self, knobs: Mapping[str, Any]) -> bool:
-        return True
+        self.probes = max(0, self.probes - 1)
+        return not self.probes
 
     def answers(self, knobs: Mapping[str, Any]) -> bool:
-        return True
+        return not self.probes
 
     def nearest_fit(self, knobs: Mapping[str, Any]) -> dict[str, Any]:
         fits = int(self.cap_bytes // 1500)

@@ -63,7 +63,8 @@ class TakeOver:
             self.writer.learn(record)
             self.writer.finish_duplicates(record)
         rows = {row.number: row for row in study.open_rows()}
-        held = {one.record.number for one in table.waiting()} | table.running.keys()
+        held = {one.record.number for one in table.waiting()}
+        held |= table.running.keys() | table.probing.keys()
         for number in held:
             if number in rows and rows[number].driver != self.lease.me:
                 self._give_up(number)
@@ -84,8 +85,9 @@ class TakeOver:
 
     def leave(self) -> None:
         """What this driver leaves undone may be done by the others."""
-        for trial in self.writer.table.waiting():
-            self.writer.note(trial, dataclasses.replace(trial.record, driver=""))
+        table = self.writer.table
+        for record in [*(trial.record for trial in table.waiting()), *table.probing.values()]:
+            self.writer.note_row(dataclasses.replace(record, driver=""))
         self.writer.storage_retry.call(self.lease.leave)
 
     @property

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
     from pgolf_sweep.core.trial import KnobValue
 
-DEFAULT_STEPS = 10_000.0
-"""Where the wallclock ends a run of unknown speed: the baseline makes 13,800 steps in ten minutes,
-the last records 4,900."""
 DEFAULT_RATE = 0.02
 DEFAULT_MOMENTUM = 0.95
 VECTOR_SIGMA = 0.02
@@ -112,16 +109,6 @@ def run_of(update: GroupUpdate, values: Mapping[str, KnobValue], steps: float) -
         average=average,
         average_steps=1 / (1 - ema) if average is Average.EXPONENTIAL else 0.0,
     )
-
-
-def planned_steps(values: Mapping[str, KnobValue], step_seconds: float | None) -> float:
-    """Steps of a run: as planned, unless the wallclock ends it before."""
-    steps = number(values, DEFAULT_STEPS, "ITERATIONS", "NUM_ITERATIONS", "MAX_STEPS")
-    wallclock = number(values, 0.0, "MAX_WALLCLOCK_SECONDS")
-    if wallclock <= 0:
-        return steps
-    within = DEFAULT_STEPS if step_seconds is None else wallclock / step_seconds
-    return max(1.0, min(steps, within))
 
 
 def number(values: Mapping[str, KnobValue], default: float, *names: str) -> float:

@@ -84,10 +84,12 @@ class Counted:
         updates: What its optimizers do.
         factors: By tensor, the factor of a step by which the script itself shrinks it.
         notes: What did not go as in a run with a GPU.
-        incomplete: Parts come from packages that are not here, or the script did without what was
-            refused: the count may be wrong.
+        incomplete: Parts come from packages that are not here, the script did without what was
+            refused, or it prints another number: the count may be wrong.
+        printed_params: What the script itself prints, where it does.
         stand_ins: Packages that are not here.
         cpu_seconds: What the run took of a processor.
+        peak_mib: And of memory.
     """
 
     model_params: int
@@ -96,8 +98,10 @@ class Counted:
     factors: Mapping[str, float]
     notes: tuple[str, ...] = ()
     incomplete: bool = False
+    printed_params: int | None = None
     stand_ins: tuple[str, ...] = ()
     cpu_seconds: float = 0.0
+    peak_mib: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +133,7 @@ class Exported:
         stored: The tensors that were serialized, where they were.
         factors: As of `Counted`, of the whole training.
         cpu_seconds: What the run took of a processor.
+        peak_mib: And of memory.
     """
 
     model_bytes: int
@@ -138,6 +143,7 @@ class Exported:
     stored: tuple[StoredTensor, ...] = ()
     factors: Mapping[str, float] = field(default_factory=dict)
     cpu_seconds: float = 0.0
+    peak_mib: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -383,6 +389,10 @@ def _counted(answer: Mapping[str, Any]) -> Counted | RunFailed:
         notes.append(f"it {'; '.join(refused)}, which a probe may not, and goes on without")
     if "groups" not in answer:
         notes.append(f"its first update was not seen: {_reason(answer)}")
+    printed = answer.get("printed", {}).get("model_params")
+    differs = printed is not None and printed != answer["model_params"]
+    if differs:
+        notes.append(f"{answer['model_params']:,} parameters were seen, it prints {printed:,}")
     return Counted(
         model_params=answer["model_params"],
         tensors=tuple(
@@ -392,9 +402,11 @@ def _counted(answer: Mapping[str, Any]) -> Counted | RunFailed:
         updates=tuple(_update(group) for group in answer.get("groups", ())),
         factors=answer.get("factors", {}),
         notes=tuple(notes),
-        incomplete=bool(answer.get("lacks") or refused),
+        incomplete=bool(answer.get("lacks") or refused or differs),
+        printed_params=printed,
         stand_ins=tuple(answer.get("stand_ins", ())),
         cpu_seconds=answer.get("cpu_seconds", 0.0),
+        peak_mib=answer.get("peak_mib", 0.0),
     )
 
 
@@ -450,6 +462,7 @@ def _exported(answer: Mapping[str, Any]) -> Exported | RunFailed:
         ),
         factors=answer.get("factors", {}),
         cpu_seconds=cpu,
+        peak_mib=answer.get("peak_mib", 0.0),
     )
 
 

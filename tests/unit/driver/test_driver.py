@@ -660,3 +660,24 @@ def test_sampler_that_learns_is_not_asked_far_ahead_where_all_is_near_the_cap(
     assert final.counts["completed"] == 30
     ahead = [snapshot.counts["queued"] for snapshot in bench.watcher.snapshots]
     assert max(ahead) <= 2 + 1 + 2
+
+
+def test_resumed_trials_wait_for_a_probe_and_no_turn_does(make_bench):
+    bench = make_bench(run_cap=4)
+    bench.session.gate.probes = 1000
+    turns = bench.driver().turns()
+    for _ in range(3):
+        next(turns)
+    turns.close()
+    left = {frozen.number for frozen in bench.study().open_rows()}
+    bench.session.gate.probes = 30
+    resumed = bench.driver()
+    turns = resumed.turns()
+    next(turns)
+    assert not resumed._table.running
+    assert left <= resumed._table.probing.keys()
+    for _ in turns:
+        pass
+    records = bench.study().records()
+    assert left <= {r.number for r in records if r.outcome.final}
+    assert sum(bool(r.attempts) for r in records) == 4

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
-from pgolf_sweep.script.probe.dryrun.unknown import Unknown, known, unknown_like
+from pgolf_sweep.script.probe.dryrun.unknown import PASSES, Unknown, known, unknown_like
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +44,7 @@ def install(seconds: Callable[[], float]) -> None:
     _device_constructors()  # kept from here on: a device's context knows the functions of before
     for name in CONSTRUCTORS:
         setattr(torch, name, _on_cpu(getattr(torch, name), draws=name in _DRAWN))
+    setattr(torch, "empty", _for_kernels(torch.empty))  # noqa: B010 - torch's types forbid it
     for name in METHODS:
         setattr(torch.Tensor, name, _on_cpu(getattr(torch.Tensor, name)))
     _patch_moves()
@@ -71,6 +72,19 @@ def _on_cpu(function: Any, *, draws: bool = False) -> Any:
         keywords["device"] = "cpu"
         tensor = function(*args, **keywords)
         return _token_like(tensor) if draws else tensor
+
+    return made
+
+
+def _for_kernels(function: Any) -> Any:
+    """Unknown for what a forward pass allocates for a kernel to write its activations into."""
+
+    @functools.wraps(function)
+    def made(*args: Any, **keywords: Any) -> Any:
+        tensor = function(*args, **keywords)
+        if PASSES.depth and tensor.dtype.is_floating_point and tensor.device.type == "cpu":
+            return unknown_like(tensor)
+        return tensor
 
     return made
 

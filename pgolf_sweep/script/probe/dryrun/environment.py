@@ -33,6 +33,7 @@ def install(vocabulary: Callable[[], int]) -> None:
         vocabulary: Pieces of the tokenizer.
     """
     _patch_attention()
+    _patch_kernels()
     _patch_losses()
     _patch_linear_algebra()
     _patch_distributed()
@@ -88,6 +89,47 @@ def _module(name: str, **members: Any) -> Any:
     module = types.ModuleType(name)
     module.__dict__.update(members, __version__="3.0.0")
     return module
+
+
+class _Kernel:
+    """A Triton kernel that computes nothing, and whatever else its language has names for."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def __getitem__(self, _grid: Any) -> Any:
+        return lambda *_, **__: None
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self
+
+
+def _patch_kernels() -> None:
+    def decorator(*_: Any, **__: Any) -> Any:
+        return lambda function: function
+
+    def jit(function: Any = None, **_: Any) -> Any:
+        return decorator() if function is None else _Kernel()
+
+    triton = _module(
+        "triton", jit=jit, autotune=decorator, heuristics=decorator, Config=_Kernel,
+        cdiv=lambda one, other: -(-one // other),
+        next_power_of_2=lambda number: 1 << (int(number) - 1).bit_length(),
+        __getattr__=lambda _: _Kernel(),
+    )  # fmt: skip
+    triton.__path__ = []
+    sys.modules["triton"] = triton
+    for name in ("language", "tools", "tools.tensor_descriptor", "language.extra"):
+        part = _module(f"triton.{name}", __getattr__=lambda _: _Kernel())
+        part.__path__ = []
+        sys.modules[f"triton.{name}"] = part
+        if "." not in name:
+            setattr(triton, name, part)
 
 
 def _patch_losses() -> None:

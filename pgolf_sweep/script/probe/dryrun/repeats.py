@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils._pytree import tree_any, tree_flatten, tree_map
 
-from pgolf_sweep.script.probe.dryrun.unknown import Unknown, unknown, unknown_like
+from pgolf_sweep.script.probe.dryrun.unknown import PASSES, Unknown, unknown, unknown_like
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,6 @@ class Repeats:
     """The outermost forward passes of a process."""
 
     def __init__(self) -> None:
-        self._depth = 0
         self._answers: dict[Any, Any] = {}
         self._passes: dict[Any, int] = {}
         self._shapes: dict[Any, list[tuple[tuple[int, ...], tuple[int, ...], torch.dtype]]] = {}
@@ -43,7 +42,7 @@ class Repeats:
             args: What it gets.
             keywords: What it gets by name.
         """
-        if self._depth or not tree_any(_is_unknown, (args, keywords)):
+        if PASSES.depth or not tree_any(_is_unknown, (args, keywords)):
             return true(*args, **keywords)
         hooks = _hooks(module)
         kind, shapes = _key(module, name, args, keywords, hooks)
@@ -54,11 +53,11 @@ class Repeats:
         known = self._inferred(kind, shapes)
         if known is not None:
             return known
-        self._depth += 1
+        PASSES.depth += 1
         try:
             answer = true(*args, **keywords)
         finally:
-            self._depth -= 1
+            PASSES.depth -= 1
         self._passes[key] = passes + 1
         if isinstance(answer, torch.Tensor | tuple | list | dict):
             self._answers[key] = answer

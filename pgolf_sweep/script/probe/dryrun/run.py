@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import resource
 import sys
 import threading
 import time
@@ -164,6 +165,17 @@ class Run:
         self._tell_updates()
         if self._watch.root is None:
             self._watch.find()
+        self._tell(
+            compressions=[
+                [one.codec, one.level, one.given, one.made, one.sampled]
+                for one in self._codecs.calls[-400:]
+            ],
+            files=_written(self._folder, self._request["name"]),
+            stored=self._saving.last,
+        )
+        self._end()
+
+    def _end(self) -> NoReturn:
         logs = LogStream()
         logs.feed(self._output.text().encode())
         logs.end(complete=True)
@@ -175,22 +187,12 @@ class Run:
                 "code_bytes": summary.code_bytes,
                 "total_bytes": summary.total_bytes,
             },
-            compressions=[
-                [one.codec, one.level, one.given, one.made, one.sampled]
-                for one in self._codecs.calls[-400:]
-            ],
-            files=_written(self._folder, self._request["name"]),
-            stored=self._saving.last,
-        )
-        self._end()
-
-    def _end(self) -> NoReturn:
-        self._tell(
             stage="done",
             notes=self._notes,
             stand_ins=sorted(self._finder.packages),
             refused_events=self._refusals.events,
             cpu_seconds=self._cpu() - self._started,
+            peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         )
         os.write(self._out, b"\n")
         os._exit(0)

@@ -9,6 +9,7 @@ tensor in place, plausible values are written: see `write_into`.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
@@ -81,6 +82,20 @@ class Unknown(torch.Tensor):
 
     def __repr__(self, **_: Any) -> str:  # type: ignore[override]
         return f"Unknown({tuple(self.shape)}, {self.dtype})"
+
+
+@dataclass(slots=True)
+class Passes:
+    """Forward passes of the model.
+
+    Attributes:
+        depth: Above zero within one.
+    """
+
+    depth: int = 0
+
+
+PASSES = Passes()
 
 
 def unknown_like(tensor: torch.Tensor) -> torch.Tensor:
@@ -169,6 +184,8 @@ def _meta(value: Any) -> Any:
         return value._meta
     if isinstance(value, torch.Tensor):
         return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
+    if isinstance(value, torch.device):  # of `to`, which inference mode does not take apart
+        return torch.device("meta")
     if isinstance(value, list | tuple):
         return [_meta(one) for one in value]
     return value

@@ -170,6 +170,36 @@ def test_two_drivers_share_cap_and_configurations(make_bench):
         assert len(bench.session.gate.learnt) == 20, "each learns from all"
 
 
+def test_trials_that_wait_for_a_probe_stay_with_the_driver_that_asked_them(make_bench):
+    team = Team(make_bench(run_cap=8))
+    a, b = team.driver("a"), team.driver("b")
+    team.benches["a"].session.gate.probes = 12
+    first, second = a.turns(), b.turns()
+    step(first, 1)
+    held = {r.number for r in team.study().open_rows() if r.driver == a.lease.me}
+    assert len(held) == 3, "one ahead of two slots"
+    step(second, 2)
+    assert not held & {number for folder, number in team.started if folder == "b"}
+    run(first, second)
+    check_whole(team.records(), 8)
+    assert held <= {number for folder, number in team.started if folder == "a"}
+
+
+def test_what_waits_for_a_probe_is_free_when_its_driver_leaves(make_bench):
+    team = Team(make_bench(run_cap=4))
+    asked = {"request": Request.CONTINUE}
+    a = team.driver("a", request=lambda: asked["request"])
+    team.benches["a"].session.gate.probes = 1000
+    turns = a.turns()
+    step(turns, 2)
+    asked["request"] = Request.DRAIN
+    run(turns)
+    assert {row.driver for row in team.study().open_rows()} == {""}
+    b = team.driver("b")
+    run(b.turns())
+    check_whole(team.records(), 4)
+
+
 def test_budget_is_one_for_all(make_bench):
     team = Team(make_bench(run_cap=1000), spending=Spending(gpu_hours=200 / 3600))
     a, b = team.driver("a"), team.driver("b")

@@ -47,14 +47,15 @@ def simulated(run: TrainingRun, walks: int = 6000) -> float:
     rng = np.random.default_rng(0)
     weight, summed, average = np.zeros(walks), np.zeros(walks), np.zeros(walks)
     variance = 0.0
+    rates, momenta, weights = run.rates(), run.momenta(), run.weights()
     for step in range(run.steps):
-        beta, rate = run.momentum_at(step), run.rate_at(step)
+        beta, rate = momenta[step], rates[step]
         gradient = rng.standard_normal(walks)
         summed = beta * summed + gradient
         variance = beta * beta * variance + 1
         length = np.sqrt(1 + 2 * beta + beta * beta * variance)
         weight = weight * (1 - rate * run.decay) - rate * (gradient + beta * summed) / length
-        average += run.weight_at(step) * weight
+        average += weights[step] * weight
     return float(average.var())
 
 
