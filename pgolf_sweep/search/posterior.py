@@ -65,9 +65,11 @@ def posteriors(space: Space, records: Iterable[TrialRecord]) -> dict[int, Poster
         return {}
     x = encoding.inputs(np.array(rows))
     scores = sign * np.array([record.val_bpb for record in kept], dtype=float)
-    model = Surrogate(x, clipped(scores), noise=SEED_NOISE_BPB)
+    within = clipped(scores)
+    model = Surrogate(x, within, noise=SEED_NOISE_BPB)
     model.condition(model.fit([model.prior.means]))
     mean, sd = model.posterior(x)
+    mean = mean + (scores - within)  # what is too bad for the model is no contender by it
     fits = [at for at, record in enumerate(kept) if record.submittable]
     best = min(fits, key=lambda at: mean[at], default=None)
     apart = np.zeros(len(kept)) if best is None else model.apart(x, x[best])

@@ -95,6 +95,16 @@ def test_another_seed_tells_the_best_from_what_is_behind_and_not_from_its_like()
     assert max(p.decided for p in found.values() if not p.tied) > 0.99
 
 
+def test_a_score_that_is_too_bad_for_the_model_stays_bad() -> None:
+    records = trials(8)
+    records.append(
+        replace(records[0], number=8, knobs={**records[0].knobs, "RATE": 0.9}, val_bpb=3)
+    )
+    found = posteriors(SPACE, records)
+    assert found[8].mean > 2.9
+    assert not found[8].tied
+
+
 def test_few_trials_and_duplicates_say_nothing() -> None:
     assert posteriors(SPACE, trials(4)) == {}
     records = trials(8)
