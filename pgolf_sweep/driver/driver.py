@@ -635,7 +635,10 @@ class Driver:
         if now - self._nodes_seen_at < POLL_SECONDS:
             return
         self._nodes_seen_at = now
-        self._nodes.see(self.launcher.nodes())
+        nodes = self.launcher.nodes()
+        self._nodes.see(nodes)
+        if lacking := frozenset(name for node in nodes for name in node.lacks):
+            self.session.gate.set_lacking(lacking)
         if not self._starting():
             return
         same_error, no_healthy_nodes = self._nodes.same_error(), self._nodes.no_healthy_nodes()
