@@ -152,7 +152,7 @@ def page(story: Story) -> str:
         _headline(document, story),
         _warnings(records),
         _promotions(story.promoted),
-        _best(ranked(records)[:BEST], knobs),
+        _best(ranked(records, story.status.posteriors)[:BEST], knobs),
         f'<section class="charts">{"".join(map(_figure, drawn))}</section>' if drawn else "",
         _gate(document, search_document(records)),
         _everything(records, knobs),
