@@ -99,6 +99,9 @@ class _WordedRunner:
     def knows(self, knobs: Mapping[str, KnobValue]) -> bool:
         return self.runner.knows(worded(knobs, self.known))
 
+    def set_lacking(self, packages: frozenset[str]) -> bool:
+        return self.runner.set_lacking(packages)
+
     def structure(self, knobs: Mapping[str, KnobValue]) -> tuple[str, ...]:
         return self.runner.structure(worded(knobs, self.known))
 
@@ -206,6 +209,11 @@ class Foreign:
         """Take in how long a step takes, as somebody says."""
         if self._runs is not None:
             self._runs.steps.stated = seconds
+
+    def set_lacking(self, packages: frozenset[str]) -> None:
+        """Take in which packages of codecs the nodes of the trials lack."""
+        if self._runs is not None and self._runs.set_lacking(packages):
+            self._references.clear()
 
     def ran(
         self, knobs: Mapping[str, KnobValue]

@@ -155,7 +155,7 @@ def page(story: Story) -> str:
         _headline(document, story),
         _warnings(records),
         _promotions(story.promoted),
-        _best(ranked(records)[:BEST], knobs),
+        _best(ranked(records, story.status.posteriors)[:BEST], knobs),
         f'<section class="charts">{"".join(map(_figure, drawn))}</section>' if drawn else "",
         _gate(document, search_document(records)),
         _lineage(story.lineage, score_name(records)),
