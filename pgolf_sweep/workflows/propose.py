@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.errors import AnswerNoError, InputError
 from pgolf_sweep.core.paths import read_json
-from pgolf_sweep.core.record import ranked
+from pgolf_sweep.core.record import SEED_KNOB, ranked
 from pgolf_sweep.core.trial import Change, FailureKind, configuration_hash
 from pgolf_sweep.driver.control import live_driver
 from pgolf_sweep.driver.proposals import adapted, completed, look, parsed_value, submit
@@ -20,7 +20,6 @@ from pgolf_sweep.driver.variants import Sessions
 from pgolf_sweep.driver.writer import calibrate
 from pgolf_sweep.report.read import study_records
 from pgolf_sweep.script.knobs.knobs import nearest_knob
-from pgolf_sweep.submission.evidence import SEED_KNOB
 from pgolf_sweep.variants.store import Variant, keep
 from pgolf_sweep.workflows.study_folder import cap_reached
 from pgolf_sweep.workflows.variant_checks import code_findings

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 from pgolf_sweep.config.types import NO_RULES
 from pgolf_sweep.core.paths import write_bytes
+from pgolf_sweep.core.record import SEED_KNOB
 from pgolf_sweep.script.source import decoded, parsed
 from pgolf_sweep.script.unpack import unpack
-from pgolf_sweep.submission.evidence import SCRIPT_NAME, SEED_KNOB
+from pgolf_sweep.submission.evidence import SCRIPT_NAME
 from pgolf_sweep.submission.folder import read_folder
 from pgolf_sweep.variants.store import plain_files
 from pgolf_sweep.verify.check import CheckVerdict
