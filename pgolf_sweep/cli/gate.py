@@ -59,6 +59,10 @@ def gate(
         float | None,
         typer.Option(help="Milliseconds of a training step, for a script that is not ours."),
     ] = None,
+    gpus: Annotated[
+        int | None,
+        typer.Option(min=0, help="GPUs of a trial of such a script [default: 8]; 0 is a CPU."),
+    ] = None,
     no_probe: NoProbeOption = False,
     data_root: DataRootOption = DEFAULT_DATA,
     json_output: JsonOption = False,
@@ -82,6 +86,7 @@ def gate(
         confidence=confidence,
         calibration=calibration,
         step_ms=step_ms,
+        gpus=gpus,
         data_root=data_root,
         probe=not no_probe,
     )
@@ -118,7 +123,7 @@ def plan(
 ) -> None:
     """What a sweep would cost and how much of its space fits, before anything is spent.
 
-    Needs no GPU and no data.
+    Needs no GPU and no data. Exit code 1: nothing of the space fits; what comes nearest is named.
 
     Example: pgolf-sweep plan sweeps/lr.yaml --slots 4
     """
@@ -140,6 +145,9 @@ def plan(
         emit(found.to_json())
     else:
         _show_plan(found)
+    if found.infeasible:
+        say(found.infeasible)
+        raise typer.Exit(1)
 
 
 def _show_plain(found: SweepPlan) -> None:

@@ -151,7 +151,7 @@ def _show_result(found: LaunchedStudy) -> None:
     from pgolf_sweep.workflows.launch import varying
 
     session, final = found.session, found.snapshot
-    best = ranked(found.records)[:5]
+    best = ranked(found.records, found.posteriors)[:5]
     if best:
         out.print(trials_table(best, varying(session), title="best trials"))
     count = final.counts

@@ -12,6 +12,8 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pgolf_sweep.gate.plan import feasible_text, nearest_text
+
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
 
@@ -113,16 +115,9 @@ class Anchors:
         """
         if not self._is_long():
             return ""
-        mid, knobs, verdict = min(self._row, key=lambda one: one[0])
-        nearest = " ".join(f"{name}={value}" for name, value in sorted(knobs.items()))
-        over = mid - verdict.cap_bytes
-        text = (
+        _, knobs, verdict = min(self._row, key=lambda one: one[0])
+        return (
             f"the last {len(self._row)} proposals are over the cap by predictions that finished "
-            f"trials have checked; the nearest, {nearest}, is at about {mid:,.0f} bytes, "
-            f"{over:,.0f} over"
+            f"trials have checked; {nearest_text(knobs, verdict)}"
+            f"{feasible_text(self.session.gate, self.session.resolve(knobs))}"
         )
-        feasible = self.session.gate.nearest_fit(self.session.resolve(knobs))
-        if not feasible:
-            return text
-        changed = " ".join(f"{name}={value}" for name, value in feasible.items())
-        return f"{text}; with {changed} it would fit"

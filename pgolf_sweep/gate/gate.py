@@ -150,6 +150,10 @@ class Gate:
         """Whether `verdict` answers at once; if not, a thread prepares it."""
         return self.predictor.ready(knobs)
 
+    def set_lacking(self, packages: frozenset[str]) -> None:
+        """Take in which packages of codecs the nodes lack: scripts fall back to other codecs."""
+        self.predictor.set_lacking(packages)
+
     @property
     def code_bytes(self) -> int:
         """Bytes of the counted code."""

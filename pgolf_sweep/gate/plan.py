@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -21,10 +22,16 @@ SECONDS_TO_START = 45.0
 """From a free slot to the first line: process, torch, ranks, data."""
 SECONDS_TO_COMPILE = 75.0
 """torch.compile and warm-up steps on a GPU; not counted as training by the rules."""
+SECONDS_TO_LOAD = 20.0
+"""Of those, what is left where the node's cache holds the graph; an estimate."""
 SECONDS_TO_EVALUATE = 60.0
 """Final evaluation of the round trip, validations on the way, quantization and the codec."""
 CPU_SECONDS_BESIDE = 4.0
 """All of that for a tiny model on a CPU."""
+_GRAPH = re.compile(
+    r"LAYERS|(^|_)DIM(S|_|$)|MLP|VOCAB|HEADS|HIDDEN|SEQ|BATCH|LOOP|XSA|PARALLEL|GATE|COMPILE"
+)
+"""Knobs with which a compiled graph changes; those of optimizer and schedule do not change it."""
 MOST_BINS = 8
 LEAST_SHARE = 0.03
 """A knob that explains less is noise: chance gives 0.01 at a few hundred draws."""
@@ -165,6 +172,38 @@ def fit_share(draws: Sequence[Draw]) -> FitShare:
     )
 
 
+def infeasible(draws: Sequence[Draw], gate: Gate) -> str:
+    """Why nothing of a sampled space would be launched; empty where something would."""
+    known = [draw for draw in draws if draw.verdict.artifact_bytes is not None]
+    if not known or fit_share(draws).launched:
+        return ""
+    nearest = min(known, key=lambda draw: _mid(draw.verdict))
+    return (
+        f"none of {len(draws)} draws fits; {nearest_text(nearest.knobs, nearest.verdict)}"
+        f"{feasible_text(gate, nearest.knobs)}"
+    )
+
+
+def nearest_text(knobs: Mapping[str, KnobValue], verdict: Verdict) -> str:
+    """How far the configuration that comes nearest is over the cap."""
+    named = " ".join(f"{name}={value}" for name, value in sorted(knobs.items()))
+    mid = _mid(verdict)
+    return (
+        f"the nearest, {named}, is at about {mid:,.0f} bytes, {mid - verdict.cap_bytes:,.0f} over"
+    )
+
+
+def feasible_text(gate: Gate, knobs: Mapping[str, KnobValue]) -> str:
+    """With which one knob a resolved configuration would fit; empty where none is known."""
+    feasible = gate.nearest_fit(knobs)
+    changed = " ".join(f"{name}={value}" for name, value in feasible.items())
+    return f"; with {changed} it would fit" if changed else ""
+
+
+def _mid(verdict: Verdict) -> float:
+    return verdict.artifact_bytes.mid if verdict.artifact_bytes else math.inf
+
+
 def histogram(draws: Sequence[Draw], *, bins: int = 16) -> list[Bin]:
     """Predicted artifact bytes in bins of equal width; empty where nothing is predicted."""
     values = [draw.verdict.artifact_bytes.mid for draw in draws if draw.verdict.artifact_bytes]
@@ -296,11 +335,17 @@ def expected_cost(
             trials=trials, trial_seconds=None, slots=slots, gpu_hours=None, usd=None,
             wall_seconds=None, asked_trials=asked, reserved_runs=spending.reserved_runs,
         )  # fmt: skip
-    each = math.fsum(known) / len(known) if known else 0.0
-    possible = min(
-        max(1.0, spending.affordable(each)),  # a driver lets the first one run
-        spending.trials_by_deadline(each, slots=slots, now=now),
-    )
+    cold = math.fsum(known) / len(known) if known else 0.0
+    each, possible = cold, math.inf
+    for _ in range(2):  # fewer trials compile a larger share of them
+        ends = min(math.inf if trials is None else trials, possible)
+        if spending.gpus and launched:
+            warm = 1 - compiled_share(launched, ends, slots)
+            each = cold - warm * (SECONDS_TO_COMPILE - SECONDS_TO_LOAD)
+        possible = min(
+            max(1.0, spending.affordable(each)),  # a driver lets the first one run
+            spending.trials_by_deadline(each, slots=slots, now=now),
+        )
     by_budget = bool(launched) and possible < (math.inf if trials is None else trials)
     if by_budget:
         trials = int(possible)
@@ -320,6 +365,31 @@ def expected_cost(
         reserved_gpu_hours=spending.gpu_hours_of(reserved) if on_gpus else None,
         reserved_usd=spending.usd_of(reserved) if on_gpus else None,
     )
+
+
+def compiled_share(draws: Sequence[Draw], trials: float, slots: int) -> float:
+    """Expected share of trials that compile: the first of each graph on each slot's node.
+
+    Later ones find the graph in the node's cache. The graphs of the draws stand for the sweep's:
+    in n trials of a slot one of probability p turns up with probability 1 - (1 - p) ** n.
+
+    Args:
+        draws: What is launched; at least one.
+        trials: Trials of the sweep; infinity where it has no end.
+        slots: Nodes that compile for themselves.
+    """
+    graphs = Counter(
+        (
+            draw.verdict.model_params,
+            *sorted((k, str(v)) for k, v in draw.knobs.items() if _GRAPH.search(k)),
+        )
+        for draw in draws
+    )
+    if math.isinf(trials):
+        return 0.0
+    each = max(1.0, trials / slots)
+    met = math.fsum(1 - (1 - count / len(draws)) ** each for count in graphs.values())
+    return min(1.0, met / each)
 
 
 def slots_needed(cost: Cost, deadline_seconds: float) -> int | None:

@@ -135,6 +135,9 @@ class Predictor(Protocol):
     def set_step_seconds(self, seconds: float) -> bool:
         """Take in how long any step takes; False if only finished trials can teach that."""
 
+    def set_lacking(self, packages: frozenset[str]) -> None:
+        """Take in which packages of codecs the nodes of the trials lack."""
+
     def contradict(
         self, knobs: Mapping[str, KnobValue], *, model_params: int | None, code_bytes: int | None
     ) -> str:

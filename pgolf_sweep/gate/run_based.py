@@ -55,6 +55,9 @@ class RunnerLike(Protocol):
     def knows(self, knobs: Mapping[str, KnobValue]) -> bool:
         """Whether `count` needs no run."""
 
+    def set_lacking(self, packages: frozenset[str]) -> bool:
+        """Take in which packages are missing where the script will run; False: nothing changed."""
+
     def structure(self, knobs: Mapping[str, KnobValue]) -> tuple[str, ...]:
         """What the model and its export depend on."""
 
@@ -125,6 +128,10 @@ class RunBased:
         other = copy.copy(self)
         other.steps = self.steps.copy()
         return other
+
+    def set_lacking(self, packages: frozenset[str]) -> bool:
+        """Take in which packages are missing where the script will run; False: nothing changed."""
+        return self._runner.set_lacking(packages)
 
     def count(self, knobs: Mapping[str, KnobValue]) -> Counted | RunFailed:
         """The model of a configuration."""

@@ -109,6 +109,11 @@ class ScriptPredictor:
         self.foreign.state_step_seconds(seconds)
         return True
 
+    def set_lacking(self, packages: frozenset[str]) -> None:
+        """Take in which packages of codecs the nodes of the trials lack."""
+        if self.foreign is not None:
+            self.foreign.set_lacking(packages)
+
     def contradict(
         self, knobs: Mapping[str, KnobValue], *, model_params: int | None, code_bytes: int | None
     ) -> str:

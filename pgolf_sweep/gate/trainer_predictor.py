@@ -129,6 +129,10 @@ class TrainerPredictor:
         del seconds
         return False
 
+    def set_lacking(self, packages: frozenset[str]) -> None:
+        """Take in what the nodes lack: nothing, a trial without its codec fails."""
+        del packages
+
     def contradict(
         self, knobs: Mapping[str, KnobValue], *, model_params: int | None, code_bytes: int | None
     ) -> str:

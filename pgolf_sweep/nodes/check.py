@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -36,6 +37,9 @@ IDLE_GPU_MIB = 1024
 
 SMI_SECONDS = 30.0
 """A GPU that has died hangs nvidia-smi."""
+
+CODECS = ("brotli", "zstandard", "lz4", "zstd", "pyzstd")
+"""Packages without which contest scripts compress by another codec."""
 
 KILL_SECONDS = 1.0
 """For one that is killed to die."""
@@ -87,6 +91,7 @@ class NodeReport:
         faults: What is wrong regardless of other nodes.
         compared: What should be the same on every node, by name.
         tokens_per_second: Of its slowest GPU, or of its CPU; None where it was not measured.
+        lacks: Packages of codecs that are not installed there: scripts fall back to others.
     """
 
     node: str
@@ -95,6 +100,7 @@ class NodeReport:
     faults: tuple[Finding, ...]
     compared: Mapping[str, str]
     tokens_per_second: float | None
+    lacks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +180,7 @@ def look(
         faults=tuple(faults),
         compared=compared,
         tokens_per_second=tokens_per_second,
+        lacks=tuple(name for name in CODECS if importlib.util.find_spec(name) is None),
     )
 
 

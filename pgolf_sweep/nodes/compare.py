@@ -82,6 +82,11 @@ class NodeComparison:
             *self._too_slow(report, self.speed(worker)),
         )
 
+    def lacks(self, worker: Hashable) -> tuple[str, ...]:
+        """Packages of codecs that a worker's node lacks, as far as it was asked."""
+        report = self._reports.get(worker)
+        return () if report is None else report.lacks
+
     def speed(self, worker: Hashable) -> float | None:
         """Tokens per second as a share of the lower median of the others; None if there are none.
 

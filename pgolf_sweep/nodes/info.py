@@ -32,6 +32,7 @@ class NodeInfo:
         retry_at: When a refused node is looked at again.
         drains_at: When a draining node goes, or None if nobody said.
         speed: Its tokens per second as a share of the other nodes' median, where measured.
+        lacks: Packages of codecs that are not installed there.
     """
 
     name: str
@@ -40,3 +41,4 @@ class NodeInfo:
     retry_at: float | None = None
     drains_at: float | None = None
     speed: float | None = None
+    lacks: tuple[str, ...] = ()

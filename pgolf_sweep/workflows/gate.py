@@ -17,6 +17,7 @@ from pgolf_sweep.gate.gate import Gate
 from pgolf_sweep.gate.physics.inventory import SIZE_KNOBS
 from pgolf_sweep.gate.probed import foreign_of
 from pgolf_sweep.gate.script_predictor import ScriptPredictor
+from pgolf_sweep.gate.script_steps import CONTEST_GPUS
 from pgolf_sweep.gate.store import USER, store_path, teach_store
 from pgolf_sweep.script.knobs.knobs import nearest_knob
 from pgolf_sweep.script.probe.client import contained_by
@@ -101,6 +102,7 @@ def gate(
     confidence: float | None = None,
     calibration: str | None = None,
     step_ms: float | None = None,
+    gpus: int | None = None,
     data_root: str | Path = "data",
     probe: bool = True,
 ) -> GateAnswer:
@@ -119,6 +121,8 @@ def gate(
         calibration: A store of measured sizes to learn from: ``user``, or a file's path.
         step_ms: Milliseconds of a training step of a script that is not ours, else unknown: with
             the wallclock it says how many steps a run makes.
+        gpus: GPUs of a trial of such a script, else the contest's eight: with the arithmetic of a
+            step they say how long one takes. A sweep file says it for its own trials.
         data_root: Folder of datasets and tokenizers.
         probe: Whether parts of a script that is not ours may be executed, contained as
             `probe["containment"]` of the answer says; else only measured runs count.
@@ -142,7 +146,9 @@ def gate(
         session = _session(Path(sweep), confidence, Path(data_root), probe=probe)
     learnt = [session.learnt] if session is not None and session.learnt else []
     whole = session if program is None and rules is None else None
-    judge = whole.gate if whole else _size_gate(program, rules, session, confidence, probe=probe)
+    judge = (
+        whole.gate if whole else _size_gate(program, rules, session, confidence, gpus, probe=probe)
+    )
     if calibration is not None:
         learnt += teach(calibration, judge, whole)
     if step_ms is not None:
@@ -277,6 +283,7 @@ def _size_gate(
     rules: str | None,
     session: Session | None,
     confidence: float | None,
+    gpus: int | None,
     *,
     probe: bool,
 ) -> Gate:
@@ -292,11 +299,13 @@ def _size_gate(
         cap_bytes = load_rules(rules or DEFAULT_RULES, base=Path.cwd()).artifact_cap_bytes
     if confidence is None and session is not None:
         confidence = session.spec.pgolf.gate_confidence
+    known = CONTEST_GPUS if gpus is None else gpus
+    foreign = foreign_of(loaded, scheme, gpus=known) if probe else None
     return Gate(
         loaded,
         cap_bytes=cap_bytes,
         confidence=confidence or DEFAULT_CONFIDENCE,
-        foreign=foreign_of(loaded, scheme) if probe else None,
+        foreign=foreign,
     )
 
 

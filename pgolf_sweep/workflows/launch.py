@@ -176,6 +176,7 @@ def launch(
         name=read.name,
         records=read.records,
         curves=read.curves,
+        posteriors=read.posteriors,
         state=read.state,
         reason=read.reason,
         session=session,

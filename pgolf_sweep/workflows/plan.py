@@ -41,6 +41,8 @@ class SweepPlan:
         budget: What ends the sweep if nothing else does, in words; empty without a budget.
         deadline_hours: The hours that were asked about.
         slots_needed: Trials at a time that end the sweep within them; None where none would.
+        infeasible: Why nothing of the space would be launched, with the nearest configuration that
+            fits; empty where something would.
         containment: What contained the probes of a script that is not ours; None without any.
         learnt: How the sweep file is read and what the gate learnt from stores, for people.
         rules: Name of the rules; ``none`` for a plain sweep, of which nothing is gated.
@@ -61,6 +63,7 @@ class SweepPlan:
     budget: str = ""
     deadline_hours: float | None = None
     slots_needed: int | None = None
+    infeasible: str = ""
     containment: str | None = None
     learnt: Sequence[str] = ()
     rules: str = ""
@@ -176,6 +179,7 @@ def plan(
         budget=budget_text(session.spec.pgolf.budget),
         deadline_hours=deadline_hours,
         slots_needed=needed,
+        infeasible=planning.infeasible(sampled, session.gate),
         containment=None if way is None else way.describe(),
         learnt=learnt,
         rules=session.rules.name,

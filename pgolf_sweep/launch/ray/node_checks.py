@@ -73,6 +73,7 @@ class Checks:
         for slot in slots:
             if slot.up:
                 slot.refusals, slot.speed = comparison.refusals(slot), comparison.speed(slot)
+                slot.lacks = comparison.lacks(slot)
         self._plan(answered)
 
     def refuse(self, slot: Slot, refusal: Finding) -> None:

@@ -42,6 +42,7 @@ class Slot:
         check_at: When it is asked again, monotonic seconds.
         held_at: When its worker last answered, monotonic seconds.
         speed: Its share of the others' tokens per second, where measured.
+        lacks: Packages of codecs that are not installed on its node.
     """
 
     __slots__ = (
@@ -53,6 +54,7 @@ class Slot:
         "harvest",
         "held_at",
         "hold",
+        "lacks",
         "live",
         "node",
         "ready",
@@ -77,6 +79,7 @@ class Slot:
         self.checks = 0
         self.check_at = 0.0
         self.speed: float | None = None
+        self.lacks: tuple[str, ...] = ()
         self.live: Live | None = None
 
     def unanswered(self) -> Iterator[Any]:
@@ -280,4 +283,5 @@ def _node_info(name: str, slots: Sequence[Slot]) -> NodeInfo:
         refusals=tuple(dict.fromkeys(refusal for slot in refused for refusal in slot.refusals)),
         retry_at=time.time() + max(0.0, again - time.monotonic()) if refused else None,
         speed=min((slot.speed for slot in slots if slot.speed is not None), default=None),
+        lacks=tuple(sorted({name for slot in slots for name in slot.lacks})),
     )

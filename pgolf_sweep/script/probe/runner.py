@@ -188,6 +188,7 @@ class Runner:
         self._seconds = seconds
         self._env = dict(env or {})
         self._known = _Known()
+        self._lacking: frozenset[str] = frozenset()
         self._links: dict[str, _Link] = {}
         self._folder: Path | None = None
         self._defaults = {
@@ -237,9 +238,21 @@ class Runner:
         """A count with the rates of another configuration; None where they cannot be told."""
         return self._moved(counted, _texts(before), _texts(knobs))
 
+    def set_lacking(self, packages: frozenset[str]) -> bool:
+        """Take in which packages are missing where the script will run; False: nothing changed.
+
+        Args:
+            packages: Those that only help, as a codec's: a script does without.
+        """
+        if packages == self._lacking:
+            return False
+        self._lacking, self._known = packages, _Known()
+        return True
+
     def structure(self, knobs: Mapping[str, KnobValue]) -> tuple[str, ...]:
         """What the model and its export depend on, as a key."""
-        return _key(_texts(knobs), rates=False)
+        lacking = (f"without {name}" for name in sorted(self._lacking))
+        return (*_key(_texts(knobs), rates=False), *lacking)
 
     def export(
         self, knobs: Mapping[str, KnobValue], sigmas: Mapping[str, float]
@@ -282,6 +295,7 @@ class Runner:
             "env": kept | self._env | knobs | {"CUDA_VISIBLE_DEVICES": ""},
             "seconds": self._seconds,
             "vocabulary": int(_number(given.get("VOCAB_SIZE", ""))) or VOCABULARY,
+            "lacking": sorted(self._lacking),
             "export": sigmas is not None,
             "sigmas": sigmas,
         }

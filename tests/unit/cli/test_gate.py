@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -298,6 +299,22 @@ def test_plan_counts_neither_discards_nor_what_ran_before(sweep, method):
     plan = json.loads(invoke("plan", sweep(method=method), "--json").stdout)
     assert plan["cost"]["trials"] == 1
     assert invoke("plan", sweep(method=method)).stdout.count("1 trials of") == 1
+
+
+def test_plan_of_a_space_in_which_nothing_fits_names_what_would(sweep):
+    path = sweep(**{"values: [448, 640, 768, 1024]": "values: [1024, 1536]"})
+    result = invoke("plan", path, "--draws", "20")
+    assert result.exit_code == 1
+    assert "none of 20 draws fits; the nearest," in result.stderr
+    assert "MODEL_DIM=1024" in result.stderr
+    changed = re.search(r"with (\w+)=(\d+) it would fit", result.stderr)
+    assert changed is not None
+    settings = {"MODEL_DIM": "1024", changed[1]: changed[2]}
+    words = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    rules = ("--rules", "parameter-golf-2026")
+    assert invoke("gate", "--sweep", path, *rules, *words).exit_code == 0
+    assert json.loads(invoke("plan", path, "--draws", "20", "--json").stdout)["infeasible"]
+    assert invoke("plan", sweep(), "--draws", "20").exit_code == 0
 
 
 def test_plan_says_where_the_budget_ends_a_sweep(sweep):

@@ -12,6 +12,7 @@ from pgolf_sweep.core.trial import VerdictKind
 from pgolf_sweep.gate.gate import Gate
 from pgolf_sweep.gate.physics.predict import Prediction
 from pgolf_sweep.gate.probed import Foreign, Unknown, foreign_of
+from pgolf_sweep.gate.script_steps import ScriptSteps
 from pgolf_sweep.script.probe.client import stop_helper
 
 if TYPE_CHECKING:
@@ -106,6 +107,35 @@ def test_a_script_that_neither_runs_nor_reads_is_unknown_with_both_reasons() -> 
     assert isinstance(found, Unknown)
     assert "FileNotFoundError" in found.reason
     assert "quantizer" in found.reason
+
+
+def test_short_runs_are_taught_by_short_runs_alone() -> None:
+    source = program(HEAD + TRAINING)
+    gate = Gate(source, 16_000_000, foreign=foreign_of(source))
+    long, short = ({**WIDE, "ITERATIONS": steps} for steps in (6000, 200))
+    before = gate.verdict(long).model_bytes, gate.verdict({**short, "MATRIX_LR": 0.03}).model_bytes
+    assert before[0] is not None
+    assert before[1] is not None
+    gate.learn(short, round(0.9 * before[1].mid), steps=200)
+    after = gate.verdict(long).model_bytes, gate.verdict({**short, "MATRIX_LR": 0.03}).model_bytes
+    assert after[0] is not None
+    assert after[1] is not None
+    assert after[0].mid == pytest.approx(before[0].mid)
+    assert after[1].mid < 0.95 * before[1].mid
+
+
+def test_steps_follow_from_the_arithmetic_the_gpus_and_a_timed_trial() -> None:
+    values = {"MAX_WALLCLOCK_SECONDS": 600.0, "ITERATIONS": 20_000, "TRAIN_BATCH_TOKENS": 524_288,
+              "NUM_LAYERS": 9, "MODEL_DIM": 512, "TRAIN_SEQ_LEN": 1024}  # fmt: skip
+    eight, one = ScriptSteps(8), ScriptSteps(1)
+    steps = eight.planned(values, 17_059_912)
+    assert 10_000 < steps.made < 18_000, "the baseline's logs say 13,780"
+    assert one.planned(values, 17_059_912).made == pytest.approx(steps.made / 8)
+    one.learn(values, 17_059_912, 1000, 400.0)
+    assert one.planned(values, 17_059_912).made == pytest.approx(1500)
+    assert one.planned(values, 34_119_824).made < 1500
+    one.stated = 0.1
+    assert one.planned(values, 17_059_912).made == pytest.approx(6000)
 
 
 def test_more_steps_and_less_decay_make_weights_wider() -> None:

@@ -27,7 +27,8 @@ def live(place: Path, orders: int, out: int) -> None:
         place: A folder of this run alone, with the program's files in ``program``.
         orders: Where the request is read from, one line of JSON: ``name``, ``env``, ``seconds``,
             ``vocabulary``, ``export`` (whether to go on to the export) and ``sigmas`` (the spread
-            of each tensor's trained weights; null leaves them as they are).
+            of each tensor's trained weights; null leaves them as they are), ``lacking`` (packages
+            that the script shall not find).
         out: Where facts go, one JSON object a line; an empty line ends the answer.
     """
     null = os.open(os.devnull, os.O_RDWR)

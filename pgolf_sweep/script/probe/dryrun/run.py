@@ -94,6 +94,8 @@ class Run:
         stubs.limit_memory()
         self._refusals.install()
         sys.stdout = sys.stderr = self._output
+        for package in self._request.get("lacking", ()):
+            sys.modules[package] = None  # type: ignore[assignment] # importing it is an error
         self._tell(stage="import")
         path = str(self._folder / self._request["name"])
         module = types.ModuleType("__main__")
