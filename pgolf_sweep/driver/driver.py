@@ -161,7 +161,7 @@ class Driver:
 
     def __post_init__(self) -> None:
         self._anchors = Anchors(self.session)
-        self._sessions = Sessions(self.session, self.paths)
+        self._sessions = Sessions(self.session, self.paths, self.study)
         self._intake = Intake(
             session=self.session,
             study=self.study,

@@ -272,6 +272,8 @@ class Status:
                 "artifact_bytes": best.artifact_bytes,
                 "headroom_bytes": best.headroom_bytes,
                 "knobs": dict(best.knobs),
+                "variant": best.variant,
+                "idea": best.idea,
             },
             "best_posterior": None
             if best is None or best.number not in self.posteriors
