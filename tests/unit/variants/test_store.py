@@ -33,7 +33,7 @@ def program(script=CHANGED, **files):
 
 
 def draft(**values):
-    return Variant(by="ada", **values)
+    return Variant(**{"by": "ada", **values})
 
 
 @pytest.fixture
