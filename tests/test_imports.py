@@ -27,15 +27,17 @@ ORDER = (
     ("driver", "verify"),
     ("report", "promote"),
     ("workflows",),
+    ("agents",),
     ("cli",),
 )
 ROW = {name: row for row, names in enumerate(ORDER) for name in names}
-MOST_ROWS, MOST_BOXES = 10, 24
+MOST_ROWS, MOST_BOXES = 11, 24
 # Only these modules may import the library.
 DOORS = {
     "optuna": {"search/"},
     "ray": {"launch/ray/", "launch/remote/"},
     "wandb": {"track/wandb.py"},
+    "mcp": {"agents/server.py"},
     "trainer": {
         "gate/physics/",
         "gate/suggest.py",

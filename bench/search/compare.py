@@ -1,6 +1,7 @@
 """Samplers against each other on one surface: paired repetitions, simulated clock, eight slots.
 
     python bench/search/compare.py [--methods bayes tpe ...] [--seeds 10] [--trials 64]
+    python bench/search/compare.py --sweep bench/search/smooth4.yaml --against 200
 
 `bayes`, `tpe`, `cmaes`, `random`, `qmc` run through the product's own driver with its gate.
 `plain-tpe`, `plain-gp` and `plain-random` are Optuna's as people write them: no gate, every
@@ -54,6 +55,12 @@ class Run:
     """Whether the best of all was stopped."""
     stopping_cost: float = 0.0
     """How much better, in thousandths, the best stopped was than the best that finished."""
+
+    def reaches(self, target: float, optimum: float, cap: float) -> float:
+        """Slot-minutes until the regret is no more than the target; infinite where it stays."""
+        spent = itertools.accumulate(self.minutes)
+        found = zip(self.regrets(optimum, cap), spent, strict=True)
+        return next((minutes for regret, minutes in found if regret <= target), math.inf)
 
     def regrets(self, optimum: float, cap: float) -> list[float]:
         """Regret after each trial, in thousandths."""
@@ -148,7 +155,7 @@ def optimum(surface: Smooth, session: Session) -> float:
     }
     every = itertools.product(*values.values())
     shapes = (dict(zip(values, shape, strict=True)) for shape in every)
-    found = [surface.tuned(shape) for shape in shapes]
+    found = [{**surface.tuned(shape), **shape} for shape in shapes]  # constants stay
     found.sort(key=surface.score)
     cap = session.rules.artifact_cap_bytes
     return surface.score(next(k for k in found if surface.size(session.resolve(k)) <= cap))
@@ -165,7 +172,7 @@ def line(name: str, runs: list[Run], optima: list[float], cap: float, trials: in
         error = statistics.stdev(at) / math.sqrt(len(at)) if len(at) > 1 else 0.0
         cells.append(f"{mark}: {statistics.mean(at):5.1f} +- {error:3.1f}")
     late = [[abs(s / cap - 1) <= 0.03 for s in r.sizes[32:64]] for r in runs]
-    near = statistics.mean(statistics.mean(each) for each in late if each)
+    near = statistics.mean([statistics.mean(each) for each in late if each] or [math.nan])
     over = statistics.mean(statistics.mean(s > cap for s in r.sizes) for r in runs)
     cpu = statistics.mean(r.cpu_seconds for r in runs)
     if any(run.saved for run in runs):
@@ -179,15 +186,39 @@ def line(name: str, runs: list[Run], optima: list[float], cap: float, trials: in
     )
 
 
+def raced(
+    runs: list[Run], targets: list[tuple[float, float]], optima: list[float], cap: float
+) -> str:
+    """In which share of random's slot time its best was reached."""
+    shares = sorted(
+        run.reaches(regret, best, cap) / minutes
+        for run, (regret, minutes), best in zip(runs, targets, optima, strict=True)
+    )
+    within = statistics.mean(share <= 0.2 for share in shares)
+    most = shares[math.ceil(0.9 * len(shares)) - 1]
+    return (
+        f"random's best in {statistics.median(shares):.2f} of its slot time (median), "
+        f"{most:.2f} in 90 % of repetitions; within 0.2 in {within:.0%}"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--methods", nargs="+", default=["bayes", "tpe", "cmaes", "random"])
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--trials", type=int, default=64)
-    parser.add_argument("--early", default="none", choices=["none", "halving", "median"])
+    parser.add_argument(
+        "--early", default="none", choices=["none", "forecast", "halving", "median"]
+    )
     parser.add_argument("--bias", type=float, default=0.0)
     parser.add_argument("--noise", type=float, default=0.004)
+    parser.add_argument("--off-centre", action="store_true", help="optima near the ranges' ends")
+    parser.add_argument(
+        "--against",
+        type=int,
+        help="share of the slot time in which random's so-many-trial best is reached",
+    )
     parser.add_argument("--sweep", type=Path, default=HERE / "smooth.yaml")
     parser.add_argument("--out", type=Path, help="where the runs are kept, as JSON")
     options = parser.parse_args()
@@ -195,10 +226,20 @@ def main() -> None:
     warnings.simplefilter("ignore")
     truth = open_sweep(options.sweep, "random", options.trials)
     seeds = range(options.first, options.first + options.seeds)
-    given = {"bias": options.bias, "noise": options.noise}
+    given: dict[str, Any] = {"bias": options.bias, "noise": options.noise}
+    given["off_centre"] = options.off_centre
     optima = [optimum(Smooth(truth, seed, **given), truth) for seed in seeds]
     cap = truth.rules.artifact_cap_bytes
     kept: dict[str, Any] = {}
+    targets: list[tuple[float, float]] = []
+    """Regret of a long random search, and its slot-minutes."""
+    if options.against is not None:
+        for seed, best in zip(seeds, optima, strict=True):
+            session = open_sweep(options.sweep, "random", options.against)
+            run = driven(session, Smooth(truth, seed, **given), 10_000 + seed)
+            targets.append((run.regrets(best, cap)[-1], sum(run.minutes)))
+        mean = statistics.mean(regret for regret, _ in targets)
+        print(f"random, {options.against} trials: regret {mean:.1f}", flush=True)
     for method in options.methods:
         runs = []
         for seed in seeds:
@@ -209,6 +250,8 @@ def main() -> None:
                 session = open_sweep(options.sweep, method, options.trials, options.early)
                 runs.append(driven(session, surface, seed))
         print(line(method, runs, optima, cap, options.trials), flush=True)
+        if targets:
+            print(f"  {raced(runs, targets, optima, cap)}", flush=True)
         kept[method] = [dataclasses.asdict(run) for run in runs]
     if options.out is not None:
         options.out.write_text(json.dumps({"optima": optima, "cap": cap, "runs": kept}))

@@ -30,10 +30,17 @@ class Smooth:
         seed: Of the noise, and of where the best values lie.
         bias: Relative error of the gate that all configurations share.
         noise: Relative error of the gate that each has for itself.
+        off_centre: Whether the best values lie near the ends of their ranges.
     """
 
     def __init__(
-        self, session: Session, seed: int, *, bias: float = 0.0, noise: float = 0.004
+        self,
+        session: Session,
+        seed: int,
+        *,
+        bias: float = 0.0,
+        noise: float = 0.004,
+        off_centre: bool = False,
     ) -> None:
         self._session = session
         self._bias = bias
@@ -45,6 +52,12 @@ class Smooth:
         self.best_decay = place.uniform(0.05, 0.13)
         self.best_momentum = place.uniform(0.95, 0.98)
         self.best_warmdown = place.uniform(0.5, 0.8)
+        if off_centre:
+            self.best_rate = place.choice([0.0065, 0.062])
+            self.best_embed = place.choice([0.0125, 0.08])
+            self.best_decay = place.choice([0.012, 0.188])
+            self.best_momentum = place.choice([0.915, 0.987])
+            self.best_warmdown = place.choice([0.15, 0.9])
 
     def size(self, knobs: Mapping[str, Any]) -> float:
         """Bytes without noise."""

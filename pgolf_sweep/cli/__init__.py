@@ -15,6 +15,8 @@ from pgolf_sweep.cli import (  # noqa: F401
     knobs,
     launch,
     leaderboard,
+    lineage,
+    mcp,
     promote,
     propose,
     recover,

@@ -10,6 +10,7 @@ import typer
 from pgolf_sweep.cli.common import out, say
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from pgolf_sweep.core.paths import StudyPaths
@@ -36,7 +37,11 @@ def look(runs: Path, study: str | None, *, quiet: bool = False) -> StudyPaths:
 
 
 def passed_on(
-    paths: StudyPaths, *words: str, to_driver: bool = False, opens_study: bool = False
+    paths: StudyPaths,
+    *words: str,
+    to_driver: bool = False,
+    opens_study: bool = False,
+    files: Mapping[str, bytes] | None = None,
 ) -> bool:
     """Run a command where the study is driven, and print and end as it does there.
 
@@ -45,13 +50,16 @@ def passed_on(
         words: The command.
         to_driver: Whether it means nothing without a driver.
         opens_study: Whether it reads or writes the study.
+        files: Content by relative path of what the words name.
 
     Returns:
         Whether that was done: not for a study of this machine, or one that nobody drives.
     """
     from pgolf_sweep.workflows.remote import run_where_driven
 
-    answer = run_where_driven(paths, *words, to_driver=to_driver, opens_study=opens_study)
+    answer = run_where_driven(
+        paths, *words, to_driver=to_driver, opens_study=opens_study, files=files
+    )
     if answer is None:
         return False
     if answer.stderr:

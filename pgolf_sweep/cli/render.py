@@ -16,6 +16,7 @@ from pgolf_sweep.report.text import (
     duration,
     knobs_text,
     outcome_text,
+    program_text,
     score,
     value_text,
     varied_knobs,
@@ -62,6 +63,7 @@ def trials_table(
             "headroom": bytes_text(record.headroom_bytes),
             "time": duration(record.slot_seconds or None),
             "knobs": knobs_text({n: v for n, v in record.knobs.items() if n in knob_names}),
+            "program": program_text(record),
             "reason": record.reason,
         }
         for record in records
@@ -86,8 +88,9 @@ class TrialsTable:
         columns = ["trial", "outcome", self._score, *sizes, "time"]
         pairs = [pair for row in self._rows for pair in row["knobs"].split(" ")]
         longest = max(map(len, pairs), default=0)
-        texts = [name for name in ("knobs", "reason") if any(row[name] for row in self._rows)]
-        beside = longest + 2 + (LEAST_REASON + 2) * ("reason" in texts)
+        named = ("knobs", "program", "reason")
+        texts = [name for name in named if any(row[name] for row in self._rows)]
+        beside = longest + 2 + (LEAST_REASON + 2) * len(set(texts) - {"knobs"})
         base = self._table(columns, [])
         if console.measure(base, options=options.update(width=WIDE)).maximum + beside <= (
             options.max_width

@@ -43,7 +43,7 @@ def simulate(
     from pgolf_sweep.workflows.simulate import simulate as run
 
     found = run(sweep, named_function(objective), slots=slots, seed=seed)
-    best = ranked(found.records)[:top]
+    best = ranked(found.records, found.posteriors)[:top]
     if json_output:
         emit({"study": found.name, "trials": found.rows(), "counts": counts(found.records)})
     elif best:

@@ -189,7 +189,7 @@ def status_view(found: Status) -> Group:
     from pgolf_sweep.driver.proposals import left_over_text
     from pgolf_sweep.report.noops import no_op_knobs
     from pgolf_sweep.report.search import evidence, search_document, search_lines
-    from pgolf_sweep.report.text import budget_text
+    from pgolf_sweep.report.text import budget_text, program_text
 
     document = found.to_json()
     count = document["trials"]
@@ -205,9 +205,12 @@ def status_view(found: Status) -> Group:
     if document["best"] is not None:
         top, name = document["best"], score_name(found.records)
         room = top["headroom_bytes"]
+        own = (r for r in found.records if r.number == top["number"])
+        programs = [text for r in own if (text := program_text(r))]
         lines.append(
             f"best      trial {top['number']}: {name} {score(top[name])}"
             + (f", headroom {bytes_text(room)}" if room is not None or name == SCORE else "")
+            + "".join(f", program {text}" for text in programs)
         )
         lines += [f"          {text}" for text in evidence(found.records, found.posteriors)]
     seconds = document["slot_seconds"]

@@ -196,7 +196,7 @@ def best(
         raise InputError("--yaml, --env and --command exclude one another")
     paths = look(runs, study)
     found = read_trials(paths)
-    first = ranked(found.records)[: 1 if asked else top]
+    first = ranked(found.records, found.posteriors)[: 1 if asked else top]
     if trial is not None:
         first = [record for record in found.records if record.number == trial]
         if not first:

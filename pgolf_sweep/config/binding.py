@@ -172,6 +172,8 @@ class Binding:
         given = (document.value or {}).get("program")
         if given is not None or not names or not self.program.builtin:
             return False
+        if any(name.isupper() for name in names):
+            return False  # the trainer's knobs are upper case: a mistyped one
         if any(self._readers(self.spec.space.parameters[name]) for name in names):
             return False
         document.problem(

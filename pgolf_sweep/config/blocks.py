@@ -115,6 +115,7 @@ def read_metric(document: Document, block: MetricBlock, pattern: str | None, rul
 
 
 _OWN_KEYS = {
+    "forecast": ("startup_trials",),
     "halving": ("eta", "startup_trials"),
     "hyperband": ("min_iter", "max_iter", "s", "eta", "strict"),
     "median": ("min_iter", "startup_trials"),
@@ -131,7 +132,7 @@ def read_early_terminate(
     kind = block.type
     if kind is None:
         if given and "type" not in given:
-            document.problem((*where, "type"), "missing; one of: halving, hyperband, median, none")
+            document.problem((*where, "type"), f"missing; one of: {', '.join(_OWN_KEYS)}")
         return None
     for key in block.model_fields_set - {"type", *_OWN_KEYS[kind]}:
         known = ", ".join(("type", *_OWN_KEYS[kind]))
@@ -142,6 +143,8 @@ def read_early_terminate(
     if kind == "halving":
         eta = 3.0 if block.eta is None else block.eta
         return EarlyTerminate(kind="halving", eta=eta, startup_trials=startup)
+    if kind == "forecast":
+        return EarlyTerminate(kind="forecast", startup_trials=startup)
     if kind == "median":
         return EarlyTerminate(kind="median", min_iter=block.min_iter or 1, startup_trials=startup)
     return _hyperband(document, block, notes)
@@ -240,6 +243,7 @@ def read_pgolf(
         max_retries=block.max_retries,
         nodes=block.nodes,
         seed=block.seed,
+        second_seeds=block.second_seeds,
         proposers=block.proposers,
         accept=block.accept,
         based_on=block.based_on.model_dump(exclude_none=True),
@@ -377,6 +381,12 @@ def _warm_start_item(
         return WarmStart(knobs=item)
     top = item.get("top", WarmStart.top)
     named = isinstance(item["study"], str) and is_study_name(item["study"])
-    if not named or item.keys() - {"study", "top"} or type(top) is not int or top < 1:
-        document.problem(place, "must be {study: NAME, top: HOW_MANY}, a study below --runs")
-    return WarmStart(study=str(item["study"]), top=top)
+    matching = item.get("trials") == "matching"
+    known = {"study", "trials"} if matching else {"study", "top"}
+    if not named or item.keys() - known or type(top) is not int or top < 1:
+        document.problem(
+            place,
+            "must be {study: NAME, top: HOW_MANY} or {study: NAME, trials: matching}, a study "
+            "below --runs",
+        )
+    return WarmStart(study=str(item["study"]), top=top, matching=matching)

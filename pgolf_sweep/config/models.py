@@ -183,11 +183,12 @@ class MetricBlock(Block):
 class EarlyTerminateBlock(Block):
     """How trials that lag behind are stopped. An iteration is one report of the metric."""
 
-    type: Literal["halving", "hyperband", "median", "none"] | None = Field(
-        default=None, examples=["halving"]
+    type: Literal["forecast", "halving", "hyperband", "median", "none"] | None = Field(
+        default=None, examples=["forecast"]
     )
-    """`halving`: at a third of the schedule the best `1 / eta` go on; `hyperband` as W&B reads it;
-    `median` stops what is worse than the median of the others."""
+    """`forecast`: from a third of the schedule on, what cannot become the best is stopped;
+    `halving`: at a third the best `1 / eta` go on; `hyperband` as W&B reads it; `median` stops
+    what is worse than the median of the others."""
     min_iter: Count | None = Field(default=None, examples=[3])
     """First iteration at which a trial may be stopped; hyperband: also at `min_iter * eta ** k`."""
     max_iter: Count | None = Field(default=None, examples=[27])
@@ -199,7 +200,8 @@ class EarlyTerminateBlock(Block):
     strict: bool = True
     """Hyperband: judge a trial by its value at the iteration, not by its best until then."""
     startup_trials: Annotated[int, Field(ge=0)] | None = Field(default=None, examples=[5])
-    """Halving, median: curves that must have come as far before one is judged; 4 if absent."""
+    """All but hyperband: curves that must have come as far before one is judged; 4 if absent,
+    and 8 at least under forecast."""
 
 
 class ControllerBlock(Block):
@@ -287,7 +289,7 @@ class LimitsBlock(Block):
 
 
 class Budget(Block):
-    """What the sweep may spend; whatever is used up first ends it."""
+    """What the sweep may spend; the first that is used up ends it."""
 
     trials: Count | None = Field(default=None, examples=[24])
     """Trials that take a slot, as `run_cap`; of the two the smaller holds."""
@@ -417,9 +419,11 @@ class PgolfModel(Block):
     budget: Budget = Field(default=Budget(), examples=[{"gpu_hours": 40}])
     """Money and time."""
     warm_start: AnyList = Field(
-        default=None, examples=[[{"MATRIX_LR": 0.04}, {"study": "first", "top": 5}]]
+        default=None, examples=[[{"MATRIX_LR": 0.04}, {"study": "first", "trials": "matching"}]]
     )
-    """What is tried first: configurations, or parts of them, and the best of other studies."""
+    """What is known before: configurations, or parts of them, and the `top` of other studies are
+    tried first; with `trials: matching` another study's trials that lie in the space are taken
+    over, as trials where program, data and rules are the same, else as the sampler's prior."""
     metric: ReadMetricBlock = Field(
         default=ReadMetricBlock(), examples=[{"pattern": r"eval loss is ([\d.]+)"}]
     )
@@ -433,6 +437,9 @@ class PgolfModel(Block):
     """What is asked of the nodes."""
     seed: Annotated[int, Field(ge=0)] = 0
     """The sampler's seed."""
+    second_seeds: Annotated[int, Field(ge=0)] | None = Field(default=None, examples=[3])
+    """Leading trials that run on a second seed when the end nears; 0: none. If absent 3 under
+    `bayes` from 24 trials on."""
     proposers: dict[str, ProposerBlock] = Field(
         default={}, examples=[{"anna": {"gpu_hours": 20, "concurrent": 2}}]
     )

@@ -58,11 +58,12 @@ class EarlyTerminate:
 
     An iteration is one report of the metric, as in W&B: the n-th validation of a trial.
 
-    Under halving and median no trial is judged before a third of its schedule, and curves are
+    Under all but hyperband no trial is judged before a third of its schedule, and curves are
     compared at equal fractions of it; hyperband is W&B's.
 
     Attributes:
-        kind: ``halving`` keeps the best ``1 / eta`` at a third of the schedule, and again at each
+        kind: ``forecast`` stops a trial whose forecast final score cannot become the best;
+            ``halving`` keeps the best ``1 / eta`` at a third of the schedule, and again at each
             multiple of it by `eta` that is left; ``hyperband`` keeps the best ``1 / eta`` at
             iterations ``min_iter * eta ** k``, or at ``max_iter / eta ** k`` for ``k`` up to `s`;
             ``median`` stops a trial that is worse than the median of the others.
@@ -71,10 +72,10 @@ class EarlyTerminate:
         s: How often `max_iter` is divided; None where `min_iter` decides.
         eta: Factor between iterations (halving, hyperband).
         strict: Judge the value at the iteration, not the best until then (hyperband).
-        startup_trials: Curves that must have come as far before one is judged (halving, median).
+        startup_trials: Curves that must have come as far before one is judged (all but hyperband).
     """
 
-    kind: Literal["halving", "hyperband", "median"]
+    kind: Literal["forecast", "halving", "hyperband", "median"]
     min_iter: int = 1
     max_iter: int | None = None
     s: int | None = None
@@ -123,17 +124,19 @@ class SchemeBlock:
 
 @dataclass(frozen=True, kw_only=True)
 class WarmStart:
-    """A configuration, or a part of one, that is tried first; or another study's best trials.
+    """A configuration, or a part of one, that is tried first; or another study's trials.
 
     Attributes:
         knobs: The configuration; empty where a study is named.
         study: A study below the same runs folder, or None.
         top: How many of its best trials.
+        matching: Whether all of its trials that lie in the space are taken over.
     """
 
     knobs: Mapping[str, KnobValue] = field(default_factory=dict)
     study: str | None = None
     top: int = 5
+    matching: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +168,7 @@ class PgolfBlock:
         max_retries: How often a trial that infrastructure lost is run again.
         nodes: What is asked of the nodes.
         seed: The sampler's seed.
+        second_seeds: Leading trials that get a second seed, or None for the default.
         proposers: Budgets by the proposer's name; empty: nobody is bounded.
         accept: When a candidate replaces what it was made from.
         based_on: Name, link and licence of the published work that the program began as.
@@ -194,6 +198,7 @@ class PgolfBlock:
     max_retries: int = 2
     nodes: NodesBlock = field(default_factory=NodesBlock)
     seed: int = 0
+    second_seeds: int | None = None
     proposers: Mapping[str, ProposerBlock] = field(default_factory=dict)
     accept: AcceptBlock = field(default_factory=AcceptBlock)
     based_on: Mapping[str, str] = field(default_factory=dict)

@@ -21,12 +21,17 @@ from pgolf_sweep.core.trial import (
     KnobValue,
     Outcome,
     Pruned,
+    configuration_hash,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pgolf_sweep.core.trial import RunEnd
+
+
+SEED_KNOB = "SEED"
+"""The one knob that second seeds and promotions vary; never a default of a shipped script."""
 
 
 class State(StrEnum):
@@ -54,12 +59,14 @@ class Posterior:
         low: Lower end of its 95 % interval.
         high: Upper end.
         tied: Whether it cannot be told from the best trial that fits, at 95 %.
+        decided: Probability that one more seed of both would tell them apart; None for the best.
     """
 
     mean: float
     low: float
     high: float
     tied: bool
+    decided: float | None = None
 
     @property
     def text(self) -> str:
@@ -103,6 +110,8 @@ class TrialRecord:
         parent: The trial that it was proposed as a change of.
         idea: Its proposer's one line.
         seed: The seed that its proposal asked for; None for the sweep's.
+        taken_from: Study and number, ``lr:12``, of a trial that was taken over; it took no slot
+            here. Empty for one that ran here.
     """
 
     number: int
@@ -148,11 +157,18 @@ class TrialRecord:
     parent: int | None = None
     idea: str = ""
     seed: int | None = None
+    taken_from: str = ""
 
     @property
     def change(self) -> Change:
         """What its proposal changed besides the sweep file's knobs."""
         return Change(variant=self.variant, parent=self.parent, idea=self.idea, seed=self.seed)
+
+    @property
+    def configuration(self) -> str:
+        """What it shares with the trials that differ in their seed alone."""
+        knobs = {name: value for name, value in self.knobs.items() if name != SEED_KNOB}
+        return configuration_hash(knobs, self.variant)
 
     @property
     def submittable(self) -> bool:
@@ -239,22 +255,48 @@ def former_origin(text: str) -> dict[str, int]:
     return {f"{match[1]}_of": int(match[2])} if match is not None else {}
 
 
-def ranked(records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """Completed trials whose artifact is not over the cap, best score first; ties to the older.
+def ranked(
+    records: Iterable[TrialRecord], posteriors: Mapping[int, Posterior] | None = None
+) -> list[TrialRecord]:
+    """Completed trials whose artifact is not over the cap, best first; ties to the older.
 
     Duplicates are left out: they are no evidence of their own. So are runs on a seed that was asked
     for: the best of several seeds is no better configuration.
+
+    Args:
+        records: Rows of trials.
+        posteriors: What all scores say of each: the order is that of their means, since the best
+            of many scores flatters itself. What they do not know goes by its score, as all does
+            where they are absent.
     """
+    known = posteriors or {}
+
+    def rank(record: TrialRecord) -> tuple[float, int]:
+        posterior = known.get(record.number)
+        if posterior is None:
+            return cost(record), record.number
+        return (-posterior.mean if record.maximize else posterior.mean, record.number)
+
     good = [
         record
         for record in records
         if record.submittable and record.duplicate_of is None and record.seed is None
     ]
-    return sorted(good, key=_rank)
+    return sorted(good, key=rank)
 
 
-def _rank(record: TrialRecord) -> tuple[float, int]:
-    return (cost(record), record.number)
+def second_seeds(records: Iterable[TrialRecord]) -> dict[int, int]:
+    """Trials that ran the configuration of another on a seed asked for: number to its number."""
+    first: dict[str, int] = {}
+    asked = []
+    for record in records:
+        if record.seed is not None:
+            asked.append(record)
+        elif record.duplicate_of is None:
+            first.setdefault(record.configuration, record.number)
+    if not asked:
+        return {}
+    return {r.number: first[r.configuration] for r in asked if r.configuration in first}
 
 
 def cost(record: TrialRecord) -> float:

@@ -10,12 +10,11 @@ from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.events import TrialNotRepaired
 from pgolf_sweep.core.kept import make_room, whole_result
 from pgolf_sweep.core.paths import write_bytes, write_json
-from pgolf_sweep.core.record import State, TrialRecord
+from pgolf_sweep.core.record import SEED_KNOB, State, TrialRecord
 from pgolf_sweep.core.trial import Discarded, FailureCode, FailureKind, VerdictKind
 from pgolf_sweep.driver.anchors import PROPOSER as ANCHOR
 from pgolf_sweep.driver.table import OpenTrial
 from pgolf_sweep.search.origin import Origin
-from pgolf_sweep.submission.evidence import SEED_KNOB
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

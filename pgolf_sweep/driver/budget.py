@@ -105,6 +105,20 @@ class Quota:
         held = spent + self._rest_of_running(each) + self._waiting() * each
         return max(self.spending.affordable(each, spent=held), float(first))
 
+    def last_trials(self) -> float:
+        """How many more trials may be proposed: infinite where the end is not in sight.
+
+        Where a trial that starts now is its slot's last before the deadline, each counts as the
+        last one.
+        """
+        more = min(self.left(), self.affordable())
+        each = self.seconds_each
+        if self.spending.deadline_at is None or not each:
+            return more
+        slots = len(self.launcher.slots())
+        left = self.spending.seconds_to_start(each, slots=slots, now=self.clock.now())
+        return more if left >= each else min(more, 1.0)
+
     def in_time(self) -> bool:
         """Whether a trial that starts now is expected to end by the deadline."""
         if self.spending.deadline_at is None:

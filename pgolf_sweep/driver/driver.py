@@ -55,6 +55,7 @@ from pgolf_sweep.driver.budget import Quota, expected_seconds
 from pgolf_sweep.driver.control import Request
 from pgolf_sweep.driver.exports import exported, split_export
 from pgolf_sweep.driver.intake import Intake
+from pgolf_sweep.driver.second_seeds import SecondSeeds
 from pgolf_sweep.driver.sharing.leases import strongest
 from pgolf_sweep.driver.sharing.storage_retry import StorageRetry
 from pgolf_sweep.driver.sharing.takeover import TakeOver, notify_resumed
@@ -155,11 +156,12 @@ class Driver:
     _quota: Quota = field(init=False)
     _writer: TrialWriter = field(init=False)
     _admission: Admission = field(init=False)
+    _second_seeds: SecondSeeds = field(init=False)
     _take_over: TakeOver | None = None
 
     def __post_init__(self) -> None:
         self._anchors = Anchors(self.session)
-        self._sessions = Sessions(self.session, self.paths)
+        self._sessions = Sessions(self.session, self.paths, self.study)
         self._intake = Intake(
             session=self.session,
             study=self.study,
@@ -188,6 +190,7 @@ class Driver:
             clock=self.clock,
             lease=self.lease,
         )
+        self._second_seeds = SecondSeeds(session=self.session, study=self.study, table=self._table)
         self._writer = TrialWriter(
             sessions=self._sessions,
             study=self.study,
@@ -417,6 +420,7 @@ class Driver:
         while room > 0 and self.clock.monotonic() < deadline:
             if self._anchors.waits(self._unfinished()):
                 return
+            self._second_seeds.enqueue(self._quota.last_trials() - len(self._held))
             proposal = self.study.ask()
             if proposal is None:
                 self._finish("every point of the grid was proposed")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pgolf_sweep.core.errors import InfraError, InputError
 from pgolf_sweep.core.ledger import Ledger
 from pgolf_sweep.driver.ledger import catch_up, proposal_entries, result_entries
-from pgolf_sweep.driver.proposals import PROPOSED, answer, answered, enqueue_pending, pending
+from pgolf_sweep.driver.proposals import PROPOSED, answer, answered, enqueue_pending, look, pending
 from pgolf_sweep.driver.proposers import Proposers, in_turn
 
 if TYPE_CHECKING:
@@ -64,16 +64,17 @@ class Intake:
         names = dict.fromkeys(request.by for request in waiting)
         accounts = {name: self._account(name, before) for name in names}
         counts = {name: account.open for name, account in accounts.items()}
+        taken = []
         for request in in_turn(waiting, counts):
             verdict = self._proposers().answer(accounts[request.by])
             if verdict.refused:
                 answer(self.paths, request, refused=verdict.refused)
             elif verdict.yes:
                 enqueue_pending(self.paths, self.study, self.notify, requests=[request])
+                taken.append(look(self.paths, request.id))
                 one_more = accounts[request.by].open + 1
                 accounts[request.by] = dataclasses.replace(accounts[request.by], open=one_more)
-        known = {request.id for request in before}
-        self._write(proposal_entries(r for r in answered(self.paths) if r.id not in known))
+        self._write(proposal_entries(one for one in taken if one.number is not None))
 
     def bounded(self, record: TrialRecord, spec: TrialSpec) -> TrialSpec:
         """A trial that is about to start, ended when its proposer's budget is."""

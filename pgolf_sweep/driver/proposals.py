@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING, Any
 from pgolf_sweep.core.errors import InfraError, InputError
 from pgolf_sweep.core.events import TrialProposed
 from pgolf_sweep.core.paths import read_json, write_json
-from pgolf_sweep.core.record import State
+from pgolf_sweep.core.record import SEED_KNOB, State
 from pgolf_sweep.core.trial import Change
+from pgolf_sweep.driver.variants import share
 from pgolf_sweep.search.origin import Origin
-from pgolf_sweep.submission.evidence import SEED_KNOB
-from pgolf_sweep.variants.store import kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -172,9 +171,8 @@ def enqueue_pending(
     """
     for request in pending(paths) if requests is None else requests:
         try:
-            if request.change.variant:
-                kept(paths, request.change.variant)
             with study.exclusive():
+                share(study, paths, request.change.variant)
                 number = study.enqueue_once(request.knobs, request.origin)
         except InputError as error:
             answer(paths, request, refused=error.what)

@@ -157,7 +157,7 @@ class TrialTable:
             self._counted.discard(record.number)
             return False
         self._first.setdefault(record.identity, record.number)
-        if record.export_of is None:
+        if record.export_of is None and not record.taken_from:
             self._counted.add(record.number)
         return True
 

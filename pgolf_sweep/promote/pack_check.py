@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 from pgolf_sweep.core.errors import PromotionError
 from pgolf_sweep.core.event_text import event_text
 from pgolf_sweep.core.paths import TrialPaths, read_json, write_json
+from pgolf_sweep.core.record import SEED_KNOB
 from pgolf_sweep.core.trial import EndCause, LogSummary
 from pgolf_sweep.launch.batch import GIVE_UP_SECONDS, Work, run_jobs
 from pgolf_sweep.script.knobs.knobs import read_knobs
 from pgolf_sweep.script.logs.stream import parse_log
-from pgolf_sweep.submission.evidence import SCRIPT_NAME, SEED_KNOB
+from pgolf_sweep.submission.evidence import SCRIPT_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.errors import InputError, PromotionError
+from pgolf_sweep.core.record import SEED_KNOB
 from pgolf_sweep.launch.batch import GIVE_UP_SECONDS
 from pgolf_sweep.promote.candidate import broken_by_runs, refuse, submission_of, unmet, verified
 from pgolf_sweep.promote.defaults import with_defaults
@@ -23,7 +24,7 @@ from pgolf_sweep.script.knobs.knobs import read_knobs
 from pgolf_sweep.script.pack import pack as pack_script
 from pgolf_sweep.script.source import decoded
 from pgolf_sweep.script.unpack import unpack
-from pgolf_sweep.submission.evidence import SEED_KNOB, largest, mean_bpb
+from pgolf_sweep.submission.evidence import largest, mean_bpb
 from pgolf_sweep.submission.margins import margins
 from pgolf_sweep.submission.stats import sample
 from pgolf_sweep.submission.submission import write_submission
@@ -117,7 +118,7 @@ def best(candidates: Sequence[Candidate], rules: Rules, count: int) -> list[Cand
             got=f"{smallest:,} bytes for the smallest",
             expected=f"at most {cap:,} bytes",
         )
-    return sorted(pool, key=lambda c: (c.val_bpb, c.number))[:count]
+    return sorted(pool, key=lambda c: (c.rank_bpb, c.number))[:count]
 
 
 def plan(

@@ -1,9 +1,11 @@
 """The race of the best trials: seeds are added until one leads with the confidence asked.
 
-The best of many noisy trials is biased upwards, so the contenders meet on fresh seeds. After each
-round those that are worse than the leader beyond chance are out, and the others get one more seed.
-The test is Student's with the spread pooled over all contenders, one-sided; its level is divided by
-the number of comparisons and of looks planned (Bonferroni), so looking often does not help.
+The best of many noisy trials is biased upwards, so the contenders meet on fresh seeds. Second seeds
+of the search count where a contender has them; its first score, for which it was chosen, does not.
+After each round those that are worse than the leader beyond chance are out, and the others get one
+more seed. The test is Student's with the spread pooled over all contenders, one-sided; its level is
+divided by the number of comparisons and of looks planned (Bonferroni), so looking often does not
+help.
 """
 
 from __future__ import annotations
@@ -57,9 +59,15 @@ class RacePlan:
     gpus: int
 
     @property
+    def first_seeds(self) -> int:
+        """Fresh seeds of the first round: one less where the search ran a second one of each."""
+        return FIRST_SEEDS - all(contender.second_seeds for contender in self.contenders)
+
+    @property
     def least_runs(self) -> int:
         """Runs if the first round decides."""
-        return len(self.contenders) * FIRST_SEEDS + max(0, self.least_seeds - FIRST_SEEDS)
+        first = self.first_seeds
+        return len(self.contenders) * first + max(0, self.least_seeds - first)
 
     @property
     def most_runs(self) -> int:
@@ -69,7 +77,7 @@ class RacePlan:
     @property
     def level(self) -> float:
         """A contender whose p is below this is out."""
-        looks = self.most_seeds - FIRST_SEEDS + 1
+        looks = self.most_seeds - self.first_seeds + 1
         return (1 - self.confidence) / (max(1, len(self.contenders) - 1) * looks)
 
     def __str__(self) -> str:
@@ -181,7 +189,8 @@ def race(
     out: dict[int, str] = {}
     rounds: list[dict[str, Any]] = []
     ran: dict[int, int] = {}
-    count = FIRST_SEEDS
+    earlier = {c.number: list(c.second_seeds) for c in planned.contenders}
+    count = planned.first_seeds
     while True:
         plans = [(make_plan(contender, count), jobs(contender)) for contender in alive]
         found = run_plans(
@@ -200,7 +209,7 @@ def race(
                 scores.pop(number, None)
                 report(f"trial {number} is out: {unmet[0]}")
             else:
-                scores[number] = [run.val_bpb for run in runs]
+                scores[number] = [run.val_bpb for run in runs] + earlier[number]
         racing = {c.number: scores[c.number] for c in alive if c.number in scores}
         if not racing:
             raise PromotionError(
@@ -224,7 +233,7 @@ def race(
     tied = tuple(c.number for c in alive if c.number != leader)
     result = RaceResult(
         winner=next(c for c in alive if c.number == leader),
-        seeds=len(scores[leader]),
+        seeds=ran[leader],
         confident=not tied,
         runs=sum(ran.values()),
         summary=tuple(_line(c, scores, out, leader) for c in planned.contenders),
@@ -240,7 +249,7 @@ def _line(
     number = contender.number
     values = scores.get(number)
     if number == leader and values is not None:
-        told = f"best, mean {fmean(values):.5f} on {len(values)} seeds"
+        told = f"best, mean {fmean(values):.5f} on {len(values)} seeds{_searched(contender)}"
     elif number in out:
         told = f"out: {out[number]}"
     else:
@@ -250,11 +259,18 @@ def _line(
     return f"trial {number} (search {contender.val_bpb:.5f}): {told}"
 
 
+def _searched(contender: Candidate) -> str:
+    """How many of a contender's seeds the search ran."""
+    count = len(contender.second_seeds)
+    return f", {count} of them the search's" if count else ""
+
+
 def _document(
     planned: RacePlan, rounds: Sequence[Mapping[str, Any]], result: RaceResult | None
 ) -> dict[str, Any]:
     return {
         "contenders": [contender.number for contender in planned.contenders],
+        "second_seeds": {str(c.number): list(c.second_seeds) for c in planned.contenders},
         "confidence": planned.confidence,
         "level": planned.level,
         "least_runs": planned.least_runs,

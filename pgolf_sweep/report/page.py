@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.core.record import SCORE, State, ranked, score_name
 from pgolf_sweep.report.figures import figures
+from pgolf_sweep.report.lineage import effect_text
 from pgolf_sweep.report.noops import no_op_knobs
 from pgolf_sweep.report.search import search_document, search_lines
 from pgolf_sweep.report.text import (
+    SHORT,
     artifact_text,
     bytes_text,
     duration,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     from pgolf_sweep.core.record import TrialRecord
     from pgolf_sweep.report.figures import Figure
+    from pgolf_sweep.report.lineage import Lineage
     from pgolf_sweep.report.story import Promoted, Story
 
 BEST = 10
@@ -152,9 +155,10 @@ def page(story: Story) -> str:
         _headline(document, story),
         _warnings(records),
         _promotions(story.promoted),
-        _best(ranked(records)[:BEST], knobs),
+        _best(ranked(records, story.status.posteriors)[:BEST], knobs),
         f'<section class="charts">{"".join(map(_figure, drawn))}</section>' if drawn else "",
         _gate(document, search_document(records)),
+        _lineage(story.lineage, score_name(records)),
         _everything(records, knobs),
     ]
     scripts = [get_plotlyjs(), DRAW] if drawn else []
@@ -306,6 +310,29 @@ def _everything(records: Sequence[TrialRecord], knobs: Sequence[str]) -> str:
     return (
         f"<h2>Trials</h2>{_table(heads, rows, numbers=5)}"
         '<p class="soft">~ predicted. Only knobs that vary in this study are shown.</p>'
+    )
+
+
+def _lineage(tree: Lineage | None, name: str) -> str:
+    if tree is None or not tree.nodes:
+        return ""
+    rows = [
+        [
+            str(node.number),
+            score(node.val_bpb) or node.outcome.value,
+            effect_text(node.effect),
+            "" if node.parent is None else str(node.parent),
+            f"{'· ' * depth}{node.idea or ', '.join(node.changed) or 'as the study has it'}",
+            node.variant[:SHORT],
+            node.proposer.removeprefix("propose:"),
+        ]
+        for depth, node in tree.walk()
+    ]
+    heads = ["trial", name, "against its parent", "parent", "idea", "program", "by"]
+    return (
+        f"<h2>Lineage</h2>{_table(heads, rows, numbers=4)}"
+        '<p class="soft">Scores are means over seeds; the interval holds the difference with 95 %.'
+        "</p>"
     )
 
 

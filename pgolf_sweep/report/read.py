@@ -28,7 +28,7 @@ from pgolf_sweep.driver.snapshot import JOINING, SweepState
 from pgolf_sweep.launch.remote.dashboard import UNREACHABLE, Place, read_place
 from pgolf_sweep.report.noops import no_op_knobs
 from pgolf_sweep.report.posterior import posterior_row
-from pgolf_sweep.report.search import search_document, tied
+from pgolf_sweep.report.search import decided, search_document, tied
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -77,8 +77,8 @@ class StudyRead:
 
     @property
     def winner(self) -> TrialRecord | None:
-        """The best trial whose artifact is not over the cap; None while there is none."""
-        return next(iter(ranked(self.records)), None)
+        """The best trial whose artifact is not over the cap, by all scores; None without one."""
+        return next(iter(ranked(self.records, self.posteriors)), None)
 
     def rows(self, records: Iterable[TrialRecord] | None = None) -> list[dict[str, Any]]:
         """The rows of ``trials --json``, of all trials or of some."""
@@ -107,7 +107,8 @@ class StudyRead:
         """The best trials within the cap, best first, in the columns of `trials`."""
         from pgolf_sweep.report.frames import nested  # noqa: PLC0415 - pandas loads late
 
-        return nested(self.rows(ranked(self.records)[:top]), self.score_name)
+        best = ranked(self.records, self.posteriors)[:top]
+        return nested(self.rows(best), self.score_name)
 
     def in_order(self, key: str, records: Iterable[TrialRecord]) -> list[TrialRecord]:
         """Some trials by a key of their row or by a knob; those without a value come last.
@@ -248,7 +249,7 @@ class Status:
 
     def _document(self) -> dict[str, Any]:
         tally = counts(self.records)
-        best = next(iter(ranked(self.records)), None)
+        best = next(iter(ranked(self.records, self.posteriors)), None)
         seconds = {
             "trained": sum(record.slot_seconds for record in self.records),
             "idle": self.last.get("idle_seconds", 0.0),
@@ -271,11 +272,19 @@ class Status:
                 "artifact_bytes": best.artifact_bytes,
                 "headroom_bytes": best.headroom_bytes,
                 "knobs": dict(best.knobs),
+                "variant": best.variant,
+                "idea": best.idea,
             },
             "best_posterior": None
             if best is None or best.number not in self.posteriors
             else posterior_row(self.posteriors[best.number])
-            | {"tied_with": tied(self.records, self.posteriors)},
+            | {
+                "tied_with": tied(self.records, self.posteriors),
+                "seed_would_decide": {
+                    str(number): share
+                    for number, share in decided(self.records, self.posteriors).items()
+                },
+            },
             "slot_seconds": seconds,
             "seconds_left": self.last.get("seconds_left") if self.driver is not None else None,
             "slots": self.last.get("slots", 0),

@@ -6,7 +6,7 @@ import math
 import statistics
 from typing import TYPE_CHECKING, Any
 
-from pgolf_sweep.core.record import State, ranked
+from pgolf_sweep.core.record import State, ranked, second_seeds
 from pgolf_sweep.core.record import cost as cost_of
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ NEAR_CAP = 0.03
 """Relative distance to the cap that counts as near."""
 
 MOST_NAMED = 8
+
+LIKELY = 0.5
+"""Probability from which on one more seed is said to tell two trials apart."""
 
 LEAST_EXPECTED = 4
 """Trials with an expectation and a score below which their agreement is not shown."""
@@ -114,21 +117,43 @@ def tied(records: Sequence[TrialRecord], posteriors: Mapping[int, Posterior]) ->
     """Trials within the cap that cannot be told from the best by their scores, best first."""
     return [
         record.number
-        for record in ranked(records)[1:]
+        for record in ranked(records, posteriors)[1:]
         if record.number in posteriors and posteriors[record.number].tied
     ]
 
 
+def decided(
+    records: Sequence[TrialRecord], posteriors: Mapping[int, Posterior]
+) -> dict[int, float]:
+    """Those of `tied`, with the probability that one more seed of both tells them from the best."""
+    return {number: posteriors[number].decided or 0.0 for number in tied(records, posteriors)}
+
+
 def evidence(records: Sequence[TrialRecord], posteriors: Mapping[int, Posterior]) -> list[str]:
     """What the scores say of the best trial: its posterior, and what cannot be told from it."""
-    best = next(iter(ranked(records)), None)
+    best = next(iter(ranked(records, posteriors)), None)
     posterior = None if best is None else posteriors.get(best.number)
     if best is None or posterior is None:
         return []
-    lines = [f"trial {best.number} by all scores: {posterior.text}, 95 %"]
-    alike = tied(records, posteriors)
+    ran = 1 + list(second_seeds(records).values()).count(best.number)
+    seeds = f", {ran} seeds" if ran > 1 else ""
+    lines = [f"trial {best.number} by all scores: {posterior.text}, 95 %{seeds}"]
+    alike = decided(records, posteriors)
     if alike:
-        some = ", ".join(map(str, alike[:MOST_NAMED]))
-        more = f" and {len(alike) - MOST_NAMED} more" if len(alike) > MOST_NAMED else ""
-        lines.append(f"not distinguishable from trials {some}{more}: a second seed each would tell")
+        lines.append(f"not distinguishable from trials {_named(list(alike))}")
+        likely = {number: share for number, share in alike.items() if share >= LIKELY}
+        if likely:
+            lines.append(f"one more seed of each would likely tell it from {_named(list(likely))}")
+        else:
+            most = max(alike.values())
+            lines.append(
+                f"one more seed of each would tell it from none (at most {most:.0%} likely)"
+            )
     return lines
+
+
+def _named(numbers: Sequence[int]) -> str:
+    """The first few, and how many more."""
+    more = len(numbers) - MOST_NAMED
+    some = ", ".join(map(str, numbers[:MOST_NAMED]))
+    return f"{some} and {more} more" if more > 0 else some

@@ -11,8 +11,10 @@ from pgolf_sweep.config.sweep_file import load_spec
 from pgolf_sweep.core.errors import PgolfError
 from pgolf_sweep.core.paths import read_json
 from pgolf_sweep.core.record import State
+from pgolf_sweep.report.lineage import lineage
 from pgolf_sweep.report.read import Status, reading, study_status
 from pgolf_sweep.report.text import duration
+from pgolf_sweep.variants.store import kept_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.config.types import SweepSpec
     from pgolf_sweep.core.paths import StudyPaths
     from pgolf_sweep.core.record import TrialRecord
+    from pgolf_sweep.report.lineage import Lineage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +65,7 @@ class Story:
         curves: Intermediate scores of each trial, in the order of their validations.
         importance: Share of the score's spread that a knob explains, largest first.
         promoted: Its submission folders.
+        lineage: What was proposed on what; None where nothing was.
     """
 
     status: Status
@@ -71,6 +75,7 @@ class Story:
     curves: Mapping[int, Sequence[float]] = field(default_factory=dict)
     importance: Mapping[str, float] = field(default_factory=dict)
     promoted: Sequence[Promoted] = ()
+    lineage: Lineage | None = None
 
 
 def read_story(paths: StudyPaths) -> Story:
@@ -96,6 +101,7 @@ def read_story(paths: StudyPaths) -> Story:
         curves=curves,
         importance=importance,
         promoted=[one for folder in _submissions(paths) if (one := _promoted(folder))],
+        lineage=lineage(found.name, found.records, kept_all(paths)),
     )
 
 

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from pgolf_sweep.core.record import TrialRecord
 
 
+SHORT = 8
+"""Digits of a variant's id that people see."""
+
+
 def score(val_bpb: float | None) -> str:
     """Bits per byte to four digits: a seed's noise is in the fourth."""
     return "" if val_bpb is None else f"{val_bpb:.4f}"
@@ -63,6 +67,12 @@ def artifact_text(record: TrialRecord) -> str:
     if record.predicted_bytes is not None:
         return "~" + bytes_text(record.predicted_bytes.mid)
     return ""
+
+
+def program_text(record: TrialRecord) -> str:
+    """The short id of another program than the study's, with the idea; empty for the study's."""
+    idea = f'"{record.idea}"' if record.idea else ""
+    return " ".join(filter(None, [record.variant[:SHORT], idea]))
 
 
 def outcome_text(record: TrialRecord) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from pgolf_sweep.config.types import EarlyTerminate
     from pgolf_sweep.core.trial import KnobValue
+    from pgolf_sweep.search.forecast import Forecast
 
 FIRST = 1 / 3
 """Share of the schedule before which no trial is judged."""
@@ -42,6 +43,12 @@ SPARED_SHARE = 0.1
 LEAST_EXPORTED = 4
 """Completed trials from which the loss of an export can be told at all."""
 
+HOPE = 2.0
+"""A trial goes on while its forecast is within so many standard deviations of the best score."""
+
+FORECASTS, FORECAST_EACH = 8, 1 / 12
+"""How often a trial is forecast, from the first time on, and how much of the schedule apart."""
+
 GAP_RIDGE = 0.3
 """Trials that the guess "no difference" counts for in the loss of one value of an export knob."""
 
@@ -57,6 +64,8 @@ class Curve:
         scaled: Whether they are fractions.
         export: Values of the searched knobs that only the export depends on.
         final: Score of a completed trial.
+        fits: Whether a completed trial is not over the cap.
+        row: Inputs of a forecast; None where the trial lies outside the space.
         settled: Whether it will be judged no more: it was spared, or it has ended.
     """
 
@@ -65,6 +74,8 @@ class Curve:
     scaled: bool = True
     export: Mapping[str, KnobValue] = field(default_factory=dict)
     final: float | None = None
+    fits: bool = True
+    row: NDArray[np.float64] | None = None
     settled: bool = False
 
     def value(self, at: float) -> float | None:
@@ -106,10 +117,12 @@ class Pruner:
 
     Args:
         rule: What the sweep file says; see `EarlyTerminate`.
+        forecast: What forecasts final scores, where the rule goes by them.
     """
 
-    def __init__(self, rule: EarlyTerminate) -> None:
+    def __init__(self, rule: EarlyTerminate, forecast: Forecast | None = None) -> None:
         self._rule = rule
+        self._forecast = forecast
         self._curves: dict[int, Curve] = {}
 
     def follow(self, curve: Curve) -> None:
@@ -133,6 +146,8 @@ class Pruner:
             and other.scaled == curve.scaled
             and (known := other.value(at)) is not None
         ]
+        if self._rule.kind == "forecast":
+            return self._without_promise(curve, at, value, others)
         others, losses = self._comparable(curve, others)
         if len(others) < max(1, self._rule.startup_trials):
             return None
@@ -150,17 +165,42 @@ class Pruner:
             sd=sd,
         )
 
+    def _without_promise(
+        self, curve: Curve, at: float, value: float, others: Sequence[tuple[Curve, float]]
+    ) -> Judgement | None:
+        """Judge a trial by whether it may still become the best."""
+        assert self._forecast is not None  # noqa: S101 - the rule needs one
+        known = [
+            (other.row, there, other.final)
+            for other, there in others
+            if other.final is not None and other.row is not None
+        ]
+        curves = self._curves.values()
+        best = min((c.final for c in curves if c.final is not None and c.fits), default=None)
+        if best is None or curve.row is None or len(known) < self._rule.startup_trials:
+            return None
+        found = self._forecast.final(curve.row, value, known)
+        if found is None or found[0] - best <= HOPE * found[1]:
+            return None
+        return Judgement(
+            spared=lot(curve.number) < SPARED_SHARE,
+            ordinal=len(curve.points),
+            at=at,
+            expected=found[0],
+            sd=found[1],
+        )
+
     def never_acts(self, curve: Curve) -> str | None:
         """Why the rule cannot stop anything in trials that report as this one did; None: it can."""
         rule, reports = self._rule, len(curve.points)
         if not reports:
             return "a trial reports no validation before its end: lower VAL_LOSS_EVERY"
-        if rule.kind == "halving" and not curve.scaled:
+        if rule.kind in {"halving", "forecast"} and not curve.scaled:
             return "the script does not say how long its schedule is: use median"
         for place in range(1, reports + 1):
             if self._is_due(Curve(curve.number, curve.points[:place], curve.scaled)):
                 return None
-        if rule.min_iter > reports and rule.kind != "halving":
+        if rule.min_iter > reports and rule.kind == "median":
             return f"min_iter is {rule.min_iter} and a trial reports {reports} times"
         return (
             f"a trial reports {reports} times, and not between {FIRST:.0%} and {LAST:.0%} of its "
@@ -179,6 +219,9 @@ class Pruner:
         return curve.scaled and any(before < rung <= at + 1e-6 for rung in self._fractions())
 
     def _fractions(self) -> Iterable[float]:
+        if self._rule.kind == "forecast":
+            yield from (FIRST + step * FORECAST_EACH for step in range(FORECASTS))
+            return
         rung = FIRST
         while rung < LAST:
             yield rung

@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 RECORD = "record"
 """User attribute of a trial: its row."""
 
+JUDGED = "judged"
+"""User attribute of a trial that was found behind: the `Judgement`."""
+
 
 class DamagedRowError(InputError):
     """A trial's row in the storage is not what a driver wrote."""

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
 
+from pgolf_sweep.search.forecast import Forecast
 from pgolf_sweep.search.halving import Curve, Judgement, Pruner
-from pgolf_sweep.search.journal import RECORD
+from pgolf_sweep.search.journal import JUDGED, RECORD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
 FRACTIONS = "fractions"
 """User attribute of a trial: fraction of the schedule at each of its validations; None: unknown."""
-
-JUDGED = "judged"
-"""User attribute of a trial that was found behind: the `Judgement`."""
 
 
 class StudyPruner:
@@ -39,7 +37,9 @@ class StudyPruner:
         assert spec.early_terminate is not None  # noqa: S101 - else there is nothing to judge by
         self._study = study
         self._export = spec.pgolf.export_knobs
-        self._pruner = Pruner(spec.early_terminate)
+        by_forecast = spec.early_terminate.kind == "forecast"
+        self._forecast = Forecast(spec.space) if by_forecast else None
+        self._pruner = Pruner(spec.early_terminate, self._forecast)
         self._settled = 0
         """Every trial below this number has ended and was taken up."""
         self._taken: set[int] = set()
@@ -114,5 +114,7 @@ class StudyPruner:
             scaled=scaled,
             export={name: knobs[name] for name in self._export if name in knobs},
             final=frozen.value if frozen.state is TrialState.COMPLETE else None,
+            fits=all(value <= 0 for value in frozen.constraints.values()),
+            row=None if self._forecast is None else self._forecast.row(knobs),
             settled=frozen.state.is_finished() or JUDGED in frozen.user_attrs,
         )

@@ -15,6 +15,9 @@ PROPOSER = "proposer"
 _REQUEST, _EXPORT, _REPAIR = "key", "export_of", "repair_of"
 """User attributes of a trial."""
 
+PRIOR = "prior"
+"""Attribute of a study: answers and scores, less is better, of trials under another program."""
+
 NO_CHANGE = Change()
 
 

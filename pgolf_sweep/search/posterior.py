@@ -6,12 +6,13 @@ on one as noisy as its gains, the posterior mean of the same trial by .0003 and 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pgolf_sweep.core.errors import InputError
-from pgolf_sweep.core.record import Posterior, State
+from pgolf_sweep.core.record import SEED_KNOB, Posterior, State
 from pgolf_sweep.search.gp.encoding import Encoding
 from pgolf_sweep.search.gp.sampler import clipped
 from pgolf_sweep.search.gp.surrogate import Surrogate
@@ -32,6 +33,10 @@ MOST_TRIALS = 200
 SURE = 1.96
 """Standard deviations of a 95 % interval."""
 
+SMOOTH = 0.5
+"""Of the seeds' spread, what two neighbours may differ by beyond what the model, which takes the
+score to be smooth, allows for."""
+
 
 def posteriors(space: Space, records: Iterable[TrialRecord]) -> dict[int, Posterior]:
     """The posterior of each completed trial's score, over seeds; empty where there are too few.
@@ -49,6 +54,8 @@ def posteriors(space: Space, records: Iterable[TrialRecord]) -> dict[int, Poster
     rows, kept = [], []
     for record in done:
         own = {name: v for name, v in record.knobs.items() if name in space.parameters}
+        if record.seed is not None:
+            own.pop(SEED_KNOB, None)  # the sweep's own seed is another
         try:
             rows.append(encoding.row(space.encode(own)))
         except (InputError, ValueError):
@@ -58,18 +65,44 @@ def posteriors(space: Space, records: Iterable[TrialRecord]) -> dict[int, Poster
         return {}
     x = encoding.inputs(np.array(rows))
     scores = sign * np.array([record.val_bpb for record in kept], dtype=float)
-    model = Surrogate(x, clipped(scores), noise=SEED_NOISE_BPB)
+    within = clipped(scores)
+    model = Surrogate(x, within, noise=SEED_NOISE_BPB)
     model.condition(model.fit([model.prior.means]))
     mean, sd = model.posterior(x)
+    mean = mean + (scores - within)  # what is too bad for the model is no contender by it
     fits = [at for at, record in enumerate(kept) if record.submittable]
     best = min(fits, key=lambda at: mean[at], default=None)
     apart = np.zeros(len(kept)) if best is None else model.apart(x, x[best])
+    apart = np.hypot(apart, SMOOTH * model.noise)
+    behind = np.zeros(len(kept)) if best is None else mean - mean[best]
+    decided = [
+        None if best in {None, at} else _decided(gap, sd_apart, model.noise)
+        for at, (gap, sd_apart) in enumerate(zip(behind, apart, strict=True))
+    ]
     return {
         record.number: Posterior(
             mean=sign * float(mean[at]),
             low=sign * float(mean[at]) - SURE * float(sd[at]),
             high=sign * float(mean[at]) + SURE * float(sd[at]),
-            tied=best is not None and float(mean[at] - mean[best]) <= SURE * float(apart[at]),
+            tied=best is not None and float(behind[at]) <= SURE * float(apart[at]),
+            decided=decided[at],
         )
         for at, record in enumerate(kept)
     }
+
+
+def _decided(gap: float, sd: float, noise: float) -> float:
+    """Probability that another run of both tells two configurations apart.
+
+    A run of each measures their difference with variance 2 noise^2; its posterior then has the
+    standard deviation `after`, and its mean moves by `moves`.
+
+    Args:
+        gap: Posterior mean of the difference.
+        sd: Its standard deviation.
+        noise: Standard deviation between seeds.
+    """
+    after = sd * noise * math.sqrt(2 / (sd**2 + 2 * noise**2))
+    moves = math.sqrt(max(sd**2 - after**2, 1e-24))
+    outside = [(sign * gap - SURE * after) / moves for sign in (1, -1)]
+    return sum(0.5 * math.erfc(-z / math.sqrt(2)) for z in outside)

@@ -16,8 +16,7 @@ from optuna.distributions import (
 from pgolf_sweep.core.record import State
 from pgolf_sweep.core.trial import FailureKind, VerdictKind
 from pgolf_sweep.search.gp import Judged, Observation
-from pgolf_sweep.search.journal import RECORD
-from pgolf_sweep.search.judging import JUDGED
+from pgolf_sweep.search.journal import JUDGED, RECORD
 from pgolf_sweep.space.domains import Constant
 
 if TYPE_CHECKING:

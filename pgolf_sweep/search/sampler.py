@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
     from pgolf_sweep.config.sweep_file import SweepSpec
+    from pgolf_sweep.search.gp.prior import Earlier
     from pgolf_sweep.search.proposing import Verdicts
 
 GAUSSIAN = frozenset({"bayes", "gp"})
@@ -54,7 +55,10 @@ proposal."""
 
 
 def make_sampler(
-    spec: SweepSpec, asked: int, verdicts: Verdicts | None = None
+    spec: SweepSpec,
+    asked: int,
+    verdicts: Verdicts | None = None,
+    earlier: Earlier = tuple,
 ) -> optuna.samplers.BaseSampler:
     """The sampler of a sweep.
 
@@ -66,6 +70,7 @@ def make_sampler(
         spec: The sweep.
         asked: Trials that were asked before.
         verdicts: The gate; None proposes without one.
+        earlier: What trials under another program scored; asked when it is needed.
     """
     method = spec.method
     seed = spec.pgolf.seed if method in {"qmc", *GAUSSIAN} else spec.pgolf.seed + asked
@@ -76,7 +81,7 @@ def make_sampler(
             # A grid's points are enqueued; the sampler only fills what is not fixed: nothing.
             return samplers.RandomSampler(seed=seed)
         case "bayes" | "gp":
-            return _gaussian(spec, seed, verdicts)
+            return _gaussian(spec, seed, verdicts, earlier)
         case "tpe":
             return ThinnedTPE(seed=seed, group=conditional)
         case "cmaes":
@@ -86,7 +91,9 @@ def make_sampler(
     raise AssertionError(method)
 
 
-def _gaussian(spec: SweepSpec, seed: int, verdicts: Verdicts | None) -> optuna.samplers.BaseSampler:
+def _gaussian(
+    spec: SweepSpec, seed: int, verdicts: Verdicts | None, earlier: Earlier
+) -> optuna.samplers.BaseSampler:
     space = distributions(spec.space)
     for name in never(spec.space):
         del space[name]
@@ -99,6 +106,7 @@ def _gaussian(spec: SweepSpec, seed: int, verdicts: Verdicts | None) -> optuna.s
         seed=seed,
         observe=observed,
         effort=None if builtin else PROBED,
+        earlier=earlier,
     )
 
 

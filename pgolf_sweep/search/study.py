@@ -36,7 +36,7 @@ from pgolf_sweep.search.journal import (
     damaged_record,
 )
 from pgolf_sweep.search.judging import StudyPruner
-from pgolf_sweep.search.origin import Origin
+from pgolf_sweep.search.origin import PRIOR, Origin
 from pgolf_sweep.search.pruner import make_pruner
 from pgolf_sweep.search.reader import StudyReader
 from pgolf_sweep.search.sampler import make_sampler
@@ -489,7 +489,9 @@ def open_study(
         with warnings.catch_warnings():
             # `group` and some samplers are marked experimental; the tests hold what we need.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.sampler = make_sampler(spec, asked, verdicts)
+            study.sampler = make_sampler(
+                spec, asked, verdicts, lambda: study.user_attrs.get(PRIOR, ())
+            )
     lock = None
     if write and url is not None:
         from pgolf_sweep.search.storage_lock import lock_of  # noqa: PLC0415 - only for a database

@@ -284,9 +284,9 @@ def decide(accept: Accept, effect: Effect | None, noise: Noise | None, runs: int
     """What the rule says after a candidate's latest run.
 
     `significant` is Wald's sequential probability ratio test (Annals of Mathematical Statistics 16,
-    1945) of "no effect" against "better by `least_effect` or more", with Student's t for the normal
-    distribution, since the noise is estimated: it may look after every run, and a clear loser ends
-    after one. What is kept has a p below `false_keep` besides.
+    1945) of "not better" against "better by `least_effect` or more", with Student's t for the
+    normal distribution, since the noise is estimated: it may look after every run, and a clear
+    loser ends after one. What is kept has a p below `false_keep` besides.
 
     Args:
         accept: The rule.
@@ -314,5 +314,6 @@ def decide(accept: Accept, effect: Effect | None, noise: Noise | None, runs: int
 
 
 def _log_ratio(t: float, shift: float, freedom: int) -> float:
-    """Log of the likelihood of a Student's t about `shift` over that about zero."""
-    return (freedom + 1) / 2 * (math.log1p(t**2 / freedom) - math.log1p((t - shift) ** 2 / freedom))
+    """Log of the likelihood of a Student's t about `shift` over that about the nearest t <= 0."""
+    far, near = (t - shift) ** 2 / freedom, max(t, 0.0) ** 2 / freedom
+    return (freedom + 1) / 2 * (math.log1p(near) - math.log1p(far))

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
     from pgolf_sweep.core.trial import KnobValue, LogSummary, RunEnd
 
-SEED_KNOB = "SEED"
-"""The one knob that a promotion varies; it is never a default of the shipped script."""
-
 SCRIPT_NAME = "train_gpt.py"
 """What a submission calls its script, regardless of the name of the sweep's program."""
 
@@ -33,6 +30,8 @@ class Candidate:
         val_bpb: Score on the search's seed: biased, since the search picked the best of many.
         artifact_bytes: Measured code plus compressed model, or None if the log did not say.
         variant: Id of the program that it ran; empty for the study's own.
+        expected_bpb: What all scores of the search say of it; None where they say nothing.
+        second_seeds: Its scores on further seeds of the search.
     """
 
     study: str
@@ -42,6 +41,13 @@ class Candidate:
     val_bpb: float
     artifact_bytes: int | None
     variant: str = ""
+    expected_bpb: float | None = None
+    second_seeds: tuple[float, ...] = ()
+
+    @property
+    def rank_bpb(self) -> float:
+        """By what it is compared with others before a race."""
+        return self.val_bpb if self.expected_bpb is None else self.expected_bpb
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

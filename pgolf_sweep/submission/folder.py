@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.script.logs.stream import read_log
+from pgolf_sweep.script.source import decoded
 from pgolf_sweep.script.unpack import unpack
 from pgolf_sweep.submission.evidence import SCRIPT_NAME
 from pgolf_sweep.submission.reading import FolderReader
@@ -125,7 +126,7 @@ def read_folder(root: Path) -> Folder:
     manifest_name, manifest, problem = _manifest(reader)
     script_name = _script(reader)
     script = (reader.read(script_name, MOST_SCRIPT_BYTES) or b"") if script_name else b""
-    text = script.decode(errors="replace")
+    text = decoded(script)
     siblings = {
         name: reader.text(name, MOST_SCRIPT_BYTES)
         for name in reader.named(".py")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep import __version__
 from pgolf_sweep.core.errors import InfraError, InputError
+from pgolf_sweep.script.source import decoded
 from pgolf_sweep.script.unpack import unpack
 from pgolf_sweep.submission.evidence import SCRIPT_NAME, largest, mean_bpb
 from pgolf_sweep.submission.readme import readme
@@ -109,7 +110,7 @@ def _files(submission: Submission) -> dict[str, bytes]:
     if shipped.artifact is not None:
         files[shipped.artifact.name] = shipped.artifact.read_bytes()
     files["requirements.txt"] = requirements(
-        submission.script.decode(errors="replace"), submission.provenance.versions
+        decoded(submission.script), submission.provenance.versions
     ).encode()
     files["submission.json"] = (json.dumps(manifest(submission), indent=2) + "\n").encode()
     files["README.md"] = readme(submission).encode()

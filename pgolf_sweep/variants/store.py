@@ -6,10 +6,13 @@ It never changes, so that any number of proposers and drivers may read and write
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import json
 import shutil
 import tempfile
-from contextlib import suppress
+import zlib
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +24,7 @@ from pgolf_sweep.variants.code import ID_DIGITS, code_id
 from pgolf_sweep.variants.diff import unified
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from pgolf_sweep.core.paths import StudyPaths
     from pgolf_sweep.script.program import Program
@@ -47,10 +50,10 @@ class Variant:
         at: When, in seconds of the epoch.
     """
 
-    id: str
-    name: str
-    files: tuple[str, ...]
-    sha256: str
+    id: str = ""
+    name: str = ""
+    files: tuple[str, ...] = ()
+    sha256: str = ""
     parent: str = ""
     merged: str = ""
     parent_trial: int | None = None
@@ -90,26 +93,14 @@ def keep(paths: StudyPaths, variant: Variant, program: Program, against: Program
     )
     with suppress(InputError):
         return kept(paths, variant.id)
-    with on_disk(paths.variants):
-        paths.variants.mkdir(parents=True, exist_ok=True)
-        new = Path(tempfile.mkdtemp(dir=paths.variants, prefix=_TEMPORARY))
-        try:
-            for name, content in program.files.items():
-                write_bytes(new / FILES / name, content)
-            if program.plain is not None:
-                write_bytes(new / READABLE / program.name, program.plain)
-            write_bytes(new / PATCH, unified(plain_files(against), files).encode())
-            write_json(new / DESCRIPTION, dataclasses.asdict(variant))
-            new.chmod(0o755)
-            home = paths.variants / variant.id
-            if home.is_dir():  # damaged, or kept by somebody else in the meantime
-                with suppress(InputError):
-                    return kept(paths, variant.id)
-                shutil.rmtree(home)
-            new.replace(home)
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
-    return variant
+    with _new_folder(paths, variant.id) as new:
+        for name, content in program.files.items():
+            write_bytes(new / FILES / name, content)
+        if program.plain is not None:
+            write_bytes(new / READABLE / program.name, program.plain)
+        write_bytes(new / PATCH, unified(plain_files(against), files).encode())
+        write_json(new / DESCRIPTION, dataclasses.asdict(variant))
+    return kept(paths, variant.id)
 
 
 def kept(paths: StudyPaths, variant_id: str) -> Variant:
@@ -158,6 +149,68 @@ def patch_of(paths: StudyPaths, variant_id: str) -> str:
     """The diff of a variant against its parent; empty where it is lost."""
     path = paths.variants / variant_id / PATCH
     return path.read_text(errors="replace") if path.is_file() else ""
+
+
+# -- between the folders of a shared study --------------------------------------------------------
+
+
+def as_text(paths: StudyPaths, variant_id: str) -> str:
+    """A variant's folder as ASCII text; `from_text` is the inverse.
+
+    Raises:
+        InputError: There is none of this id, or its folder is damaged.
+    """
+    kept(paths, variant_id)
+    folder = paths.variants / variant_id
+    files = {
+        path.relative_to(folder).as_posix(): base64.b64encode(path.read_bytes()).decode()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    return base64.b64encode(zlib.compress(json.dumps(files).encode(), 9)).decode()
+
+
+def from_text(paths: StudyPaths, variant_id: str, text: str) -> None:
+    """Keep a variant that another folder of the study holds.
+
+    Raises:
+        InputError: It is none, or its code is another's.
+    """
+    try:
+        files = json.loads(zlib.decompress(base64.b64decode(text)))
+        with _new_folder(paths, variant_id) as new:
+            for name, content in files.items():
+                if not is_inside(name):
+                    raise TypeError(f"{name!r} leaves its folder")
+                write_bytes(new / name, base64.b64decode(content))
+    except (ValueError, TypeError, AttributeError, zlib.error) as error:
+        raise InputError(
+            f"the study's storage holds no readable variant {variant_id}", got=str(error)
+        ) from error
+    program = variant_program(paths, variant_id)
+    found = code_id(plain_files(program), program.name)
+    if found != variant_id:
+        raise InputError(f"variant {variant_id} holds other code", got=found)
+
+
+@contextmanager
+def _new_folder(paths: StudyPaths, variant_id: str) -> Iterator[Path]:
+    """A folder that becomes a variant's at the block's end, unless that is whole by then."""
+    with on_disk(paths.variants):
+        paths.variants.mkdir(parents=True, exist_ok=True)
+        new = Path(tempfile.mkdtemp(dir=paths.variants, prefix=_TEMPORARY))
+        try:
+            yield new
+            new.chmod(0o755)
+            home = paths.variants / variant_id
+            if home.is_dir():  # damaged, or kept by somebody else in the meantime
+                with suppress(InputError):
+                    kept(paths, variant_id)
+                    return
+                shutil.rmtree(home)
+            new.replace(home)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
 
 
 def _read(paths: StudyPaths, variant_id: str) -> tuple[Variant, Mapping[str, bytes]]:

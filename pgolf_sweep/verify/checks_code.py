@@ -6,7 +6,7 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from pgolf_sweep.script.source import parsed
+from pgolf_sweep.script.source import decoded, parsed
 from pgolf_sweep.submission.source import imported_modules
 from pgolf_sweep.verify.check import Check, CheckVerdict
 from pgolf_sweep.verify.checks_data import data_checks
@@ -94,7 +94,7 @@ def _imports(folder: Folder, tree: ast.Module) -> Check:
 
 def _uncounted(folder: Folder, read: Sequence[Source], rules: Rules) -> Check:
     """Code that runs from beside the script, where the contest counts none."""
-    shipped = folder.script.decode(errors="replace")
+    shipped = decoded(folder.script)
     run = {source.name for source in read} & set(folder.siblings)
     run |= {name for name in folder.siblings if folder.packed and name in shipped}
     more = sum(folder.reader.sizes[name] for name in run)

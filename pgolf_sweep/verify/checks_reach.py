@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from pgolf_sweep.script.source import parsed
+from pgolf_sweep.script.source import decoded, parsed
 from pgolf_sweep.verify.bindings import Names
 from pgolf_sweep.verify.check import Check, CheckVerdict
 
@@ -73,7 +73,7 @@ def sources(folder: Folder) -> tuple[list[Source], list[str]]:
     unread: list[str] = []
     waiting = [(folder.script_name or "", folder.code)]
     if folder.packed:
-        waiting.append((f"{folder.script_name} as packed", folder.script.decode(errors="replace")))
+        waiting.append((f"{folder.script_name} as packed", decoded(folder.script)))
     by_module = {
         name.removesuffix(".py").removesuffix("/__init__").replace("/", "."): name
         for name in folder.siblings

@@ -8,7 +8,7 @@ from datetime import date
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from pgolf_sweep.script.source import parsed
+from pgolf_sweep.script.source import decoded, parsed
 from pgolf_sweep.submission.stats import compare, same_yardstick, seeds_needed
 from pgolf_sweep.verify.check import Check, CheckVerdict
 
@@ -213,7 +213,7 @@ def _code_bytes(folder: Folder) -> Check:
         verdict, detail = CheckVerdict.UNKNOWN, "no log says it"
     elif wrong:
         named = "; ".join(f"{log.name}: {log.summary.code_bytes:,}" for log in wrong)
-        sources = [_normal(folder.code), _normal(folder.script.decode(errors="replace"))]
+        sources = [_normal(folder.code), _normal(decoded(folder.script))]
         raw = [log for log in wrong if _counts_source(log, folder)]
         if len(raw) == len(wrong):
             verdict = CheckVerdict.WARN
@@ -279,7 +279,7 @@ def _called(node: ast.Call) -> str:
 
 def _log_source(folder: Folder) -> Check:
     # A packed script that prints itself prints the packed text.
-    shipped = [_normal(folder.code), _normal(folder.script.decode(errors="replace"))]
+    shipped = [_normal(folder.code), _normal(decoded(folder.script))]
     with_source = [log for log in folder.logs if _shows_source(log.text)]
     other = [log.name for log in with_source if not _holds(log.text, shipped)]
     verdict = CheckVerdict.PASS if with_source else CheckVerdict.UNKNOWN

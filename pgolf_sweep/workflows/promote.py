@@ -17,7 +17,7 @@ from pgolf_sweep.config.types import NO_RULES
 from pgolf_sweep.core.clock import SystemClock
 from pgolf_sweep.core.errors import InputError, InterruptedSweepError, PromotionError
 from pgolf_sweep.core.paths import StudyPaths, on_disk
-from pgolf_sweep.core.record import State, counts
+from pgolf_sweep.core.record import SEED_KNOB, State, counts, second_seeds
 from pgolf_sweep.core.trial import TrialSpec
 from pgolf_sweep.driver.control import DriverLock
 from pgolf_sweep.driver.ledger import accepted_runs
@@ -30,10 +30,10 @@ from pgolf_sweep.promote.promote import Promotion, best, choose, plan, with_seed
 from pgolf_sweep.promote.promote import promote as run_promotion
 from pgolf_sweep.promote.race import plan_race, race
 from pgolf_sweep.report.attribution import lineage_of, tried_by
-from pgolf_sweep.report.read import study_records
+from pgolf_sweep.report.read import read_trials
 from pgolf_sweep.report.text import duration
 from pgolf_sweep.script.program import files_sha256
-from pgolf_sweep.submission.evidence import SCRIPT_NAME, SEED_KNOB, Candidate, Provenance
+from pgolf_sweep.submission.evidence import SCRIPT_NAME, Candidate, Provenance
 from pgolf_sweep.track.mode import resolve_mode
 from pgolf_sweep.workflows.launch_support import ray_launcher
 from pgolf_sweep.workflows.study_folder import versions
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from pgolf_sweep.config.rules import Rules
-    from pgolf_sweep.core.record import TrialRecord
+    from pgolf_sweep.core.record import Posterior, TrialRecord
     from pgolf_sweep.driver.session import Session
     from pgolf_sweep.promote.race import RacePlan
     from pgolf_sweep.promote.seeds import JobFactory, PromotionPlan
@@ -120,11 +120,12 @@ def prepare_promotion(
     refuse_copies(paths, "promote")
     session = reopen_session(paths, need_data=need_data)
     _refuse_plain(session)
-    records = study_records(paths.root)
+    found = read_trials(paths)
+    records = found.records
     held = promotion_rules(
         session, rules, None if record is None else Path(record), contenders=top or 1
     )
-    pool = candidates(session, records)
+    pool = candidates(session, records, found.posteriors)
     asked = seeds if seeds is not None else session.spec.pgolf.promote_seeds
     make_plan = plan_maker(session, paths, records, held, pack=pack)
     seconds_each = run_seconds(records, held)
@@ -303,10 +304,11 @@ def spending(planned: PromotionPlan, seconds_each: float, gpus: int) -> str:
     """What a promotion of one trial will run, in a line."""
     count, chosen = len(planned.seeds), planned.candidate
     seconds = count * seconds_each
+    by = "" if chosen.expected_bpb is None else " by all scores"
     cost = f"{seconds * gpus / 3600:.2f} GPU-hours" if gpus else f"{duration(seconds)} of a slot"
     return (
-        f"promoting trial {chosen.number} (val_bpb {chosen.val_bpb:.4f}) on {count} fresh seeds, "
-        f"rules {planned.rules.name}; about {cost} where none has run yet"
+        f"promoting trial {chosen.number} (val_bpb {chosen.rank_bpb:.4f}{by}) "
+        f"on {count} fresh seeds, rules {planned.rules.name}; about {cost} where none has run yet"
     )
 
 
@@ -322,8 +324,24 @@ def _resumable(study: str) -> Iterator[None]:
         ) from None
 
 
-def candidates(session: Session, records: Sequence[TrialRecord]) -> list[Candidate]:
-    """The completed trials of a study, each configuration once."""
+def candidates(
+    session: Session,
+    records: Sequence[TrialRecord],
+    posteriors: Mapping[int, Posterior] | None = None,
+) -> list[Candidate]:
+    """The completed trials of a study, each configuration once.
+
+    Args:
+        session: The sweep.
+        records: Rows of its trials.
+        posteriors: What all scores say of each.
+    """
+    known = posteriors or {}
+    repeats = second_seeds(records)
+    further: dict[int, list[float]] = {}
+    for record in records:
+        if record.number in repeats and record.submittable and record.duplicate_of is None:
+            further.setdefault(repeats[record.number], []).append(record.val_bpb or 0.0)
     return [
         Candidate(
             study=session.spec.name,
@@ -333,11 +351,14 @@ def candidates(session: Session, records: Sequence[TrialRecord]) -> list[Candida
             val_bpb=record.val_bpb,
             artifact_bytes=record.artifact_bytes,
             variant=record.variant,
+            expected_bpb=known[record.number].mean if record.number in known else None,
+            second_seeds=tuple(further.get(record.number, ())),
         )
         for record in records
         if record.outcome is State.COMPLETED
         and record.val_bpb is not None
         and record.duplicate_of is None
+        and record.number not in repeats
     ]
 
 

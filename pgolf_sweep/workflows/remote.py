@@ -13,7 +13,7 @@ from pgolf_sweep.launch.remote.entrypoint import JobPayload
 from pgolf_sweep.workflows.detach import LOOK_SECONDS, STORAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from pgolf_sweep.core.paths import StudyPaths
     from pgolf_sweep.report.read import Status
@@ -34,7 +34,11 @@ class RemoteAnswer(NamedTuple):
 
 
 def run_where_driven(
-    paths: StudyPaths, *words: str, to_driver: bool = False, opens_study: bool = False
+    paths: StudyPaths,
+    *words: str,
+    to_driver: bool = False,
+    opens_study: bool = False,
+    files: Mapping[str, bytes] | None = None,
 ) -> RemoteAnswer | None:
     """Run a command where the study is driven.
 
@@ -43,6 +47,7 @@ def run_where_driven(
         words: The command.
         to_driver: Whether it means nothing without a driver.
         opens_study: Whether it reads or writes the study, whose database may need a password.
+        files: Content by relative path of what the words name; the command runs beside them.
 
     Returns:
         The command's end; None for a study of this machine, or one that nobody drives.
@@ -58,7 +63,14 @@ def run_where_driven(
         return None
     # Never among the words, which Ray shows.
     env = {name: os.environ[name] for name in (STORAGE,) if opens_study and os.environ.get(name)}
-    payload = JobPayload(words=words, home=place.home, study=paths.name, waited_for=True, env=env)
+    payload = JobPayload(
+        words=words,
+        home=place.home,
+        study=paths.name,
+        waited_for=True,
+        env=env,
+        files=files or {},
+    )
     return RemoteAnswer(*dashboard.run_remote_command(board, payload))
 
 

@@ -6,13 +6,13 @@ import time
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.errors import InputError
+from pgolf_sweep.core.record import SEED_KNOB
 from pgolf_sweep.core.trial import Change
 from pgolf_sweep.driver.proposals import adapted, readable, submit
 from pgolf_sweep.driver.seeds import further_seeds
 from pgolf_sweep.driver.session import reopen_session
 from pgolf_sweep.report.compare import repeats, seed_of
 from pgolf_sweep.report.read import study_records
-from pgolf_sweep.submission.evidence import SEED_KNOB
 
 if TYPE_CHECKING:
     from collections.abc import Collection

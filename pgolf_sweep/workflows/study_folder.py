@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import platform
 import socket
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from pgolf_sweep import __version__
+from pgolf_sweep.config.types import WarmStart
 from pgolf_sweep.core.errors import InfraError, InputError
 from pgolf_sweep.core.kept import read_spec
 from pgolf_sweep.core.paths import (
@@ -24,12 +26,14 @@ from pgolf_sweep.core.paths import (
     write_json,
     write_text,
 )
-from pgolf_sweep.core.record import ranked
+from pgolf_sweep.core.record import SEED_KNOB, State, ranked
 from pgolf_sweep.core.secrets import redacted
+from pgolf_sweep.core.trial import Change
 from pgolf_sweep.driver.session import DamagedError, store_program, stored_program
 from pgolf_sweep.driver.table import TrialTable
 from pgolf_sweep.launch.remote.dashboard import refuse_copies
-from pgolf_sweep.report.read import study_records
+from pgolf_sweep.report.read import read_trials
+from pgolf_sweep.search.origin import PRIOR, Origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -57,6 +61,7 @@ EXTENDABLE = {
     "pgolf.env",
     "pgolf.max_retries",
     "pgolf.nodes",
+    "pgolf.second_seeds",
 }
 """What may change between two launches of one study: none of it decides a trial's result."""
 
@@ -84,8 +89,7 @@ def prepare_folder(session: Session, paths: StudyPaths, *, sweep: Path, data_roo
                 where=str(sweep),
                 got=f"changed: {', '.join(sorted(changed))}",
                 expected=f"only {', '.join(sorted(EXTENDABLE))} may change",
-                next_step="undo the change, or give the sweep another name: in a new file, "
-                "or with --name NEW",
+                next_step=f"undo the change, or {going_on(paths.name)}",
             )
         stored = _stored_sha256(paths, session)
         if stored != session.program.sha256:
@@ -94,7 +98,7 @@ def prepare_folder(session: Session, paths: StudyPaths, *, sweep: Path, data_roo
                 where=session.spec.program,
                 got=session.program.sha256[:16],
                 expected=stored[:16],
-                next_step="scores of two programs cannot share a study: launch with --name NEW",
+                next_step=f"scores of two programs cannot share a study: {going_on(paths.name)}",
             )
         created_at = _created_at(paths)
     else:
@@ -176,6 +180,9 @@ def begin_trials(session: Session, study: Study, runs: Path) -> None:
     Raises:
         InputError: See `enqueue_warm_start`.
     """
+    for start in session.spec.pgolf.warm_start:
+        if start.matching and start.study is not None:
+            take_over(StudyPaths.existing(runs, start.study), session, study, runs)
     if session.spec.method not in COVERING:
         enqueue_baseline(session, study)
     enqueue_warm_start(session, study, runs)
@@ -216,6 +223,8 @@ def warm_starts(session: Session, runs: Path) -> Iterator[tuple[Mapping[str, Kno
         if start.study is None:
             yield start.knobs, "warm_start"
             continue
+        if start.matching:
+            continue
         for knobs in best_of(StudyPaths.existing(runs, start.study), session, start.top):
             yield knobs, f"warm_start:{start.study}"
 
@@ -228,18 +237,139 @@ def best_of(other: StudyPaths, session: Session, top: int) -> list[dict[str, Kno
     """
     space = session.spec.space
     found: list[dict[str, KnobValue]] = []
-    for record in ranked(study_records(other.root)):
+    found_there = read_trials(other)
+    for record in ranked(found_there.records, found_there.posteriors):
         own = {name: value for name, value in record.knobs.items() if name in space.parameters}
         with suppress(InputError):
             space.encode(own)
             found.append(own)
     if not found:
-        raise InputError(
-            f"study {other.name!r} has no completed trial that lies within this space",
-            where=f"{session.spec.source}: pgolf.warm_start",
-            next_step=f"pgolf-sweep best {other.name}",
-        )
+        raise _nothing_inside(other, session)
     return found[:top]
+
+
+def take_over(other: StudyPaths, session: Session, study: Study, runs: Path) -> None:
+    """Have a new study begin with another's trials that lie in its space.
+
+    Where program, data and rules are the same they become trials, else what the sampler expects;
+    the best of them are then tried first.
+
+    Args:
+        other: The other study.
+        session: The sweep.
+        study: It is told of them.
+        runs: Folder of both studies.
+
+    Raises:
+        InputError: The other study has no completed trial that lies in the space.
+    """
+    found = read_trials(other)
+    inside = []
+    for record in found.records:
+        knobs = _inside(record, session)
+        if knobs is not None and record.outcome is State.COMPLETED and record.val_bpb is not None:
+            inside.append((record, knobs))
+    if not inside:
+        raise _nothing_inside(other, session)
+    if _identity_of(other) != identity_of_session(session):
+        sign = session.spec.metric.sign
+        prior = [
+            (session.spec.space.encode(knobs), sign * (r.val_bpb or 0.0)) for r, knobs in inside
+        ]
+        study.set_attribute(PRIOR, [*(study.attribute(PRIOR) or []), *prior])
+        by_number = {record.number: knobs for record, knobs in inside}
+        order = ranked([record for record, _ in inside], found.posteriors)
+        for record in order[: WarmStart.top]:
+            study.enqueue(by_number[record.number], by=f"warm_start:{other.name}")
+        return
+    paths = StudyPaths(runs / session.spec.name)
+    for record, knobs in inside:
+        _take(record, knobs, f"{other.name}:{record.number}", session, study, paths)
+
+
+def _inside(record: TrialRecord, session: Session) -> dict[str, KnobValue] | None:
+    """A trial's knobs as a new space has them; None where it lies outside.
+
+    A parameter that the trial did not set had the program's own value, and so must one that the
+    new space does not name.
+    """
+    space, defaults = session.spec.space, session.defaults
+    if record.variant or record.duplicate_of is not None:
+        return None
+    own: dict[str, KnobValue] = {}
+    for parameter in space.ordered():
+        value = record.knobs.get(parameter.name, defaults.get(parameter.name))
+        if parameter.name == SEED_KNOB and record.seed is not None:
+            value = next(iter(parameter.domain.examples()), value)
+        if parameter.active(own) and value is not None:
+            own[parameter.name] = value
+    unset = {n: v for n, v in record.knobs.items() if n not in space.parameters and n != SEED_KNOB}
+    implied = {**defaults, **session.implied}
+    if any(implied.get(name) != value for name, value in unset.items()):
+        return None
+    with suppress(InputError):
+        space.encode(own)
+        active = [p.name for p in space.parameters.values() if p.active(own)]
+        if set(active) <= own.keys() and not space.violations(session.resolve(own), defaults):
+            return own
+    return None
+
+
+def _take(
+    record: TrialRecord,
+    knobs: Mapping[str, KnobValue],
+    source: str,
+    session: Session,
+    study: Study,
+    paths: StudyPaths,
+) -> None:
+    """Make a finished trial of another study one of this study; doing it again changes nothing."""
+    change = Change(seed=record.seed)
+    origin = Origin(proposer=f"warm_start:{source}", request=source, change=change)
+    number = study.begin_once(knobs, origin)
+    resolved = session.resolve(knobs)
+    if record.seed is not None:
+        resolved[SEED_KNOB] = record.seed
+    run_id = f"{study.name}-{number}"
+    spec = session.trial_spec(number, resolved, origin.proposer, run_id=run_id)
+    row = dataclasses.replace(
+        record,
+        number=number,
+        knobs=resolved,
+        identity=spec.identity,
+        proposer=origin.proposer,
+        taken_from=source,
+        reason=f"taken over from {source}",
+        slot_seconds=0.0,
+        attempts=0,
+        uncounted_attempts=0,
+        redrawn=0,
+        export_of=None,
+        repair_of=None,
+        parent=None,
+        behind_at=None,
+        driver="",
+    )
+    folder = paths.trial(number)
+    write_json(folder.spec, dataclasses.asdict(spec) | {"taken_from": source})
+    write_json(folder.result, {"record": row.to_json()})
+    study.tell(row)
+
+
+def _identity_of(paths: StudyPaths) -> dict[str, Any] | None:
+    """What a study was begun with, as its folder says; None where it does not."""
+    with suppress(InfraError, OSError):
+        kept = read_json(paths.origin).get("identity")
+        return kept if isinstance(kept, dict) else None
+    return None
+
+
+def _nothing_inside(other: StudyPaths, session: Session) -> InputError:
+    return InputError(
+        f"study {other.name!r} has no completed trial that lies within this space",
+        where=f"{session.spec.source}: pgolf.warm_start",
+        next_step=f"pgolf-sweep best {other.name}",
+    )
 
 
 def has_run_its_course(session: Session, study: Study) -> bool:
@@ -275,7 +405,7 @@ def check_identity(session: Session, study: Study) -> None:
             f"study {study.name!r} was begun with other {key}: its scores would not compare",
             got=str(now[key]),
             expected=str(before.get(key)),
-            next_step="restore it, or launch with --name NEW",
+            next_step=f"restore it, or {going_on(study.name)}",
         )
 
 
@@ -311,7 +441,7 @@ def claim_storage(session: Session, study: Study, paths: StudyPaths) -> None:
                 where=str(session.spec.source),
                 got=f"changed: {', '.join(sorted(changed))}",
                 expected=f"only {', '.join(sorted(EXTENDABLE))} may change",
-                next_step="launch the same file as the other drivers, or with --name NEW",
+                next_step="launch the same file as the other drivers, or " + going_on(study.name),
             )
         # A trial's W&B run is the same whichever driver runs it.
         origin = read_json(paths.origin)
@@ -343,7 +473,7 @@ def _claim_alone(study: Study, paths: StudyPaths) -> None:
 
 
 def changes(old: str, new: str) -> set[str]:
-    """Key paths at which two sweep files differ, two levels deep below ``pgolf``."""
+    """Key paths at which two sweep files differ: blocks of ``pgolf``, parameters by name."""
     try:
         before = _flat(old)
     except (yaml.YAMLError, AttributeError, RecursionError):
@@ -354,8 +484,19 @@ def changes(old: str, new: str) -> set[str]:
 
 def _flat(text: str) -> dict[str, Any]:
     document = yaml.safe_load(text) or {}
-    block = document.pop("pgolf", None) or {}
-    return document | {f"pgolf.{key}": value for key, value in block.items()}
+    found: dict[str, Any] = {}
+    for name in ("pgolf", "parameters"):
+        block = document.pop(name, None) or {}
+        found |= {f"{name}.{key}": value for key, value in block.items()}
+    return {**document, **found}
+
+
+def going_on(study: str) -> str:
+    """How a study goes on under what it was not begun with."""
+    return (
+        "launch with --name NEW and, to go on from its trials, under pgolf "
+        f"`warm_start: [{{study: {study}, trials: matching}}]`"
+    )
 
 
 def _origin(sweep: Path, data_root: Path) -> dict[str, Any]:

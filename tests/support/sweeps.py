@@ -201,6 +201,7 @@ def build_bench(
     run_cap: int = 12,
     extra: str = "",
     block: str = "",
+    program: bytes = SCRIPT,
     width: str = WIDTHS,
     rate: str = RATES,
 ) -> Bench:
@@ -221,7 +222,7 @@ def build_bench(
     rules = load_rules("demo", base=folder)
     session = Session(
         spec=spec,
-        program=from_files("train_gpt.py", {"train_gpt.py": SCRIPT}, builtin=False),
+        program=from_files("train_gpt.py", {"train_gpt.py": program}, builtin=False),
         rules=rules,
         dataset=None,
         gate=BytesPerWidthGate(rules.artifact_cap_bytes),  # type: ignore[arg-type]

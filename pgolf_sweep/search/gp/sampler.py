@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pgolf_sweep.search.gp.acquisition import log_expected_improvement
 from pgolf_sweep.search.gp.encoding import Encoding
 from pgolf_sweep.search.gp.feasible import LEAST_PROBABILITY, Judged, Limit
+from pgolf_sweep.search.gp.prior import LEAST_EARLIER, PriorMean, Shifted
 from pgolf_sweep.search.gp.surrogate import Surrogate
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
     from pgolf_sweep.search.gp.feasible import Judge
+    from pgolf_sweep.search.gp.prior import Earlier
 
     Floats: TypeAlias = NDArray[np.float64]
     Ints: TypeAlias = NDArray[np.intp]
@@ -119,6 +121,7 @@ class GaussianProcessSampler(BaseSampler):
         seed: Two studies of one seed that see the same values propose the same.
         observe: What a finished trial says; None: nothing.
         effort: How often the judge is asked.
+        earlier: What is known of a related objective: a prior mean; asked at the first proposal.
     """
 
     def __init__(
@@ -131,6 +134,7 @@ class GaussianProcessSampler(BaseSampler):
         seed: int = 0,
         observe: Callable[[FrozenTrial], Observation | None] = completed,
         effort: Effort | None = None,
+        earlier: Earlier = tuple,
     ) -> None:
         self.encoding = Encoding(space, when)
         self._space = dict(space)
@@ -139,6 +143,8 @@ class GaussianProcessSampler(BaseSampler):
         self._seed = seed
         self._observe = observe
         self._effort = effort or Effort()
+        self._earlier = earlier
+        self._prior: PriorMean | None = None
         self._limit: Limit | None = None
         self._rows: dict[int, Floats] = {}
 
@@ -249,11 +255,15 @@ class GaussianProcessSampler(BaseSampler):
         trials: Sequence[FrozenTrial],
         finished: Sequence[Floats],
         observed: Sequence[Observation],
-    ) -> Surrogate:
+    ) -> Surrogate | Shifted:
         """The model of what finished, conditioned on what runs."""
         values = clipped(np.array([one.value for one in observed]))
         extra = np.array([one.variance for one in observed])
         x = self._inputs(np.array(finished))
+        prior = self._prior_mean()
+        slope = 0.0 if prior is None else prior.slope(x, values)
+        if prior is not None:
+            values = values - slope * prior(x)
         model = Surrogate(x, values, noise=self._noise, extra=extra)
         last = next((t.system_attrs[STATE] for t in reversed(trials) if _has_theta(t)), None)
         theta = model.prior.means
@@ -264,7 +274,18 @@ class GaussianProcessSampler(BaseSampler):
             theta = model.fit([theta, model.prior.means] if known else [theta])
         running = [self._row(t) for t in trials if t.state is TrialState.RUNNING and t.params]
         model.condition(theta, self._inputs(np.array(running)) if running else None)
-        return model
+        return model if prior is None else Shifted(model, prior, slope)
+
+    def _prior_mean(self) -> PriorMean | None:
+        """What a related objective says; None: nothing, or too little."""
+        if self._prior is None:
+            known = list(self._earlier())
+            self._earlier = tuple
+            if len(known) >= LEAST_EARLIER:
+                rows = np.array([self.encoding.row(answers) for answers, _ in known])
+                values = clipped(np.array([value for _, value in known]))
+                self._prior = PriorMean(self._inputs(rows), values, noise=self._noise)
+        return self._prior
 
     def _first(
         self,
@@ -331,7 +352,7 @@ class _Search:
     def __init__(
         self,
         sampler: GaussianProcessSampler,
-        model: Surrogate,
+        model: Surrogate | Shifted,
         tried: set[bytes],
         held: Mapping[int, float],
         rng: np.random.Generator,

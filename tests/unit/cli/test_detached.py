@@ -34,6 +34,16 @@ def sent(tmp_path, monkeypatch):
     return found
 
 
+def test_a_proposed_script_travels_with_the_command(sent, tmp_path):
+    script = tmp_path / "idea.py"
+    script.write_bytes(b"print('val_bpb')\n")
+    done = CliRunner().invoke(app, ["propose", "far", "--program", str(script), "--parent", "3"])
+    assert done.exit_code == 0, done.output
+    (payload,) = sent
+    assert dict(payload.files) == {"idea.py": b"print('val_bpb')\n"}
+    assert {"--program=idea.py", "--from=3"} <= set(payload.words)
+
+
 @pytest.mark.parametrize(
     ("words", "opens_study"),
     [

@@ -432,6 +432,15 @@ def test_a_parameter_that_the_program_cannot_read_is_refused(parameter: str, exp
     assert expected in problem.message
 
 
+def test_a_file_that_names_no_program_is_refused_in_one_line() -> None:
+    spec = read("method: random\nparameters:\n  lr: {value: 0.1}\n  layers: {value: 2}\n")
+    trainer = Program(name="t.py", files={"t.py": b""}, knobs=KNOBS, builtin=True)
+    with pytest.raises(SpecError) as caught:
+        check_against_program(spec, trainer)
+    (problem,) = caught.value.problems
+    assert "name the script that reads lr, layers" in problem.message
+
+
 def test_text_that_the_knob_can_hold_is_fine() -> None:
     check_against_program(
         read(

@@ -164,3 +164,20 @@ def test_a_further_seed_is_never_the_best_and_is_not_pruned(make_bench):
     assert [row.seed for row in rows] == [99, 99]
     assert rows[1].val_bpb < final.best.val_bpb
     assert final.best.number == best.number
+
+
+def test_two_agents_beside_the_sampler_leave_no_slot_idle_longer(make_bench):
+    def run(name, agents):
+        bench = make_bench(
+            name=name, run_cap=40, block=block("{ada: {concurrent: 2}, bob: {concurrent: 1}}")
+        )
+        for place, agent in enumerate(agents):
+            asked(bench, 8, by=agent, first=1 + 20 * place)
+        final = bench.driver(slots=4).run()
+        return final.idle_seconds, bench.study().records()
+
+    alone, _ = run("alone", ())
+    shared, rows = run("shared", ("ada", "bob"))
+    assert sum(r.proposer.startswith("propose:") for r in rows) == 16
+    assert sum(r.outcome is State.COMPLETED for r in rows) <= 40
+    assert shared <= alone

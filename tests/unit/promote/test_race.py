@@ -146,3 +146,21 @@ def test_readme_tells_of_the_race(bench: Bench) -> None:
     text = (done.folder / "README.md").read_text()
     assert "chosen in a race of 2 trials on fresh seeds" in text
     assert result.summary[1] in text
+
+
+def test_second_seeds_of_the_search_spare_a_fresh_one_and_decide(bench: Bench) -> None:
+    plain = planned_race(bench, 2, most_seeds=3)
+    contenders = [
+        replace(bench.candidate(number), second_seeds=(level,))
+        for number, level in enumerate([1.19, 1.2])
+    ]
+    given = {"confidence": 0.95, "most_seeds": 3, "min_seeds": 2, "seconds_each": 900.0, "gpus": 8}
+    planned = plan_race(contenders, **given)
+    assert (plain.first_seeds, planned.first_seeds) == (2, 1)
+    assert planned.least_runs == plain.least_runs - 1
+    found = run_race(bench, planned, {0: 1.19, 1: 1.2})
+    assert found.winner.number == 0
+    assert "1 of them the search's" in found.summary[0]
+    document = read_json(bench.root / "promotion" / "race.json")
+    assert document["second_seeds"] == {"0": [1.19], "1": [1.2]}
+    assert found.seeds == document["rounds"][-1]["seeds"], "fresh ones"

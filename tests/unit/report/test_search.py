@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pgolf_sweep.core.record import State, TrialRecord
-from pgolf_sweep.report.search import search_document, search_lines
+from pgolf_sweep.core.record import Posterior, State, TrialRecord
+from pgolf_sweep.report.search import decided, evidence, search_document, search_lines
 
 CAP = 1_000_000
 
@@ -57,3 +57,28 @@ def test_stopping_is_credited_with_its_savings_and_charged_with_its_cost() -> No
     assert stopping["saved_share"] == pytest.approx(0.5)
     assert stopping["cost_bpb"] == pytest.approx(0.05)
     assert "0.0500 better than all others" in " ".join(search_lines(search_document(records)))
+
+
+def test_the_best_is_said_with_its_rivals_and_what_one_more_seed_would_decide() -> None:
+    def posterior(mean: float, decided_by: float | None, *, tied: bool = True) -> Posterior:
+        return Posterior(
+            mean=mean, low=mean - 0.001, high=mean + 0.001, tied=tied, decided=decided_by
+        )
+
+    records = [completed(n, 1.2 - 0.001 * n, 900_000) for n in range(4)]
+    found = {
+        0: posterior(1.19, None),
+        1: posterior(1.191, 0.7),
+        2: posterior(1.192, 0.2),
+        3: posterior(1.3, 1.0, tied=False),
+    }
+    assert decided(records, found) == {1: 0.7, 2: 0.2}
+    assert evidence(records, found) == [
+        "trial 0 by all scores: 1.1900 (1.1890 to 1.1910), 95 %",
+        "not distinguishable from trials 1, 2",
+        "one more seed of each would likely tell it from 1",
+    ]
+    found[1] = posterior(1.191, 0.3)
+    assert evidence(records, found)[-1] == (
+        "one more seed of each would tell it from none (at most 30% likely)"
+    )

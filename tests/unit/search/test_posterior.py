@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
-from pgolf_sweep.core.record import State, TrialRecord
+from pgolf_sweep.core.record import State, TrialRecord, ranked, second_seeds
 from pgolf_sweep.search.posterior import posteriors
 from pgolf_sweep.space.domains import Choices, Parameter, Range
 from pgolf_sweep.space.space import Space
@@ -62,6 +63,46 @@ def test_only_trials_near_the_best_are_tied_with_it() -> None:
     tied = [r for r in records if found[r.number].tied]
     assert 1 <= len(tied) < 20
     assert all(truth(r.knobs["RATE"], r.knobs["BITS"]) < 1.22 for r in tied)
+
+
+def test_the_order_is_that_of_all_scores_and_a_second_seed_is_no_trial_of_its_own() -> None:
+    records = trials(40, noise=0.01)
+    found = posteriors(SPACE, records)
+    order = [record.number for record in ranked(records, found)]
+    assert order == sorted(order, key=lambda number: (found[number].mean, number))
+    assert order != [record.number for record in ranked(records)], (
+        "luck decides among so noisy ones"
+    )
+    first = records[order[0]]
+    again = replace(first, number=40, knobs={**first.knobs, "SEED": 2}, seed=2, parent=first.number)
+    both = [*records, again]
+    assert second_seeds(both) == {40: first.number}
+    assert 40 not in {record.number for record in ranked(both, found)}
+    assert 40 in posteriors(SPACE, both), "its score says something of the configuration"
+
+
+def test_another_seed_tells_the_best_from_what_is_behind_and_not_from_its_like() -> None:
+    records = trials(40)
+    leader = ranked(records, posteriors(SPACE, records))[0]
+    like = {**leader.knobs, "RATE": leader.knobs["RATE"] + 1e-3}
+    records.append(replace(leader, number=40, knobs=like))
+    found = posteriors(SPACE, records)
+    best, second = ranked(records, found)[:2]
+    assert {best.number, second.number} == {leader.number, 40}
+    assert found[best.number].decided is None
+    assert found[second.number].tied
+    assert found[second.number].decided < 0.5
+    assert max(p.decided for p in found.values() if not p.tied) > 0.99
+
+
+def test_a_score_that_is_too_bad_for_the_model_stays_bad() -> None:
+    records = trials(8)
+    records.append(
+        replace(records[0], number=8, knobs={**records[0].knobs, "RATE": 0.9}, val_bpb=3)
+    )
+    found = posteriors(SPACE, records)
+    assert found[8].mean > 2.9
+    assert not found[8].tied
 
 
 def test_few_trials_and_duplicates_say_nothing() -> None:

@@ -13,6 +13,8 @@ from pgolf_sweep.variants.code import code_id
 from pgolf_sweep.variants.diff import patched
 from pgolf_sweep.variants.store import (
     Variant,
+    as_text,
+    from_text,
     keep,
     kept,
     kept_all,
@@ -31,7 +33,7 @@ def program(script=CHANGED, **files):
 
 
 def draft(**values):
-    return Variant(**{"id": "", "name": "", "files": (), "sha256": "", "by": "ada", **values})
+    return Variant(by="ada", **values)
 
 
 @pytest.fixture
@@ -97,3 +99,16 @@ def test_a_packed_program_keeps_its_readable_form(paths):
     assert again.files == packed.files
     assert plain_files(again) == {NAME: text}
     assert "+VALUE_7 = 7" in patch_of(paths, made.id)
+
+
+def test_a_variant_travels_as_text_and_only_as_itself(paths, tmp_path):
+    made = keep(paths, draft(idea="momentum"), program(**{"sub/more.py": b"X = 1\n"}), BASE)
+    other = StudyPaths(tmp_path / "other")
+    text = as_text(paths, made.id)
+    from_text(other, made.id, text)
+    assert kept(other, made.id) == made
+    assert patch_of(other, made.id) == patch_of(paths, made.id)
+    for odd in ("", "x", text[:50]):
+        with pytest.raises(InputError, match="no readable variant"):
+            from_text(StudyPaths(tmp_path / "third"), made.id, odd)
+    assert kept_all(StudyPaths(tmp_path / "third")) == {}

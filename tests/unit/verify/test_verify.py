@@ -52,6 +52,14 @@ def test_missing_file_is_caught(folder: Path, name: str) -> None:
     assert "files" in failed(verify(folder, load_rules("demo", base=folder)))
 
 
+def test_a_byte_order_mark_is_no_fault_of_the_script(folder: Path) -> None:
+    script = folder / "train_gpt.py"
+    script.write_bytes(b"\xef\xbb\xbf" + script.read_bytes())
+    found = {check.rule: check.verdict for check in verify(folder).checks}
+    assert found["code"] is CheckVerdict.PASS
+    assert found["imports"] is CheckVerdict.PASS
+
+
 def test_folder_of_hundreds_of_logs_is_no_wall_of_names(folder: Path) -> None:
     for number in range(20):
         (folder / f"other{number}.log").write_text("step:1/2 train_loss:1.0\n")

@@ -10,7 +10,7 @@ import pytest
 from pgolf_sweep.config.types import NodesBlock, WarmStart
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.paths import StudyPaths, read_json, write_json
-from pgolf_sweep.core.record import ranked
+from pgolf_sweep.core.record import State, ranked
 from pgolf_sweep.data import DataSet
 from pgolf_sweep.driver.session import stored_program
 from pgolf_sweep.nodes.check import look
@@ -19,6 +19,7 @@ from pgolf_sweep.script.program import from_files
 from pgolf_sweep.search.study import open_study
 from pgolf_sweep.workflows.launch_support import node_comparison
 from pgolf_sweep.workflows.study_folder import (
+    begin_trials,
     changes,
     check_identity,
     claim_storage,
@@ -26,6 +27,8 @@ from pgolf_sweep.workflows.study_folder import (
     has_run_its_course,
     prepare_folder,
 )
+
+WIDER = "{distribution: q_uniform, min: 16, max: 512, q: 16}"
 
 
 def with_text(bench, **replacements):
@@ -74,7 +77,7 @@ def test_larger_run_cap_continues_the_study(make_bench):
 @pytest.mark.parametrize(
     ("old", "new", "key"),
     [
-        ("max: 256", "max: 512", "parameters"),
+        ("max: 256", "max: 512", "parameters.MODEL_DIM"),
         ("method: tpe", "method: random", "method"),
         ("seed: 3", "seed: 4", "pgolf.seed"),
     ],
@@ -85,7 +88,10 @@ def test_changed_search_is_refused_by_its_key(make_bench, old, new, key):
     with pytest.raises(InputError) as caught:
         prepare(bench, with_text(bench, **{old: new}))
     assert key in (caught.value.got or "")
-    assert "--name" in (caught.value.next_step or "")
+    line = "`warm_start: [{study: study, trials: matching}]`"
+    assert f"launch with --name NEW and, to go on from its trials, under pgolf {line}" in (
+        caught.value.next_step or ""
+    )
     assert bench.paths.sweep.read_text() == bench.session.spec.text
 
 
@@ -138,7 +144,7 @@ def test_warm_start_takes_another_studys_best_trials_within_the_space(make_bench
     first = make_bench(name="first", run_cap=6)
     prepare(first)
     first.driver().run()
-    best = ranked(first.study().records())
+    best = ranked(first.study().records(), first.study().posteriors())
     second = make_bench(name="second", width="{values: [32, 64, 96, 128, 160, 192]}")
     study = second.study()
     start = WarmStart(study="first", top=2)
@@ -150,6 +156,70 @@ def test_warm_start_takes_another_studys_best_trials_within_the_space(make_bench
     narrow = make_bench(name="narrow", width="{values: [16]}")
     with pytest.raises(InputError, match="no completed trial that lies within this space"):
         enqueue_warm_start(warmed(narrow, start), narrow.study(), narrow.paths.root.parent)
+
+
+def finished(make_bench, **options):
+    """A study with six trials, launched as `launch` does."""
+    first = make_bench(name="first", run_cap=6, method="gp", **options)
+    prepare(first)
+    first.driver().run()
+    return first
+
+
+def test_a_wider_study_takes_over_the_trials_that_lie_in_it(make_bench):
+    first = finished(make_bench)
+    old = {r.number: r for r in first.study().records() if r.outcome is State.COMPLETED}
+    wider = make_bench(name="wider", method="gp", run_cap=4, width=WIDER)
+    session = warmed(wider, WarmStart(study="first", matching=True))
+    study = wider.study()
+    for _ in range(2):  # a launch that dies in between begins it again
+        begin_trials(session, study, wider.paths.root.parent)
+    taken = [record for record in study.records() if record.taken_from]
+    assert {r.taken_from: r.val_bpb for r in taken} == {
+        f"first:{number}": record.val_bpb for number, record in old.items()
+    }
+    assert all(wider.paths.trial(record.number).result.is_file() for record in taken)
+    final = wider.driver(study=study).run()
+    assert final.reason == "run_cap of 4 trials reached"
+    records = study.records()
+    ran = [r for r in records if r.slot_seconds]
+    assert len(ran) == 4, "what was taken over counts for no slot"
+    known = {record.identity for record in taken}
+    assert not {r.identity for r in ran} & known, "nothing runs twice"
+    assert any(r.expected_bpb is not None for r in ran), "the model knows what was taken over"
+
+
+def test_trials_outside_the_space_or_against_its_defaults_are_left_behind(make_bench):
+    first = finished(make_bench)
+    narrow = make_bench(name="narrow", width="{values: [16]}")
+    session = warmed(narrow, WarmStart(study="first", matching=True))
+    with pytest.raises(InputError, match="no completed trial that lies within this space"):
+        begin_trials(session, narrow.study(), narrow.paths.root.parent)
+    fixed = make_bench(name="fixed", rate="{value: 0.5}")
+    with pytest.raises(InputError, match="no completed trial"):
+        begin_trials(
+            warmed(fixed, WarmStart(study="first", matching=True)),
+            fixed.study(),
+            first.paths.root.parent,
+        )
+
+
+def test_trials_under_another_program_are_the_samplers_prior(make_bench):
+    first = finished(make_bench)
+    other = make_bench(name="other", method="gp", run_cap=4, width=WIDER)
+    session = warmed(other, WarmStart(study="first", matching=True))
+    files = {"train_gpt.py": session.program.files["train_gpt.py"] + b"# better\n"}
+    program = from_files("train_gpt.py", files, builtin=False)
+    session = dataclasses.replace(session, program=program)
+    study = other.study()
+    begin_trials(session, study, other.paths.root.parent)
+    assert not any(record.taken_from for record in study.records())
+    completed = [r for r in first.study().records() if r.outcome is State.COMPLETED]
+    assert sorted(score for _, score in study.attribute("prior")) == sorted(
+        record.val_bpb for record in completed
+    )
+    proposers = {study.ask().proposer for _ in range(3)}
+    assert "warm_start:first" in proposers, "its best are tried first"
 
 
 def test_comments_and_order_are_no_change():

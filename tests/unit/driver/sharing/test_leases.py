@@ -9,15 +9,16 @@ import random
 import optuna
 import pytest
 from sqlalchemy import exc
-from support.sweeps import score_of, train
+from support.sweeps import SCRIPT, score_of, train
 
 from pgolf_sweep.config.types import NodesBlock
 from pgolf_sweep.core.errors import InfraError, InterruptedSweepError, StorageAwayError
 from pgolf_sweep.core.paths import read_json
 from pgolf_sweep.core.record import State
 from pgolf_sweep.core.spending import Spending
-from pgolf_sweep.core.trial import EndCause
+from pgolf_sweep.core.trial import Change, EndCause
 from pgolf_sweep.driver.control import Request
+from pgolf_sweep.driver.proposals import enqueue_pending, look, submit
 from pgolf_sweep.driver.sharing.leases import (
     DriverLease,
     LeaseMonitor,
@@ -28,8 +29,10 @@ from pgolf_sweep.driver.sharing.leases import (
 )
 from pgolf_sweep.driver.snapshot import SweepState
 from pgolf_sweep.launch.inline import Finish
+from pgolf_sweep.script.program import from_files
 from pgolf_sweep.search.sampler import make_sampler
 from pgolf_sweep.search.study import Study
+from pgolf_sweep.variants.store import Variant, keep
 
 LEASE = 6.0
 
@@ -593,3 +596,20 @@ def test_looker_that_was_frozen_or_without_storage_gives_everybody_a_whole_lease
     for now in (645.0, 655.0):
         assert monitor.look({"one": 1}, now) == set()
     assert monitor.look({"one": 1}, 665.0) == {"one"}
+
+
+def test_a_program_that_one_folder_proposes_runs_at_a_driver_of_another(make_bench):
+    team = Team(make_bench(run_cap=2, block="  gate: {enabled: false}\n"))
+    here = team.bench.elsewhere("a")
+    program = from_files("train_gpt.py", {"train_gpt.py": SCRIPT + b"BETA = 0.9\n"}, builtin=False)
+    made = keep(here.paths, Variant(by="ada"), program, here.session.program)
+    knobs = {"MODEL_DIM": 64, "MATRIX_LR": 0.02}
+    change = Change(variant=made.id, idea="momentum")
+    request = submit(here.paths, knobs, by="ada", at=1.0, change=change)
+    enqueue_pending(here.paths, team.study(), lambda event: None)
+    run(team.driver("b", slots=1).turns())
+    record = team.records()[look(here.paths, request.id).number]
+    assert record.outcome is State.COMPLETED
+    assert record.change == change
+    folder = team.benches["b"].paths.trial(record.number).root
+    assert (folder / "train_gpt.py").read_bytes() == SCRIPT + b"BETA = 0.9\n"
