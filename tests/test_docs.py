@@ -132,6 +132,21 @@ def test_help_of_a_command_loads_nothing_heavy(words: str) -> None:
     assert json.loads(done.stdout.rpartition("LOADED ")[2]) == []
 
 
+FAULT = re.compile(r"^\| [^|]+ \|(?: [^|]* \|){5} `(\S+)`(?: (\w+))? \|$", re.MULTILINE)
+
+
+def test_each_fault_of_the_table_has_its_test() -> None:
+    page = (ROOT / "docs" / "faults.md").read_text()
+    table = page.partition("## The table")[2].partition("\n## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ")]
+    found = FAULT.findall(table)
+    heads = sum(line.startswith(("| fault", "| ---")) for line in rows)
+    assert len(found) == len(rows) - heads >= 60
+    for name, word in found:
+        (path,) = [path for path in (ROOT / "tests").rglob("*.py") if path.match(name)]
+        assert re.search(rf"^def test_\w*{word}", path.read_text(), re.MULTILINE), (name, word)
+
+
 def test_architecture_names_every_module() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
     modules = {

@@ -47,6 +47,14 @@ app = LiteralTyper(
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout, nothing else there.")
 ]
+NoProbeOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-probe",
+        help="Execute nothing of a script that is not ours to predict its size; else it is "
+        "imported and run here, contained by what the kernel allows.",
+    ),
+]
 RunsOption = Annotated[
     Path,
     typer.Option("--runs", envvar="PGOLF_RUNS", help="Folder that holds the studies."),

@@ -11,6 +11,7 @@ from pgolf_sweep.cli.common import (
     DEFAULT_DATA,
     DataRootOption,
     JsonOption,
+    NoProbeOption,
     SweepArgument,
     app,
     emit,
@@ -62,6 +63,7 @@ def gate(
         int | None,
         typer.Option(min=0, help="GPUs of a trial of such a script [default: 8]; 0 is a CPU."),
     ] = None,
+    no_probe: NoProbeOption = False,
     data_root: DataRootOption = DEFAULT_DATA,
     json_output: JsonOption = False,
 ) -> None:
@@ -86,6 +88,7 @@ def gate(
         step_ms=step_ms,
         gpus=gpus,
         data_root=data_root,
+        probe=not no_probe,
     )
     for line in answer.learnt:
         say(line)
@@ -114,6 +117,7 @@ def plan(
         str | None,
         typer.Option(help="A store of measured sizes to learn from: user, or a file's path."),
     ] = None,
+    no_probe: NoProbeOption = False,
     data_root: DataRootOption = DEFAULT_DATA,
     json_output: JsonOption = False,
 ) -> None:
@@ -133,6 +137,7 @@ def plan(
         deadline_hours=deadline_hours,
         calibration=calibration,
         data_root=data_root,
+        probe=not no_probe,
     )
     for line in found.learnt:
         say(line)
@@ -163,6 +168,8 @@ def _show_plain(found: SweepPlan) -> None:
 
 
 def _show_plan(found: SweepPlan) -> None:
+    if found.containment is not None:
+        say(f"probed: contained by {found.containment}")
     if found.plain:
         _show_plain(found)
     else:
@@ -203,6 +210,7 @@ def _show_probe(found: Mapping[str, Any] | None) -> None:
     quantizer = found["quantizer"] or "no quantizer recognised"
     codec = found["codec"] or "no codec recognised"
     say(f"probed in {found['seconds']:.2f} s: {found['how'][:70]}; {quantizer}, {codec}")
+    say(f"  contained by {found['containment']}")
     for note in found["notes"]:
         say(f"  {note}")
 

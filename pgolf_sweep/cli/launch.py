@@ -13,6 +13,7 @@ from pgolf_sweep.cli.common import (
     DEFAULT_RUNS,
     DataRootOption,
     JsonOption,
+    NoProbeOption,
     RunsOption,
     SweepArgument,
     app,
@@ -54,6 +55,7 @@ def launch(
         Path | None,
         typer.Option(help="File that gets each event of the sweep as a JSON line."),
     ] = None,
+    no_probe: NoProbeOption = False,
     detach: Annotated[
         bool,
         typer.Option("--detach", help="Drive it on the cluster at --address, as a Ray job there."),
@@ -90,6 +92,7 @@ def launch(
             storage=storage,
             wandb=wandb,
             slots=slots,
+            probe=not no_probe,
         )
         paths = launch_detached(sweep, sending, name=name, runs=runs, report=say)
         if json_output:
@@ -116,6 +119,7 @@ def launch(
         wandb=wandb,
         slots=slots,
         events=events,
+        probe=not no_probe,
         report=say,
         view=lambda session: Display(varied=varying(session)),
         rebuild=_agrees_to_rebuild,

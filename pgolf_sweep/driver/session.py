@@ -74,6 +74,7 @@ class Session:
         prepares: Whether slow answers of the gate are prepared in a thread (`ready`); else the
             caller waits for them.
         variant: Id of its program; empty for the study's own.
+        probe: Whether the gate may execute parts of a script that is not ours.
     """
 
     spec: SweepSpec
@@ -85,6 +86,7 @@ class Session:
     learnt: str = ""
     prepares: bool = True
     variant: str = ""
+    probe: bool = True
 
     def resolve(self, knobs: Mapping[str, KnobValue]) -> dict[str, KnobValue]:
         """The sweep's knobs with the implied ones, which the sweep file may override."""
@@ -274,7 +276,12 @@ class Session:
 
 
 def open_session(
-    sweep: Path, *, data_root: Path, name: str | None = None, need_data: bool = True
+    sweep: Path,
+    *,
+    data_root: Path,
+    name: str | None = None,
+    need_data: bool = True,
+    probe: bool = True,
 ) -> Session:
     """Load a sweep file and all that it names.
 
@@ -283,6 +290,7 @@ def open_session(
         data_root: Folder of datasets and tokenizers.
         name: Name of the study instead of the sweep file's.
         need_data: Whether shards must be here now; planning does without.
+        probe: Whether the gate may execute parts of a script that is not ours.
 
     Raises:
         SpecError: The sweep file has problems, all of them listed.
@@ -292,7 +300,7 @@ def open_session(
     base = sweep.resolve().parent
     program = as_counted(program, spec.pgolf.pack)
     calibration_store(spec, base=base)
-    return _session(spec, program, base=base, data_root=data_root, need_data=need_data)
+    return _session(spec, program, base=base, data_root=data_root, need_data=need_data, probe=probe)
 
 
 def read_sweep(sweep: Path, *, name: str | None = None) -> tuple[SweepSpec, Program]:
@@ -442,7 +450,13 @@ def stored_program(paths: StudyPaths) -> Program:
 
 
 def _session(
-    spec: SweepSpec, program: Program, *, base: Path, data_root: Path, need_data: bool
+    spec: SweepSpec,
+    program: Program,
+    *,
+    base: Path,
+    data_root: Path,
+    need_data: bool,
+    probe: bool = True,
 ) -> Session:
     with located_at(spec, "pgolf", "rules"):
         rules = load_rules(spec.pgolf.rules, base=base)
@@ -455,7 +469,7 @@ def _session(
         # A data set has one vocabulary: a script refuses any other, after it took a slot.
         for size in (dataset.vocab_size,) if parameter is None else parameter.domain.examples():
             check(dataset, int(str(size)))
-    gate = _gate(spec, program, rules, dataset)
+    gate = _gate(spec, program, rules, dataset, probe=probe)
     learnt = ""
     if spec.pgolf.gate_calibration is not None:
         # Of a study that was launched the store may be gone; it can be looked at all the same.
@@ -468,6 +482,7 @@ def _session(
         gate=gate,
         implied=_implied(program, rules, dataset),
         learnt=learnt,
+        probe=probe,
     )
 
 
@@ -482,24 +497,23 @@ def with_program(session: Session, program: Program, *, variant: str) -> Session
     return dataclasses.replace(
         session,
         program=program,
-        gate=_gate(session.spec, program, session.rules, session.dataset),
+        gate=_gate(session.spec, program, session.rules, session.dataset, probe=session.probe),
         implied=_implied(program, session.rules, session.dataset),
         learnt="",
         variant=variant,
     )
 
 
-def _gate(spec: SweepSpec, program: Program, rules: Rules, dataset: DataSet | None) -> Gate:
+def _gate(
+    spec: SweepSpec, program: Program, rules: Rules, dataset: DataSet | None, *, probe: bool
+) -> Gate:
+    env = None if dataset is None else dataset.env()
+    foreign = foreign_of(program, spec.pgolf.gate_scheme, env, spec.pgolf.gpus) if probe else None
     return Gate(
         program,
         cap_bytes=rules.artifact_cap_bytes,
         confidence=spec.pgolf.gate_confidence,
-        foreign=foreign_of(
-            program,
-            spec.pgolf.gate_scheme,
-            None if dataset is None else dataset.env(),
-            spec.pgolf.gpus,
-        ),
+        foreign=foreign,
         machine=_machine(spec, rules),
     )
 

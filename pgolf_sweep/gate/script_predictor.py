@@ -52,7 +52,10 @@ class ScriptPredictor:
         """What the probe says of the model's bytes; no limit of time or memory is judged."""
         del confidence
         if self.foreign is None:
-            reason = "no run of this configuration was measured yet, and the program is not ours"
+            reason = (
+                "no run of this configuration was measured yet, the program is not ours, and it is "
+                "not probed"
+            )
             return Refused(kind=VerdictKind.UNKNOWN, reason=reason, regime="unknown")
         expected = self.foreign.expected(knobs)
         if isinstance(expected, Prediction):

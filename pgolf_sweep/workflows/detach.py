@@ -65,6 +65,7 @@ class Sending:
         storage: URL of a shared study's database.
         wandb: W&B mode.
         slots: Trials at a time.
+        probe: Whether the gate may execute parts of a script that is not ours.
     """
 
     address: str | None
@@ -73,11 +74,13 @@ class Sending:
     storage: str | None
     wandb: str | None
     slots: int | None
+    probe: bool = True
 
     def options(self) -> list[str]:
         """Those that a command repeats, here to resume and there to drive."""
         named = {"--wandb": self.wandb, "--slots": self.slots, "--data-root": self.data_root}
-        return [str(x) for pair in named.items() if pair[1] is not None for x in pair]
+        words = [str(x) for pair in named.items() if pair[1] is not None for x in pair]
+        return words if self.probe else [*words, "--no-probe"]
 
 
 def launch_detached(

@@ -25,12 +25,14 @@ from typing import TYPE_CHECKING, Any
 from pgolf_sweep.core.errors import DataError, InfraError, InputError
 from pgolf_sweep.core.trial import Resources
 from pgolf_sweep.data import locate, survey
+from pgolf_sweep.script.probe.contain.containment import containment
 from pgolf_sweep.track import resolve_mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pgolf_sweep.data import DataSet
+    from pgolf_sweep.script.probe.contain.containment import Containment
 
 
 class Grade(StrEnum):
@@ -159,6 +161,7 @@ def examine(
     yield judge_python(sys.version_info[:3])
     yield judge_libraries(installed_versions(), import_errors(list(LIBRARIES)))
     yield codecs()
+    yield judge_containment(containment())
     yield from ray_token(Path("~/.ray/auth_token").expanduser())
     looking("torch")
     torch = probe(_TORCH_PROBE)
@@ -290,6 +293,21 @@ def probe(code: str, *arguments: str) -> dict[str, Any]:
     except (ValueError, IndexError):
         last = done.stderr.strip().splitlines()
         return {"error": last[-1] if last else f"exit code {done.returncode}"}
+
+
+def judge_containment(way: Containment) -> Check:
+    """The probe of a script that is not ours is kept in by the kernel, and not by hooks alone."""
+    return Check(
+        name="probe",
+        verdict=Grade.OK if way.complete else Grade.WARN,
+        observed=f"contained by {way.describe()}"
+        + (f"; refused: {way.refused}" if way.refused else ""),
+        expected="files, processes and network of a probed script kept in by the kernel",
+        next_step=None
+        if way.complete
+        else "--no-probe for scripts that you do not trust; or allow user namespaces: sysctl "
+        "user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns=0",
+    )
 
 
 def judge_torch(found: Mapping[str, Any]) -> Check:

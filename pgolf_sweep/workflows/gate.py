@@ -20,7 +20,8 @@ from pgolf_sweep.gate.script_predictor import ScriptPredictor
 from pgolf_sweep.gate.script_steps import CONTEST_GPUS
 from pgolf_sweep.gate.store import USER, store_path, teach_store
 from pgolf_sweep.script.knobs.knobs import nearest_knob
-from pgolf_sweep.script.probe.prober import Unprobed
+from pgolf_sweep.script.probe.client import contained_by
+from pgolf_sweep.script.probe.prober import Probed, Unprobed
 from pgolf_sweep.script.probe.runner import Counted, Exported, RunFailed
 from pgolf_sweep.script.program import BUILTIN, load_program
 from pgolf_sweep.space.domains import Constant
@@ -103,6 +104,7 @@ def gate(
     step_ms: float | None = None,
     gpus: int | None = None,
     data_root: str | Path = "data",
+    probe: bool = True,
 ) -> GateAnswer:
     """Predict the artifact of one configuration; nothing is trained.
 
@@ -122,6 +124,8 @@ def gate(
         gpus: GPUs of a trial of such a script, else the contest's eight: with the arithmetic of a
             step they say how long one takes. A sweep file says it for its own trials.
         data_root: Folder of datasets and tokenizers.
+        probe: Whether parts of a script that is not ours may be executed, contained as
+            `probe["containment"]` of the answer says; else only measured runs count.
 
     Returns:
         The answer; `fits` is the short one.
@@ -137,10 +141,14 @@ def gate(
     >>> print(gate({"MODEL_DIM": 1024}).verdict.kind)
     too_big
     """
-    session = None if sweep is None else _session(Path(sweep), confidence, Path(data_root))
+    session = None
+    if sweep is not None:
+        session = _session(Path(sweep), confidence, Path(data_root), probe=probe)
     learnt = [session.learnt] if session is not None and session.learnt else []
     whole = session if program is None and rules is None else None
-    judge = whole.gate if whole else _size_gate(program, rules, session, confidence, gpus)
+    judge = (
+        whole.gate if whole else _size_gate(program, rules, session, confidence, gpus, probe=probe)
+    )
     if calibration is not None:
         learnt += teach(calibration, judge, whole)
     if step_ms is not None:
@@ -253,9 +261,9 @@ def teach(name: str, judge: Gate, session: Session | None) -> list[str]:
     return [teach_store(judge, name, base=Path.cwd())]
 
 
-def _session(sweep: Path, confidence: float | None, data_root: Path) -> Session:
+def _session(sweep: Path, confidence: float | None, data_root: Path, *, probe: bool) -> Session:
     """A sweep file's session, with another confidence where one is asked for."""
-    session = open_session(sweep, data_root=data_root, need_data=False)
+    session = open_session(sweep, data_root=data_root, need_data=False, probe=probe)
     if confidence is None:
         return session
     session.gate.confidence = confidence
@@ -276,6 +284,8 @@ def _size_gate(
     session: Session | None,
     confidence: float | None,
     gpus: int | None,
+    *,
+    probe: bool,
 ) -> Gate:
     """A gate on the size alone, of what is named, else the sweep file's, else our trainer."""
     loaded, scheme = None, None
@@ -289,11 +299,13 @@ def _size_gate(
         cap_bytes = load_rules(rules or DEFAULT_RULES, base=Path.cwd()).artifact_cap_bytes
     if confidence is None and session is not None:
         confidence = session.spec.pgolf.gate_confidence
+    known = CONTEST_GPUS if gpus is None else gpus
+    foreign = foreign_of(loaded, scheme, gpus=known) if probe else None
     return Gate(
         loaded,
         cap_bytes=cap_bytes,
         confidence=confidence or DEFAULT_CONFIDENCE,
-        foreign=foreign_of(loaded, scheme, gpus=CONTEST_GPUS if gpus is None else gpus),
+        foreign=foreign,
     )
 
 
@@ -328,9 +340,13 @@ def _probe(judge: Gate, knobs: Mapping[str, KnobValue]) -> dict[str, Any] | None
     if foreign is None:
         return None
     ran = foreign.ran(knobs)
-    if ran is not None:
-        return _run(*ran)
-    found = foreign.probed(knobs)
+    document = _run(*ran) if ran is not None else _read(foreign.probed(knobs))
+    way = contained_by()
+    return document | {"containment": None if way is None else way.describe()}
+
+
+def _read(found: Probed | Unprobed) -> dict[str, Any]:
+    """What the reading of a script showed, as plain data."""
     if isinstance(found, Unprobed):
         return {"ok": False, "reason": found.reason, "seconds": found.seconds}
     document = {"ok": True} | dataclasses.asdict(found)

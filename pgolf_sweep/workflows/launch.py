@@ -81,6 +81,7 @@ def launch(
     wandb: str | None = None,
     slots: int | None = None,
     events: str | Path | None = None,
+    probe: bool = True,
     report: Callable[[str], None] = logger.info,
     view: Callable[[Session], AbstractContextManager[Observer]] | None = None,
     rebuild: Callable[[str], bool] = lambda _: False,
@@ -100,6 +101,8 @@ def launch(
         wandb: ``online``, ``offline`` or ``disabled``; else what the key allows.
         slots: At most that many trials at a time.
         events: File that gets each event of the sweep as a JSON line.
+        probe: Whether the gate may execute parts of a script that is not ours here, contained;
+            else only its finished trials tell its size.
         report: Takes each line for people; the log of the program by default.
         view: Makes the observer of the driver's turns; by default its events are reported.
         rebuild: Asked with the reason where the study has lost its record; True rebuilds it from
@@ -119,7 +122,7 @@ def launch(
         with on_disk(events):
             events.touch()
     # Here, too, where the trials run elsewhere: validation data and tokenizer identify a study.
-    session = open_session(sweep, data_root=data_root, name=name)
+    session = open_session(sweep, data_root=data_root, name=name, probe=probe)
     if storage is not None:
         from pgolf_sweep.search.storage import check_storage  # noqa: PLC0415 - optuna loads late
 

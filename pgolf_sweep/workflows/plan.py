@@ -13,6 +13,7 @@ from pgolf_sweep.driver.budget import budget_text, spending_of
 from pgolf_sweep.driver.session import Session, open_session
 from pgolf_sweep.gate import plan as planning
 from pgolf_sweep.script.command import ARGS_JSON_FILE, INTERPRETER, PARAMETERS_FILE
+from pgolf_sweep.script.probe.client import contained_by
 from pgolf_sweep.space.domains import value_key
 from pgolf_sweep.workflows.gate import teach
 
@@ -42,6 +43,7 @@ class SweepPlan:
         slots_needed: Trials at a time that end the sweep within them; None where none would.
         infeasible: Why nothing of the space would be launched, with the nearest configuration that
             fits; empty where something would.
+        containment: What contained the probes of a script that is not ours; None without any.
         learnt: How the sweep file is read and what the gate learnt from stores, for people.
         rules: Name of the rules; ``none`` for a plain sweep, of which nothing is gated.
         metric: Name of what is optimised, and ``goal``.
@@ -62,6 +64,7 @@ class SweepPlan:
     deadline_hours: float | None = None
     slots_needed: int | None = None
     infeasible: str = ""
+    containment: str | None = None
     learnt: Sequence[str] = ()
     rules: str = ""
     metric: Mapping[str, str] = field(default_factory=dict)
@@ -82,7 +85,11 @@ class SweepPlan:
 
 
 def load_sweep(
-    sweep: str | Path, *, name: str | None = None, data_root: str | Path = "data"
+    sweep: str | Path,
+    *,
+    name: str | None = None,
+    data_root: str | Path = "data",
+    probe: bool = True,
 ) -> Session:
     """Load a sweep file and check all that it names; its data need not be here.
 
@@ -90,6 +97,7 @@ def load_sweep(
         sweep: The sweep file.
         name: Name of the study instead of the sweep file's.
         data_root: Folder of datasets and tokenizers.
+        probe: Whether the gate may execute parts of a script that is not ours.
 
     Returns:
         The sweep with its program, rules and gate: `spec` is what the file says, `verdict(knobs)`
@@ -99,7 +107,9 @@ def load_sweep(
         SpecError: The sweep file has problems, all of them listed with their lines.
         InputError: The program or the rules are missing or broken.
     """
-    return open_session(Path(sweep), data_root=Path(data_root), name=name, need_data=False)
+    return open_session(
+        Path(sweep), data_root=Path(data_root), name=name, need_data=False, probe=probe
+    )
 
 
 def plan(
@@ -111,6 +121,7 @@ def plan(
     deadline_hours: float | None = None,
     calibration: str | None = None,
     data_root: str | Path = "data",
+    probe: bool = True,
 ) -> SweepPlan:
     """Say what a sweep would cost and how much of its space fits; no GPU and no data are needed.
 
@@ -122,12 +133,17 @@ def plan(
         deadline_hours: Also say how many slots end the sweep within that many hours.
         calibration: A store of measured sizes to learn from: ``user``, or a file's path.
         data_root: Folder of datasets and tokenizers.
+        probe: Whether parts of a script that is not ours may be executed, contained; a session
+            that is given has decided that already.
 
     Raises:
         SpecError: The sweep file has problems, all of them listed.
         InputError: A file is missing.
     """
-    session = sweep if isinstance(sweep, Session) else load_sweep(sweep, data_root=data_root)
+    if isinstance(sweep, Session):
+        session = sweep
+    else:
+        session = load_sweep(sweep, data_root=data_root, probe=probe)
     learnt = [*session.spec.notes, *filter(None, [session.learnt])]
     if calibration is not None:
         learnt += teach(calibration, session.gate, session)
@@ -145,6 +161,8 @@ def plan(
     )
     needed = None if deadline_hours is None else planning.slots_needed(cost, 3600 * deadline_hours)
     varied = {name for name in space.parameters if _varies(sampled, name)}
+    largest = planning.largest_by_bits(sampled, session.gate)
+    way = contained_by()
     return SweepPlan(
         sweep=session.spec.source,
         cap_bytes=session.rules.artifact_cap_bytes,
@@ -155,13 +173,14 @@ def plan(
         deciding_knobs=planning.deciding_knobs(sampled),
         largest_that_fits=[
             dataclasses.replace(one, knobs={k: v for k, v in one.knobs.items() if k in varied})
-            for one in planning.largest_by_bits(sampled, session.gate)
+            for one in largest
         ],
         cost=cost,
         budget=budget_text(session.spec.pgolf.budget),
         deadline_hours=deadline_hours,
         slots_needed=needed,
         infeasible=planning.infeasible(sampled, session.gate),
+        containment=None if way is None else way.describe(),
         learnt=learnt,
         rules=session.rules.name,
         metric={"name": session.spec.metric.name, "goal": session.spec.metric.goal},

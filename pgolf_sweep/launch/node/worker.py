@@ -18,6 +18,7 @@ from pathlib import Path
 
 from pgolf_sweep.core.trial import EndCause
 from pgolf_sweep.launch.node.forking import ForkServer
+from pgolf_sweep.launch.node.identity import Identity, own_identity
 from pgolf_sweep.launch.node.process import MARKER, GuardedProcess, become_subreaper, marked
 from pgolf_sweep.launch.node.run import FOLDER_PREFIX, Cursor, Progress, Run, RunOrder
 from pgolf_sweep.nodes.check import CheckOrder, NodeReport, look
@@ -64,9 +65,9 @@ class Worker:
         remove_leftovers(self._scratch)
         threading.Thread(target=self._keep_watch, name="watch", daemon=True).start()
 
-    def ready(self) -> int:
-        """The worker's process id; an answer says that it is up."""
-        return os.getpid()
+    def ready(self) -> Identity:
+        """Who it is and which copy of the program it runs; an answer says that it is up."""
+        return own_identity()
 
     def check(self, order: CheckOrder) -> NodeReport:
         """What the node is like; takes seconds, and longer where something hangs."""

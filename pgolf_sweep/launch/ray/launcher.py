@@ -18,6 +18,7 @@ import contextlib
 import dataclasses
 import itertools
 import logging
+import re
 import socket
 import threading
 import time
@@ -33,6 +34,7 @@ from pgolf_sweep.core.errors import InfraError
 from pgolf_sweep.core.paths import write_bytes
 from pgolf_sweep.core.trial import EndCause
 from pgolf_sweep.launch.base import Ended, Reported, Started, refuse_start
+from pgolf_sweep.launch.node.identity import Identity, other_version, own_identity
 from pgolf_sweep.launch.node.run import RunOrder
 from pgolf_sweep.launch.node.worker import Worker
 from pgolf_sweep.launch.ray import cluster
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit): ")
+"""The last line of a traceback, as Ray passes it on of a worker that could not be made."""
 SYNC_SECONDS = 1.0
 CANCEL_SECONDS = 4.0
 HARVEST_SECONDS = 60.0
@@ -114,6 +118,8 @@ class RayLauncher:
         self._not_before: dict[str, float] = {}
         self._synced_at = float("-inf")
         self._expired_at = time.monotonic()
+        self._differing: set[str] = set()  # nodes of which it was said that their code is another
+        self._last_loss = ""
         self._run_ids = itertools.count()
         self._closed = False
         self._owns = cluster.join(address, resources, slots)
@@ -263,13 +269,17 @@ class RayLauncher:
                 deadline = max(deadline, time.monotonic() + 1.0)  # a check ends by itself
         refusals = [refusal for slot in self._slots for refusal in slot.refusals]
         if not self.free() and refusals:
-            raise unfit(refusals)
+            others = [slot.refusals[0] for slot in self._slots if not slot.same]
+            raise InfraError(**dataclasses.asdict(others[0])) if others else unfit(refusals)
         if not self.free():
             raise InfraError(
                 "no slot came up",
                 where=", ".join(sorted({node.name for node in self._watch.nodes})),
-                got=f"no worker after {seconds:g} s",
-                next_step="`ray status` tells whether others hold the GPUs or CPUs",
+                got=self._last_loss or f"no worker after {seconds:g} s",
+                expected=f"a worker within {seconds:g} s",
+                next_step="see to what it names on that node"
+                if self._last_loss
+                else "`ray status` tells whether others hold the GPUs or CPUs",
             )
 
     def _sync(self) -> None:
@@ -348,6 +358,7 @@ class RayLauncher:
         wait = backoff(2.0, losses - 1, most=LONGEST_BACKOFF_SECONDS) if losses else 0.0
         self._not_before[slot.node.id] = time.monotonic() + wait
         self._synced_at = float("-inf")
+        self._last_loss = why
         logger.warning("lost a worker on %s: %s", slot.node.name, why)
         if slot.live is not None:
             self._end(slot, slot.live, slot.lost(why))
@@ -396,12 +407,12 @@ class RayLauncher:
                 self._lose(slot, f"worker failed: {error.cause!r}")
             return
         except RayError as error:
-            self._lose(slot, f"worker died: {_first_line(error)}")
+            self._lose(slot, f"worker died: {_cause(error)}")
             return
         if ref == slot.ready:
             slot.answered = True
             slot.held_at = time.monotonic()
-            self._checks.begin(slot)
+            self._greet(slot, answer)
         elif self._checks.hears(slot, ref):
             self._checks.judge(slot, answer, self._slots)
         elif ref == slot.hold:
@@ -411,6 +422,24 @@ class RayLauncher:
             live.order = None
         elif live is not None and ref == live.ref:
             self._absorb(slot, live, answer)
+
+    def _greet(self, slot: Slot, worker: object) -> None:
+        """A worker is up: give it trials only if it runs this version of the program."""
+        own = own_identity()
+        if isinstance(worker, Identity) and worker.version == own.version:
+            if worker.code != own.code and slot.node.id not in self._differing:
+                self._differing.add(slot.node.id)
+                logger.warning(
+                    "the worker on %s runs %s, the driver %s: the same version, other code",
+                    slot.node.name,
+                    worker.describe(),
+                    own.describe(),
+                )
+            self._checks.begin(slot)
+            return
+        slot.same = False
+        slot.refusals = (other_version(slot.node.name, worker, own),)
+        logger.warning("%s", "; ".join(line.strip() for line in slot.refusals[0].lines()))
 
     def _absorb(self, slot: Slot, live: Live, progress: Progress) -> None:
         key, attempt = live.job.key, live.job.attempt
@@ -465,6 +494,12 @@ class RayLauncher:
                 write_bytes(folder / name, content)
         except (RayError, InfraError) as error:
             logger.warning("a W&B offline run did not arrive: %s", _first_line(error))
+
+
+def _cause(error: Exception) -> str:
+    """What ended a worker: the error that it raised, where Ray tells it, else Ray's words."""
+    raised = [line for line in str(error).splitlines() if _RAISED.match(line)]
+    return raised[-1] if raised else _first_line(error)
 
 
 def _first_line(error: Exception) -> str:

@@ -48,7 +48,9 @@ class Checks:
             if slot.asked is not None:
                 if now - slot.asked[1] > CHECK_SECONDS:
                     self.refuse(slot, no_answer(slot.node.name, CHECK_SECONDS))
-            elif self.comparison and slot.refusals and now >= slot.check_at and slot.live is None:
+            elif not (self.comparison and slot.refusals and slot.same):
+                continue
+            elif now >= slot.check_at and slot.live is None:
                 self._ask(slot, self.comparison)
 
     def hears(self, slot: Slot, ref: Any) -> bool:

@@ -37,6 +37,7 @@ class Slot:
         up: Whether it has been looked at, too.
         asked: The question what its node is like, and when it was put (monotonic, epoch).
         refusals: Why it takes no jobs.
+        same: Whether its worker runs this program, and not another version of it.
         checks: How often in a row it was refused.
         check_at: When it is asked again, monotonic seconds.
         held_at: When its worker last answered, monotonic seconds.
@@ -58,6 +59,7 @@ class Slot:
         "node",
         "ready",
         "refusals",
+        "same",
         "speed",
         "up",
     )
@@ -73,6 +75,7 @@ class Slot:
         self.up = False
         self.asked: tuple[Any, float, float] | None = None
         self.refusals: tuple[Finding, ...] = ()
+        self.same = True
         self.checks = 0
         self.check_at = 0.0
         self.speed: float | None = None

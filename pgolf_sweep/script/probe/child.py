@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import ctypes
 import importlib
 import importlib.util
 import json
 import os
 import re
-import signal
 import sys
 import time
 import traceback
@@ -41,7 +39,6 @@ if TYPE_CHECKING:
 MODULE = "probed_script"
 MOST_RUNS = 1000
 """Probes until a process makes way for a fresh one, even if it is small by then."""
-_KILL_WITH_PARENT = 1  # Linux: PR_SET_PDEATHSIG
 
 
 def live(
@@ -56,8 +53,6 @@ def live(
         out: Where facts go, one JSON object a line; an empty line ends an answer.
         cuda: Whether to let the script believe in a GPU.
     """
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_KILL_WITH_PARENT, signal.SIGKILL)
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)

@@ -19,8 +19,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pgolf_sweep.script.probe.contain.containment import from_json
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from pgolf_sweep.script.probe.contain.containment import Containment
 
 START_SECONDS = 120.0
 """For the helper to load torch, on a machine that is busy."""
@@ -32,12 +36,22 @@ START = (
 """Not as a module of the user's current folder: a script would import what lies there."""
 _PACKAGES = [str(Path(__file__).parents[3])]
 REPORT_BYTES = 1 << 16
+KEPT_VARIABLES = (
+    "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH",
+    "PYTHONHOME",
+)  # fmt: skip
+"""Of the environment, what the helper and the scripts find; no key of the user's is among them."""
 
 
 class Helper:
-    """The helper process, started again when it is gone."""
+    """The helper process, started again when it is gone.
+
+    Attributes:
+        containment: What contains the scripts that it has probed; None before the first.
+    """
 
     def __init__(self) -> None:
+        self.containment: Containment | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._folder = Path()
         self._lock = threading.Lock()
@@ -91,11 +105,19 @@ class Helper:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+                env=_environment(),
                 start_new_session=True,  # a signal to this process's group is not its end's order
             )
-            self._folder = Path(_read_answer(self._process, START_SECONDS)["folder"])
+            ready = _read_answer(self._process, START_SECONDS)
+            self._folder = Path(ready["folder"])
+            self.containment = from_json(ready["containment"])
         return self._process
+
+
+def _environment() -> dict[str, str]:
+    """What the helper needs: a script could read all that it had at its start."""
+    kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
+    return kept | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 
 
 def _read_answer(process: subprocess.Popen[bytes], seconds: float) -> dict[str, Any]:
@@ -124,6 +146,11 @@ def helper() -> Helper:
         atexit.register(stop_helper)
         _HELPER.append(Helper())
     return _HELPER[0]
+
+
+def contained_by() -> Containment | None:
+    """What contains the scripts that this process has probed; None where there were none."""
+    return _HELPER[0].containment if _HELPER else None
 
 
 def stop_helper() -> None:

@@ -1,16 +1,17 @@
-"""The size of somebody else's model without running their script.
+"""The size of somebody else's model without a run of their `main()`.
 
 A `Prober` keeps one helper process with torch loaded (`server`). Each probe
 is a fork of it: the script is imported there, its model built on the meta device, and random
 weights pushed through its quantizer. What was found is kept by script and by the knobs that it
 depends on, so that a configuration that differs only in others costs microseconds.
 
-This keeps accidents in, not attacks: a script that a sweep runs anyway is trusted to that extent.
+Each script is contained by what the kernel gives (`pgolf_sweep.script.probe.contain`).
 """
 
 from __future__ import annotations
 
 import math
+import operator
 import os
 import shutil
 import tempfile
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.core.trial import knob_text
-from pgolf_sweep.script.probe.client import helper, stop_helper
+from pgolf_sweep.script.probe.client import KEPT_VARIABLES, helper, stop_helper
 from pgolf_sweep.script.unpack import unpack
 
 if TYPE_CHECKING:
@@ -36,9 +37,9 @@ FAILURES_UNTIL_GIVEN_UP = 3
 """Configurations that could not be probed, and none that could, until a script is left alone."""
 
 PROBE_SECONDS = 60.0
+NOT_UNDERSTOOD = (TypeError, ValueError, KeyError, AttributeError)
 MOST_KNOWN = 16
 """Probes whose measured classes are offered to the next."""
-KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +225,7 @@ class Prober:
     def _ask(self, values: Mapping[str, str]) -> Probed | Unprobed:
         started = time.perf_counter()
         answer = helper().ask(lambda root: self._request(values, root))
-        result = _result(answer, time.perf_counter() - started)
+        result = _understood(answer, time.perf_counter() - started)
         if answer.get("classes"):
             # Matrices follow from the curves; what else was measured is told to the next probe.
             others = [one for one in answer["classes"] if one["kept"] or len(one["shape"]) != 2]
@@ -296,6 +297,18 @@ class Prober:
         }
 
 
+def _understood(answer: Mapping[str, Any], seconds: float) -> Probed | Unprobed:
+    try:
+        return _result(answer, seconds)
+    except NOT_UNDERSTOOD as error:
+        return Unprobed(reason=forged(error), seconds=seconds)
+
+
+def forged(error: Exception) -> str:
+    """Why an answer cannot be read: a script can write where facts go."""
+    return f"it writes where its probe answers ({type(error).__name__}: {error})"[:300]
+
+
 def _result(answer: Mapping[str, Any], seconds: float) -> Probed | Unprobed:
     if "model_params" not in answer:
         reason = str(answer.get("error", "the helper gave no reason"))
@@ -317,7 +330,7 @@ def _result(answer: Mapping[str, Any], seconds: float) -> Probed | Unprobed:
     if answer.get("late"):
         notes.append("measuring its quantizer took too long and was given up")
     return Probed(
-        model_params=answer["model_params"],
+        model_params=operator.index(answer["model_params"]),
         tensors=tuple(
             ProbedTensor(name=name, shape=tuple(shape), dtype=dtype)
             for name, shape, dtype in answer["tensors"]

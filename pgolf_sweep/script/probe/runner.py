@@ -9,6 +9,7 @@ alone takes over the count and the export of another.
 from __future__ import annotations
 
 import math
+import operator
 import os
 import re
 import shutil
@@ -17,14 +18,14 @@ import time
 import weakref
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from pgolf_sweep.core.trial import knob_text
-from pgolf_sweep.script.probe.client import helper
-from pgolf_sweep.script.probe.prober import KEPT_VARIABLES, ProbedTensor
+from pgolf_sweep.script.probe.client import KEPT_VARIABLES, helper
+from pgolf_sweep.script.probe.prober import NOT_UNDERSTOOD, ProbedTensor, forged
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pgolf_sweep.core.trial import KnobValue
     from pgolf_sweep.script.program import Program
@@ -154,6 +155,7 @@ class RunFailed:
     cpu_seconds: float = 0.0
 
 
+_Found = TypeVar("_Found")
 _Link: TypeAlias = list[tuple[int, str]]
 """What a knob sets: the index of an update and one of its attributes."""
 
@@ -203,7 +205,7 @@ class Runner:
             return known
         key = _key(values, rates=True)
         same = self._known.structures.setdefault(_key(values, rates=False), [])
-        found = _counted(self._ask(values, sigmas=None))
+        found = _sound(_counted, self._ask(values, sigmas=None))
         self._known.counts[key] = found
         if isinstance(found, Counted):
             for one in same:
@@ -261,7 +263,7 @@ class Runner:
             knobs: The configuration.
             sigmas: Standard deviation of each tensor's trained weights, by name.
         """
-        return _exported(self._ask(_texts(knobs), sigmas=sigmas))
+        return _sound(_exported, self._ask(_texts(knobs), sigmas=sigmas))
 
     def _ask(
         self, values: Mapping[str, str], *, sigmas: Mapping[str, float] | None
@@ -394,6 +396,16 @@ def _number(text: str) -> float:
         return 0.0
 
 
+def _sound(
+    read: Callable[[Mapping[str, Any]], _Found | RunFailed], answer: Mapping[str, Any]
+) -> _Found | RunFailed:
+    """What an answer says; a script may have written into it what makes no sense."""
+    try:
+        return read(answer)
+    except NOT_UNDERSTOOD as error:
+        return RunFailed(reason=forged(error))
+
+
 def _counted(answer: Mapping[str, Any]) -> Counted | RunFailed:
     if "model_params" not in answer:
         return RunFailed(reason=_reason(answer), cpu_seconds=answer.get("cpu_seconds", 0.0))
@@ -408,7 +420,7 @@ def _counted(answer: Mapping[str, Any]) -> Counted | RunFailed:
     if differs:
         notes.append(f"{answer['model_params']:,} parameters were seen, it prints {printed:,}")
     return Counted(
-        model_params=answer["model_params"],
+        model_params=operator.index(answer["model_params"]),
         tensors=tuple(
             ProbedTensor(name=name, shape=tuple(shape), dtype=dtype)
             for name, shape, dtype in answer["tensors"]

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from pgolf_sweep.script.probe.contain.containment import memory_bytes
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -273,9 +275,9 @@ def skip_initialisation() -> None:
 
 
 def limit_memory() -> None:
-    """Half of the machine's memory beside what is held: a script that runs wild fails by itself."""
+    """Half of the memory beside what is held: a script that runs wild fails by itself."""
     used = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
-    half = os.sysconf("SC_PHYS_PAGES") * resource.getpagesize() // 2
+    half = memory_bytes() // 2
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     limit = used + half if most == resource.RLIM_INFINITY else min(most, used + half)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, most))

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 import pgolf_sweep.cli.gate  # noqa: F401 - registers the commands
 from pgolf_sweep.cli.common import app
 from pgolf_sweep.core.errors import InputError
-from pgolf_sweep.script.probe.client import stop_helper
+from pgolf_sweep.script.probe.client import contained_by, stop_helper
+from pgolf_sweep.script.probe.contain.containment import containment
 
 ROOT = Path(__file__).parents[3]
 SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))
@@ -371,3 +372,29 @@ def test_nothing_is_suggested_by_the_knobs_of_another_program():
     assert result.exit_code == 1
     assert "MATRIX_BITS" not in result.stderr
     assert "only tried for the builtin trainer" in result.stderr
+
+
+def test_containment_of_a_probe_is_told():
+    script = str(ROOT / "tests" / "data" / "scripts" / "tiny_gpt.py")
+    document = json.loads(invoke("gate", "--program", script, "--json").stdout)
+    assert document["probe"]["containment"] == containment().describe()
+
+
+@pytest.mark.parametrize("command", ["gate", "gate --sweep", "plan"])
+def test_nothing_is_executed_without_a_probe(command, tmp_path):
+    stop_helper()
+    script = tmp_path / "train_gpt.py"
+    script.write_text((ROOT / "tests" / "data" / "scripts" / "tiny_gpt.py").read_text())
+    sweep = tmp_path / "sweep.yaml"
+    sweep.write_text(f"program: {script}\nmethod: random\nrun_cap: 3\n"
+                     "parameters: {NUM_LAYERS: {values: [2, 3]}}\n")  # fmt: skip
+    given = ["--program", str(script)] if command == "gate" else [str(sweep)]
+    done = invoke(*command.split(), *given, "--no-probe", "--json")
+    assert done.exit_code == 0, done.exception
+    document = json.loads(done.stdout)
+    if command == "plan":
+        assert (document["share"]["unknown"], document["containment"]) == (1.0, None)
+    else:
+        assert (document["verdict"], document["probe"]) == ("unknown", None)
+        assert "it is not probed" in document["reason"]
+    assert contained_by() is None  # no helper was started

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pgolf_sweep.core.errors import InputError, SpecError
-from pgolf_sweep.workflows.detach import build_bundle
+from pgolf_sweep.workflows.detach import Sending, build_bundle
 
 SCRIPT = "import os\nLR = float(os.environ.get('MATRIX_LR', 0.1))\n"
 SWEEP = "method: random\nparameters: {MATRIX_LR: {min: 0.1, max: 0.2}}\n"
@@ -69,3 +69,10 @@ def test_the_store_that_the_gate_learns_from_travels_and_has_to_be_there(tmp_pat
     (tmp_path / "st.jsonl").write_text("")
     assert build_bundle(file).files.keys() == {"sweeps/lr.yaml", "st.jsonl"}
     assert build_bundle(sweep(tmp_path, "pgolf: {gate: {calibration: user}}\n"))
+
+
+def test_refusal_of_probes_travels_to_the_cluster() -> None:
+    sending = Sending(
+        address=None, home=None, data_root=None, storage=None, wandb=None, slots=2, probe=False
+    )
+    assert sending.options() == ["--slots", "2", "--no-probe"]

@@ -8,21 +8,16 @@ the export when the script reads it back or ends.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import json
 import os
 import resource
-import signal
 import sys
 from typing import TYPE_CHECKING
 
-from pgolf_sweep.script.probe.confine import write_only_below
+from pgolf_sweep.script.probe.contain.hooks import write_only_below
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-_KILL_WITH_PARENT = 1  # Linux: PR_SET_PDEATHSIG
 
 
 def live(place: Path, orders: int, out: int) -> None:
@@ -36,8 +31,6 @@ def live(place: Path, orders: int, out: int) -> None:
             that the script shall not find).
         out: Where facts go, one JSON object a line; an empty line ends the answer.
     """
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_KILL_WITH_PARENT, signal.SIGKILL)
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)

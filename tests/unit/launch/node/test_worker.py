@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from support import smi
 
 from pgolf_sweep.core.classify import classify
 from pgolf_sweep.core.trial import (
@@ -187,6 +188,26 @@ def test_killed_guard_leaves_no_process_of_a_session_of_its_own(bench: Bench) ->
     end = bench.finish(run)
     assert (end.cause, bench.unkillable) == (EndCause.LOST, "")
     assert not any(alive(pid) for pid in bench.pids())
+
+
+def test_run_has_not_ended_while_a_gpu_still_lists_its_dead_process(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = smi.say(tmp_path / "said", smi.Card(0))
+    monkeypatch.setenv("FAKE_SMI", str(said))
+    folder = smi.install(tmp_path / "bin", sys.executable)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    run = bench.start(DAEMON + "time.sleep(1000)")
+    wait_until(lambda: len(bench.pids()) == 2)
+    held = tuple(("GPU-0", pid, "python") for pid in bench.pids())
+    smi.say(said, smi.Card(0, used_mib=70_000), apps=held)
+    guard = int(Path(f"/proc/{bench.pids()[0]}/stat").read_bytes().rpartition(b")")[2].split()[1])
+    os.kill(guard, signal.SIGKILL)
+    wait_until(lambda: not any(alive(pid) for pid in bench.pids()))
+    assert bench.worker.poll(run, BEGINNING, 2.0).end is None
+    smi.say(said, smi.Card(0))
+    end = bench.finish(run)
+    assert (end.cause, bench.unkillable) == (EndCause.LOST, "")
 
 
 HIDING = """

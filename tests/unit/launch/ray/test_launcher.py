@@ -17,6 +17,7 @@ import pytest
 import ray
 from support import hanging
 
+from pgolf_sweep import __version__
 from pgolf_sweep.core.errors import InfraError
 from pgolf_sweep.core.paths import TrialPaths
 from pgolf_sweep.core.trial import EndCause, Limits, Resources, TrialSpec
@@ -162,6 +163,35 @@ def test_long_log_arrives_whole(launcher: RayLauncher, tmp_path: Path) -> None:
     assert log == b"".join(b"%09d\n" % n for n in range(1_000_000))
 
 
+def test_worker_of_another_version_gets_no_trial(
+    launcher: RayLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver takes itself for a newer one; the workers are real."""
+    newer = dataclasses.replace(ray_launcher.own_identity(), version="9.9.9")
+    monkeypatch.setattr(ray_launcher, "own_identity", lambda: newer)
+    with pytest.raises(InfraError, match="runs another version of pgolf-sweep") as caught:
+        RayLauncher(None, Resources(gpus=0, cpus=1.0), 1)
+    assert f"pgolf-sweep {__version__} (" in (caught.value.got or "")
+    assert "pgolf-sweep 9.9.9" in (caught.value.expected or "")
+    assert "pip install pgolf-sweep==9.9.9" in (caught.value.next_step or "")
+    assert launcher.slots()
+
+
+@pytest.mark.slow
+def test_error_that_keeps_a_worker_from_starting_is_told(
+    launcher: RayLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(Worker):
+        def __init__(self, **_: object) -> None:
+            raise ModuleNotFoundError("No module named 'simpleeval'")
+
+    monkeypatch.setattr(ray_launcher, "Worker", Broken)
+    with pytest.raises(InfraError, match="no slot came up") as caught:
+        RayLauncher(None, Resources(gpus=0, cpus=1.0), 1, ready_seconds=60.0)
+    assert "ModuleNotFoundError: No module named 'simpleeval'" in (caught.value.got or "")
+    assert launcher.slots()
+
+
 def test_killed_worker_is_a_lost_run_and_its_slot_works_again(
     launcher: RayLauncher,
     tmp_path: Path,
@@ -171,7 +201,7 @@ def test_killed_worker_is_a_lost_run_and_its_slot_works_again(
     job = make_job(tmp_path / "1", HANGS)
     launcher.start(job)
     pid = script_pid(launcher, job)
-    worker = ray.get(launcher._slots[0].actor.ready.remote())
+    worker = ray.get(launcher._slots[0].actor.ready.remote()).pid
     os.kill(worker, signal.SIGKILL)
     ended = run_until(launcher, Ended)[-1]
     assert isinstance(ended, Ended)
@@ -203,7 +233,7 @@ def test_frozen_worker_is_lost_and_killed_when_its_lease_ends(
     job = make_job(tmp_path / "1", HANGS)
     own.start(job)
     pid = script_pid(own, job)
-    worker = ray.get(own._slots[0].actor.ready.remote())
+    worker = ray.get(own._slots[0].actor.ready.remote()).pid
     begun = time.monotonic()
     os.kill(worker, signal.SIGSTOP)
     ended = run_until(own, Ended)[-1]
@@ -217,7 +247,7 @@ def test_frozen_worker_is_lost_and_killed_when_its_lease_ends(
 
 def test_worker_that_cannot_start_a_run_is_replaced(launcher: RayLauncher, tmp_path: Path) -> None:
     wait_for_slot(launcher)
-    worker = ray.get(launcher._slots[0].actor.ready.remote())
+    worker = ray.get(launcher._slots[0].actor.ready.remote()).pid
     opened = len(list(Path(f"/proc/{worker}/fd").iterdir()))
     resource.prlimit(worker, resource.RLIMIT_NOFILE, (opened, opened))
     for key in ("1", "2"):  # the first takes the guard that was made ahead
@@ -258,7 +288,7 @@ def test_run_that_hangs_in_the_kernel_is_lost_and_its_worker_replaced(
     launcher: RayLauncher, tmp_path: Path
 ) -> None:
     wait_for_slot(launcher)
-    worker = ray.get(launcher._slots[0].actor.ready.remote())
+    worker = ray.get(launcher._slots[0].actor.ready.remote()).pid
     with hanging.hanging_folder(tmp_path / "nfs") as folder:
         code = HANGS.replace("time.sleep(1000)", f"os.stat({str(folder / 'x')!r})")
         job = make_job(tmp_path / "1", code)
@@ -274,7 +304,7 @@ def test_run_that_hangs_in_the_kernel_is_lost_and_its_worker_replaced(
         assert time.monotonic() - begun < 45.0
         assert alive(pid)
         wait_for_slot(launcher)
-        assert ray.get(launcher._slots[0].actor.ready.remote()) != worker
+        assert ray.get(launcher._slots[0].actor.ready.remote()).pid != worker
         launcher.start(make_job(tmp_path / "2", "print('next')", key="2"))
         ended = run_until(launcher, Ended)[-1]
         assert isinstance(ended, Ended)

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CODE = """
-import os, sys
+import os, shutil, sys
 from pathlib import Path
-from pgolf_sweep.script.probe.confine import write_only_below
+from pgolf_sweep.script.probe.contain.hooks import write_only_below
 place, outside = Path(sys.argv[1]), Path(sys.argv[2])
 write_only_below(place)
 (place / "own").write_text("x")
@@ -26,6 +26,8 @@ tries = (
     lambda: (outside / "kept").unlink(),
     lambda: (place / "renamed").rename(outside / "moved"),
     lambda: (place / ".." / outside.name / "up").write_text("x"),
+    lambda: os.remove("kept", dir_fd=os.open(outside, os.O_RDONLY)),
+    lambda: shutil.rmtree(outside),
 )
 for number, attempt in enumerate(tries):
     try:

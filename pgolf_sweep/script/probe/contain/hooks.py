@@ -13,14 +13,18 @@ import tempfile
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_CHANGES = {
-    "os.chmod": 1, "os.chown": 1, "os.link": 2, "os.mkdir": 1, "os.remove": 1, "os.rename": 2,
-    "os.rmdir": 1, "os.symlink": 2, "os.truncate": 1, "os.utime": 1,
+_NONE = -1
+_CHANGES: Mapping[str, tuple[tuple[int, int], ...]] = {
+    "os.chmod": ((0, 2),), "os.chown": ((0, 3),), "os.link": ((0, 2), (1, 3)),
+    "os.mkdir": ((0, 2),), "os.remove": ((0, 1),), "os.rename": ((0, 2), (1, 3)),
+    "os.rmdir": ((0, 1),), "os.symlink": ((1, 2),), "os.truncate": ((0, _NONE),),
+    "os.utime": ((0, 3),),
 }  # fmt: skip
-"""Audit events that change files, and how many of their first arguments are paths."""
+"""Audit events that change files: which arguments are paths, each with the folder that it is of."""
 
 
 def write_only_below(place: Path) -> None:
@@ -34,13 +38,15 @@ def write_only_below(place: Path) -> None:
     tempfile.tempdir = root
 
     def refuse(event: str, args: tuple[Any, ...]) -> None:
-        if event == "open":
-            paths = args[:1] if isinstance(args[2], int) and args[2] & _WRITES else ()
-        else:
-            paths = args[: _CHANGES.get(event, 0)]
-        for path in paths:
+        paths = [
+            (args[at], _NONE if of == _NONE else args[of]) for at, of in _CHANGES.get(event, ())
+        ]
+        if event == "open" and isinstance(args[2], int) and args[2] & _WRITES:
+            paths = [(args[0], _NONE)]
+        for path, folder in paths:
             if isinstance(path, str | bytes | os.PathLike):
-                real = os.path.realpath(os.fsdecode(path))
+                base = f"/proc/self/fd/{folder}" if folder >= 0 else os.getcwd()
+                real = os.path.realpath(os.path.join(base, os.fsdecode(path)))
                 if real != root and not real.startswith((f"{root}{os.sep}", "/dev/")):
                     raise PermissionError(errno.EACCES, "a probed script writes only here", real)
 

@@ -1,0 +1,1 @@
+"""What keeps a probed script within its process and folder, without privileges."""
