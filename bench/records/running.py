@@ -180,7 +180,9 @@ def table(everything: list[dict[str, Any]]) -> int:
     counted = [facts for facts in everything if facts.get("counted")]
     right = [f for f in counted if f["counted"]["model_params"] == f["model_params"]]
     others = [f for f in counted if f not in right]
-    unnamed = [f for f in others if f["counted"]["printed_params"] == f["counted"]["model_params"]]
+    unnamed = [
+        f for f in others if f["counted"].get("printed_params") == f["counted"]["model_params"]
+    ]
     sure = [f for f in others if f not in unnamed and not f["counted"]["incomplete"]]
     print(f"{len(everything)} logs, {len(counted)} counted; {len(right)} equal, bar {COUNT_BAR}")
     for facts in everything:

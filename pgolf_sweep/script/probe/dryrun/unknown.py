@@ -56,7 +56,7 @@ class Unknown(torch.Tensor):
         cls, func: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         keywords = dict(kwargs or {})
-        if func is ATEN._local_scalar_dense.default:
+        if func in (ATEN._local_scalar_dense.default, ATEN.item.default):
             return scalar_of(args[0])
         name = func._schema.name.partition("::")[2]
         if func._schema.is_mutable and (real := _real_targets(func, args, keywords)):

@@ -207,7 +207,8 @@ def test_a_kernel_of_triton_is_passed_over() -> None:
 def test_tokens_that_are_moved_in_inference_mode_stay_unknown() -> None:
     moved = """    with torch.inference_mode():
         ids = torch.randint(0, 64, (2, 8), device="cuda")
-        model(ids[:, :-1].to(device="cuda", dtype=torch.int64), ids[:, 1:])
+        loss = model(ids[:, :-1].to(device="cuda", dtype=torch.int64), ids[:, 1:])
+        assert loss.item() == loss.float().item()
     export("""
     assert TRAINING.count("    export(") == 1
     assert exported(HEAD + TRAINING.replace("    export(", moved)).model_bytes > 0
