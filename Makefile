@@ -35,7 +35,7 @@ install: $(VENV)/.installed
 demo: $(VENV)/.installed
 	$(RUN) data demo
 	$(RUN) launch sweeps/demo.yaml
-	$(RUN) promote demo
+	$(RUN) promote demo --against baseline --seeds 3
 	$(RUN) verify runs/demo/submission/*
 	@echo
 	@echo 'Next:'

@@ -187,11 +187,21 @@ def _show_plan(found: SweepPlan) -> None:
 
 def _show_sizes(found: SweepPlan) -> None:
     """How much of the space fits under the contest's cap."""
+    from pgolf_sweep.gate.plan import LEAST_SPREAD
+
     share = found.share
     kinds = ("fits", "near", "too_big", "invalid", "unknown")
     parts = [f"{kind} {getattr(share, kind):.1%}" for kind in kinds if getattr(share, kind)]
     out.print(f"{share.draws} draws: " + ", ".join(parts))
-    _show_histogram(found.histogram, found.cap_bytes)
+    spread = found.size_spread
+    if spread is not None and spread < LEAST_SPREAD:
+        middle = found.histogram[len(found.histogram) // 2]
+        out.print(
+            f"\nThe size hardly varies: about {_count(middle.low_bytes)} bytes, {spread:.1%} apart "
+            f"(cap {_count(found.cap_bytes)})."
+        )
+    else:
+        _show_histogram(found.histogram, found.cap_bytes)
     if found.deciding_knobs:
         listed = ", ".join(f"{one.knob} {one.variance_share:.0%}" for one in found.deciding_knobs)
         out.print(f"\nWhat decides the size (share of its variance): {listed}")

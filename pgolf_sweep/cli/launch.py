@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,7 +24,7 @@ from pgolf_sweep.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from pgolf_sweep.workflows.launch import LaunchedStudy
+    from pgolf_sweep.workflows.launch import LaunchedStudy, LaunchPreview
 
 
 @app.command()
@@ -51,6 +52,24 @@ def launch(
     slots: Annotated[
         int | None, typer.Option(min=1, help="At most that many trials at a time.")
     ] = None,
+    run_cap: Annotated[
+        int | None, typer.Option(min=1, help="Trials that may take a slot, instead of the file's.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="K=V", help="Fix a parameter, searched or not; repeatable."),
+    ] = None,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="K=V",
+            help="A key of pgolf.budget, as gpu_hours=40 or deadline=36h; repeatable.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Check all, say what it would cost, and start nothing."),
+    ] = False,
     events: Annotated[
         Path | None,
         typer.Option(help="File that gets each event of the sweep as a JSON line."),
@@ -77,8 +96,29 @@ def launch(
 
     Example: pgolf-sweep launch sweeps/demo.yaml
 
+    Example: pgolf-sweep launch sweeps/lr.yaml --set MODEL_DIM=512 --run-cap 8 --dry-run
+
     Example: pgolf-sweep launch sweeps/lr.yaml --detach --address http://HEAD:8265
     """
+    from pgolf_sweep.workflows.settings import parse_overrides
+
+    overrides = parse_overrides(run_cap=run_cap, settings=settings or (), budget=budget or ())
+    if dry_run:
+        from pgolf_sweep.workflows.launch import preview
+
+        checked = preview(
+            sweep,
+            name=name,
+            runs=runs,
+            data_root=data_root,
+            wandb=wandb,
+            slots=slots,
+            overrides=overrides,
+            need_data=not detach,
+            probe=not no_probe,
+        )
+        _show_preview(checked, slots=slots, json_output=json_output)
+        return
     if detach:
         from pgolf_sweep.report.read import study_status
         from pgolf_sweep.workflows.detach import Sending, launch_detached
@@ -92,6 +132,7 @@ def launch(
             storage=storage,
             wandb=wandb,
             slots=slots,
+            overrides=overrides,
             probe=not no_probe,
         )
         paths = launch_detached(sweep, sending, name=name, runs=runs, report=say)
@@ -100,12 +141,13 @@ def launch(
         else:
             say(f"next: pgolf-sweep watch {paths.name}")
         return
-    from pgolf_sweep.cli.live import Display
+    from pgolf_sweep.cli.screen import Display
     from pgolf_sweep.cli.streams import steadfast_output
     from pgolf_sweep.core.paths import StudyPaths
     from pgolf_sweep.driver.proposals import left_over, left_over_text
     from pgolf_sweep.report.read import study_status
-    from pgolf_sweep.workflows.launch import conclude, varying
+    from pgolf_sweep.track.mode import sync_command
+    from pgolf_sweep.workflows.launch import conclude, shown
     from pgolf_sweep.workflows.launch import launch as run
 
     context.with_resource(steadfast_output())
@@ -119,9 +161,10 @@ def launch(
         wandb=wandb,
         slots=slots,
         events=events,
+        overrides=overrides,
         probe=not no_probe,
         report=say,
-        view=lambda session: Display(varied=varying(session)),
+        view=Display,
         rebuild=_agrees_to_rebuild,
     )
     paths = StudyPaths(found.folder)
@@ -129,12 +172,27 @@ def launch(
         emit(study_status(paths).to_json())
     else:
         _show_result(found)
+    if any(paths.wandb.glob("offline-run-*")):
+        say(f"W&B: the runs are offline; upload them with: {sync_command(shown(paths.wandb))}")
     if left := left_over(paths, found.records):
         say(left_over_text(left))
-    again = f"pgolf-sweep launch {sweep}" + (f" --name {name}" if name is not None else "")
+    named = [] if name is None else ["--name", name]
+    again = shlex.join(["pgolf-sweep", "launch", str(sweep), *named, *overrides.words()])
     if found.state in {"stopped", "cancelled"} and not found.interrupted:
         say(f"resume with: {again}")
     conclude(found.snapshot, paths, again, interrupted=found.interrupted)
+
+
+def _show_preview(found: LaunchPreview, *, slots: int | None, json_output: bool) -> None:
+    """What a launch would begin with, and that it has not begun."""
+    from pgolf_sweep.workflows.plan import plan
+
+    for text in found.lines:
+        say(text)
+    if json_output:
+        document = plan(found.session, slots=slots or 1).to_json()
+        emit({"study": found.session.spec.name, "resumes": found.resumed, **document})
+    say("nothing was started (--dry-run)")
 
 
 def _agrees_to_rebuild(reason: str) -> bool:
@@ -173,7 +231,6 @@ def _show_result(found: LaunchedStudy) -> None:
         + ("" if plain else gated),
         soft_wrap=True,
     )
-    say(f"ended: {final.reason}")
     if best and plain:
         say(f"next: pgolf-sweep report {session.spec.name}    # every trial as one page")
     elif best:

@@ -50,6 +50,14 @@ def promote(
     record: Annotated[
         Path | None, typer.Option(help="YAML of the record to beat, with its date and source.")
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TRIAL",
+            help="Run this trial on fresh seeds, too, and say how sure the promoted one is better: "
+            "a number, or baseline for the program's own configuration.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would run, and run nothing.")
     ] = False,
@@ -84,7 +92,7 @@ def promote(
     The seeds are declared before they run; the same command again resumes. Exit code 1 if a rule
     is not met: each is listed, and the evidence stays.
 
-    Example: pgolf-sweep promote demo
+    Example: pgolf-sweep promote demo --against baseline
 
     Example: pgolf-sweep promote lr --top 3 --pack --record records/latest.yaml
     """
@@ -102,6 +110,7 @@ def promote(
         "pack": pack,
         "rules": rules,
         "record": record,
+        "against": against,
     }
     if dry_run:
         ready = prepare_promotion(study, **choice)
@@ -135,6 +144,8 @@ def promote(
 
 def document(result: Promotion) -> dict[str, Any]:
     """The document of ``promote --json``; keys stay stable."""
+    from pgolf_sweep.promote.against import document as against_document
+
     found: dict[str, Any] = {
         "folder": str(result.folder),
         "trial": result.trial,
@@ -167,6 +178,8 @@ def document(result: Promotion) -> dict[str, Any]:
             "tied": list(result.race.tied),
             "summary": list(result.race.summary),
         }
+    if result.against is not None:
+        found["against"] = against_document(result.against)
     return found
 
 
@@ -182,6 +195,8 @@ def show(result: Promotion) -> None:
         f"headroom {result.headroom_bytes:,} B",
         soft_wrap=True,
     )
+    if result.against is not None:
+        out.print(str(result.against), soft_wrap=True, markup=False)
     for margin in result.margins:
         out.print(str(margin), soft_wrap=True, markup=False)
     if result.pack is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,8 +22,7 @@ from pgolf_sweep.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from rich.console import Group
-
+    from pgolf_sweep.cli.live import Page
     from pgolf_sweep.core.paths import StudyPaths
     from pgolf_sweep.report.read import Status
 
@@ -44,7 +43,7 @@ def status(
     if json_output:
         emit(found.to_json())
     else:
-        out.print(status_view(found))
+        out.print(status_page(found))
     check_reached(found)
 
 
@@ -56,20 +55,28 @@ def watch(
 ) -> None:
     """Follow a study until its driver ends; a cluster that does not answer for a while is no end.
 
+    `q` or Ctrl-C ends the watching, never the sweep.
+
     Example: pgolf-sweep watch demo
     """
-    from rich.live import Live
-
     from pgolf_sweep.cli.detached import look
+    from pgolf_sweep.cli.live import line
+    from pgolf_sweep.cli.screen import Screen, keys_at_once, wait_or_quit
     from pgolf_sweep.report.read import study_status
 
-    with Live(console=out, auto_refresh=False) as live:
+    with keys_at_once(), Screen(out) as screen:
         while True:
             found = study_status(look(runs, study, quiet=True))
-            live.update(status_view(found), refresh=True)
-            if found.driver is None and found.state != "unreachable":
-                return
-            time.sleep(seconds)
+            over = found.driver is None and found.state != "unreachable"
+            screen.show(status_page(found, height=screen.height), line(live_document(found)))
+            if over:
+                break
+            if wait_or_quit(seconds, screen.resized):
+                break
+    if not over:
+        say(f"no longer watching; {found.name} goes on")
+    elif not out.is_terminal:
+        out.print(status_page(found))
 
 
 @app.command()
@@ -178,71 +185,83 @@ def _ask_all(paths: StudyPaths, request: str) -> None:
         say(f"study {paths.name!r} is shared by no driver now: nothing to {request}")
 
 
-def status_view(found: Status) -> Group:
-    """A study's status for people."""
-    from rich.console import Group
-    from rich.text import Text
+def live_document(found: Status) -> dict[str, Any]:
+    """A study as its driver last said, its trials as the study itself has them."""
+    from pgolf_sweep.core.record import ranked
+    from pgolf_sweep.report.text import program_text
 
-    from pgolf_sweep.cli.live import progress_text
-    from pgolf_sweep.cli.render import bytes_text, duration, score, troubled_nodes
-    from pgolf_sweep.core.record import SCORE, score_name
+    document = found.to_json()
+    progress = {row["number"]: row for row in found.last.get("running", [])}
+    best = next(iter(ranked(found.records)), None)
+    last = max(
+        (r for r in found.records if r.outcome.final and r.slot_seconds),
+        key=lambda record: (record.ended_at or 0.0, record.number),
+        default=None,
+    )
+    return found.last | {
+        "study": found.name,
+        "state": found.state,
+        "reason": document["reason"],
+        "metric": document["metric"],
+        "counts": document["trials"],
+        "counted": document["counted"],
+        "redrawn": document["redrawn"],
+        "held_seconds": found.held_seconds,
+        "best": None if best is None else dataclasses.asdict(best),
+        "best_program": "" if best is None else program_text(best),
+        "last": None if last is None else dataclasses.asdict(last),
+        "proposals": found.proposals_left,
+        "seconds_left": document["seconds_left"],
+        # The driver's last word is older than the study, and of other drivers' trials it has none.
+        "running": [
+            {"curve": (), **row, **progress.get(row["number"], {"step_text": "elsewhere"})}
+            for row in document["running"]
+        ],
+    }
+
+
+def status_page(found: Status, *, height: int | None = None) -> Page:
+    """A study's status for people; all of it where the page may have any height."""
+    from pgolf_sweep.cli.live import Page
+    from pgolf_sweep.cli.render import varied_knobs
+    from pgolf_sweep.core.record import State, ranked
+
+    best = next(iter(ranked(found.records)), None)
+    # One that waits may not have all its knobs yet.
+    resolved = [r for r in found.records if r.outcome is not State.QUEUED]
+    return Page(
+        live_document(found),
+        varied=varied_knobs(resolved),
+        now=time.time(),
+        posterior=None if best is None else found.posteriors.get(best.number),
+        alive=found.driver is not None,
+        more=_details(found) if height is None else (),
+        height=height,
+    )
+
+
+def _details(found: Status) -> list[tuple[str, str]]:
+    """What is said of a study to one who asks once."""
     from pgolf_sweep.driver.proposals import left_over_text
     from pgolf_sweep.report.noops import no_op_knobs
     from pgolf_sweep.report.search import evidence, search_document, search_lines
-    from pgolf_sweep.report.text import budget_text, program_text
 
     document = found.to_json()
-    count = document["trials"]
-    cap = f", run_cap {document['run_cap']}" if document["run_cap"] is not None else ""
-    lines = [
-        f"{found.name}: {found.state}" + (f" ({document['reason']})" if document["reason"] else ""),
-        (
-            f"trials    {count['completed']} completed, {count['pruned']} pruned, "
-            f"{count['discarded']} discarded, {count['failed']} failed, "
-            f"{count['running']} running, {count['queued']} queued{cap}"
-        ),
-    ]
-    if document["best"] is not None:
-        top, name = document["best"], score_name(found.records)
-        room = top["headroom_bytes"]
-        own = (r for r in found.records if r.number == top["number"])
-        programs = [text for r in own if (text := program_text(r))]
-        lines.append(
-            f"best      trial {top['number']}: {name} {score(top[name])}"
-            + (f", headroom {bytes_text(room)}" if room is not None or name == SCORE else "")
-            + "".join(f", program {text}" for text in programs)
-        )
-        lines += [f"          {text}" for text in evidence(found.records, found.posteriors)]
-    seconds = document["slot_seconds"]
-    saved = seconds["saved_by_gate"]
-    lines.append(
-        f"slots     trained {duration(seconds['trained'])}, idle {duration(seconds['idle'])}"
-        + (f", saved by the gate {duration(saved)}" if saved or document["metric"] == SCORE else "")
-    )
-    if document["budget"] is not None:
-        lines.append(f"budget    {budget_text(document['budget'])}")
-    lines += [f"search    {text}" for text in search_lines(search_document(found.records))]
-    lines += [f"warning   {one.sentence}" for one in no_op_knobs(found.records)]
-    lines += [f"node      {text}" for text in troubled_nodes(document["nodes"], time.time())]
-    if found.proposals_left:
-        lines.append(f"warning   {left_over_text(found.proposals_left)}")
+    said = evidence(found.records, found.posteriors)
+    lines = [("", text) for text in said[1:]]
+    lines += [("search", text) for text in search_lines(search_document(found.records))]
+    lines += [("warning", one.sentence) for one in no_op_knobs(found.records)]
+    if found.proposals_left and found.driver is None:
+        lines.append(("warning", left_over_text(found.proposals_left)))
     if found.place is not None and found.state == "interrupted":
-        lines.append(f"resume    {found.place.again}")
-    lines += [
-        f"sharing   process {entry['pid']} on {entry['host']}, {entry['folder']}: "
-        f"trials {', '.join(map(str, entry['trials'])) or 'none'}"
-        for entry in document["drivers"]
-    ]
+        lines.append(("resume", found.place.again))
+    for entry in document["drivers"]:
+        trials = ", ".join(map(str, entry["trials"])) or "none"
+        where = f"process {entry['pid']} on {entry['host']}, {entry['folder']}"
+        lines.append(("sharing", f"{where}: trials {trials}"))
     if found.driver is not None:
-        lines.append(f"driver    {found.driver}")
-        running = {row["number"] for row in document["running"]}
-        lines += [
-            f"running   trial {live['number']}: {progress_text(live['step'], live['total_steps'])}"
-            f" {score(live['val_bpb'])} on {live['node'] or '?'}"
-            for live in found.last.get("running", [])
-            if live["number"] in running  # the driver's last word is older than the study
-        ]
-    return Group(*(Text(line) for line in lines))
+        lines.append(("driver", found.driver))
+    return lines
 
 
 def _parse_log(path: Path, *, json_output: bool) -> None:

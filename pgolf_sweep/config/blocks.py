@@ -248,6 +248,7 @@ def read_pgolf(
         accept=block.accept,
         based_on=block.based_on.model_dump(exclude_none=True),
         promote_seeds=block.promote.seeds,
+        notify=block.notify,
     )
 
 

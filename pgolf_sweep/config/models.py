@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -52,6 +52,8 @@ Distribution = Literal[
     "beta",
     "q_beta",
 ]
+
+Occasion = Literal["finish", "best", "quarantine", "budget"]
 
 METRIC_SPELLINGS = frozenset(
     {"val_bpb", "eval_bpb", "valid_bpb", "validation_bpb", "final_val_bpb", "bpb"}
@@ -359,6 +361,33 @@ class NodesBlock(Block):
     """Least tokens per second, as a share of the other nodes' median."""
 
 
+def _webhook(value: object) -> object:
+    """A URL, or the variable that holds it."""
+    text = str(value)
+    if not re.fullmatch(r"https?://[^\s/]+(/\S*)?|\$\{[A-Za-z_]\w*\}", text):
+        # The URL is a secret: it is not quoted.
+        raise ValueError("must begin with https:// or http://, or be a variable such as ${WEBHOOK}")
+    return value
+
+
+class NotifyBlock(Block):
+    """Who is told of a launch's turns; docs/watching.md. A notice that fails is a warning."""
+
+    webhook: Annotated[Text, BeforeValidator(_webhook)] | None = Field(
+        default=None, examples=["${SLACK_WEBHOOK}"]
+    )
+    """URL that gets `{"text": ...}` by POST, as Slack's webhooks take it; `${NAME}` is a variable
+    of the driver's environment, which keeps the URL out of the file."""
+    command: Text | None = Field(default=None, examples=['notify-send "$PGOLF_NOTICE"'])
+    """A shell's command in the sweep file's folder; `PGOLF_NOTICE`, `PGOLF_EVENT` and
+    `PGOLF_STUDY` say what it is of, its standard input is the event as JSON."""
+    on: Annotated[tuple[Occasion, ...], BeforeValidator(_texts)] = Field(
+        default=get_args(Occasion), examples=[["finish", "quarantine"]]
+    )
+    """`finish`: the sweep ended; `best`: a trial is the best so far; `quarantine`: a node takes no
+    trials; `budget`: it is spent."""
+
+
 class EnvBlock(Block):
     """What trials get of their node's environment; docs/scripts.md."""
 
@@ -453,6 +482,10 @@ class PgolfModel(Block):
     """The published work that the program began as; `promote` names it in the submission."""
     promote: PromoteBlock = Field(default=PromoteBlock(), examples=[{"seeds": 3}])
     """How a winner is confirmed."""
+    notify: NotifyBlock = Field(
+        default=NotifyBlock(), examples=[{"webhook": "${SLACK_WEBHOOK}", "on": ["finish"]}]
+    )
+    """Who is told of a launch's turns."""
 
 
 class SweepFile(Block):

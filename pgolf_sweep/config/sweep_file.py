@@ -6,6 +6,7 @@ that is understood and not offered is a mistake with the reason.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.config.binding import Binding, unnamed_hint
@@ -19,6 +20,7 @@ from pgolf_sweep.config.blocks import (
 )
 from pgolf_sweep.config.command import read_command
 from pgolf_sweep.config.models import SweepFile
+from pgolf_sweep.config.overrides import NONE, Overrides
 from pgolf_sweep.config.parameters import read_space
 from pgolf_sweep.config.types import (
     METHODS,
@@ -75,8 +77,12 @@ def load_spec(path: Path) -> SweepSpec:
     return spec
 
 
-def load_draft(path: Path) -> tuple[Document, SweepSpec]:
+def load_draft(path: Path, overrides: Overrides = NONE) -> tuple[Document, SweepSpec]:
     """Read a sweep file with its mistakes; see `draft_spec`.
+
+    Args:
+        path: The file.
+        overrides: What the command line wants otherwise; the spec's text has it, and its notes.
 
     Raises:
         InputError: The file cannot be read.
@@ -94,7 +100,9 @@ def load_draft(path: Path) -> tuple[Document, SweepSpec]:
             got=error.strerror,
             next_step=f"pgolf-sweep define {path} --lr 0.015:0.08:log",
         ) from error
-    return draft_spec(text, path)
+    text, said = overrides.apply(text, str(path))
+    document, spec = draft_spec(text, path)
+    return document, dataclasses.replace(spec, notes=(*said, *spec.notes))
 
 
 def parse_spec(text: str, source: Path) -> SweepSpec:

@@ -13,6 +13,7 @@ from pgolf_sweep.config.models import (
     LimitsBlock,
     Method,
     NodesBlock,
+    NotifyBlock,
     ProposerBlock,
 )
 
@@ -34,6 +35,7 @@ __all__ = [
     "LimitsBlock",
     "Method",
     "NodesBlock",
+    "NotifyBlock",
     "PgolfBlock",
     "SchemeBlock",
     "SweepSpec",
@@ -173,6 +175,7 @@ class PgolfBlock:
         accept: When a candidate replaces what it was made from.
         based_on: Name, link and licence of the published work that the program began as.
         promote_seeds: Fresh seeds of a promotion, or None for the rules preset's number.
+        notify: Who is told of a launch's turns.
     """
 
     rules: str = DEFAULT_RULES
@@ -203,6 +206,7 @@ class PgolfBlock:
     accept: AcceptBlock = field(default_factory=AcceptBlock)
     based_on: Mapping[str, str] = field(default_factory=dict)
     promote_seeds: int | None = None
+    notify: NotifyBlock = field(default_factory=NotifyBlock)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from pgolf_sweep.core.events import (
     AnchorLaunched,
+    BestFound,
+    BudgetSpent,
     Cancelling,
     Draining,
     DriversLost,
@@ -25,6 +27,7 @@ from pgolf_sweep.core.events import (
     StartingEnded,
     StorageAway,
     StorageBack,
+    SweepEnded,
     TrialEnded,
     TrialNotRepaired,
     TrialProposed,
@@ -35,7 +38,7 @@ from pgolf_sweep.core.events import (
 from pgolf_sweep.core.record import SCORE, State
 
 if TYPE_CHECKING:
-    from pgolf_sweep.core.events import NodeEvent, StudyEvent, SweepEvent
+    from pgolf_sweep.core.events import EndEvent, NodeEvent, StudyEvent, SweepEvent
     from pgolf_sweep.core.record import TrialRecord
 
 
@@ -44,6 +47,9 @@ def event_text(event: SweepEvent) -> str:
     match event:
         case TrialEnded(record=record):
             return trial_line(record)
+        case BestFound(record=record, metric=metric):
+            score = "unknown" if record.val_bpb is None else f"{record.val_bpb:.4f}"
+            return f"trial {record.number} is the best so far: {metric} {score}"
         case TrialRetried(number=number, reason=reason, attempt=attempt, uncounted=uncounted):
             return f"trial {number}: {reason}; {uncounted or f'attempt {attempt} follows'}"
         case TrialProposed(number=number, by=by):
@@ -66,16 +72,11 @@ def event_text(event: SweepEvent) -> str:
             return _study_text(event)
 
 
-def _study_text(event: StudyEvent | NodeEvent) -> str:
+def _study_text(event: StudyEvent | EndEvent | NodeEvent) -> str:
     match event:
         case DriversLost(drivers=drivers, numbers=numbers):
             gone = ", ".join(drivers)
             return f"driver {gone} is gone: trials {_listed(numbers)} wait for another"
-        case Draining(study=study, running=running):
-            return (
-                f"draining: {running} running trials may finish, nothing more starts; Ctrl-C "
-                f"again, or `pgolf-sweep cancel {study}`, ends them now"
-            )
         case Spared(number=number, validation=validation):
             return (
                 f"trial {number}: behind the others at validation {validation}; runs on to show "
@@ -83,16 +84,31 @@ def _study_text(event: StudyEvent | NodeEvent) -> str:
             )
         case PruningIdle(reason=reason):
             return f"early_terminate stops no trial of this sweep: {reason}"
-        case Cancelling(running=running):
-            return f"ending {running} running trials"
-        case StartingEnded(reason=reason):
-            return f"nothing more starts: {reason}"
         case StorageAway(what=what, got=got):
             return f"{what} ({got}): trials go on, trying again"
         case StorageBack(seconds=seconds):
             return f"the study's storage answers again after {seconds:.0f} s"
         case FileKept(text=text):
             return text
+        case _:
+            return _end_text(event)
+
+
+def _end_text(event: EndEvent | NodeEvent) -> str:
+    match event:
+        case Draining(study=study, running=running):
+            return (
+                f"draining: {running} running trials may finish, nothing more starts; Ctrl-C "
+                f"again, or `pgolf-sweep cancel {study}`, ends them now"
+            )
+        case Cancelling(running=running):
+            return f"ending {running} running trials"
+        case StartingEnded(reason=reason):
+            return f"nothing more starts: {reason}"
+        case BudgetSpent(reason=reason):
+            return f"the budget is spent: {reason}"
+        case SweepEnded(state=state, reason=reason):
+            return f"ended: {reason or state}"
         case _:
             return _node_text(event)
 
@@ -130,10 +146,10 @@ def event_document(event: SweepEvent, *, at: float) -> dict[str, Any]:
         at: Seconds since 1970.
     """
     kind = re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
-    if isinstance(event, TrialEnded):
-        fields: dict[str, Any] = {"trial": event.record.to_json()}
-    else:
-        fields = dataclasses.asdict(event)
+    fields = dataclasses.asdict(event)
+    if isinstance(event, TrialEnded | BestFound):
+        del fields["record"]
+        fields["trial"] = event.record.to_json()
     return {"event": kind, "at": at, **fields, "message": event_text(event)}
 
 

@@ -19,6 +19,18 @@ class TrialEnded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BestFound:
+    """A trial that can be submitted scores better than all before it.
+
+    Attributes:
+        metric: What is optimised.
+    """
+
+    record: TrialRecord
+    metric: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRetried:
     """An attempt failed and the trial runs again.
 
@@ -133,6 +145,29 @@ class StartingEnded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetSpent:
+    """The budget lets no further trial start."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepEnded:
+    """A driver is done with its study.
+
+    Attributes:
+        state: How it ended, as ``status`` says it; ``interrupted`` where an error ended it.
+        reason: Why, in words.
+        completed: Trials with a score, of all launches.
+    """
+
+    study: str
+    state: str
+    reason: str
+    completed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StorageAway:
     """The storage of a shared study does not answer."""
 
@@ -239,6 +274,7 @@ NodeEvent: TypeAlias = (
 
 TrialEvent: TypeAlias = (
     TrialEnded
+    | BestFound
     | TrialRetried
     | TrialProposed
     | TrialNotRepaired
@@ -248,19 +284,11 @@ TrialEvent: TypeAlias = (
     | TrialTakenOver
 )
 
-StudyEvent: TypeAlias = (
-    DriversLost
-    | Draining
-    | Spared
-    | PruningIdle
-    | Cancelling
-    | StartingEnded
-    | StorageAway
-    | StorageBack
-    | FileKept
-)
+EndEvent: TypeAlias = Draining | Cancelling | StartingEnded | BudgetSpent | SweepEnded
 
-SweepEvent: TypeAlias = TrialEvent | StudyEvent | NodeEvent
+StudyEvent: TypeAlias = DriversLost | Spared | PruningIdle | StorageAway | StorageBack | FileKept
+
+SweepEvent: TypeAlias = TrialEvent | StudyEvent | EndEvent | NodeEvent
 
 if TYPE_CHECKING:
     Notify: TypeAlias = Callable[[SweepEvent], None]

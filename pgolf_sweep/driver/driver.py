@@ -33,15 +33,20 @@ from pgolf_sweep.core.errors import (
     InfraError,
     InputError,
     InterruptedSweepError,
+    PgolfError,
     StorageAwayError,
 )
 from pgolf_sweep.core.events import (
     AnchorLaunched,
+    BudgetSpent,
     Cancelling,
     Draining,
     PruningIdle,
     Spared,
     StartingEnded,
+    SweepEnded,
+    TrialEnded,
+    TrialProposed,
 )
 from pgolf_sweep.core.kept import whole_result
 from pgolf_sweep.core.paths import write_json
@@ -55,12 +60,14 @@ from pgolf_sweep.driver.budget import Quota, expected_seconds
 from pgolf_sweep.driver.control import Request
 from pgolf_sweep.driver.exports import exported, split_export
 from pgolf_sweep.driver.intake import Intake
+from pgolf_sweep.driver.proposals import PROPOSED
 from pgolf_sweep.driver.second_seeds import SecondSeeds
 from pgolf_sweep.driver.sharing.leases import strongest
 from pgolf_sweep.driver.sharing.storage_retry import StorageRetry
 from pgolf_sweep.driver.sharing.takeover import TakeOver, notify_resumed
-from pgolf_sweep.driver.snapshot import SweepState, metrics
+from pgolf_sweep.driver.snapshot import SweepState
 from pgolf_sweep.driver.table import TrialTable
+from pgolf_sweep.driver.tracked import metrics, study_files
 from pgolf_sweep.driver.variants import Sessions
 from pgolf_sweep.driver.writer import TrialWriter
 from pgolf_sweep.launch.base import Ended, Job, Reported, Started
@@ -71,6 +78,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from pgolf_sweep.core.clock import Clock
+    from pgolf_sweep.core.events import SweepEvent
     from pgolf_sweep.core.paths import StudyPaths
     from pgolf_sweep.core.trial import RunEnd, StepReport
     from pgolf_sweep.driver.session import Session
@@ -145,6 +153,9 @@ class Driver:
     _idle_proposals: int = 0
     _held: deque[tuple[Proposal, TrialRecord | None]] = field(default_factory=deque)
     """Trials that wait for the probe of their program, with the rows of those that are resumed."""
+    _proposals: set[int] = field(default_factory=set)
+    """Trials that people asked for, as far as they are known to wait."""
+    _began_at: float = field(init=False)
     _sessions: Sessions = field(init=False)
     _intake: Intake = field(init=False)
     _anchors: Anchors = field(init=False)
@@ -160,6 +171,7 @@ class Driver:
     _take_over: TakeOver | None = None
 
     def __post_init__(self) -> None:
+        self._began_at = self.clock.now()
         self._anchors = Anchors(self.session)
         self._sessions = Sessions(self.session, self.paths, self.study)
         self._intake = Intake(
@@ -168,17 +180,17 @@ class Driver:
             paths=self.paths,
             table=self._table,
             clock=self.clock,
-            notify=self.observer.event,
+            notify=self._notify,
         )
         self._storage_retry = StorageRetry(
             study=self.study,
             launcher=self.launcher,
             clock=self.clock,
             request=self.options.request,
-            notify=self.observer.event,
+            notify=self._notify,
             lease=self.lease,
         )
-        self._nodes = NodeBook(self.options.nodes, self.clock, self.observer.event)
+        self._nodes = NodeBook(self.options.nodes, self.clock, self._notify)
         self._quota = Quota(
             run_cap=self.options.run_cap,
             spending=self.options.spending,
@@ -197,7 +209,7 @@ class Driver:
             paths=self.paths,
             storage_retry=self._storage_retry,
             table=self._table,
-            notify=self.observer.event,
+            notify=self._notify,
             me="" if self.lease is None else self.lease.me,
             on_end=lambda record: self._intake.ended([record]),
         )
@@ -226,11 +238,22 @@ class Driver:
         try:
             for _ in self.turns():
                 pass
+        except PgolfError as error:
+            self._say_ended("interrupted", error.what)
+            raise
         finally:
             final = self.snapshot()
-            self.tracker.finish({**metrics(final), "state": final.state.value})
+            files = study_files(self.session.spec, self.paths, final.best)
+            self.tracker.finish({**metrics(final), "state": final.state.value}, files)
         self.observer.turn(final)
+        self._say_ended(final.state.value, final.reason)
         return final
+
+    def _say_ended(self, state: str, reason: str) -> None:
+        completed = self._table.counts["completed"]
+        self._notify(
+            SweepEnded(study=self.study.name, state=state, reason=reason, completed=completed)
+        )
 
     def turns(self) -> Iterator[None]:
         """`run`, one turn of the loop at a time."""
@@ -282,8 +305,12 @@ class Driver:
         half_told = {row.number for row in self.study.open_rows() if row.outcome.final}
         for record in self.study.records():
             self._table.note(record)
+            if record.outcome is State.QUEUED and record.proposer.startswith(PROPOSED):
+                self._proposals.add(record.number)
             if record.outcome.final and self.lease is None and record.number not in half_told:
                 self._writer.learn(record)
+                if record.outcome is not State.DISCARDED and record.duplicate_of is None:
+                    self.tracker.ended(record, again=True)
             if record.outcome is State.DISCARDED and not record.variant:
                 self.tracker.discarded(record.number, record.knobs, self.session.recorded(record))
         self._intake.catch_up()
@@ -292,7 +319,7 @@ class Driver:
             return
         for proposal, noted in self.study.unfinished():
             self._resume(proposal, noted)
-        notify_resumed(self.observer.event, self._table.queued)
+        notify_resumed(self._notify, self._table.queued)
 
     def _resume(self, proposal: Proposal, noted: TrialRecord | None) -> None:
         """Tell a trial that has a result here; queue one that has none."""
@@ -393,6 +420,7 @@ class Driver:
                 self._finish(f"run_cap of {self.options.run_cap} trials reached")
             return
         if (spent := self._quota.ended_by(is_open=is_open)) is not None:
+            self._notify(BudgetSpent(reason=spent))
             self._finish(spent)
             return
         if self._quota.room() <= 0:
@@ -449,7 +477,7 @@ class Driver:
         if due is not None:
             knobs, key, size = due
             number = self.study.enqueue_once(knobs, Origin(proposer=ANCHOR, request=key))
-            self.observer.event(
+            self._notify(
                 AnchorLaunched(number=number, discards=DISCARDS_UNTIL_ANCHOR, predicted_bytes=size)
             )
         rescue = self._anchors.rescue()
@@ -526,10 +554,9 @@ class Driver:
                 trial.record = dataclasses.replace(trial.record, node=node, started_at=at)
                 attempt.started_at = at
             case Reported(report=report):
-                attempt.step = report.step
+                attempt.reported(report, self.clock.now())
                 if report.step:
                     self._nodes.progressed(number)
-                attempt.total_steps = report.total_steps or attempt.total_steps
                 if report.val_bpb is not None:
                     self._validated(attempt, report, report.val_bpb)
             case Ended(end=end):
@@ -558,7 +585,7 @@ class Driver:
             return  # it measures a configuration that has run: the score is what is asked for
         attempt.behind_at = fraction
         if judgement.spared:
-            self.observer.event(Spared(number=number, validation=ordinal))
+            self._notify(Spared(number=number, validation=ordinal))
             return
         attempt.cancelling = True
         name = self.session.spec.metric.name
@@ -613,7 +640,7 @@ class Driver:
             self._pruning_checked = True
             never = self.study.never_prunes(number)
             if never is not None:
-                self.observer.event(PruningIdle(reason=never))
+                self._notify(PruningIdle(reason=never))
 
     # -- stopping -------------------------------------------------------------------------------
 
@@ -622,10 +649,10 @@ class Driver:
         request = strongest(self.options.request(), everybody)
         if request is Request.DRAIN and self._starting():
             self._state, self._end_reason = SweepState.DRAINING, "stopped by the user"
-            self.observer.event(Draining(study=self.study.name, running=len(self._table.running)))
+            self._notify(Draining(study=self.study.name, running=len(self._table.running)))
         if request is Request.CANCEL and self._state is not SweepState.CANCELLED:
             self._state, self._end_reason = SweepState.CANCELLED, CANCELLED
-            self.observer.event(Cancelling(running=len(self._table.running)))
+            self._notify(Cancelling(running=len(self._table.running)))
             for number in self._table.running:
                 self.launcher.cancel(str(number), CANCELLED)
 
@@ -651,7 +678,7 @@ class Driver:
             self._state, self._end_reason = SweepState.NO_HEALTHY_NODES, no_healthy_nodes
         else:
             return
-        self.observer.event(StartingEnded(reason=self._end_reason))
+        self._notify(StartingEnded(reason=self._end_reason))
 
     def _finish(self, reason: str) -> None:
         """Nothing more will be proposed; what is queued and running still ends."""
@@ -690,8 +717,34 @@ class Driver:
             budget=self._quota.row(),
         )
         metric = self.session.spec.metric
-        name = "" if metric.contest else metric.name
-        return dataclasses.replace(snapshot, nodes=self._nodes.rows(), metric=name)
+        return dataclasses.replace(
+            snapshot,
+            nodes=self._nodes.rows(),
+            proposals=self._waiting_proposals(),
+            began_at=self._began_at,
+            held_seconds=self._table.slot_seconds(
+                now=self.clock.monotonic(), epoch=self.clock.now()
+            ),
+            gpus=self.session.resources.gpus,
+            usd_per_gpu_hour=self.session.spec.pgolf.budget.usd_per_gpu_hour,
+            metric="" if metric.contest else metric.name,
+        )
+
+    def _notify(self, event: SweepEvent) -> None:
+        """Tell those who watch of an event."""
+        if isinstance(event, TrialProposed):
+            self._proposals.add(event.number)
+        if isinstance(event, TrialEnded):
+            self.tracker.ended(event.record)
+        self.observer.event(event)
+
+    def _waiting_proposals(self) -> int:
+        """How many trials that people asked for have had no slot yet."""
+        rows = self._table.records
+        self._proposals = {
+            n for n in self._proposals if n not in rows or rows[n].outcome is State.QUEUED
+        }
+        return len(self._proposals)
 
     def _show(self) -> None:
         """Let people see, not more often than they can read."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from pgolf_sweep.config.binding import Binding
 from pgolf_sweep.config.blocks import EXPORT_ONLY_KNOBS, STUDY_NAME_RULE, is_study_name
+from pgolf_sweep.config.overrides import NONE, Overrides
 from pgolf_sweep.config.rules import load_rules
 from pgolf_sweep.config.sweep_file import (
     check_against_program,
@@ -281,6 +282,7 @@ def open_session(
     data_root: Path,
     name: str | None = None,
     need_data: bool = True,
+    overrides: Overrides = NONE,
     probe: bool = True,
 ) -> Session:
     """Load a sweep file and all that it names.
@@ -290,27 +292,30 @@ def open_session(
         data_root: Folder of datasets and tokenizers.
         name: Name of the study instead of the sweep file's.
         need_data: Whether shards must be here now; planning does without.
+        overrides: What the command line wants otherwise than the file.
         probe: Whether the gate may execute parts of a script that is not ours.
 
     Raises:
         SpecError: The sweep file has problems, all of them listed.
         InputError: The program, the rules or the data are missing or broken.
     """
-    spec, program = read_sweep(sweep, name=name)
+    spec, program = read_sweep(sweep, name=name, overrides=overrides)
     base = sweep.resolve().parent
     program = as_counted(program, spec.pgolf.pack)
     calibration_store(spec, base=base)
     return _session(spec, program, base=base, data_root=data_root, need_data=need_data, probe=probe)
 
 
-def read_sweep(sweep: Path, *, name: str | None = None) -> tuple[SweepSpec, Program]:
+def read_sweep(
+    sweep: Path, *, name: str | None = None, overrides: Overrides = NONE
+) -> tuple[SweepSpec, Program]:
     """A sweep file and the program that it names, as they lie there.
 
     Raises:
         SpecError: The sweep file has problems, all of them listed.
         InputError: The program is missing or broken, or the name cannot be a study's.
     """
-    document, spec = load_draft(sweep)
+    document, spec = load_draft(sweep, overrides)
     if name is not None:
         if not is_study_name(name):
             raise InputError(

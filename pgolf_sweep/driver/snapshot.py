@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
-
-from pgolf_sweep.core.record import SCORE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,7 +41,13 @@ class SweepState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningTrial:
-    """A trial that holds a slot, as observers see it."""
+    """A trial that holds a slot, as observers see it.
+
+    Attributes:
+        curve: Its validations, or its training losses where they are fewer than three; oldest
+            first.
+        seconds_left: Until it ends, by its schedule or by the time that a trial takes.
+    """
 
     number: int
     knobs: Mapping[str, KnobValue]
@@ -52,6 +56,8 @@ class RunningTrial:
     total_steps: int | None
     val_bpb: float | None
     started_at: float
+    curve: tuple[float, ...] = ()
+    seconds_left: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +83,22 @@ class BudgetRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """What an observer sees after each turn of the loop."""
+    """What an observer sees after each turn of the loop.
+
+    Attributes:
+        counts: Trials by state, as `record.counts` gives them.
+        counted: Trials that count against `run_cap`.
+        waiting: Trials of this driver that wait for a slot.
+        near: Those of them near the cap.
+        proposals: Trials that people asked for and that have had no slot yet.
+        last: The trial that ended last.
+        began_at: When this launch began, in seconds since 1970.
+        held_seconds: Time for which slots were held, by the trials that run, too.
+        gpus: Of one trial; 0 on a CPU.
+        usd_per_gpu_hour: Price, where the sweep file has one.
+        metric: What is optimised, where it is not the contest's score; or empty.
+        records: Every row, for an observer that needs them; not copied.
+    """
 
     state: SweepState
     counts: Mapping[str, int]
@@ -93,6 +114,16 @@ class Snapshot:
     now: float
     reason: str = ""
     nodes: Sequence[NodeRow] = ()
+    counted: int = 0
+    waiting: int = 0
+    near: int = 0
+    proposals: int = 0
+    last: TrialRecord | None = None
+    began_at: float | None = None
+    held_seconds: float = 0.0
+    gpus: int = 0
+    usd_per_gpu_hour: float | None = None
+    records: Mapping[int, TrialRecord] = field(default_factory=dict)
     budget: BudgetRow | None = None
     metric: str = ""
     """Name of the score, where it is not the contest's."""
@@ -108,16 +139,6 @@ class Observer(Protocol):
     def event(self, event: SweepEvent) -> None:
         """Something worth a line: a trial ended, a retry, a drain."""
         ...
-
-
-def metrics(snapshot: Snapshot) -> dict[str, float]:
-    """What the study's summary run in W&B shows."""
-    figures = {f"trials/{name}": float(count) for name, count in snapshot.counts.items()}
-    figures["slot_hours/trained"] = snapshot.trained_seconds / 3600
-    figures["slot_hours/saved_by_gate"] = snapshot.saved_by_gate_seconds / 3600
-    if snapshot.best is not None and snapshot.best.val_bpb is not None:
-        figures[f"best/{snapshot.metric or SCORE}"] = snapshot.best.val_bpb
-    return figures
 
 
 def status_document(snapshot: Snapshot) -> dict[str, Any]:
@@ -140,4 +161,14 @@ def status_document(snapshot: Snapshot) -> dict[str, Any]:
         "budget": None if snapshot.budget is None else dataclasses.asdict(snapshot.budget),
         "counts": dict(snapshot.counts),
         "best": dataclasses.asdict(snapshot.best) if snapshot.best is not None else None,
+        "counted": snapshot.counted,
+        "waiting": snapshot.waiting,
+        "near": snapshot.near,
+        "proposals": snapshot.proposals,
+        "last": dataclasses.asdict(snapshot.last) if snapshot.last is not None else None,
+        "began_at": snapshot.began_at,
+        "held_seconds": snapshot.held_seconds,
+        "gpus": snapshot.gpus,
+        "usd_per_gpu_hour": snapshot.usd_per_gpu_hour,
+        "metric": snapshot.metric,
     }

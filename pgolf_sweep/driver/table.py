@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.record import State
-from pgolf_sweep.core.trial import FailureKind
+from pgolf_sweep.core.trial import FailureKind, schedule_fraction
 from pgolf_sweep.driver.snapshot import RunningTrial, Snapshot, SweepState
 from pgolf_sweep.driver.totals import Totals
 
@@ -19,8 +19,36 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pgolf_sweep.core.record import TrialRecord
-    from pgolf_sweep.core.trial import TrialSpec
+    from pgolf_sweep.core.trial import StepReport, TrialSpec
     from pgolf_sweep.driver.snapshot import BudgetRow
+
+
+CLEAR_SHARE = 0.1
+"""Share of a schedule from which its pace says more than what other trials took."""
+
+LEAST_CURVE = 3
+"""Validations from which they make a curve; before, the training losses do."""
+
+MOST_POINTS = 32
+"""Points of a running trial's curve."""
+
+
+@dataclass(slots=True)
+class CurveSample:
+    """Numbers of a long row at even distances, never more than `MOST_POINTS`."""
+
+    values: list[float] = field(default_factory=list)
+    _every: int = 1
+    _seen: int = 0
+
+    def add(self, value: float) -> None:
+        """Take the next number, or pass it over."""
+        if self._seen % self._every == 0:
+            self.values.append(value)
+        self._seen += 1
+        if len(self.values) > MOST_POINTS:
+            del self.values[1::2]
+            self._every *= 2
 
 
 @dataclass(slots=True)
@@ -47,15 +75,44 @@ class Attempt:
     step: int | None = None
     total_steps: int | None = None
     val_bpb: float | None = None
+    fraction: float | None = None
+    """Share of its schedule that is trained, as last reported."""
+    fraction_at: float = 0.0
+    """When that was, in seconds since 1970."""
+    losses: CurveSample = field(default_factory=CurveSample)
     behind_at: float | None = None
     """Fraction of its schedule at which the pruner found it behind."""
     cancelling: bool = False
     given_up: bool = False
     """Another driver took the trial over: its run here ends and is never told."""
 
-    def row(self) -> RunningTrial:
+    def reported(self, report: StepReport, now: float) -> None:
+        """Keep what a line says of the attempt's progress; validations are the driver's."""
+        self.step = report.step
+        self.total_steps = report.total_steps or self.total_steps
+        fraction = schedule_fraction(report, self.trial.record.knobs)
+        if fraction:
+            self.fraction, self.fraction_at = fraction, now
+        if report.train_loss_nats is not None:
+            self.losses.add(report.train_loss_nats)
+
+    def seconds_left(self, now: float, typical: float | None) -> float | None:
+        """Until it ends; None where nothing says it.
+
+        Args:
+            now: Seconds since 1970.
+            typical: What a trial takes, if one has completed.
+        """
+        elapsed = max(0.0, now - self.started_at)
+        if self.fraction and (self.fraction >= CLEAR_SHARE or typical is None):
+            then = max(0.0, self.fraction_at - self.started_at)
+            return max(0.0, then / self.fraction - elapsed)
+        return None if typical is None else max(0.0, typical - elapsed)
+
+    def row(self, now: float, typical: float | None) -> RunningTrial:
         """The attempt as observers see it."""
         record = self.trial.record
+        curve = self.scores if len(self.scores) >= LEAST_CURVE else self.losses.values
         return RunningTrial(
             number=record.number,
             knobs=record.knobs,
@@ -64,6 +121,8 @@ class Attempt:
             total_steps=self.total_steps,
             val_bpb=self.val_bpb,
             started_at=self.started_at,
+            curve=tuple(curve[-MOST_POINTS:]),
+            seconds_left=self.seconds_left(now, typical),
         )
 
 
@@ -92,11 +151,17 @@ class TrialTable:
     wait for another attempt, do not."""
     _first: dict[str, int] = field(default_factory=dict)
     _totals: Totals = field(default_factory=Totals)
+    _last: TrialRecord | None = None
 
     @property
     def best(self) -> TrialRecord | None:
         """The best trial that is not over the cap; None while there is none."""
         return self._totals.best
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Trials by state, as `record.counts` gives them."""
+        return self._totals.counts
 
     # -- verbs ----------------------------------------------------------------------------------
 
@@ -157,6 +222,8 @@ class TrialTable:
             self._counted.discard(record.number)
             return False
         self._first.setdefault(record.identity, record.number)
+        if (record.ended_at or 0.0) >= (0.0 if self._last is None else self._last.ended_at or 0.0):
+            self._last = record
         if record.export_of is None and not record.taken_from:
             self._counted.add(record.number)
         return True
@@ -269,20 +336,24 @@ class TrialTable:
 
     def _seconds_left(
         self,
-        typical: float,
+        typical: float | None,
         state: SweepState,
         *,
         slots: int,
-        more: float | None,
+        more: int | None,
         now: float,
     ) -> float | None:
         """Until the sweep ends, by the time that a trial takes; None where nothing says it."""
-        rests = [max(0.0, typical - (now - one.started_at)) for one in self._running.values()]
-        if state is SweepState.DRAINING:
-            return max(rests, default=0.0)  # nothing more starts
-        if state is not SweepState.RUNNING or more is None:
+        rests = [one.seconds_left(now, typical) for one in self._running.values()]
+        known = [rest for rest in rests if rest is not None]
+        if len(known) < len(rests):
             return None
-        return max((more * typical + sum(rests)) / slots, max(rests, default=0.0))
+        longest = max(known, default=0.0)
+        if more is None or (more and (typical is None or not slots)):
+            return None
+        if not rests and state is not SweepState.RUNNING:
+            return None  # it is over, or what waits will not start
+        return max((more * (typical or 0.0) + sum(known)) / max(1, slots), longest)
 
     def snapshot(
         self,
@@ -297,19 +368,22 @@ class TrialTable:
         """The sweep as it stands."""
         totals = self._totals
         typical = totals.typical_seconds
-        left = None
-        if typical is not None and slots:
-            limits = [] if run_cap is None else [max(0, run_cap - self.counted)]
-            if budget is not None and budget.trials_left is not None:
-                limits.append(budget.trials_left)
-            more = min(limits, default=None)
-            left = self._seconds_left(typical, state, slots=slots, more=more, now=now)
+        limits = [] if run_cap is None else [max(0, run_cap - self.counted)]
+        if budget is not None and budget.trials_left is not None:
+            limits.append(budget.trials_left)
+        more: int | None = min(limits, default=None)
+        if state is not SweepState.RUNNING:
+            # Draining starts nothing more; a sweep that has proposed its last still ends its queue.
+            more = self.queued_count if state is SweepState.FINISHED else 0
+        left = self._seconds_left(typical, state, slots=slots, more=more, now=now)
         return Snapshot(
             state=state,
             counts=dict(totals.counts),
             run_cap=run_cap,
             slots=slots,
-            running=tuple(self._running[number].row() for number in sorted(self._running)),
+            running=tuple(
+                self._running[number].row(now, typical) for number in sorted(self._running)
+            ),
             best=totals.best,
             trained_seconds=totals.slot_seconds,
             idle_seconds=self.idle_seconds,
@@ -318,5 +392,23 @@ class TrialTable:
             seconds_left=left,
             now=now,
             reason=reason,
+            counted=self.counted,
+            waiting=self.queued_count,
+            near=self.near_count(),
+            last=self._last,
+            records=self.records,
             budget=budget,
         )
+
+
+def counted(records: Iterable[TrialRecord]) -> int:
+    """How many of a study's trials count against `run_cap`, whoever drives it."""
+    table = TrialTable()
+    rest = []
+    for record in records:
+        if record.outcome.final:
+            table.finish(record)
+        else:
+            rest.append(record)
+    table.look(rest)
+    return table.counted

@@ -10,7 +10,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pgolf_sweep.core.events import FileKept, ProbeContradicted, TrialEnded, TrialRetried
+from pgolf_sweep.core.events import BestFound, FileKept, ProbeContradicted, TrialEnded, TrialRetried
 from pgolf_sweep.core.kept import append_row
 from pgolf_sweep.core.record import State, TrialRecord
 from pgolf_sweep.driver.exports import register_export
@@ -72,9 +72,13 @@ class TrialWriter:
             return  # another driver took the trial over, or the storage does not answer
         append_row(self.paths, record)
         self.on_end(record)
+        before = self.table.best
         self.learn(record)
         if record.outcome is not State.DISCARDED and record.duplicate_of is None:
             self.notify(TrialEnded(record=record))
+        best = self.table.best
+        if best is not None and best.number == record.number and best != before:
+            self.notify(BestFound(record=record, metric=self.sessions.base.spec.metric.name))
         self.finish_duplicates(record)
 
     def learn(self, record: TrialRecord) -> None:

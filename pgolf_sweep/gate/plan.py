@@ -33,6 +33,8 @@ _GRAPH = re.compile(
 )
 """Knobs with which a compiled graph changes; those of optimizer and schedule do not change it."""
 MOST_BINS = 8
+LEAST_SPREAD = 0.02
+"""A size that varies by less is one size: its prediction is not finer."""
 LEAST_SHARE = 0.03
 """A knob that explains less is noise: chance gives 0.01 at a few hundred draws."""
 
@@ -218,12 +220,27 @@ def histogram(draws: Sequence[Draw], *, bins: int = 16) -> list[Bin]:
     ]
 
 
+def size_spread(draws: Sequence[Draw]) -> float | None:
+    """How far predicted bytes are apart, from their 5th to their 95th percentile over the median.
+
+    None where nothing is predicted.
+    """
+    values = sorted(d.verdict.artifact_bytes.mid for d in draws if d.verdict.artifact_bytes)
+    if not values:
+        return None
+    last = len(values) - 1
+    return (values[round(0.95 * last)] - values[round(0.05 * last)]) / values[last // 2]
+
+
 def deciding_knobs(draws: Sequence[Draw]) -> list[Influence]:
     """How much of the spread of log bytes each knob explains alone, most first.
 
     The variance between groups of draws that share the knob's value (or a range of it) over the
-    whole, less what chance would give; knobs that explain nothing are left out.
+    whole, less what chance would give; knobs that explain nothing are left out, and all are where
+    the size hardly varies.
     """
+    if (size_spread(draws) or 0.0) < LEAST_SPREAD:
+        return []
     known = [
         (draw.knobs, math.log(draw.verdict.artifact_bytes.mid))
         for draw in draws

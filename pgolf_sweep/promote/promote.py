@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.config.rules import Rules
     from pgolf_sweep.core.clock import Clock
     from pgolf_sweep.launch.base import Launcher
+    from pgolf_sweep.promote.against import Against
     from pgolf_sweep.promote.candidate import About
     from pgolf_sweep.promote.seeds import JobFactory
     from pgolf_sweep.script.pack import Packed
@@ -58,6 +59,7 @@ class Promotion:
         margins: The answer by each margin that reviewers used.
         pack: What packing made of the script, or None.
         race: How the race went that chose the trial, or None.
+        against: How it compares with another trial of the study, where that was asked for.
     """
 
     folder: Path
@@ -74,6 +76,7 @@ class Promotion:
     margins: tuple[Margin, ...] = ()
     pack: Packed | None = None
     race: RaceResult | None = None
+    against: Against | None = None
 
 
 def choose(candidates: Sequence[Candidate], rules: Rules, number: int | None = None) -> Candidate:

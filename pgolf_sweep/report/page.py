@@ -30,7 +30,7 @@ from pgolf_sweep.report.text import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pgolf_sweep.core.record import TrialRecord
+    from pgolf_sweep.core.record import Posterior, TrialRecord
     from pgolf_sweep.report.figures import Figure
     from pgolf_sweep.report.lineage import Lineage
     from pgolf_sweep.report.story import Promoted, Story
@@ -223,6 +223,7 @@ def _headline(document: Mapping[str, Any], story: Story) -> str:
             (f"best {name}", score(top[name])),
             ("its headroom", bytes_text(top["headroom_bytes"]) or "not measured"),
             ("trial", str(top["number"])),
+            *_by_all_scores(document, story.status.posteriors.get(top["number"])),
         ]
         if name != SCORE and top["headroom_bytes"] is None:
             del figures[1]
@@ -244,6 +245,17 @@ def _headline(document: Mapping[str, Any], story: Story) -> str:
     )
 
 
+def _by_all_scores(
+    document: Mapping[str, Any], posterior: Posterior | None
+) -> list[tuple[str, str]]:
+    """What the study says of the best trial over seeds, with its 95 % interval."""
+    if posterior is None:
+        return []
+    alike = document["best_posterior"]["tied_with"]
+    tied = [("cannot be told from", f"{len(alike)} other trials")] if alike else []
+    return [("by all scores, 95 %", posterior.text), *tied]
+
+
 def _promotions(promoted: Sequence[Promoted]) -> str:
     """The confirmed score of each submission folder: fresh seeds, not the search's lucky one."""
     parts = []
@@ -260,7 +272,8 @@ def _promotions(promoted: Sequence[Promoted]) -> str:
             pairs.insert(0, ("trial", str(one.trial)))
         if one.p_value is not None:
             pairs.insert(3, ("p against the record", f"{one.p_value:.2g}"))
-        parts.append(f"<h2>Promotion: {escape(one.folder)}</h2>{_figures(pairs)}")
+        compared = f"<p>{escape(one.against)}.</p>" if one.against else ""
+        parts.append(f"<h2>Promotion: {escape(one.folder)}</h2>{_figures(pairs)}{compared}")
     return "".join(parts)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from pgolf_sweep.driver.control import live_driver
 from pgolf_sweep.driver.proposals import left_over
 from pgolf_sweep.driver.sharing.leases import drivers, short
 from pgolf_sweep.driver.snapshot import JOINING, SweepState
+from pgolf_sweep.driver.table import counted
 from pgolf_sweep.launch.remote.dashboard import UNREACHABLE, Place, read_place
 from pgolf_sweep.report.noops import no_op_knobs
 from pgolf_sweep.report.posterior import posterior_row
@@ -219,7 +221,7 @@ class Status:
         place: Where the study is driven, if not here.
         sharing: What the drivers of a shared study say of themselves, the dead ones among them.
         curves: Interim validations of a trial by its number: ordinal and `val_bpb`.
-        proposals_left: Proposals that got no slot, where no driver lives that would run them.
+        proposals_left: Proposals that have had no slot.
     """
 
     name: str
@@ -239,6 +241,23 @@ class Status:
         said = str(self.last.get("reason", ""))
         return self.place.reason if self.place is not None and not said else said
 
+    @property
+    def held_seconds(self) -> float:
+        """Time for which slots were held, by the trials that run, too."""
+        now = time.time()
+        running = [r.started_at for r in self.records if r.outcome is State.RUNNING]
+        begun = sum(max(0.0, now - at) for at in running if at is not None)
+        return sum(record.slot_seconds for record in self.records) + begun
+
+    @property
+    def elapsed_seconds(self) -> float | None:
+        """Since the launch began, or for how long the last one went on; None where none has."""
+        began = self.last.get("began_at")
+        if began is None:
+            return None
+        until = time.time() if self.driver is not None else self.last.get("written_at", began)
+        return max(0.0, float(until - began))
+
     def to_json(self) -> dict[str, Any]:
         """The document of ``status --json``; keys stay stable.
 
@@ -248,6 +267,8 @@ class Status:
         return document
 
     def _document(self) -> dict[str, Any]:
+        gpus, price = self.last.get("gpus"), self.last.get("usd_per_gpu_hour")
+        gpu_hours = self.held_seconds * gpus / 3600 if gpus else None
         tally = counts(self.records)
         best = next(iter(ranked(self.records, self.posteriors)), None)
         seconds = {
@@ -263,6 +284,10 @@ class Status:
             "redrawn": sum(record.redrawn for record in self.records),
             "search": search_document(self.records),
             "run_cap": self.last.get("run_cap"),
+            "counted": counted(self.records),
+            "gpu_hours": gpu_hours,
+            "usd": None if gpu_hours is None or price is None else gpu_hours * price,
+            "elapsed_seconds": self.elapsed_seconds,
             "budget": self.last.get("budget"),
             "best": None
             if best is None
@@ -289,7 +314,7 @@ class Status:
             "seconds_left": self.last.get("seconds_left") if self.driver is not None else None,
             "slots": self.last.get("slots", 0),
             "reason": self.reason,
-            "proposals_left": self.proposals_left,
+            "proposals_left": self.proposals_left if self.driver is None else 0,
             "driver": self.driver,
             "nodes": self.last.get("nodes", []),
             "detached": None
@@ -352,7 +377,7 @@ def study_status(paths: StudyPaths) -> Status:
         sharing=sharing,
         curves=curves,
         posteriors=beliefs,
-        proposals_left=left_over(paths, records) if driver is None else 0,
+        proposals_left=left_over(paths, records),
     )
 
 

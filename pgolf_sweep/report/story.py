@@ -40,6 +40,7 @@ class Promoted:
         artifact_bytes: Largest of its runs.
         ok: Whether `verify` passes it.
         failures: Names of the rules that it breaks.
+        against: How it compares with another trial of the study; empty where that was not asked.
     """
 
     folder: str
@@ -51,6 +52,7 @@ class Promoted:
     artifact_bytes: int | None
     ok: bool
     failures: tuple[str, ...]
+    against: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +102,7 @@ def read_story(paths: StudyPaths) -> Story:
         cap_bytes=_cap(spec),
         curves=curves,
         importance=importance,
-        promoted=[one for folder in _submissions(paths) if (one := _promoted(folder))],
+        promoted=[one for folder in _submissions(paths) if (one := _promoted(folder, paths))],
         lineage=lineage(found.name, found.records, kept_all(paths)),
     )
 
@@ -159,7 +161,7 @@ def _submissions(paths: StudyPaths) -> list[Path]:
     return sorted(path for path in paths.submissions.iterdir() if path.is_dir())
 
 
-def _promoted(folder: Path) -> Promoted | None:
+def _promoted(folder: Path, paths: StudyPaths) -> Promoted | None:
     """A submission folder as its own manifest and the referee see it; None if it is none."""
     from pgolf_sweep.verify.verify import verify  # noqa: PLC0415 - scipy takes 0.3 s
 
@@ -170,9 +172,12 @@ def _promoted(folder: Path) -> Promoted | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     found = verify(folder)
+    trial = said.get("provenance", {}).get("trial")
+    compared = paths.promotion / str(trial) / "against.json"
     return Promoted(
         folder=folder.name,
-        trial=said.get("provenance", {}).get("trial"),
+        trial=trial,
+        against=str(read_json(compared).get("text", "")) if compared.is_file() else "",
         val_bpb=val_bpb,
         std=said.get("val_bpb_std"),
         seeds=seeds,

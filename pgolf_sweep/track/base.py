@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
+    from pgolf_sweep.core.record import TrialRecord
     from pgolf_sweep.core.trial import KnobValue, RunEnd, StepReport, Verdict
 
 
@@ -47,6 +49,23 @@ class RunTracking:
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackedFiles:
+    """Files that W&B keeps as one artifact.
+
+    Attributes:
+        name: The artifact's; a later version of the same name follows the earlier.
+        kind: Its type, for example ``sweep``.
+        files: Path on this machine by the name in the artifact.
+        metadata: What W&B shows of it.
+    """
+
+    name: str
+    kind: str
+    files: Mapping[str, Path]
+    metadata: Mapping[str, KnobValue | None] = field(default_factory=dict)
+
+
 class RunTracker(Protocol):
     """One trial's run, owned by the worker on the trial's node."""
 
@@ -70,10 +89,21 @@ class StudyTracker(Protocol):
         """A row of the table of discards."""
         ...
 
+    def ended(self, record: TrialRecord, *, again: bool = False) -> None:
+        """A row of the table of trials, and a point of what was predicted against what came.
+
+        Args:
+            record: The trial's final row.
+            again: Whether an earlier launch saw its end, and drew the point.
+        """
+        ...
+
     def progress(self, metrics: Mapping[str, float]) -> None:
         """Best so far, GPU hours, counts of outcomes."""
         ...
 
-    def finish(self, summary: Mapping[str, float | str]) -> None:
-        """Close the run."""
+    def finish(
+        self, summary: Mapping[str, float | str], artifacts: Iterable[TrackedFiles] = ()
+    ) -> None:
+        """Keep the files as W&B artifacts and close the run."""
         ...

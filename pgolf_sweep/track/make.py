@@ -36,6 +36,7 @@ def make_study_tracker(
     folder: Path,
     config: Mapping[str, object],
     *,
+    tags: tuple[str, ...] = (),
     salt: str = "",
 ) -> StudyTracker:
     """The tracker of a study's summary run, for its driver.
@@ -47,6 +48,7 @@ def make_study_tracker(
         study: The study's name, which is the group of its runs.
         folder: W&B's files land in ``folder/wandb``.
         config: What was asked for: method, space, rules, budget.
+        tags: As those of the trials' runs.
         salt: See `pgolf_sweep.track.mode.run_id`.
     """
     if mode == "disabled":
@@ -54,7 +56,14 @@ def make_study_tracker(
     from pgolf_sweep.track.wandb import WandbStudyTracker  # noqa: PLC0415 - loads only if used
 
     return WandbStudyTracker(
-        mode, project=project, entity=entity, study=study, folder=folder, config=config, salt=salt
+        mode,
+        project=project,
+        entity=entity,
+        study=study,
+        folder=folder,
+        config=config,
+        tags=tags,
+        salt=salt,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import netrc
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,6 +65,15 @@ def resolve_mode(requested: str | None, environ: Mapping[str, str]) -> ResolvedM
             next_step="`wandb login`, or launch with --wandb offline",
         )
     return ResolvedMode(mode=mode, note=None)
+
+
+def sync_command(folder: str | Path) -> str:
+    """The line for a shell that uploads the runs which a study kept offline.
+
+    Args:
+        folder: ``runs/<study>/wandb``.
+    """
+    return f"wandb sync {shlex.quote(str(folder))}/offline-run-*"
 
 
 def has_key(environ: Mapping[str, str]) -> bool:

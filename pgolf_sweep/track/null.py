@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
+    from pgolf_sweep.core.record import TrialRecord
     from pgolf_sweep.core.trial import KnobValue, RunEnd, StepReport, Verdict
+    from pgolf_sweep.track.base import TrackedFiles
 
 
 class NullRunTracker:
@@ -29,8 +31,13 @@ class NullStudyTracker:
     def discarded(self, number: int, knobs: Mapping[str, KnobValue], verdict: Verdict) -> None:
         """Nothing."""
 
+    def ended(self, record: TrialRecord, *, again: bool = False) -> None:
+        """Nothing."""
+
     def progress(self, metrics: Mapping[str, float]) -> None:
         """Nothing."""
 
-    def finish(self, summary: Mapping[str, float | str]) -> None:
+    def finish(
+        self, summary: Mapping[str, float | str], artifacts: Iterable[TrackedFiles] = ()
+    ) -> None:
         """Nothing."""

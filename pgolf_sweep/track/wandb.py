@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import queue
 import sys
@@ -30,10 +31,11 @@ from pgolf_sweep.track.mode import run_id
 from pgolf_sweep.track.summary import final_summary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
+    from pgolf_sweep.core.record import TrialRecord
     from pgolf_sweep.core.trial import KnobValue, RunEnd, StepReport, Verdict
-    from pgolf_sweep.track.base import RunTracking
+    from pgolf_sweep.track.base import RunTracking, TrackedFiles
 
     Action: TypeAlias = Callable[[Any], None]
     """Something to do with a W&B run, in its thread."""
@@ -47,8 +49,8 @@ _TABLE_ROWS = 10_000
 """Discards kept for the table, the newest: as many rows as W&B shows."""
 
 _FIRST_TABLE = 64
-"""Discards after which the table is logged first; then each time their number has doubled, since
-every version holds all rows."""
+"""Rows after which a table is logged first; then each time their number has doubled, since every
+version holds all rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,8 @@ class Bounds:
     """Longest wait of `finish` offline; milliseconds are normal."""
     retry_seconds: float = 600.0
     """For how long after a failure new runs of this process start offline at once."""
+    progress_seconds: float = 10.0
+    """Between two points of a study's progress."""
 
 
 DEFAULT_BOUNDS = Bounds()
@@ -88,6 +92,8 @@ class _RunOptions:
     tags: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     node_metrics: bool = False
+    step: str = "step"
+    """The metric that `step_metrics` are drawn against."""
     step_metrics: tuple[str, ...] = ()
 
 
@@ -182,7 +188,7 @@ class WandbRunTracker:
 
 
 class WandbStudyTracker:
-    """A study's summary run: progress, and the discards as a table."""
+    """A study's summary run: progress, trials and discards as tables, its files as artifacts."""
 
     def __init__(
         self,
@@ -193,12 +199,16 @@ class WandbStudyTracker:
         study: str,
         folder: Path,
         config: Mapping[str, object],
+        tags: tuple[str, ...] = (),
         salt: str = "",
         bounds: Bounds = DEFAULT_BOUNDS,
     ) -> None:
-        self._rows: deque[_Row] = deque(maxlen=_TABLE_ROWS)
-        self._count = 0
-        self._logged = 0
+        self._bounds = bounds
+        self._discards = _Rows("discards", _DISCARD_COLUMNS)
+        self._trials = _Rows("trials", _TRIAL_COLUMNS)
+        self._progress: Mapping[str, float] = {}
+        self._progress_at = -math.inf
+        self._waiting: Mapping[str, float] | None = None
         options = _RunOptions(
             mode=mode,
             project=project,
@@ -209,7 +219,11 @@ class WandbStudyTracker:
             job_type="sweep",
             config=dict(config),
             folder=folder,
+            tags=tags,
+            step="trial/number",
+            step_metrics=("trial/*",),
         )
+        self._options = options
         self._channel = _Channel(options, bounds)
 
     def discarded(self, number: int, knobs: Mapping[str, KnobValue], verdict: Verdict) -> None:
@@ -217,30 +231,91 @@ class WandbStudyTracker:
         predicted = verdict.artifact_bytes
         bounds = (predicted.low, predicted.mid, predicted.high) if predicted else (None,) * 3
         text = json.dumps(dict(knobs), sort_keys=True)
-        self._rows.append((number, text, *bounds, verdict.excess_bytes, verdict.reason))
-        self._count += 1
-        if self._count >= max(_FIRST_TABLE, 2 * self._logged):
-            self._log_table()
+        row = (number, text, *bounds, verdict.excess_bytes, verdict.reason)
+        self._log(self._discards, self._discards.add(row))
+
+    def ended(self, record: TrialRecord, *, again: bool = False) -> None:
+        """A row of the table of trials, and a point of what was predicted against what came."""
+        predicted = None if record.predicted_bytes is None else record.predicted_bytes.mid
+        values: dict[str, float | None] = {
+            "number": record.number,
+            "score": record.val_bpb,
+            "expected_score": record.expected_bpb,
+            "expected_sd": record.expected_sd,
+            "predicted_bytes": predicted,
+            "artifact_bytes": record.artifact_bytes,
+            "headroom_bytes": record.headroom_bytes,
+            "slot_seconds": record.slot_seconds,
+        }
+        text = json.dumps(dict(record.knobs), sort_keys=True)
+        row = (*values.values(), record.outcome.value, record.reason, text)
+        self._log(self._trials, self._trials.add(row))
+        if not again:
+            point = {f"trial/{name}": value for name, value in values.items() if value is not None}
+            self._channel.send(lambda run: run.log(point))
 
     def progress(self, metrics: Mapping[str, float]) -> None:
-        """Best so far, GPU hours, counts of outcomes."""
+        """Best so far, GPU hours, counts of outcomes; what is new, and not more often than read."""
+        if metrics == self._progress:
+            return
+        now = time.monotonic()
+        if now - self._progress_at < self._bounds.progress_seconds:
+            self._waiting = dict(metrics)
+            return
+        self._log_progress(metrics)
+
+    def finish(
+        self, summary: Mapping[str, float | str], artifacts: Iterable[TrackedFiles] = ()
+    ) -> None:
+        """Keep the files as W&B artifacts and close the run."""
+        if self._waiting is not None:
+            self._log_progress(self._waiting)
+        for rows in (self._discards, self._trials):
+            self._log(rows, rows.rest())
+        kept = list(artifacts)
+        final = {"discarded": self._discards.count, **summary}
+
+        def conclude(run: Any) -> None:
+            run.summary.update(final)
+            _keep(run, kept, self._options, self._bounds)
+
+        self._channel.close(conclude, exit_code=0)
+
+    def _log_progress(self, metrics: Mapping[str, float]) -> None:
+        self._progress, self._progress_at, self._waiting = dict(metrics), time.monotonic(), None
         point = dict(metrics)
         self._channel.send(lambda run: run.log(point))
 
-    def finish(self, summary: Mapping[str, float | str]) -> None:
-        """Close the run."""
-        if self._count > self._logged:
-            self._log_table()
-        final = {"discarded": self._count, **summary}
-        self._channel.close(lambda run: run.summary.update(final), exit_code=0)
-
-    def _log_table(self) -> None:
-        self._logged = self._count
-        rows = [list(row) for row in self._rows]
-        self._channel.send(lambda run: run.log({"discards": _table(rows)}))
+    def _log(self, rows: _Rows, due: list[list[Any]] | None) -> None:
+        if due is not None:
+            self._channel.send(lambda run: run.log({rows.name: _table(rows.columns, due)}))
 
 
-_COLUMNS = (
+class _Rows:
+    """Rows of a table that is logged whole, each time that their number has doubled."""
+
+    def __init__(self, name: str, columns: tuple[str, ...]) -> None:
+        self.name = name
+        self.columns = columns
+        self.count = 0
+        self._rows: deque[tuple[Any, ...]] = deque(maxlen=_TABLE_ROWS)
+        self._logged = 0
+
+    def add(self, row: tuple[Any, ...]) -> list[list[Any]] | None:
+        """Take a row; the table, where it is to be logged now."""
+        self._rows.append(row)
+        self.count += 1
+        return self.rest() if self.count >= max(_FIRST_TABLE, 2 * self._logged) else None
+
+    def rest(self) -> list[list[Any]] | None:
+        """The table, where it has rows that no version of it has."""
+        if self.count == self._logged:
+            return None
+        self._logged = self.count
+        return [list(row) for row in self._rows]
+
+
+_DISCARD_COLUMNS = (
     "number",
     "knobs",
     "predicted_bytes_low",
@@ -250,13 +325,50 @@ _COLUMNS = (
     "reason",
 )
 
-_Row: TypeAlias = tuple[int, str, float | None, float | None, float | None, float | None, str]
+_TRIAL_COLUMNS = (
+    "number",
+    "score",
+    "expected_score",
+    "expected_sd",
+    "predicted_bytes",
+    "artifact_bytes",
+    "headroom_bytes",
+    "slot_seconds",
+    "outcome",
+    "reason",
+    "knobs",
+)
 
 
-def _table(rows: list[list[Any]]) -> Any:
+def _table(columns: tuple[str, ...], rows: list[list[Any]]) -> Any:
     import wandb  # noqa: PLC0415 - loaded in the run's thread
 
-    return wandb.Table(columns=list(_COLUMNS), data=rows)
+    return wandb.Table(columns=list(columns), data=rows)
+
+
+def _keep(run: Any, kept: list[TrackedFiles], options: _RunOptions, bounds: Bounds) -> None:
+    """Keep files as artifacts; where the server does not take them, the run is whole without."""
+    import wandb  # noqa: PLC0415 - loaded in the run's thread
+
+    try:
+        if kept and not run.offline:
+            # W&B asks the server before it takes an artifact, and waits for its answer for long.
+            _probe(_server(wandb, options), bounds.probe_seconds)
+        for files in kept:
+            artifact = wandb.Artifact(files.name, type=files.kind, metadata=dict(files.metadata))
+            for name, path in files.files.items():
+                # Read where they lie: offline they wait there for the sync.
+                artifact.add_file(str(path), name=name, policy="immutable", skip_cache=True)
+            run.log_artifact(artifact)
+    except Exception as error:  # noqa: BLE001 - the tracker's boundary
+        _warn_once("W&B did not take a study's artifacts: %s", _headline(error))
+
+
+def default_entity() -> str:
+    """The entity that a key's runs go to where nobody names another."""
+    import wandb  # noqa: PLC0415 - slow
+
+    return str(wandb.Api().default_entity)
 
 
 def shutdown(wait_seconds: float = 30.0) -> None:
@@ -362,10 +474,10 @@ def _open(options: _RunOptions, bounds: Bounds) -> Any:
     if not os.access(options.folder, os.W_OK):
         # wandb would go to the system's temporary folder, where nobody collects the run.
         raise PermissionError(f"cannot write into {options.folder}")
-    base_url = wandb.setup(settings=wandb.Settings(silent=True)).settings.base_url
+    server = _server(wandb, options)
     if options.mode == "online" and time.monotonic() >= _offline_until:
         try:
-            _probe(options.env.get("WANDB_BASE_URL", base_url), bounds.probe_seconds)
+            _probe(server, bounds.probe_seconds)
             return _init(wandb, options, bounds, "online")
         except (wandb.Error, OSError) as error:  # TimeoutError is an OSError
             _offline_until = time.monotonic() + bounds.retry_seconds
@@ -376,6 +488,12 @@ def _open(options: _RunOptions, bounds: Bounds) -> Any:
                 _headline(error),
             )
     return _init(wandb, options, bounds, "offline")
+
+
+def _server(wandb: Any, options: _RunOptions) -> str:
+    """The address of the server that a run is for."""
+    settings = wandb.setup(settings=wandb.Settings(silent=True)).settings
+    return str(options.env.get("WANDB_BASE_URL", settings.base_url))
 
 
 def _probe(base_url: str, timeout_seconds: float) -> None:
@@ -437,9 +555,9 @@ def _init(wandb: Any, options: _RunOptions, bounds: Bounds, mode: str) -> Any:
         settings=settings,
     )
     if options.step_metrics:
-        run.define_metric("step", hidden=True)
+        run.define_metric(options.step, hidden=True)
     for name in options.step_metrics:
-        run.define_metric(name, step_metric="step")
+        run.define_metric(name, step_metric=options.step)
     return run
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pgolf_sweep.config.overrides import NONE, Overrides
 from pgolf_sweep.config.rules import load_rules, preset_names
 from pgolf_sweep.core.errors import InfraError, InputError
 from pgolf_sweep.core.paths import StudyPaths, read_json, write_text
@@ -20,6 +21,7 @@ from pgolf_sweep.launch.remote.entrypoint import JobPayload
 from pgolf_sweep.report.read import study_status
 from pgolf_sweep.script.program import BUILTIN
 from pgolf_sweep.track.mode import resolve_mode, travelling_environment
+from pgolf_sweep.workflows.notices import webhook_variable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -46,12 +48,14 @@ class JobBundle:
         text: The sweep file's text.
         sweep: The sweep file, a key of `files`.
         files: Content by relative path; they lie to each other as they do here.
+        variables: Variables of this environment that the driver needs.
     """
 
     study: str
     text: str
     sweep: str
     files: Mapping[str, bytes]
+    variables: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +69,7 @@ class Sending:
         storage: URL of a shared study's database.
         wandb: W&B mode.
         slots: Trials at a time.
+        overrides: What the command line wants otherwise than the sweep file, which is sent with it.
         probe: Whether the gate may execute parts of a script that is not ours.
     """
 
@@ -74,6 +79,7 @@ class Sending:
     storage: str | None
     wandb: str | None
     slots: int | None
+    overrides: Overrides = NONE
     probe: bool = True
 
     def options(self) -> list[str]:
@@ -107,7 +113,7 @@ def launch_detached(
         InputError: The sweep file or an option is wrong, or the study is driven already.
         InfraError: No cluster answers, the driver does not start there, or no node of it is fit.
     """
-    bundle = build_bundle(sweep, name=name)
+    bundle = build_bundle(sweep, name=name, overrides=sending.overrides)
     resolve_mode(sending.wandb, {"WANDB_API_KEY": "the cluster may have one"} | dict(os.environ))
     _check_paths_there(sending)
     paths = StudyPaths(runs.resolve() / bundle.study)
@@ -130,7 +136,7 @@ def launch_detached(
     board = dashboard.Dashboard(address)
     named = ["--name", name] if name is not None else []
     words = ["launch", str(sweep), "--detach", "--address", address, "--home", home, *named]
-    again = f"pgolf-sweep {shlex.join(words + sending.options())}"
+    again = f"pgolf-sweep {shlex.join(words + sending.overrides.words() + sending.options())}"
     with dashboard.uninterrupted():
         last = before.job if before is not None else None
         job = dashboard.send_driver(board, payload, last=last)
@@ -152,6 +158,7 @@ def _payload(bundle: JobBundle, sending: Sending, paths: StudyPaths, home: str) 
     """The command that drives the sweep on the cluster, with the files that it needs."""
     here = Path(bundle.sweep)
     env = travelling_environment(os.environ)
+    env |= {name: os.environ[name] for name in bundle.variables if os.environ.get(name)}
     return JobPayload(
         words=["launch", here.name, "--name", paths.name, "--address", "auto", *sending.options()],
         home=home,
@@ -210,7 +217,7 @@ def _not_started(place: dashboard.Place) -> PgolfError:
     )
 
 
-def build_bundle(sweep: Path, *, name: str | None = None) -> JobBundle:
+def build_bundle(sweep: Path, *, name: str | None = None, overrides: Overrides = NONE) -> JobBundle:
     """Check a sweep and gather what its driver needs elsewhere.
 
     Data does not travel: it is looked for on the cluster.
@@ -218,17 +225,18 @@ def build_bundle(sweep: Path, *, name: str | None = None) -> JobBundle:
     Args:
         sweep: The sweep file.
         name: Name of the study instead of the sweep file's.
+        overrides: What the command line wants otherwise than the file.
 
     Raises:
         SpecError: The sweep file has problems, all of them listed.
         InputError: A file that it names is missing or broken, or is named by an absolute path.
     """
-    spec, program = read_sweep(sweep, name=name)
+    spec, program = read_sweep(sweep, name=name, overrides=overrides)
     base = sweep.resolve().parent
     with located_at(spec, "pgolf", "rules"):
         load_rules(spec.pgolf.rules, base=base)
     _check_data(spec)
-    found = {base / sweep.name: sweep.read_bytes()}
+    found = {base / sweep.name: spec.text.encode()}
     if spec.program != BUILTIN:
         script = _beside(spec, spec.program, "program")
         found |= {script.parent / path: content for path, content in program.files.items()}
@@ -242,7 +250,9 @@ def build_bundle(sweep: Path, *, name: str | None = None) -> JobBundle:
     root = os.path.commonpath([path.parent for path in found])
     files = {path.relative_to(root).as_posix(): content for path, content in found.items()}
     own = (base / sweep.name).relative_to(root).as_posix()
-    return JobBundle(study=spec.name, text=spec.text, sweep=own, files=files)
+    webhook = webhook_variable(spec.pgolf.notify.webhook)
+    variables = () if webhook is None else (webhook,)
+    return JobBundle(study=spec.name, text=spec.text, sweep=own, files=files, variables=variables)
 
 
 def _beside(spec: SweepSpec, path: str, *key: str) -> Path:

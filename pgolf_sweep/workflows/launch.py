@@ -6,11 +6,12 @@ import json
 import logging
 import os
 import time
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pgolf_sweep.config.overrides import NONE, Overrides
 from pgolf_sweep.core.clock import SystemClock
 from pgolf_sweep.core.errors import AnswerNoError, InfraError, InputError, InterruptedSweepError
 from pgolf_sweep.core.event_text import event_document, event_text
@@ -20,8 +21,9 @@ from pgolf_sweep.driver.control import DriverLock, Requests, signals_around_a_sw
 from pgolf_sweep.driver.session import open_session
 from pgolf_sweep.driver.sharing.leases import DriverLease, new_driver
 from pgolf_sweep.driver.snapshot import SweepState
+from pgolf_sweep.driver.table import counted
 from pgolf_sweep.launch.inline import without_slots
-from pgolf_sweep.report.read import StudyRead, read_trials
+from pgolf_sweep.report.read import StudyRead, read_trials, study_records
 from pgolf_sweep.track.make import shutdown
 from pgolf_sweep.track.mode import resolve_mode
 from pgolf_sweep.workflows.launch_support import (
@@ -30,9 +32,12 @@ from pgolf_sweep.workflows.launch_support import (
     make_driver,
     ray_launcher,
 )
+from pgolf_sweep.workflows.notices import Notices, notices_of
+from pgolf_sweep.workflows.plan import cost_line
 from pgolf_sweep.workflows.recover import check_whole, is_whole, recover
 from pgolf_sweep.workflows.study_folder import (
     begin_study,
+    check_same_sweep,
     claim_storage,
     has_run_its_course,
     prepare_folder,
@@ -81,6 +86,7 @@ def launch(
     wandb: str | None = None,
     slots: int | None = None,
     events: str | Path | None = None,
+    overrides: Overrides = NONE,
     probe: bool = True,
     report: Callable[[str], None] = logger.info,
     view: Callable[[Session], AbstractContextManager[Observer]] | None = None,
@@ -101,6 +107,7 @@ def launch(
         wandb: ``online``, ``offline`` or ``disabled``; else what the key allows.
         slots: At most that many trials at a time.
         events: File that gets each event of the sweep as a JSON line.
+        overrides: Values otherwise than in the sweep file; the study keeps the file with them.
         probe: Whether the gate may execute parts of a script that is not ours here, contained;
             else only its finished trials tell its size.
         report: Takes each line for people; the log of the program by default.
@@ -122,7 +129,7 @@ def launch(
         with on_disk(events):
             events.touch()
     # Here, too, where the trials run elsewhere: validation data and tokenizer identify a study.
-    session = open_session(sweep, data_root=data_root, name=name, probe=probe)
+    session = open_session(sweep, data_root=data_root, name=name, overrides=overrides, probe=probe)
     if storage is not None:
         from pgolf_sweep.search.storage import check_storage  # noqa: PLC0415 - optuna loads late
 
@@ -145,6 +152,7 @@ def launch(
         report(first)
         for note in session.spec.notes:
             report(note)
+        report(cost_line(session, slots=slots, done=counted(study.records())))
         if mode.note:
             report(mode.note)
         if has_run_its_course(session, study):
@@ -153,6 +161,7 @@ def launch(
             launcher = stack.enter_context(
                 ray_launcher(session, address=address, slots=slots, report=report)
             )
+        notices = stack.enter_context(closing(notices_of(session, os.environ)))
         observer = nullcontext(_Lines(report)) if view is None else view(session)
         requests = stack.enter_context(Requests(paths, hang_ups=hang_ups))
         driver = make_driver(
@@ -162,14 +171,13 @@ def launch(
             paths,
             mode=mode,
             clock=SystemClock(),
-            observer=_Recorder(stack.enter_context(observer), status, events),
+            observer=_Recorder(stack.enter_context(observer), status, events, notices),
             request=requests,
             lease=DriverLease(study, me, SystemClock(), lock.before) if study.shared else None,
         )
         stack.callback(shutdown)
         final = driver.run()
         status.write(final)
-        events_log.info("ended: %s", final.reason or final.state.value)
         interrupted = requests.interrupted
     read = read_trials(paths)
     return LaunchedStudy(
@@ -184,6 +192,75 @@ def launch(
         snapshot=final,
         interrupted=interrupted,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchPreview:
+    """A launch that was only checked.
+
+    Attributes:
+        session: The sweep, the command line's values in it.
+        resumed: Whether it would go on with a study that is there.
+        done: Trials of that study which have had their slot.
+        lines: What the launch would say before it starts.
+    """
+
+    session: Session
+    resumed: bool
+    done: int
+    lines: tuple[str, ...]
+
+
+def preview(
+    sweep: Path,
+    *,
+    name: str | None = None,
+    runs: Path,
+    data_root: Path,
+    wandb: str | None = None,
+    slots: int | None = None,
+    overrides: Overrides = NONE,
+    need_data: bool = True,
+    probe: bool = True,
+) -> LaunchPreview:
+    """Check a launch as far as that starts and writes nothing, and say what it would cost.
+
+    Args:
+        sweep: The sweep file.
+        name: Name of the study instead of the sweep file's.
+        runs: Folder that holds the studies.
+        data_root: Folder of datasets and tokenizers.
+        wandb: W&B mode.
+        slots: Trials at a time.
+        overrides: Values otherwise than in the sweep file.
+        need_data: Whether the data must be here; not where the sweep is driven elsewhere.
+        probe: Whether the gate may execute parts of a script that is not ours.
+
+    Raises:
+        SpecError: The sweep file has problems, all of them listed.
+        InputError: What a launch would refuse before it starts.
+    """
+    session = open_session(
+        sweep,
+        data_root=data_root,
+        name=name,
+        overrides=overrides,
+        need_data=need_data,
+        probe=probe,
+    )
+    mode = resolve_mode(wandb, os.environ)
+    paths = StudyPaths(runs.resolve() / session.spec.name)
+    resumed = paths.sweep.is_file()
+    done = 0
+    if resumed:
+        check_same_sweep(session, paths, sweep)
+        with suppress(InputError):  # a launch that ended before it had a study
+            done = counted(study_records(paths.root))
+    lines = [headline(session, paths, resumed=resumed), *session.spec.notes]
+    lines.append(cost_line(session, slots=slots, done=done))
+    if mode.note:
+        lines.append(mode.note)
+    return LaunchPreview(session=session, resumed=resumed, done=done, lines=tuple(lines))
 
 
 def conclude(final: Snapshot, paths: StudyPaths, again: str, *, interrupted: bool) -> None:
@@ -278,12 +355,16 @@ class _Recorder:
         observer: Shows the sweep to people.
         status: Written at each turn.
         events: File that gets a JSON line for each event; None for none.
+        notices: Tells those whom the sweep file names.
     """
 
-    def __init__(self, observer: Observer, status: StatusFile, events: Path | None) -> None:
+    def __init__(
+        self, observer: Observer, status: StatusFile, events: Path | None, notices: Notices
+    ) -> None:
         self._observer = observer
         self._status = status
         self._events = events
+        self._notices = notices
 
     def turn(self, snapshot: Snapshot) -> None:
         """Write the status, then show the turn."""
@@ -297,6 +378,7 @@ class _Recorder:
             line = json.dumps(event_document(event, at=time.time()), allow_nan=False)
             with on_disk(self._events), self._events.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
+        self._notices.event(event)
         self._observer.event(event)
 
 

@@ -15,6 +15,7 @@ from pgolf_sweep.driver.budget import spending_of
 from pgolf_sweep.driver.driver import Driver, Options
 from pgolf_sweep.driver.sharing.leases import short
 from pgolf_sweep.driver.snapshot import JOINING, SweepState, status_document
+from pgolf_sweep.driver.tracked import study_config
 from pgolf_sweep.launch.remote.entrypoint import JOB_VARIABLE
 from pgolf_sweep.nodes.check import CheckOrder, FileMark, mark
 from pgolf_sweep.nodes.compare import NodeComparison
@@ -95,7 +96,8 @@ def make_driver(
         entity=spec.entity,
         study=spec.name,
         folder=paths.root,
-        config={"method": spec.method, "run_cap": spec.run_cap, "program": spec.program},
+        config=study_config(spec),
+        tags=(spec.method,),
         salt=salt,
     )
     return Driver(
@@ -167,21 +169,24 @@ def ray_launcher(
     Raises:
         InputError: PGOLF_LEASE_SECONDS is no time.
     """
-    from pgolf_sweep.launch.ray.launcher import RayLauncher  # noqa: PLC0415 - ray loads late
+    from pgolf_sweep.launch.ray.cluster import dashboard_url  # noqa: PLC0415 - ray loads late
+    from pgolf_sweep.launch.ray.launcher import RayLauncher  # noqa: PLC0415
 
     lease_seconds = leases(os.environ.get(LEASE))
     comparison = node_comparison(session)
     report(f"Ray: {'connecting to ' + address if address else 'starting on this machine'} ...")
-    return closing(
-        RayLauncher(
-            address=address,
-            resources=session.resources,
-            slots=slots,
-            comparison=comparison,
-            lease_seconds=lease_seconds,
-            driver_lease_seconds=WORKER_LEASES * lease_seconds,
-        )
+    launcher = RayLauncher(
+        address=address,
+        resources=session.resources,
+        slots=slots,
+        comparison=comparison,
+        lease_seconds=lease_seconds,
+        driver_lease_seconds=WORKER_LEASES * lease_seconds,
     )
+    url = None if address is None else dashboard_url(address)
+    if url is not None:
+        report(f"Ray's dashboard: {url}")
+    return closing(launcher)
 
 
 def leases(given: str | None) -> float:

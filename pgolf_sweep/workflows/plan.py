@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from pgolf_sweep.config.types import NO_RULES
 from pgolf_sweep.driver.budget import budget_text, spending_of
 from pgolf_sweep.driver.session import Session, open_session
 from pgolf_sweep.gate import plan as planning
+from pgolf_sweep.report.text import duration
 from pgolf_sweep.script.command import ARGS_JSON_FILE, INTERPRETER, PARAMETERS_FILE
 from pgolf_sweep.script.probe.client import contained_by
 from pgolf_sweep.space.domains import value_key
@@ -20,7 +22,11 @@ from pgolf_sweep.workflows.gate import teach
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pgolf_sweep.core.trial import KnobValue, Verdict
     from pgolf_sweep.gate.plan import Bin, Cost, Draw, FitShare, Influence, Largest
+
+LAUNCH_DRAWS = 200
+"""Configurations that a launch looks at to say what it costs."""
 
 _WORDS = {INTERPRETER: "python", ARGS_JSON_FILE: PARAMETERS_FILE}
 """What stands for a macro that only a node fills."""
@@ -35,7 +41,10 @@ class SweepPlan:
         gpus: GPUs of one trial.
         share: Verdicts of the sampled configurations.
         histogram: Their predicted artifact bytes.
-        deciding_knobs: The knobs that decide the size, with their shares of its variance.
+        deciding_knobs: The knobs that decide the size, with their shares of its variance; none
+            where it hardly varies.
+        size_spread: How far the predicted bytes are apart, as a share of their median; None where
+            nothing is predicted.
         largest_that_fits: For each width of the blocks' weights in bits, the largest model.
         cost: Trials, time, GPU-hours and dollars, and those of a promotion.
         budget: What ends the sweep if nothing else does, in words; empty without a budget.
@@ -60,6 +69,7 @@ class SweepPlan:
     deciding_knobs: Sequence[Influence]
     largest_that_fits: Sequence[Largest]
     cost: Cost
+    size_spread: float | None = None
     budget: str = ""
     deadline_hours: float | None = None
     slots_needed: int | None = None
@@ -149,16 +159,7 @@ def plan(
         learnt += teach(calibration, session.gate, session)
     space = session.spec.space
     sampled = planning.sample_space(session, space, draws=draws, seed=seed)
-    now = time.time()
-    cost = planning.expected_cost(
-        sampled,
-        session.gate,
-        trials=planning.most_trials(session, space, sampled, session.spec.run_cap),
-        slots=slots,
-        train_seconds=session.train_seconds,
-        spending=spending_of(session, begun=now),
-        now=now,
-    )
+    cost = _cost(session, session, sampled, slots=slots)
     needed = None if deadline_hours is None else planning.slots_needed(cost, 3600 * deadline_hours)
     varied = {name for name in space.parameters if _varies(sampled, name)}
     largest = planning.largest_by_bits(sampled, session.gate)
@@ -171,6 +172,7 @@ def plan(
         share=planning.fit_share(sampled),
         histogram=planning.histogram(sampled),
         deciding_knobs=planning.deciding_knobs(sampled),
+        size_spread=planning.size_spread(sampled),
         largest_that_fits=[
             dataclasses.replace(one, knobs={k: v for k, v in one.knobs.items() if k in varied})
             for one in largest
@@ -186,6 +188,71 @@ def plan(
         metric={"name": session.spec.metric.name, "goal": session.spec.metric.goal},
         configurations=space.size(),
         example=_example(session, sampled),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _AtOnce:
+    """A session's verdicts as far as they are known without waiting for a probe of its program."""
+
+    session: Session
+
+    def resolve(self, knobs: Mapping[str, KnobValue]) -> dict[str, KnobValue]:
+        """The sweep's knobs with the implied ones."""
+        return self.session.resolve(knobs)
+
+    def verdict(self, knobs: Mapping[str, KnobValue]) -> Verdict:
+        """The gate's word, or that it is not known yet."""
+        return self.session.verdict_of(knobs)
+
+
+def cost_line(session: Session, *, slots: int | None, done: int = 0) -> str:
+    """What a launch will cost, and how much of its space fits, in one line; never waits.
+
+    Args:
+        session: The sweep.
+        slots: Trials that run at a time, where that is known.
+        done: Trials that have had their slot already.
+    """
+    judge, space = _AtOnce(session=session), session.spec.space
+    sampled = planning.sample_space(judge, space, draws=LAUNCH_DRAWS, seed=0)
+    cost = _cost(session, judge, sampled, slots=slots or 1)
+    share, gpus = planning.fit_share(sampled), session.resources.gpus
+    fits = f"{share.launched:.0%} of the space fits"
+    if share.unknown:
+        fits = f"{share.unknown:.0%} of the space is not judged yet"
+    fits = "" if session.spec.pgolf.rules == NO_RULES else f"; {fits}"
+    if cost.trial_seconds is None:
+        return f"cost unknown: nothing limits a trial's time{fits}"
+    each = f"about {duration(cost.trial_seconds)} each"
+    if cost.trials is None:
+        return f"trials of {each}, and neither run_cap nor a budget ends them{fits}"
+    left = max(0, cost.trials - done)
+    parts = [f"{left} {'more ' if done else ''}trials of {each}"]
+    hours = left * cost.trial_seconds * gpus / 3600
+    if gpus:
+        parts.append(f"{hours:.1f} GPU-hours")
+        price = session.spec.pgolf.budget.usd_per_gpu_hour
+        if price is not None:
+            parts.append(f"about ${hours * price:,.0f}")
+    wall = math.ceil(left / (slots or 1)) * cost.trial_seconds
+    parts.append(
+        f"{duration(wall)} with {slots} at a time" if slots else f"{duration(wall)} of slots"
+    )
+    ended = " (the budget ends it there)" if cost.ended_by_budget else ""
+    return f"{', '.join(parts)}{ended}{fits}"
+
+
+def _cost(session: Session, judge: planning.Judge, sampled: Sequence[Draw], *, slots: int) -> Cost:
+    now = time.time()
+    return planning.expected_cost(
+        sampled,
+        session.gate,
+        trials=planning.most_trials(judge, session.spec.space, sampled, session.spec.run_cap),
+        slots=slots,
+        train_seconds=session.train_seconds,
+        spending=spending_of(session, begun=now),
+        now=now,
     )
 
 

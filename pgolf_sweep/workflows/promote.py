@@ -25,10 +25,13 @@ from pgolf_sweep.driver.session import reopen_session
 from pgolf_sweep.driver.variants import Sessions
 from pgolf_sweep.launch.base import Job
 from pgolf_sweep.launch.remote.dashboard import refuse_copies
+from pgolf_sweep.promote.against import against as compare_runs
+from pgolf_sweep.promote.against import keep, rival
 from pgolf_sweep.promote.candidate import About, broken_by_runs
 from pgolf_sweep.promote.promote import Promotion, best, choose, plan, with_seeds
 from pgolf_sweep.promote.promote import promote as run_promotion
 from pgolf_sweep.promote.race import plan_race, race
+from pgolf_sweep.promote.seeds import run_plans
 from pgolf_sweep.report.attribution import lineage_of, tried_by
 from pgolf_sweep.report.read import read_trials
 from pgolf_sweep.report.text import duration
@@ -62,6 +65,7 @@ class PreparedPromotion:
         seeds: Fresh seeds that were asked for; None for what the rules ask for.
         racing: The race, where several trials compete.
         cost: What will run and what it takes, in a line for people.
+        rival: The trial that the promoted one is compared with, or None.
     """
 
     session: Session
@@ -73,6 +77,7 @@ class PreparedPromotion:
     racing: RacePlan | None
     make_plan: Callable[[Candidate, int | None], PromotionPlan]
     cost: str
+    rival: Candidate | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``promote --dry-run --json``."""
@@ -106,6 +111,7 @@ def prepare_promotion(
     pack: bool = False,
     rules: str | None = None,
     record: str | Path | None = None,
+    against: str | None = None,
     need_data: bool = False,
 ) -> PreparedPromotion:
     """Choose what to promote and say what it costs; the arguments are those of `promote`.
@@ -126,6 +132,7 @@ def prepare_promotion(
         session, rules, None if record is None else Path(record), contenders=top or 1
     )
     pool = candidates(session, records, found.posteriors)
+    other = None if against is None else rival(pool, against)
     asked = seeds if seeds is not None else session.spec.pgolf.promote_seeds
     make_plan = plan_maker(session, paths, records, held, pack=pack)
     seconds_each = run_seconds(records, held)
@@ -142,7 +149,13 @@ def prepare_promotion(
         chosen, cost = racing.contenders[0], str(racing)
     else:
         chosen = choose(pool, held, trial)
-        cost = spending(make_plan(chosen, asked), seconds_each, session.resources.gpus)
+        if other is not None and other.number == chosen.number:
+            raise InputError(
+                f"trial {chosen.number} is the one to promote: it cannot be compared with itself",
+                where="--against",
+                next_step="--trial N promotes another; the search has found nothing better",
+            )
+        cost = spending(make_plan(chosen, asked), seconds_each, session.resources.gpus, rival=other)
     return PreparedPromotion(
         session=session,
         paths=paths,
@@ -153,6 +166,7 @@ def prepare_promotion(
         racing=racing,
         make_plan=make_plan,
         cost=cost,
+        rival=other,
     )
 
 
@@ -168,6 +182,7 @@ def promote(
     pack: bool = False,
     rules: str | None = None,
     record: str | Path | None = None,
+    against: str | None = None,
     about: About | None = None,
     out: str | Path | None = None,
     address: str | None = None,
@@ -191,6 +206,8 @@ def promote(
         pack: Ship the script minified and compressed.
         rules: A preset or a rules file instead of the study's.
         record: YAML file of the record to beat, with its date and source.
+        against: Also run this trial on fresh seeds and compare: its number, or ``baseline``, the
+            program's own configuration.
         about: What only people know of the submission.
         out: Folder of submissions; else ``submission`` in the study's folder.
         address: An existing Ray cluster; else a local one is started.
@@ -219,6 +236,7 @@ def promote(
         pack=pack,
         rules=rules,
         record=record,
+        against=against,
         need_data=address is None,
     )
     report(ready.cost)
@@ -263,8 +281,27 @@ def promote(
             chosen, asked = raced.winner, max(raced.seeds, asked or 0, ready.rules.min_seeds)
             for line in raced.summary:
                 report(line)
-        return run_promotion(
-            ready.make_plan(chosen, asked),
+        planned, compared = ready.make_plan(chosen, asked), None
+        if ready.rival is not None and ready.rival.number != chosen.number:
+            other = ready.make_plan(ready.rival, len(planned.seeds))
+            # Together, so that no slot is free while a seed waits.
+            ours, theirs = run_plans(
+                [
+                    (planned, seed_jobs(session, paths, chosen, mode)),
+                    (other, seed_jobs(session, paths, ready.rival, mode)),
+                ],
+                launcher=launcher,
+                clock=SystemClock(),
+                max_retries=settings.max_retries,
+                give_up_seconds=settings.nodes.give_up_seconds,
+                report=report,
+            )
+            compared = compare_runs(ours, ready.rival, theirs)
+            if compared is not None:
+                keep(compared, planned.root)
+                report(str(compared))
+        result = run_promotion(
+            planned,
             launcher=launcher,
             make_job=seed_jobs(session, paths, chosen, mode),
             clock=SystemClock(),
@@ -278,6 +315,7 @@ def promote(
             give_up_seconds=settings.nodes.give_up_seconds,
             report=report,
         )
+        return result if compared is None else dataclasses.replace(result, against=compared)
 
 
 def _refuse_plain(session: Session) -> None:
@@ -300,15 +338,18 @@ def _refuse_plain(session: Session) -> None:
         )
 
 
-def spending(planned: PromotionPlan, seconds_each: float, gpus: int) -> str:
+def spending(
+    planned: PromotionPlan, seconds_each: float, gpus: int, *, rival: Candidate | None = None
+) -> str:
     """What a promotion of one trial will run, in a line."""
     count, chosen = len(planned.seeds), planned.candidate
-    seconds = count * seconds_each
+    seconds = count * seconds_each * (1 if rival is None else 2)
     by = "" if chosen.expected_bpb is None else " by all scores"
+    beside = "" if rival is None else f" and trial {rival.number} on as many"
     cost = f"{seconds * gpus / 3600:.2f} GPU-hours" if gpus else f"{duration(seconds)} of a slot"
     return (
-        f"promoting trial {chosen.number} (val_bpb {chosen.rank_bpb:.4f}{by}) "
-        f"on {count} fresh seeds, rules {planned.rules.name}; about {cost} where none has run yet"
+        f"promoting trial {chosen.number} (val_bpb {chosen.rank_bpb:.4f}{by}) on {count} fresh "
+        f"seeds{beside}, rules {planned.rules.name}; about {cost} where none has run yet"
     )
 
 

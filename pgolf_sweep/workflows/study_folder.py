@@ -30,7 +30,8 @@ from pgolf_sweep.core.record import SEED_KNOB, State, ranked
 from pgolf_sweep.core.secrets import redacted
 from pgolf_sweep.core.trial import Change
 from pgolf_sweep.driver.session import DamagedError, store_program, stored_program
-from pgolf_sweep.driver.table import TrialTable
+from pgolf_sweep.driver.table import counted
+from pgolf_sweep.gate.repair import nearest_values, repair
 from pgolf_sweep.launch.remote.dashboard import refuse_copies
 from pgolf_sweep.report.read import read_trials
 from pgolf_sweep.search.origin import PRIOR, Origin
@@ -61,6 +62,7 @@ EXTENDABLE = {
     "pgolf.env",
     "pgolf.max_retries",
     "pgolf.nodes",
+    "pgolf.notify",
     "pgolf.second_seeds",
 }
 """What may change between two launches of one study: none of it decides a trial's result."""
@@ -82,15 +84,7 @@ def prepare_folder(session: Session, paths: StudyPaths, *, sweep: Path, data_roo
     refuse_copies(paths, "launch")
     resumed = paths.sweep.is_file()
     if resumed:
-        changed = changes(paths.sweep.read_text(), session.spec.text) - EXTENDABLE
-        if changed:
-            raise InputError(
-                f"study {paths.name!r} was launched with another sweep file",
-                where=str(sweep),
-                got=f"changed: {', '.join(sorted(changed))}",
-                expected=f"only {', '.join(sorted(EXTENDABLE))} may change",
-                next_step=f"undo the change, or {going_on(paths.name)}",
-            )
+        check_same_sweep(session, paths, sweep)
         stored = _stored_sha256(paths, session)
         if stored != session.program.sha256:
             raise InputError(
@@ -111,6 +105,23 @@ def prepare_folder(session: Session, paths: StudyPaths, *, sweep: Path, data_roo
     if session.program.plain is not None:
         write_bytes(paths.readable, session.program.plain)
     return resumed
+
+
+def check_same_sweep(session: Session, paths: StudyPaths, sweep: Path) -> None:
+    """Refuse a sweep file that differs from the one that a study was launched with.
+
+    Raises:
+        InputError: It differs in what may not change.
+    """
+    changed = changes(paths.sweep.read_text(), session.spec.text) - EXTENDABLE
+    if changed:
+        raise InputError(
+            f"study {paths.name!r} was launched with another sweep file",
+            where=str(sweep),
+            got=f"changed: {', '.join(sorted(changed))}",
+            expected=f"only {', '.join(sorted(EXTENDABLE))} may change",
+            next_step=f"undo the change, or {going_on(paths.name)}",
+        )
 
 
 def _stored_sha256(paths: StudyPaths, session: Session) -> str:
@@ -191,15 +202,27 @@ def begin_trials(session: Session, study: Study, runs: Path) -> None:
 def enqueue_baseline(session: Session, study: Study) -> None:
     """Have a new study begin with the program's own configuration, as far as the space holds it.
 
-    A knob on which the space forbids the program's value has the nearest that it allows. What
-    cannot fit is left to the sampler.
+    A knob on which the space forbids the program's value has the nearest that it allows. Where
+    that cannot fit, its whole numbers give, in the order of the sweep file; what no one of them
+    makes fit is left to the sampler.
     """
     space = session.spec.space
     knobs = space.nearest(session.defaults)
     if any(p.active(knobs) and p.name not in knobs for p in space.parameters.values()):
         return  # the program has no value of its own for one of them
-    if not session.verdict_of(knobs).discards:
-        study.enqueue(knobs, by=BASELINE)
+    if session.verdict_of(knobs).discards:
+        parents = {name for one in space.parameters.values() for name in one.when}
+        whole = [
+            one
+            for one in space.parameters.values()
+            if one.searched and one.name not in parents and isinstance(knobs.get(one.name), int)
+        ]
+        may_give = {one.name: nearest_values(one.domain, knobs[one.name]) for one in whole}
+        smaller = repair(session.verdict_of, knobs, may_give)
+        if smaller is None:
+            return
+        knobs = smaller
+    study.enqueue(knobs, by=BASELINE)
 
 
 def enqueue_warm_start(session: Session, study: Study, runs: Path) -> None:
@@ -380,11 +403,8 @@ def has_run_its_course(session: Session, study: Study) -> bool:
 
 def cap_reached(session: Session, records: Iterable[TrialRecord]) -> bool:
     """Whether the trials that ended are as many as may take a slot."""
-    table = TrialTable()
-    for record in records:
-        if record.outcome.final:
-            table.finish(record)
-    return session.spec.run_cap is not None and table.counted >= session.spec.run_cap
+    cap = session.spec.run_cap
+    return cap is not None and counted(r for r in records if r.outcome.final) >= cap
 
 
 def check_identity(session: Session, study: Study) -> None:

@@ -6,13 +6,15 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pgolf_sweep.config.sweep_file import load_spec
 from pgolf_sweep.core.paths import StudyPaths, read_json
 from pgolf_sweep.track.base import RunTracking
-from pgolf_sweep.track.mode import node_environment, run_id
+from pgolf_sweep.track.mode import node_environment, resolve_mode, run_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pgolf_sweep.config.types import SweepSpec
     from pgolf_sweep.core.record import TrialRecord
     from pgolf_sweep.core.trial import KnobValue
     from pgolf_sweep.driver.session import Session
@@ -90,7 +92,32 @@ class Tracking:
     @property
     def project(self) -> str:
         """W&B project of the study."""
-        return self.session.spec.project or os.environ.get("WANDB_PROJECT") or PROJECT
+        return project_of(self.session.spec)
+
+
+def project_of(spec: SweepSpec) -> str:
+    """W&B project of a sweep."""
+    return spec.project or os.environ.get("WANDB_PROJECT") or PROJECT
+
+
+def save_study_view(paths: StudyPaths) -> str:
+    """Save a view of a study's runs in W&B; its address.
+
+    Raises:
+        InputError: There is no key, or wandb-workspaces is not installed.
+        InfraError: W&B does not take it.
+    """
+    from pgolf_sweep.track.view import save_view  # noqa: PLC0415 - wandb
+
+    resolve_mode("online", os.environ)
+    spec = load_spec(paths.sweep)
+    return save_view(
+        entity=spec.entity or os.environ.get("WANDB_ENTITY") or None,
+        project=project_of(spec),
+        study=paths.name,
+        knobs=[one.name for one in spec.space.parameters.values() if one.searched],
+        metric=spec.metric.name,
+    )
 
 
 def make_tracking(session: Session, paths: StudyPaths, mode: ResolvedMode) -> Tracking:

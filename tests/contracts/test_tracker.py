@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pgolf_sweep.core.record import State, TrialRecord
 from pgolf_sweep.core.trial import EndCause, LogSummary, RunEnd, StepReport, Verdict, VerdictKind
 from pgolf_sweep.track import make_run_tracker, make_study_tracker, shutdown
 from pgolf_sweep.track.base import RunTracking
@@ -107,6 +108,7 @@ def test_a_trial_without_tracking_has_a_tracker(mode, tmp_path):
 def test_study_takes_discards_of_any_verdict(mode, tmp_path):
     study = study_tracker(mode, tmp_path)
     study.discarded(3, {"MODEL_DIM": 65, "LR_SCHEDULE": "wsd"}, VERDICT)
+    study.ended(TrialRecord(number=2, outcome=State.FAILED, knobs={}, val_bpb=NAN))
     study.progress({"best_val_bpb": NAN, "discarded": 1})
     study.finish({"status": "done", "best_val_bpb": NAN})
     study.finish({})

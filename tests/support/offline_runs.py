@@ -22,6 +22,8 @@ class OfflineRun:
     history: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, str] = field(default_factory=dict)
+    artifacts: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Where the files of each artifact lie, by its name and theirs."""
     exit_code: int | None = None
 
 
@@ -68,7 +70,11 @@ def read_offline_run(path: Path) -> OfflineRun:
                 name = item.key or ".".join(item.nested_key)
                 result.summary[name] = json.loads(item.value_json)
         elif kind == "metric":
-            result.metrics[record.metric.name] = record.metric.step_metric
+            name = record.metric.name or record.metric.glob_name
+            result.metrics[name] = record.metric.step_metric
+        elif kind == "artifact":
+            contents = record.artifact.manifest.contents
+            result.artifacts[record.artifact.name] = {one.path: one.local_path for one in contents}
         elif kind == "exit":
             result.exit_code = record.exit.exit_code
     return result

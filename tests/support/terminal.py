@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import pty
 import select
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+
+import pyte
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,16 +68,26 @@ class Background:
     """A command that runs, with a terminal of its own where asked for."""
 
     def __init__(
-        self, command: list[str], *, folder: Path, env: dict[str, str], tty: bool = False
+        self,
+        command: list[str],
+        *,
+        folder: Path,
+        env: dict[str, str],
+        tty: bool = False,
+        size: tuple[int, int] = (160, 40),
     ) -> None:
         self._said = bytearray()
         self._terminal: int | None = None
         self._closing = False
+        self._screen = pyte.Screen(*size)
+        self._emulator = pyte.ByteStream(self._screen)
+        self._emulated = 0
         if tty:
             self._terminal, inner = pty.openpty()
+            self.resize(*size)
             argv = [sys.executable, "-c", IN_FOREGROUND, *command[1:]]
             streams: dict[str, int] = {"stdin": inner, "stdout": inner, "stderr": inner}
-            env = env | {"COLUMNS": "160", "LINES": "40", "TERM": "xterm"}
+            env = {"TERM": "xterm"} | env
         else:
             argv = command
             streams = {
@@ -112,6 +127,21 @@ class Background:
     @property
     def said(self) -> str:
         return self._said.decode(errors="replace")
+
+    @property
+    def screen(self) -> str:
+        """What its terminal shows now, lines without their trailing space."""
+        data = bytes(self._said)
+        self._emulator.feed(data[self._emulated :])
+        self._emulated = len(data)
+        return "\n".join(row.rstrip() for row in self._screen.display).rstrip()
+
+    def resize(self, columns: int, lines: int) -> None:
+        """Give its terminal another size, as one who drags its window."""
+        assert self._terminal is not None
+        size = struct.pack("HHHH", lines, columns, 0, 0)
+        fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, size)
+        self._screen.resize(lines, columns)
 
     def type(self, keys: str) -> None:
         """Press keys at its terminal."""
@@ -179,6 +209,8 @@ class Terminal:
 
     def environment(self, **extra: str) -> dict[str, str]:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(OURS)}
+        for name in ("COLUMNS", "LINES", "TERM"):
+            clean.pop(name, None)  # a pty has a size of its own
         clean |= {"HOME": str(self.folder / "home"), MARK: self.mark, "NO_COLOR": "1"}
         return clean | (self.machine.environment() if self.machine else {}) | extra
 
@@ -202,10 +234,16 @@ class Terminal:
         )
         return Said(done.returncode, done.stdout, done.stderr)
 
-    def start(self, *words: str, tty: bool = False, **env: str) -> Background:
+    def start(
+        self, *words: str, tty: bool = False, size: tuple[int, int] = (160, 40), **env: str
+    ) -> Background:
         """Type a command and go on."""
         background = Background(
-            self._command(words), folder=self.folder, env=self.environment(**env), tty=tty
+            self._command(words),
+            folder=self.folder,
+            env=self.environment(**env),
+            tty=tty,
+            size=size,
         )
         self._started.append(background)
         return background
@@ -219,9 +257,16 @@ class Terminal:
         """`run` of a launch, without W&B unless asked for."""
         return self.run(*self._launch_words(sweep, words), timeout=timeout, **env)
 
-    def start_launch(self, sweep: str, *words: str, tty: bool = False, **env: str) -> Background:
+    def start_launch(
+        self,
+        sweep: str,
+        *words: str,
+        tty: bool = False,
+        size: tuple[int, int] = (160, 40),
+        **env: str,
+    ) -> Background:
         """`start` of a launch, without W&B unless asked for."""
-        return self.start(*self._launch_words(sweep, words), tty=tty, **env)
+        return self.start(*self._launch_words(sweep, words), tty=tty, size=size, **env)
 
     def write(self, name: str, text: str) -> Path:
         path = self.folder / name

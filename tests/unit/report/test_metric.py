@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from pgolf_sweep.cli.render import trials_table
-from pgolf_sweep.cli.study import status_view
+from pgolf_sweep.cli.study import status_page
 from pgolf_sweep.core.event_text import trial_line
 from pgolf_sweep.core.record import State, TrialRecord, named, ranked
 from pgolf_sweep.report.figures import figures
@@ -58,7 +58,7 @@ def test_the_best_is_the_highest_and_any_finite_number_counts() -> None:
 
 def test_tables_and_lines_call_the_score_by_its_name(status: Status) -> None:
     table = text_of(trials_table(RECORDS, {"lr"}))
-    said = text_of(status_view(status))
+    said = text_of(status_page(status))
     assert "reward" in table
     assert "headroom" not in table + said
     assert "best      trial 3: reward 2.2500" in said

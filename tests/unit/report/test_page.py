@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 
-from pgolf_sweep.core.record import State, TrialRecord
+from pgolf_sweep.core.record import Posterior, State, TrialRecord
 from pgolf_sweep.core.trial import Interval
 from pgolf_sweep.report.figures import figures
 from pgolf_sweep.report.page import page
@@ -113,6 +114,14 @@ def test_the_headline_is_the_best_within_the_cap() -> None:
     assert words[words.index("best val_bpb") + 1] == "2.4123", "trial 2 is over the cap"
     assert words[words.index("its headroom") + 1] == "10,000 B"
     assert "finished (run_cap reached)" in words
+
+
+def test_the_headline_says_what_all_scores_say_of_the_best() -> None:
+    said = Posterior(mean=2.4131, low=2.4112, high=2.4149, tied=True)
+    status = dataclasses.replace(FULL.status, posteriors={0: said, 1: said})
+    words = Document(page(Story(status=status))).words
+    assert words[words.index("by all scores, 95 %") + 1] == "2.4131 (2.4112 to 2.4149)"
+    assert words[words.index("cannot be told from") + 1] == "1 other trials"
 
 
 def test_the_promotion_is_on_the_page_beside_the_lucky_seed() -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import logging
+import os
 import socket
 import subprocess
 import sys
@@ -10,13 +12,17 @@ from contextlib import suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.wandb_server import WandbServer
 
 import pgolf_sweep.track.wandb
+from pgolf_sweep.core.record import State, TrialRecord
 from pgolf_sweep.core.trial import EndCause, Interval, LogSummary, StepReport, Verdict, VerdictKind
 from pgolf_sweep.track import make_run_tracker, make_study_tracker, shutdown
+from pgolf_sweep.track.base import TrackedFiles
+from pgolf_sweep.track.mode import sync_command
 from pgolf_sweep.track.wandb import Bounds, WandbRunTracker, visible_gpus
 
 KEY = "0123456789abcdef" * 3
@@ -412,6 +418,111 @@ def test_study_run_holds_progress_and_the_discards_as_a_table(tmp_path, offline_
     path = found.path.parent / "files" / found.summary["discards.path"]
     assert '"too big"' in path.read_text()
     assert "discards.artifact_path" not in found.summary
+
+
+def ended(number: int, **changes: Any) -> TrialRecord:
+    values: dict[str, Any] = {
+        "outcome": State.COMPLETED,
+        "knobs": {"MODEL_DIM": 64},
+        "val_bpb": 2.5,
+        "expected_bpb": 2.6,
+        "expected_sd": 0.1,
+        "predicted_bytes": Interval(low=1.0, mid=2.0, high=3.0),
+        "artifact_bytes": 4,
+        "slot_seconds": 7.0,
+    }
+    return TrialRecord(number=number, **values | changes)
+
+
+def test_study_run_holds_what_was_predicted_against_what_came(tmp_path, offline_runs):
+    study = make_study_tracker("offline", "pgolf", None, "night", tmp_path, {}, tags=("bayes",))
+    study.ended(ended(0), again=True)
+    study.ended(ended(1))
+    failed = {"val_bpb": None, "expected_bpb": None, "artifact_bytes": None, "reason": "NaN"}
+    study.ended(ended(2, outcome=State.FAILED, **failed))
+    study.finish({"state": "finished"})
+    (found,) = offline_runs(tmp_path)
+    points = [row for row in found.history if "trial/number" in row]
+    assert [row["trial/number"] for row in points] == [1, 2], "an earlier launch drew the first"
+    assert (points[0]["trial/score"], points[0]["trial/expected_score"]) == (2.5, 2.6)
+    assert (points[0]["trial/predicted_bytes"], points[0]["trial/artifact_bytes"]) == (2.0, 4)
+    assert "trial/score" not in points[1]
+    assert found.metrics["trial/*"] == "trial/number"
+    table = json.loads((found.path.parent / "files" / found.summary["trials.path"]).read_text())
+    assert [row[0] for row in table["data"]] == [0, 1, 2]
+    assert dict(zip(table["columns"], table["data"][2], strict=True))["reason"] == "NaN"
+    assert list(found.run.tags) == ["bayes"]
+
+
+def test_progress_is_logged_when_it_is_new_and_not_more_often_than_read(tmp_path, offline_runs):
+    study = make_study_tracker("offline", "pgolf", None, "night", tmp_path, {})
+    for count in (1, 1, 2, 3, 3):
+        study.progress({"completed": float(count)})
+    study.finish({})
+    (found,) = offline_runs(tmp_path)
+    assert [row["completed"] for row in found.history if "completed" in row] == [1.0, 3.0]
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """A study's files."""
+    sweep, model = tmp_path / "sweep.yaml", tmp_path / "final_model.ptz"
+    sweep.write_text("method: random\n")
+    model.write_bytes(b"weights")
+    return [
+        TrackedFiles(name="night-sweep", kind="sweep", files={"sweep.yaml": sweep}),
+        TrackedFiles(
+            name="night-best", kind="trial", files={model.name: model}, metadata={"trial": 3}
+        ),
+    ]
+
+
+def test_files_of_an_offline_study_wait_where_they_lie(tmp_path, offline_runs, kept):
+    study = make_study_tracker("offline", "pgolf", None, "night", tmp_path, {})
+    study.finish({}, kept)
+    (found,) = offline_runs(tmp_path)
+    assert found.artifacts == {
+        files.name: {name: str(path) for name, path in files.files.items()} for files in kept
+    }
+
+
+def test_files_of_an_online_study_are_uploaded(tmp_path, kept, monkeypatch, caplog):
+    with WandbServer() as server:
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        study = make_study_tracker("online", "p", "e", "night", tmp_path, {})
+        study.finish({}, kept)
+        shutdown()
+    assert server.uploads["sweep.yaml"] == b"method: random\n"
+    assert server.uploads["final_model.ptz"] == b"weights"
+    assert warnings_of(caplog) == []
+
+
+def test_files_that_are_gone_cost_a_warning_and_not_the_run(tmp_path, offline_runs, kept, caplog):
+    study = make_study_tracker("offline", "pgolf", None, "night", tmp_path, {})
+    for files in kept:
+        for path in files.files.values():
+            path.unlink()
+    study.finish({"state": "finished"}, kept)
+    (found,) = offline_runs(tmp_path)
+    assert (found.summary["state"], found.exit_code) == ("finished", 0)
+    (warning,) = warnings_of(caplog)
+    assert "artifacts" in warning
+
+
+def test_offline_runs_go_up_later_by_one_command(tmp_path, make_tracking, make_end, kept):
+    make_run_tracker(make_tracking(), tmp_path).finish(make_end())
+    make_study_tracker("offline", "p", "e", "night", tmp_path, {}).finish({}, kept)
+    shutdown()
+    with WandbServer() as server:
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        env = {**os.environ, "PATH": path, "WANDB_API_KEY": KEY, "WANDB_BASE_URL": server.url}
+        line = ["sh", "-c", sync_command(tmp_path / "wandb")]
+        done = subprocess.run(line, env=env, cwd=tmp_path, check=False, capture_output=True,
+                              text=True, timeout=120)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert server.streamed == {"night-12", "night-summary"}
+    assert server.uploads["final_model.ptz"] == b"weights"
 
 
 def test_study_and_trials_share_a_process(tmp_path, make_tracking, make_end, offline_runs):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pgolf_sweep.config.overrides import Overrides
 from pgolf_sweep.core.errors import InputError, SpecError
 from pgolf_sweep.workflows.detach import Sending, build_bundle
 
@@ -69,6 +70,16 @@ def test_the_store_that_the_gate_learns_from_travels_and_has_to_be_there(tmp_pat
     (tmp_path / "st.jsonl").write_text("")
     assert build_bundle(file).files.keys() == {"sweeps/lr.yaml", "st.jsonl"}
     assert build_bundle(sweep(tmp_path, "pgolf: {gate: {calibration: user}}\n"))
+
+
+def test_overrides_travel_in_the_file_and_the_webhooks_variable_by_name(tmp_path):
+    notify = "pgolf: {notify: {webhook: '${HOOK}'}}\n"
+    file = sweep(tmp_path, f"program: trainer\nrun_cap: 9\n{notify}")
+    found = build_bundle(file, overrides=Overrides(run_cap=3, settings={"MATRIX_LR": 0.15}))
+    assert "run_cap: 3" in found.text
+    assert found.files[found.sweep].decode() == found.text
+    assert found.variables == ("HOOK",)
+    assert file.read_text() != found.text
 
 
 def test_refusal_of_probes_travels_to_the_cluster() -> None:

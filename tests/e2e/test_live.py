@@ -1,0 +1,63 @@
+"""The page of `launch` in a real terminal: it fits, follows the terminal's size, and stays true."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from support.terminal import wait_for
+
+if TYPE_CHECKING:
+    from support.terminal import Background, Terminal
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+def rows(driver: Background) -> list[str]:
+    return [line for line in driver.screen.splitlines() if "/40 " in line]
+
+
+def test_page_fits_follows_the_size_and_is_right_while_draining(terminal: Terminal) -> None:
+    file = terminal.sweep(
+        "live",
+        run_cap=8,
+        parameters={
+            "ITERATIONS": {"value": 40},
+            "STEP_SECONDS": {"value": 0.15},
+            "NUM_LAYERS": {"values": [2, 3]},
+        },
+    )
+    driver = terminal.start_launch(file, "--slots", "2", tty=True, size=(80, 24))
+    wait_for(lambda: len(rows(driver)) == 2 and "1 completed" in driver.screen, 120.0, of=driver)
+    wait_for(lambda: len(rows(driver)) == 2, 60.0, of=driver)
+    page = driver.screen
+    assert max(map(len, page.splitlines())) <= 80
+    assert page.count("live: running") == 1
+    assert "of 8 trials, elapsed" in page
+    assert "2 of 2 slots busy" in page
+    for row in rows(driver):
+        assert "MATRIX_LR=" in row
+
+    driver.resize(60, 20)
+    wait_for(lambda: "live: running" in driver.screen, of=driver)
+    wait_for(lambda: len(rows(driver)) == 2, 60.0, of=driver)
+    assert driver.screen.count("progress ") == 1
+    seen = terminal.start("watch", "live", tty=True, size=(100, 30))
+    wait_for(lambda: "live: running" in seen.screen, of=seen)
+
+    driver.type("\x03")
+    wait_for(lambda: "live: draining (stopped by the user)" in driver.screen, of=driver)
+    assert driver.wait(60.0) == 130
+    assert "ended: stopped by the user" in driver.said
+    assert seen.wait(30.0) == 0
+    assert "live: stopped" in seen.screen
+    assert not rows(seen)
+
+
+def test_dumb_terminal_of_a_launch_gets_lines(terminal: Terminal) -> None:
+    file = terminal.sweep("dumb", run_cap=2)
+    driver = terminal.start_launch(file, tty=True, size=(80, 24), TERM="dumb")
+    assert driver.wait(120.0) == 0
+    assert "\x1b" not in driver.said
+    assert "trial 0: val_bpb" in driver.said
+    assert "ended: run_cap of 2 trials reached" in driver.said
