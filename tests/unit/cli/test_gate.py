@@ -321,16 +321,16 @@ def test_plan_says_where_the_budget_ends_a_sweep(sweep):
     wide = {"values: [448, 640, 768, 1024]": "min: 64, max: 512"}
     path = sweep(budget=", gpu_hours: 12", **wide)
     shown = " ".join(invoke("plan", path, "--draws", "200").stdout.split())
-    assert "The budget, 12 GPU-hours, ends it after about 7 of 9 trials." in shown
-    assert "A promotion, 3 runs, 3.3 GPU-hours, $8, is kept back of it." in shown
+    assert "The budget, 12 GPU-hours, ends it after about 8 of 9 trials." in shown
+    assert "A promotion, 3 runs, 3.2 GPU-hours, $8, is kept back of it." in shown
     cost = json.loads(invoke("plan", path, "--draws", "200", "--json").stdout)["cost"]
-    assert (cost["trials"], cost["asked_trials"], cost["ended_by_budget"]) == (7, 9, True)
-    assert (cost["reserved_runs"], round(cost["reserved_gpu_hours"], 1)) == (3, 3.3)
+    assert (cost["trials"], cost["asked_trials"], cost["ended_by_budget"]) == (8, 9, True)
+    assert (cost["reserved_runs"], round(cost["reserved_gpu_hours"], 1)) == (3, 3.2)
     path = sweep(budget=", usd: 100, deadline: 36h", **wide)
     shown = " ".join(invoke("plan", path, "--draws", "200").stdout.split())
     assert "That is within the budget, $100, a deadline of 36h." in shown
     shown = " ".join(invoke("plan", sweep(**wide), "--draws", "200").stdout.split())
-    assert "A promotion, 3 runs, 3.3 GPU-hours, $8, comes on top." in shown
+    assert "A promotion, 3 runs, 3.2 GPU-hours, $8, comes on top." in shown
 
 
 def test_plan_of_a_sweep_without_end_asks_for_one(sweep):
