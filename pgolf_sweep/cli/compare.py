@@ -112,6 +112,7 @@ def repeat(
     from pgolf_sweep.cli.detached import passed_on
     from pgolf_sweep.core.errors import AnswerNoError
     from pgolf_sweep.core.paths import StudyPaths
+    from pgolf_sweep.core.record import SCORE
     from pgolf_sweep.workflows.propose import wait_for_trial
     from pgolf_sweep.workflows.repeats import repeat as leave
 
@@ -134,7 +135,11 @@ def repeat(
         )
     elif ended:
         for record in ended:
-            score = "no score" if record.val_bpb is None else f"val_bpb {record.val_bpb:.5f}"
+            score = (
+                "no score"
+                if record.val_bpb is None
+                else f"{record.metric or SCORE} {record.val_bpb:.5f}"
+            )
             out.print(f"trial {record.number}: seed {record.seed}, {score}")
     else:
         for one in requests:
@@ -155,6 +160,7 @@ def document(found: Compared) -> dict[str, Any]:
         "noise": noise,
         "effect_bpb": None if found.effect is None else found.effect.value,
         "effect": found.effect,
+        "metric": found.metric,
         "p_value": None if found.effect is None else found.effect.p_value,
         "distinguishable": found.distinguishable,
         "seeds_more": found.seeds_more,
@@ -172,7 +178,8 @@ def _show(found: Compared) -> None:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("", "trial", "seeds", "mean val_bpb", "artifact", "step ms", "train s", "cost"):
+    mean = f"mean {found.metric}"
+    for name in ("", "trial", "seeds", mean, "artifact", "step ms", "train s", "cost"):
         table.add_column(name, justify="left" if not name else "right", no_wrap=True)
     for name, side in (("A", found.base), ("B", found.candidate)):
         table.add_row(name, *(Text(cell) for cell in _cells(side)))
@@ -185,8 +192,8 @@ def _show(found: Compared) -> None:
     if found.noise is not None:
         noise = found.noise
         out.print(
-            f"noise of one run: {noise.std:.5f} bpb, from {noise.runs} runs of {noise.configs} "
-            f"configuration{'s' if noise.configs != 1 else ''}"
+            f"noise of one run: {noise.std:.5f} {found.metric}, from {noise.runs} runs of "
+            f"{noise.configs} configuration{'s' if noise.configs != 1 else ''}"
         )
     out.print(found.text)
     if found.remeasured is not None:

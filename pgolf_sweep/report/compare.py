@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.errors import AnswerNoError, InputError
-from pgolf_sweep.core.record import State
+from pgolf_sweep.core.record import SCORE, State, score_name
 from pgolf_sweep.core.trial import knob_text
 from pgolf_sweep.submission.effects import Decision, Rule, Run, decide, fit, seeds_more
 
@@ -89,6 +89,7 @@ class Compared:
             was not, or has no further run.
         text: The answer in a sentence.
         next_step: What to type.
+        metric: The score's name.
     """
 
     study: str
@@ -105,6 +106,7 @@ class Compared:
     text: str
     next_step: str
     remeasured: Effect | None = None
+    metric: str = SCORE
 
 
 def is_seed(name: str) -> bool:
@@ -207,6 +209,7 @@ def compared(
         next_runs=next_runs,
         text="",
         next_step="",
+        metric=score_name(records),
     )
     return dataclasses.replace(
         found, text=_text(found, _sign(records)), next_step=_next_step(found)
