@@ -140,13 +140,16 @@ def _decided(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repetitions", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0, help="number of the first repetition")
     parser.add_argument("--shared", type=float, default=0.0)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     bar = 3 * len(PATCHES)
     rows = []
     for accept in (Accept(), Accept(rule=Rule.GREEDY)):
-        found = [repetition(at, accept, given.shared) for at in range(given.repetitions)]
+        found = [
+            repetition(given.first + at, accept, given.shared) for at in range(given.repetitions)
+        ]
         runs = float(np.mean([one.runs for one in found]))
         kept = {
             str(effect): sum(one.kept[effect] for one in found) / given.repetitions
