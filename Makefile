@@ -1,6 +1,6 @@
 # make demo   a fresh machine: install, then a real sweep on the CPU up to a verified submission
 # make test   a fresh machine: install what tests need, lint, types, the tests
-# make slow   the tests that take more than ten seconds each, most of them on a real Ray
+# make slow   the tests that take more than ten seconds each, most of them on a real Ray; they mostly wait
 .DEFAULT_GOAL := help
 .PHONY: help install demo test slow check fast lint types clean
 
@@ -48,7 +48,7 @@ test: check
 	$(BIN)/python -m pytest -m 'not slow' -n 2 --dist loadfile
 
 slow: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m slow -n 3 --dist loadfile
 
 check: lint types
 

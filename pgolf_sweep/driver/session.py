@@ -100,12 +100,18 @@ class Session:
 
     def verdict(self, knobs: Mapping[str, KnobValue]) -> Verdict:
         """The gate's word on resolved knobs, after the sweep file's own `require` expressions."""
-        broken = self.spec.space.violations(knobs, self.defaults)
-        if broken:
-            return self._verdict(VerdictKind.INVALID, f"require: {broken[0]} is false")
+        if refused := self._refused(knobs):
+            return refused
         if not self.spec.pgolf.gate_enabled:
             return self._verdict(VerdictKind.UNKNOWN, "the sweep file switched the gate off")
         return self.gate.verdict(knobs)
+
+    def _refused(self, knobs: Mapping[str, KnobValue]) -> Verdict | None:
+        """The verdict on knobs that break a `require` expression of the sweep file."""
+        broken = self.spec.space.violations(knobs, self.defaults)
+        if not broken:
+            return None
+        return self._verdict(VerdictKind.INVALID, f"require: {broken[0]} is false")
 
     def verdict_of(self, knobs: Mapping[str, KnobValue]) -> Verdict:
         """`verdict` of a sweep's knobs, as its space gives them.
@@ -114,9 +120,12 @@ class Session:
         """
         resolved = self.resolve(knobs)
         waits = not self.prepares or not self.spec.pgolf.gate_enabled
-        if not waits and not self.gate.answers(resolved):
-            return self._verdict(VerdictKind.UNKNOWN, "its script's probe is under way")
-        return self.verdict(resolved)
+        if waits or self.gate.answers(resolved):
+            return self.verdict(resolved)
+        # What needs no probe is answered at once.
+        return self._refused(resolved) or self._verdict(
+            VerdictKind.UNKNOWN, "its script's probe is under way"
+        )
 
     def recorded(self, record: TrialRecord) -> Verdict:
         """The verdict with which a trial was discarded, by its row."""

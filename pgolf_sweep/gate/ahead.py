@@ -43,6 +43,10 @@ class Ahead:
                 self._thread.start()
         return False
 
+    def done(self, key: Hashable) -> bool:
+        """Whether a configuration is prepared; queues nothing."""
+        return key in self._done
+
     def _work(self) -> None:
         while True:
             key, knobs = self._queue.get()

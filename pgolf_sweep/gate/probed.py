@@ -33,7 +33,7 @@ from pgolf_sweep.script.probe.prober import Probed, Prober, Unprobed
 from pgolf_sweep.script.probe.runner import Counted, RunFailed, Runner
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
 
     from pgolf_sweep.config.types import SchemeBlock
     from pgolf_sweep.core.trial import KnobValue
@@ -228,11 +228,14 @@ class Foreign:
         """Whether `expected` answers at once; if not, a thread sees to it."""
         if self.answers(knobs):
             return True
-        return self._ahead.ready(tuple(sorted(knobs.items(), key=str)), knobs)
+        return self._ahead.ready(_key(knobs), knobs)
 
     def answers(self, knobs: Mapping[str, KnobValue]) -> bool:
-        """Whether `expected` needs no run, if only by an export of other shapes; starts none."""
-        if self._runs is None or self._scheme is not None:
+        """Whether `expected` needs no run, if only by an export of other shapes; starts none.
+
+        What was prepared needs none either, in particular where its run has failed.
+        """
+        if self._runs is None or self._scheme is not None or self._ahead.done(_key(knobs)):
             return True
         branch = self._branch(knobs)
         if branch in self._contradicted:
@@ -451,3 +454,7 @@ def _less_sure(answer: Expected, failed: str) -> Expected:
         return replace(answer, reason=f"{answer.reason}; {failed}")
     traits = {name: READING_FACTOR * size for name, size in answer.traits.items()}
     return replace(answer, traits=traits)
+
+
+def _key(knobs: Mapping[str, KnobValue]) -> Hashable:
+    return tuple(sorted(knobs.items(), key=str))

@@ -48,7 +48,7 @@ def test_status(terminal: Terminal, study: str) -> None:
     }  # fmt: skip
     assert (document["trials"]["completed"], document["trials"]["discarded"]) == (4, 2)
     assert document["best"].keys() == {
-        "number", "val_bpb", "artifact_bytes", "headroom_bytes", "knobs"
+        "number", "val_bpb", "artifact_bytes", "headroom_bytes", "knobs", "variant", "idea"
     }  # fmt: skip
     assert document["best"]["knobs"]["MATRIX_LR"] == 0.02
     assert document["best"]["artifact_bytes"] + document["best"]["headroom_bytes"] == 300_000

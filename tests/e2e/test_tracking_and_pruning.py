@@ -111,7 +111,8 @@ def test_offline_is_said_once_where_no_key_is_set_and_disabled_leaves_nothing(
     file = terminal.sweep("said", run_cap=2)
     said = terminal.run("launch", file, "--address", str(terminal.address))
     assert said.code == 0, said.err
-    assert said.err.count("offline") == 1
+    assert said.err.count("kept offline") == 1
+    assert said.err.count("upload them with: wandb sync") == 1
     assert len(read_offline_runs(terminal.study("said"))) == 3
 
     file = terminal.sweep("off", run_cap=2)
@@ -127,7 +128,7 @@ def test_a_server_out_of_reach_costs_a_warning_and_no_trial(terminal: Terminal) 
         "--wandb",
         "online",
         "--json",
-        WANDB_API_KEY="0" * 40,
+        WANDB_API_KEY="0f1e" * 10,
         WANDB_BASE_URL="http://127.0.0.1:9",
     )
     assert said.code == 0, said.err
@@ -137,5 +138,5 @@ def test_a_server_out_of_reach_costs_a_warning_and_no_trial(terminal: Terminal) 
     assert "Traceback" not in said.err
     assert len(read_offline_runs(terminal.study("cut"))) == 4
     stored = "".join(path.read_text(errors="replace") for path in terminal.study("cut").glob("*.*"))
-    assert "0" * 40 not in stored
+    assert "0f1e0f1e" not in stored
     assert json.loads((terminal.study("cut") / "origin.json").read_text())
