@@ -18,7 +18,6 @@ from pgolf_sweep.cli.common import (
     out,
     say,
 )
-from pgolf_sweep.workflows.settings import parse_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,6 +76,7 @@ def gate(
     Example: pgolf-sweep gate --set MODEL_DIM=576 --set MATRIX_BITS=6
     """
     from pgolf_sweep.workflows.gate import gate as ask
+    from pgolf_sweep.workflows.settings import parse_settings
 
     answer = ask(
         parse_settings(settings or []),
