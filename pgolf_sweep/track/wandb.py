@@ -449,7 +449,7 @@ class _Channel:
             _log.debug("W&B failure of %s", self._options.run_id, exc_info=True)
             if run is not None:
                 with contextlib.suppress(Exception):
-                    run.finish(exit_code=1)
+                    _finish(run, 1)  # what it holds so far is kept for `wandb sync`
         finally:
             if _open_ids.get(self._options.run_id) is self._thread:
                 del _open_ids[self._options.run_id]
