@@ -63,7 +63,7 @@ class Bounds:
     """The same for a server that answers but does not open the run."""
     upload_seconds: float = 20.0
     """For the upload at an online run's end; what is left stays on disk."""
-    online_seconds: float = 30.0
+    online_seconds: float = 60.0
     """Longest wait of `finish` online."""
     offline_seconds: float = 10.0
     """Longest wait of `finish` offline; milliseconds are normal."""
