@@ -16,7 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from pgolf_sweep.cli import main
 from pgolf_sweep.core import paths as trialdir
-from pgolf_sweep.driver import driver
+from pgolf_sweep.driver import runs
 from pgolf_sweep.launch.ray.launcher import RayLauncher
 from pgolf_sweep.search.study import Study
 
@@ -30,7 +30,7 @@ STEPS = {
     "noted": (Study, "note"),
     "launched": (RayLauncher, "start"),
     "reported": (Study, "report"),
-    "written": (driver, "write_json"),
+    "written": (runs, "write_json"),
     "told": (Study, "tell"),
 }
 

@@ -412,7 +412,7 @@ def test_driver_killed_anywhere_loses_and_repeats_nothing(
         if where == "start":
             patch.setattr(driver.launcher, "start", dying(driver.launcher.start))
         elif where == "result":
-            import pgolf_sweep.driver.driver as module
+            import pgolf_sweep.driver.runs as module
 
             write = module.write_json
 
@@ -554,7 +554,7 @@ def test_no_trial_starts_that_would_end_after_the_deadline(make_bench):
 
 
 def test_space_without_anything_that_fits_ends_with_the_reason(make_bench, monkeypatch):
-    import pgolf_sweep.driver.driver as module
+    import pgolf_sweep.driver.supply as module
 
     monkeypatch.setattr(module, "MAX_IDLE_PROPOSALS", 30)
     bench = make_bench(method="random")
