@@ -36,7 +36,7 @@ MOST_ROWS, MOST_BOXES = 11, 24
 DOORS = {
     "optuna": {"search/"},
     "ray": {"launch/ray/", "launch/remote/"},
-    "wandb": {"track/wandb.py"},
+    "wandb": {"track/wandb_run.py"},
     "mcp": {"agents/server.py"},
     "trainer": {
         "gate/physics/",

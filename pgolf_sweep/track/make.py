@@ -69,6 +69,6 @@ def make_study_tracker(
 
 def shutdown() -> None:
     """End W&B's service process if this process started one; for a driver or worker that leaves."""
-    module = sys.modules.get("pgolf_sweep.track.wandb")
+    module = sys.modules.get("pgolf_sweep.track.wandb_run")
     if module is not None:
         module.shutdown()

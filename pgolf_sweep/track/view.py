@@ -43,7 +43,7 @@ def save_view(
             got=str(error),
             next_step="pip install 'pgolf-sweep[views]'",
         ) from error
-    from pgolf_sweep.track.wandb import default_entity  # noqa: PLC0415
+    from pgolf_sweep.track.wandb_run import default_entity  # noqa: PLC0415
 
     view = ws.Workspace(
         entity=entity or default_entity(),

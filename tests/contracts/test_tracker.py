@@ -13,7 +13,7 @@ from pgolf_sweep.core.record import State, TrialRecord
 from pgolf_sweep.core.trial import EndCause, LogSummary, RunEnd, StepReport, Verdict, VerdictKind
 from pgolf_sweep.track import make_run_tracker, make_study_tracker, shutdown
 from pgolf_sweep.track.base import RunTracking
-from pgolf_sweep.track.wandb import DEFAULT_BOUNDS
+from pgolf_sweep.track.wandb_run import DEFAULT_BOUNDS
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from support.offline_runs import read_offline_runs
 
-import pgolf_sweep.track.wandb
+import pgolf_sweep.track.wandb_run
 from pgolf_sweep.core.trial import EndCause, LogSummary, RunEnd
 from pgolf_sweep.track import shutdown
 from pgolf_sweep.track.base import RunTracking
@@ -75,8 +75,8 @@ def _fresh_process(monkeypatch, tmp_path):
     for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "WANDB_SERVICE", "NETRC"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(pgolf_sweep.track.wandb, "_said", set())
-    monkeypatch.setattr(pgolf_sweep.track.wandb, "_offline_until", 0.0)
-    monkeypatch.setattr(pgolf_sweep.track.wandb, "_claimed", set())
+    monkeypatch.setattr(pgolf_sweep.track.wandb_run, "_said", set())
+    monkeypatch.setattr(pgolf_sweep.track.wandb_run, "_offline_until", 0.0)
+    monkeypatch.setattr(pgolf_sweep.track.wandb_run, "_claimed", set())
     yield
     shutdown()

@@ -17,13 +17,14 @@ from typing import Any
 import pytest
 from support.wandb_server import WandbServer
 
-import pgolf_sweep.track.wandb
+import pgolf_sweep.track.wandb_run
 from pgolf_sweep.core.record import State, TrialRecord
 from pgolf_sweep.core.trial import EndCause, Interval, LogSummary, StepReport, Verdict, VerdictKind
 from pgolf_sweep.track import make_run_tracker, make_study_tracker, shutdown
 from pgolf_sweep.track.base import TrackedFiles
 from pgolf_sweep.track.mode import sync_command
-from pgolf_sweep.track.wandb import Bounds, WandbRunTracker, visible_gpus
+from pgolf_sweep.track.wandb import WandbRunTracker
+from pgolf_sweep.track.wandb_run import Bounds, visible_gpus
 
 KEY = "0123456789abcdef" * 3
 QUICK = Bounds(init_seconds=2.0, upload_seconds=1.0, online_seconds=8.0)
@@ -333,7 +334,7 @@ print(time.monotonic() - started)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < pgolf_sweep.track.wandb.DEFAULT_BOUNDS.offline_seconds + 1
+    assert float(done.stdout) < pgolf_sweep.track.wandb_run.DEFAULT_BOUNDS.offline_seconds + 1
     assert "Traceback" not in done.stderr
 
 
