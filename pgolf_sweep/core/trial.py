@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -27,6 +28,21 @@ def knob_text(value: KnobValue) -> str:
     if isinstance(value, bool):
         return "1" if value else "0"
     return repr(value) if isinstance(value, float) else str(value)
+
+
+def parsed_value(text: str) -> KnobValue:
+    """The text of ``K=V`` as a number or a truth value where it is one."""
+    if text in {"true", "True", "false", "False"}:
+        return text.lower() == "true"
+    for reader in (int, float):
+        try:
+            value = reader(text)
+            finite = math.isfinite(value)
+        except (ValueError, OverflowError):  # the second: more digits than a float holds
+            continue
+        if finite:
+            return value
+    return text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
-import math
 import secrets
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -312,18 +311,3 @@ def adapted(
         for name, value in mixed.items()
         if name in knobs or name not in space.parameters or space.parameters[name].active(mixed)
     }
-
-
-def parsed_value(text: str) -> KnobValue:
-    """The text of ``K=V`` as a number or a truth value where it is one."""
-    if text in {"true", "True", "false", "False"}:
-        return text.lower() == "true"
-    for reader in (int, float):
-        try:
-            value = reader(text)
-            finite = math.isfinite(value)
-        except (ValueError, OverflowError):  # the second: more digits than a float holds
-            continue
-        if finite:
-            return value
-    return text

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.paths import StudyPaths
-from pgolf_sweep.core.trial import VerdictKind
-from pgolf_sweep.driver.proposals import parsed_value
+from pgolf_sweep.core.trial import VerdictKind, parsed_value
 from pgolf_sweep.driver.session import stored_program
 from pgolf_sweep.gate.gate import Gate
 from pgolf_sweep.gate.store import OUR_TRAINER, append, measured, read_store, user_store
@@ -20,7 +19,6 @@ from pgolf_sweep.report.read import study_records
 from pgolf_sweep.script.logs.stream import parse_log
 from pgolf_sweep.script.program import BUILTIN, load_program
 from pgolf_sweep.workflows.gate import checked_knobs
-from pgolf_sweep.workflows.settings import value_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -131,7 +129,7 @@ def _of_log(path: Path, settings: Mapping[str, KnobValue], program: Program) -> 
     _check_params(path, summary.model_params, knobs, program)
     if summary.seed is not None:
         knobs.setdefault("SEED", summary.seed)
-    changes = {name: value_of(text) for name, text in summary.exported.items()}
+    changes = {name: parsed_value(text) for name, text in summary.exported.items()}
     sizes = [(summary.over_cap or summary, knobs)]
     if summary.over_cap is not None:
         sizes.append((summary, {**knobs, **changes}))

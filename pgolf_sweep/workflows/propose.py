@@ -14,13 +14,14 @@ from pgolf_sweep.core.paths import read_json
 from pgolf_sweep.core.record import SEED_KNOB, ranked
 from pgolf_sweep.core.trial import Change, FailureKind, configuration_hash
 from pgolf_sweep.driver.control import live_driver
-from pgolf_sweep.driver.proposals import adapted, completed, look, parsed_value, submit
+from pgolf_sweep.driver.proposals import adapted, completed, look, submit
 from pgolf_sweep.driver.session import reopen_session
 from pgolf_sweep.driver.variants import Sessions
 from pgolf_sweep.driver.writer import calibrate
 from pgolf_sweep.report.read import study_records
 from pgolf_sweep.script.knobs.knobs import nearest_knob
 from pgolf_sweep.variants.store import Variant, keep
+from pgolf_sweep.workflows.settings import parse_settings
 from pgolf_sweep.workflows.study_folder import cap_reached
 from pgolf_sweep.workflows.variant_checks import code_findings
 from pgolf_sweep.workflows.variants import (
@@ -407,23 +408,17 @@ def _launched(paths: StudyPaths) -> Path:
 def _asked(settings: Sequence[str], session: Session) -> dict[str, KnobValue]:
     """``K=V`` texts as values of the space's parameters."""
     parameters = session.spec.space.parameters
-    values: dict[str, KnobValue] = {}
-    for setting in settings:
-        name, separator, text = setting.partition("=")
-        if not separator:
-            raise InputError(
-                "--set needs a name and a value", got=setting, expected="K=V, as MODEL_DIM=576"
-            )
+    values = parse_settings(settings)
+    for name in values:
         if name not in parameters:
             nearest = nearest_knob(name, parameters)
             raise InputError(
                 f"{name} is not a parameter of this sweep",
                 where=str(session.spec.source),
-                got=setting,
+                got=name,
                 expected=f"one of {', '.join(parameters)}"
                 + (f"; did you mean {nearest}?" if nearest else ""),
             )
-        values[name] = parsed_value(text)
     return values
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pgolf_sweep.config.overrides import Overrides
 from pgolf_sweep.core.errors import InputError
-from pgolf_sweep.driver.proposals import parsed_value
+from pgolf_sweep.core.trial import parsed_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,31 +14,28 @@ if TYPE_CHECKING:
     from pgolf_sweep.core.trial import KnobValue
 
 
-def parse_settings(settings: Iterable[str]) -> dict[str, KnobValue]:
-    """Values by name, numbers where they are numbers.
+def parse_settings(
+    settings: Iterable[str], option: str = "--set", example: str = "MODEL_DIM=576"
+) -> dict[str, KnobValue]:
+    """Values by name: numbers and truth values where they are any.
+
+    Args:
+        settings: ``K=V`` texts.
+        option: Of the command line, which gave them.
+        example: One of them.
 
     Raises:
-        InputError: A text has no value.
+        InputError: A text has no name or no value.
     """
     values: dict[str, KnobValue] = {}
     for setting in settings:
         name, separator, text = setting.partition("=")
-        if not separator:
+        if not separator or not name.strip():
             raise InputError(
-                "--set needs a name and a value", got=setting, expected="K=V, as MODEL_DIM=576"
+                f"{option} needs a name and a value", got=setting, expected=f"K=V, as {example}"
             )
-        values[name] = value_of(text)
+        values[name.strip()] = parsed_value(text.strip())
     return values
-
-
-def value_of(text: str) -> KnobValue:
-    """A text as the number that it is, or as text."""
-    for reader in (int, float):
-        try:
-            return reader(text)
-        except ValueError:
-            continue
-    return text
 
 
 def parse_overrides(
@@ -57,16 +54,6 @@ def parse_overrides(
     pairs = [pair for text in budget for pair in text.split(",")]
     return Overrides(
         run_cap=run_cap,
-        settings=_pairs(settings, "--set", "K=V, as MATRIX_LR=0.03"),
-        budget=_pairs(pairs, "--budget", "K=V, as gpu_hours=40"),
+        settings=parse_settings(settings, example="MATRIX_LR=0.03"),
+        budget=parse_settings(pairs, "--budget", "gpu_hours=40"),
     )
-
-
-def _pairs(texts: Iterable[str], option: str, expected: str) -> dict[str, KnobValue]:
-    values: dict[str, KnobValue] = {}
-    for text in texts:
-        name, separator, value = text.partition("=")
-        if not separator or not name.strip():
-            raise InputError(f"{option} needs a name and a value", got=text, expected=expected)
-        values[name.strip()] = parsed_value(value.strip())
-    return values

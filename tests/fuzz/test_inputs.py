@@ -21,7 +21,8 @@ from pgolf_sweep.core.errors import PgolfError
 from pgolf_sweep.core.kept import identity_of, kept_rows, read_result, whole_result
 from pgolf_sweep.core.paths import StudyPaths, TrialPaths
 from pgolf_sweep.core.secrets import masked_url, redacted, visible
-from pgolf_sweep.driver.proposals import parsed_value, pending
+from pgolf_sweep.core.trial import parsed_value
+from pgolf_sweep.driver.proposals import pending
 from pgolf_sweep.script.logs.stream import LogStream
 from pgolf_sweep.script.program import from_files
 from pgolf_sweep.search.journal import damaged_record, readable_trials, repair_journal

@@ -11,13 +11,12 @@ from support.sweeps import RATES, SCRIPT, train
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.paths import StudyPaths, read_json, write_json
 from pgolf_sweep.core.record import State, ranked
-from pgolf_sweep.core.trial import Change
+from pgolf_sweep.core.trial import Change, parsed_value
 from pgolf_sweep.driver.proposals import (
     adapted,
     answer,
     completed,
     look,
-    parsed_value,
     pending,
     submit,
 )
