@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support import loops
 
 from pgolf_sweep.core.ledger import check_chain, read_ledger
 from pgolf_sweep.core.paths import StudyPaths
 from pgolf_sweep.report.read import study_records
 
-ROOT = Path(__file__).parent.parent
-DOCS = (ROOT / "docs" / "agents.md").read_text()
-SCRIPT = ROOT / "tests" / "data" / "scripts" / "good.py"
 SWEEP = """
 program: good.py
 method: random
@@ -39,7 +34,7 @@ def edited(text: str, before: str, after: str) -> str:
     return text.replace(before, after)
 
 
-BETTER = edited(SCRIPT.read_text(), "curve = 1.5 / math.sqrt", "curve = 1.45 / math.sqrt")
+BETTER = edited(loops.SCRIPT.read_text(), "curve = 1.5 / math.sqrt", "curve = 1.45 / math.sqrt")
 IDEAS = {  # the later ones change what is kept by then
     "1_helps.py": BETTER,
     "2_nothing.py": edited(BETTER, "BYTES_PER_PARAM = 0.9", "BYTES_PER_PARAM = 0.9\nUNUSED = 3"),
@@ -58,12 +53,7 @@ def desk(tmp_path):
     for name, text in IDEAS.items():
         (tmp_path / "ideas").mkdir(exist_ok=True)
         (tmp_path / "ideas" / name).write_text(text)
-    (tmp_path / "sweeps").mkdir()
-    shutil.copy(SCRIPT, tmp_path / "sweeps")
-    (tmp_path / "sweeps" / "mine.yaml").write_text(SWEEP)
-    folder = str(Path(sys.executable).parent)
-    env = {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "160"}
-    return tmp_path, env | {"WANDB_MODE": "disabled"}
+    return tmp_path, loops.desk(tmp_path, SWEEP)
 
 
 def outcomes(folder):
@@ -93,22 +83,12 @@ def check(folder):
 @pytest.mark.timeout(900)
 def test_loop_by_shell_keeps_what_helps_and_says_what_breaks(desk):
     folder, env = desk
-    (block,) = re.findall(r"```sh\n(set -eu\n.*?)```", DOCS, re.DOTALL)
-    done = subprocess.run(
-        ["bash", "-c", block],
-        cwd=folder,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=800,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "1_helps.py kept" in done.stdout
-    assert "2_nothing.py kept" not in done.stdout
-    assert "not distinguishable" in done.stdout
-    assert "3_breaks.py broke:" in done.stdout
-    assert f"line {BROKEN_LINE}" in done.stdout
+    said = loops.typed(loops.block_of("agents.md", "set -eu"), folder, env, seconds=800)
+    assert "1_helps.py kept" in said
+    assert "2_nothing.py kept" not in said
+    assert "not distinguishable" in said
+    assert "3_breaks.py broke:" in said
+    assert f"line {BROKEN_LINE}" in said
     check(folder)
 
 
@@ -117,8 +97,7 @@ def test_loop_by_shell_keeps_what_helps_and_says_what_breaks(desk):
 @pytest.mark.timeout(900)
 def test_loop_by_mcp_keeps_what_helps_and_says_what_breaks(desk):
     folder, env = desk
-    (block,) = re.findall(r"```python\n(import asyncio\n.*?)```", DOCS, re.DOTALL)
-    (folder / "loop.py").write_text(block)
+    (folder / "loop.py").write_text(loops.block_of("agents.md", "import asyncio", "python"))
     launch = [sys.executable, "-m", "pgolf_sweep", "launch", "sweeps/mine.yaml"]
     with subprocess.Popen(launch, cwd=folder, env=env, stderr=subprocess.PIPE) as driver:
         try:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from support import loops
 
 from pgolf_sweep.core.paths import StudyPaths
 from pgolf_sweep.driver.proposals import pending
 from pgolf_sweep.report.read import study_records
 from pgolf_sweep.verify.verify import verify
 
-ROOT = Path(__file__).parent.parent
 SWEEP = """
 program: good.py
 method: random
@@ -37,38 +32,22 @@ pgolf:
 @pytest.mark.slow
 @pytest.mark.timeout(600)  # three Ray starts, on a machine that may be busy
 def test_loop_of_the_documentation_ends_in_a_verified_submission(tmp_path):
-    text = (ROOT / "docs" / "automation.md").read_text()
-    (block,) = re.findall(r"```sh\n(set -eu\n.*?)```", text, re.DOTALL)
+    block = loops.block_of("automation.md", "set -eu")
     assert len(block.splitlines()) <= 25
-    sweeps = tmp_path / "sweeps"
-    sweeps.mkdir()
-    shutil.copy(ROOT / "tests" / "data" / "scripts" / "good.py", sweeps)
-    (sweeps / "mine.yaml").write_text(SWEEP)
-    folder = str(Path(sys.executable).parent)
-    env = {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
-    env |= {"WANDB_MODE": "disabled", "COLUMNS": "160"}
-    done = subprocess.run(
-        ["bash", "-c", block],
-        cwd=tmp_path,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    env = loops.desk(tmp_path, SWEEP)
+    said = loops.typed(block, tmp_path, env, seconds=400)
     paths = StudyPaths(tmp_path / "runs" / "mine")
     assert pending(paths) == []
     proposed = [r for r in study_records(paths.root) if r.proposer == "propose:loop"]
     assert [r.knobs["MATRIX_LR"] for r in proposed] == [0.012, 0.02, 0.035]
     assert all(r.val_bpb is not None for r in proposed)
-    assert done.stdout.count("best so far") == 3
+    assert said.count("best so far") == 3
     (submission,) = paths.submissions.iterdir()
     assert verify(submission).ok
     assert (submission / "train_gpt.py").stat().st_size < len(
         (submission / "readable" / "train_gpt.py").read_bytes()
     )
-    assert "search only" in done.stdout
+    assert "search only" in said
     came = json.loads(paths.trial(proposed[0].number).spec.read_text())
     assert came["proposer"] == "propose:loop"
     assert came["provenance"]["sampler"] == {"method": "random", "seed": 0}

@@ -134,32 +134,32 @@ def test_a_quantizer_gets_the_statistics_that_it_asks_for() -> None:
     assert exported(source).model_bytes == exported(HEAD + MAIN).model_bytes
 
 
+# Compresses by `better` where there is one.
+WITH_FALLBACK = (
+    HEAD
+    + MAIN.replace(
+        "state_dict()))",
+        "state_dict()), (lambda d: better.ZstdCompressor(level=22).compress(d)) if better "
+        "else (lambda d: zlib.compress(d, 9)))",
+    )
+).replace("        zlib.decompress(file.read())", "        pass")
+
+
 @pytest.mark.parametrize("missing", [False, True])
 def test_the_codec_that_runs_is_the_one_whose_package_is_here(*, missing: bool) -> None:
     package = "no_such_codec" if missing else "zstandard"
     source = (
         f"try:\n    import {package} as better\n    if not hasattr(better, '__file__'):\n"
-        "        raise ImportError\nexcept ImportError:\n    better = None\n"
-        + HEAD
-        + MAIN.replace(
-            "state_dict()))",
-            "state_dict()), (lambda d: better.ZstdCompressor(level=22).compress(d)) if better "
-            "else (lambda d: zlib.compress(d, 9)))",
-        )
-    ).replace("        zlib.decompress(file.read())", "        pass")
+        "        raise ImportError\nexcept ImportError:\n    better = None\n" + WITH_FALLBACK
+    )
     assert exported(source).codec == ("zlib" if missing else "zstd")
 
 
 def test_a_codec_that_the_nodes_lack_is_not_found() -> None:
     source = (
         "try:\n    import zstandard as better\nexcept ImportError:\n    better = None\n"
-        + HEAD
-        + MAIN.replace(
-            "state_dict()))",
-            "state_dict()), (lambda d: better.ZstdCompressor(level=22).compress(d)) if better "
-            "else (lambda d: zlib.compress(d, 9)))",
-        )
-    ).replace("        zlib.decompress(file.read())", "        pass")
+        + WITH_FALLBACK
+    )
     one = runner(source)
     codecs, structures = [], []
     for lacking in (frozenset[str](), frozenset({"zstandard"})):
