@@ -25,6 +25,7 @@ from pgolf_sweep.cli.live import Page, line
 from pgolf_sweep.core.event_text import event_text
 from pgolf_sweep.driver.snapshot import status_document
 from pgolf_sweep.search.posterior import posteriors
+from pgolf_sweep.search.proposing import expected_noise
 from pgolf_sweep.workflows.launch import varying
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ class Display:
 
     def __init__(self, session: Session) -> None:
         self._space = session.spec.space
+        self._noise = expected_noise(session.spec)
         self._study = session.spec.name
         self._metric = session.spec.metric.name
         self._varied = varying(session)
@@ -166,7 +168,7 @@ class Display:
         count, at = self._judged
         if completed != count and now - at >= JUDGE_SECONDS:
             self._judged = completed, now
-            self._posteriors = posteriors(self._space, snapshot.records.values())
+            self._posteriors = posteriors(self._space, snapshot.records.values(), self._noise)
 
 
 def wait_or_quit(seconds: float, until: Callable[[], bool]) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.search.gp.encoding import Encoding
 from pgolf_sweep.search.gp.surrogate import Surrogate
-from pgolf_sweep.search.proposing import SEED_NOISE_BPB, conditions, distributions
+from pgolf_sweep.search.proposing import conditions, distributions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,9 +42,11 @@ class Forecast:
 
     Args:
         space: Of the sweep.
+        noise: Standard deviation of a score between seeds; None where it is unknown.
     """
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: Space, noise: float | None) -> None:
+        self._noise = noise
         self._space = space
         self._encoding = Encoding(distributions(space), conditions(space))
         self._theta: Floats | None = None
@@ -78,7 +80,7 @@ class Forecast:
         known = known[-MOST:]
         x = np.array([one for one, _, _ in known])
         gains = np.array([final - there for _, there, final in known])
-        model = Surrogate(x, gains, noise=SEED_NOISE_BPB)
+        model = Surrogate(x, gains, noise=self._noise)
         starts = [model.prior.means] if self._theta is None else [self._theta]
         self._theta = model.fit(starts, ITERATIONS)
         model.condition(self._theta)

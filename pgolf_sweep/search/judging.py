@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 from pgolf_sweep.search.forecast import Forecast
 from pgolf_sweep.search.halving import Curve, Judgement, Pruner
 from pgolf_sweep.search.journal import JUDGED, RECORD
+from pgolf_sweep.search.proposing import expected_noise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,7 +39,7 @@ class StudyPruner:
         self._study = study
         self._export = spec.pgolf.export_knobs
         by_forecast = spec.early_terminate.kind == "forecast"
-        self._forecast = Forecast(spec.space) if by_forecast else None
+        self._forecast = Forecast(spec.space, expected_noise(spec)) if by_forecast else None
         self._pruner = Pruner(spec.early_terminate, self._forecast)
         self._settled = 0
         """Every trial below this number has ended and was taken up."""

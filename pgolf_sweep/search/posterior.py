@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pgolf_sweep.config.rules import SEED_NOISE_BPB
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.record import SEED_KNOB, Posterior, State
 from pgolf_sweep.search.gp.encoding import Encoding
 from pgolf_sweep.search.gp.sampler import clipped
 from pgolf_sweep.search.gp.surrogate import Surrogate
-from pgolf_sweep.search.proposing import SEED_NOISE_BPB, conditions, distributions
+from pgolf_sweep.search.proposing import conditions, distributions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,12 +39,15 @@ SMOOTH = 0.5
 score to be smooth, allows for."""
 
 
-def posteriors(space: Space, records: Iterable[TrialRecord]) -> dict[int, Posterior]:
+def posteriors(
+    space: Space, records: Iterable[TrialRecord], noise: float | None = SEED_NOISE_BPB
+) -> dict[int, Posterior]:
     """The posterior of each completed trial's score, over seeds; empty where there are too few.
 
     Args:
         space: Of the sweep.
         records: Rows of its trials.
+        noise: Standard deviation between seeds that is expected; None where it is unknown.
     """
     done = [r for r in records if r.outcome is State.COMPLETED and r.duplicate_of is None]
     # Of another program: the model is one of the study's own over its knobs.
@@ -66,7 +70,7 @@ def posteriors(space: Space, records: Iterable[TrialRecord]) -> dict[int, Poster
     x = encoding.inputs(np.array(rows))
     scores = sign * np.array([record.val_bpb for record in kept], dtype=float)
     within = clipped(scores)
-    model = Surrogate(x, within, noise=SEED_NOISE_BPB)
+    model = Surrogate(x, within, noise=noise)
     model.condition(model.fit([model.prior.means]))
     mean, sd = model.posterior(x)
     mean = mean + (scores - within)  # what is too bad for the model is no contender by it

@@ -13,6 +13,8 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from pgolf_sweep.config.rules import SEED_NOISE_BPB, load_rules
+from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.record import State
 from pgolf_sweep.core.trial import FailureKind, VerdictKind
 from pgolf_sweep.search.gp import Judged, Observation
@@ -24,17 +26,25 @@ if TYPE_CHECKING:
 
     from optuna.trial import FrozenTrial
 
+    from pgolf_sweep.config.types import SweepSpec
     from pgolf_sweep.core.trial import KnobValue, Verdict
     from pgolf_sweep.space.space import Space
 
     Verdicts: TypeAlias = Callable[[Mapping[str, KnobValue]], Verdict]
     """The gate's word on the knobs of a sweep."""
 
-SEED_NOISE_BPB = 0.0007
-"""Spread of `val_bpb` between seeds. Source: the contest's records, three seeds each."""
-
 FAILED_BPB = 100.0
 """Stands for the score of a configuration that diverges or runs out of memory: worse than any."""
+
+
+def expected_noise(spec: SweepSpec) -> float | None:
+    """Standard deviation of a sweep's score between seeds, by its rules; None where unknown."""
+    if not spec.metric.contest:
+        return None
+    try:
+        return load_rules(spec.pgolf.rules, base=spec.source.parent).seed_noise
+    except InputError:
+        return SEED_NOISE_BPB  # the rules file lies elsewhere by now
 
 
 @dataclass(slots=True)

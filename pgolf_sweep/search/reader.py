@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 from pgolf_sweep.core.errors import StorageAwayError
 from pgolf_sweep.search.journal import RECORD, record_of
 from pgolf_sweep.search.posterior import posteriors
+from pgolf_sweep.search.proposing import expected_noise
 from pgolf_sweep.search.storage import first_line
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class StudyReader:
         self._lock = lock
         self._space: Space = spec.space
         self._metric = spec.metric
+        self._noise = expected_noise(spec)
 
     @property
     def name(self) -> str:
@@ -71,7 +73,7 @@ class StudyReader:
 
     def posteriors(self) -> dict[int, Posterior]:
         """What all scores say of each completed trial's; empty while there are too few."""
-        return posteriors(self._space, self.records())
+        return posteriors(self._space, self.records(), self._noise)
 
     def curves(self) -> dict[int, list[tuple[int, float]]]:
         """Validations of each trial that has any: their ordinal, from 1, and `val_bpb`."""

@@ -20,10 +20,10 @@ from optuna.trial import FrozenTrial, TrialState
 from pgolf_sweep.search.gp import GaussianProcessSampler
 from pgolf_sweep.search.gp.sampler import Effort
 from pgolf_sweep.search.proposing import (
-    SEED_NOISE_BPB,
     GateJudge,
     conditions,
     distributions,
+    expected_noise,
     never,
     observed,
 )
@@ -102,7 +102,7 @@ def _gaussian(
         space,
         when=conditions(spec.space),
         judge=None if verdicts is None else GateJudge(spec.space, verdicts),
-        noise=SEED_NOISE_BPB,
+        noise=expected_noise(spec),
         seed=seed,
         observe=observed,
         effort=None if builtin else PROBED,

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from statistics import stdev
 from typing import TYPE_CHECKING, Any
 
+from pgolf_sweep.config.rules import SEED_NOISE_BPB
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.paths import TrialPaths
 from pgolf_sweep.core.trial import EndCause, Limits, LogSummary, Resources, TrialSpec
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from pgolf_sweep.core.trial import RunEnd
     from pgolf_sweep.launch.base import Launcher
     from pgolf_sweep.submission.folder import Folder, ShippedLog
-
-SEED_NOISE_BPB = 0.0007
-"""Std of val_bpb between seeds of one configuration, pooled over the contest's records."""
 
 SPREADS = 4
 """A run again may be this many standard deviations off: time limits make steps differ."""

@@ -21,6 +21,9 @@ from pgolf_sweep.core.errors import InputError, Problem, ProblemsError
 _FOLDER = Path(__file__).parent
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
+SEED_NOISE_BPB = 0.0007
+"""Spread of ``val_bpb`` between seeds. Source: the contest's records, three seeds each."""
+
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -67,6 +70,8 @@ class Rules:
         record: The score to beat, or None where nothing is to be beaten.
         unlimited_compute: Passing either limit is worth a warning and no more.
         track: Folder below ``records/`` that the submission goes to.
+        seed_noise: Standard deviation of the score between seeds that is expected before any
+            configuration has run on two; None where nothing is known of it.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -85,6 +90,7 @@ class Rules:
     margin_nats: Annotated[float, Field(ge=0)] = 0.0
     p_value: Annotated[float, Field(gt=0, le=1)] = 1.0
     record: Record | None = None
+    seed_noise: Positive | None = SEED_NOISE_BPB
 
 
 class RulesError(ProblemsError):

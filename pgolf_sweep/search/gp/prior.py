@@ -40,7 +40,7 @@ class PriorMean:
         noise: Standard deviation that is expected between repeats.
     """
 
-    def __init__(self, x: Floats, values: Floats, *, noise: float) -> None:
+    def __init__(self, x: Floats, values: Floats, *, noise: float | None) -> None:
         self._model = Surrogate(x, values, noise=noise)
         self._model.condition(self._model.fit([self._model.prior.means]))
 

@@ -130,7 +130,7 @@ class GaussianProcessSampler(BaseSampler):
         *,
         when: Mapping[str, Mapping[str, Sequence[Any]]] | None = None,
         judge: Judge | None = None,
-        noise: float = 1e-3,
+        noise: float | None = 1e-3,
         seed: int = 0,
         observe: Callable[[FrozenTrial], Observation | None] = completed,
         effort: Effort | None = None,

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 JITTER = 1e-6
 LENGTH_SD = math.sqrt(3)
 NOISE_SD = 0.7
+UNKNOWN_NOISE = 0.1
+"""Share of the values' spread that repeats are taken to have where nothing is known of them."""
+
 LEAST_NOISE = 1e-3
 ROOT_5 = math.sqrt(5)
 BELIEVED = 1e-4
@@ -122,17 +125,20 @@ class Surrogate:
     Args:
         x: Inputs, (n, inputs).
         y: Values, (n,); they are standardised here.
-        noise: Standard deviation that is expected between repeats, in the values' unit.
+        noise: Standard deviation that is expected between repeats, in the values' unit; None where
+            nothing is known of it.
         extra: Variance of each value beside that, (n,), in the values' unit squared; None: none.
     """
 
-    def __init__(self, x: Floats, y: Floats, *, noise: float, extra: Floats | None = None) -> None:
+    def __init__(
+        self, x: Floats, y: Floats, *, noise: float | None, extra: Floats | None = None
+    ) -> None:
         self.mean = float(y.mean())
         self.sd = float(y.std()) or 1.0
         self._x = x
         self._y = (y - self.mean) / self.sd
         self._extra = np.zeros(len(y)) if extra is None else extra / self.sd**2
-        self.prior = priors(x.shape[1], noise / self.sd)
+        self.prior = priors(x.shape[1], UNKNOWN_NOISE if noise is None else noise / self.sd)
         self.theta = self.prior.means
 
     def fit(self, starts: Sequence[Floats], iterations: int = 30) -> Floats:

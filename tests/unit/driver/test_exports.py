@@ -122,8 +122,8 @@ def test_what_goes_wrong_while_exporting_again_costs_the_trial_nothing(make_benc
 def test_driver_killed_anywhere_tells_each_export_once(
     make_bench, monkeypatch, where, times, moment
 ):
-    import pgolf_sweep.driver.driver as loop
     import pgolf_sweep.driver.exports as module
+    import pgolf_sweep.driver.runs as loop
 
     bench = make_bench(run_cap=3, width="{values: [192, 200]}", method="random")
     calls = 0

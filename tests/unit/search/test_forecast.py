@@ -26,7 +26,7 @@ LOSS = {4: 0.04, 6: 0.01, 8: 0.0}
 
 @pytest.fixture
 def forecast(tmp_path) -> Forecast:
-    return Forecast(parse_spec(SWEEP, tmp_path / "s.yaml").space)
+    return Forecast(parse_spec(SWEEP, tmp_path / "s.yaml").space, 0.0007)
 
 
 def knobs_of(rate: float, bits: int, decay: float = 0.1) -> dict:

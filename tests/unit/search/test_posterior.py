@@ -5,8 +5,13 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+import pytest
+import yaml
+
+from pgolf_sweep.config.sweep_file import parse_spec
 from pgolf_sweep.core.record import State, TrialRecord, ranked, second_seeds
 from pgolf_sweep.search.posterior import posteriors
+from pgolf_sweep.search.proposing import expected_noise
 from pgolf_sweep.space.domains import Choices, Parameter, Range
 from pgolf_sweep.space.space import Space
 
@@ -112,3 +117,34 @@ def test_few_trials_and_duplicates_say_nothing() -> None:
         number=9, outcome=State.COMPLETED, knobs=records[0].knobs, val_bpb=1.0, duplicate_of=0
     )
     assert 9 not in posteriors(SPACE, [*records, twin])
+
+
+@pytest.mark.parametrize(
+    ("rules", "metric", "expected"),
+    [
+        ("parameter-golf-2026", "val_bpb", 0.0007),
+        ("demo", "val_bpb", 0.015),
+        ("none", "reward", None),
+    ],
+)
+def test_the_rules_say_what_seeds_are_expected_to_do(tmp_path, rules, metric, expected):
+    sweep = {
+        "program": "trainer" if metric == "val_bpb" else "train.py",
+        "method": "bayes",
+        "metric": {"name": metric, "goal": "minimize"},
+        "parameters": {"MATRIX_LR": {"min": 0.01, "max": 0.1}},
+        "pgolf": {"rules": rules},
+    }
+    spec = parse_spec(yaml.safe_dump(sweep), tmp_path / "s.yaml")
+    assert expected_noise(spec) == expected
+
+
+def test_few_trials_that_agree_by_chance_are_no_surer_than_the_seeds_that_are_expected():
+    records = trials(10, noise=0.0)
+
+    def width(noise):
+        found = posteriors(SPACE, records, noise)
+        return sum(one.high - one.low for one in found.values())
+
+    assert width(0.015) > 5 * width(0.0007)
+    assert width(None) > 2 * width(0.0007), "a share of the scores' spread"
