@@ -161,7 +161,7 @@ def test_python_of_the_readme_prints_what_it_says(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "sweeps").symlink_to(ROOT / "sweeps")
-    (tmp_path / "runs").symlink_to(ROOT / "tests/data/studies")  # as `make demo` left it once
+    (tmp_path / "runs").symlink_to(ROOT / "tests/data/studies/after_demo")  # as it left it once
     monkeypatch.chdir(tmp_path)
     block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert block is not None

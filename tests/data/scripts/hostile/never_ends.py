@@ -1,4 +1,4 @@
-"""Runs for ever, deaf to every signal that a process may ignore."""
+"""Runs forever, deaf to every signal that a process may ignore."""
 
 import signal
 
