@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 BASE = 118
+_DIGITS_AT_ONCE = 100
 ALPHABET = bytes(sorted({*range(1, 128)} - {*range(10, 14), *range(28, 31), 34, 92}))
 STUB = (
     'import {codec} as z\nn=0\nfor c in b"{text}":n=n*118+c-1-4*(c>13)-3*(c>30)-(c>34)-(c>92)\n'
@@ -42,8 +43,12 @@ def dense_script(codec: str, data: bytes) -> bytes:
     """A script that runs the text that `codec` made `data` of."""
     number, digits = int.from_bytes(data, "big"), bytearray()
     while number:
-        number, digit = divmod(number, BASE)
-        digits.append(ALPHABET[digit])
+        # Many digits at once: to divide the long number for each costs the square of its length.
+        number, part = divmod(number, BASE**_DIGITS_AT_ONCE)
+        for _ in range(_DIGITS_AT_ONCE):
+            if number or part:
+                part, digit = divmod(part, BASE)
+                digits.append(ALPHABET[digit])
     text = digits[::-1].decode()
     return STUB.format(codec=codec, text=text, length=len(data)).encode()
 

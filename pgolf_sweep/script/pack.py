@@ -17,6 +17,7 @@ import re
 import warnings
 import zlib
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.errors import AnswerNoError, InputError
@@ -67,6 +68,7 @@ class Packed:
         return f"{shrunk} ({self.codec}, text inside {inner}): {self.freed_bytes:,} bytes freed"
 
 
+@lru_cache(maxsize=8)
 def pack(script: bytes, *, name: str = "train_gpt.py", ours: bool = False) -> Packed:
     """Minify and compress a single-file script.
 

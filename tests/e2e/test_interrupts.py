@@ -220,7 +220,8 @@ def script_pids() -> list[Path]:
 
 
 def test_stop_drains_cancel_ends_and_a_second_driver_is_refused(terminal: Terminal) -> None:
-    file = sweep(terminal, "asked", trial_seconds=3.0, run_cap=6)
+    # More trials than a slow machine ends before `stop` is read.
+    file = sweep(terminal, "asked", trial_seconds=3.0, run_cap=60)
     driver = terminal.start_launch(file)
     running = wait_for_running(driver, terminal.study("asked"))
     second = terminal.launch(file)

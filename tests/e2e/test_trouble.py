@@ -34,7 +34,7 @@ TROUBLES = [
     "forks",
 ]
 GOOD = SCRIPTS / "good.py"
-LIMIT_SECONDS, SILENT_SECONDS = 8, 3
+LIMIT_SECONDS, SILENT_SECONDS = 15, 5
 
 
 @pytest.fixture(scope="module")

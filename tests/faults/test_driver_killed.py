@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1200)]
 
-RUN_CAP = 6
+RUN_CAP = 10  # more than end before the last of the deaths
 DEATHS = [
     ("asked", 2),
     ("noted", 1),  # queued

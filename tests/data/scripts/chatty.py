@@ -3,7 +3,7 @@
 import os
 import sys
 
-CHATTY_BYTES = int(os.environ.get("CHATTY_BYTES", 50_000_000))
+CHATTY_BYTES = int(os.environ.get("CHATTY_BYTES", 5_000_000))
 LINE = "debug: " + "x" * 92 + "\n"
 
 sys.stdout.write("step:0/1 val_loss:3.0000 val_bpb:1.7800 train_time:0ms step_avg:0.00ms\n")
