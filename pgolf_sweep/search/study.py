@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.config.sweep_file import SweepSpec
     from pgolf_sweep.core.paths import StudyPaths
     from pgolf_sweep.core.trial import KnobValue
+    from pgolf_sweep.search.gp import Reuse
     from pgolf_sweep.search.journal import OldTrial
     from pgolf_sweep.search.proposing import Verdicts
     from pgolf_sweep.search.storage_lock import StudyLock
@@ -440,6 +441,7 @@ def open_study(
     storage: str | None = None,
     write: bool = False,
     verdicts: Verdicts | None = None,
+    reuse: Reuse | None = None,
 ) -> Study:
     """The study of a folder; made if it is to be written and is not there yet.
 
@@ -449,6 +451,7 @@ def open_study(
         storage: An Optuna storage URL, or None for the URL noted in the folder, else its journal.
         write: Whether the caller is the driver; readers never change a file.
         verdicts: The gate's word on the sweep's knobs, for a sampler that proposes what fits.
+        reuse: The trainings that trials may share, for a sampler that counts costs.
 
     Raises:
         InfraError: The storage cannot be reached or is not a study's.
@@ -490,7 +493,7 @@ def open_study(
             # `group` and some samplers are marked experimental; the tests hold what we need.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.sampler = make_sampler(
-                spec, asked, verdicts, lambda: study.user_attrs.get(PRIOR, ())
+                spec, asked, verdicts, lambda: study.user_attrs.get(PRIOR, ()), reuse
             )
     lock = None
     if write and url is not None:
