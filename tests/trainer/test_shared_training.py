@@ -20,6 +20,7 @@ from pgolf_sweep.launch.node.checkpoints import leave, take_over
 from pgolf_sweep.script.logs.stream import read_log
 from pgolf_sweep.search.study import open_study
 from pgolf_sweep.track.null import NullStudyTracker
+from pgolf_sweep.workflows.fit import fit
 from pgolf_sweep.workflows.study_folder import begin_study, prepare_folder
 from trainer.train import main
 
@@ -117,3 +118,22 @@ def test_a_grid_over_bits_and_stride_trains_once_and_scores_as_whole_runs_do(ben
         whole = grid.work(tmp_path / f"whole-{record.number}", spec.env)
         assert record.val_bpb == whole.val_bpb
         assert record.artifact_bytes == whole.total_bytes
+
+
+def test_fit_proposes_bits_that_use_the_cap_and_they_share_the_training(bench):
+    bits = {"MATRIX_BITS": [4, 5, 6, 8], "EMBED_BITS": [4, 6, 8]}
+    roomy = bench("random", 9, **bits).session
+    most, least = (
+        roomy.verdict(roomy.resolve({"MATRIX_BITS": n, "EMBED_BITS": n})).artifact_bytes.mid
+        for n in (8, 4)
+    )
+    tiny = bench("random", 9, cap_bytes=int((2 * most + least) / 3), **bits)
+    (first,) = (row for row in tiny.drive(1) if row.outcome is State.COMPLETED)
+    found = fit(tiny.paths, tokens=512)
+    assert found.fit_of == first.number
+    assert abs(found.rises["MATRIX_BITS"][4]) > abs(found.rises["MATRIX_BITS"][8])
+    (fitted,) = (row for row in tiny.drive(2) if row.parent is not None)
+    assert (fitted.stage, fitted.reused_from, fitted.parent) == ("export", *[first.number] * 2)
+    assert {name: fitted.knobs[name] for name in bits} == dict(found.bits)
+    assert fitted.submittable
+    assert f"{found.cost_bpb:+.5f}" in fitted.idea
