@@ -80,7 +80,7 @@ class ScriptPredictor:
         expected = None
         if self.foreign is not None:
             expected = self.foreign.expected(measured.knobs, measured.steps)
-            self.foreign.learn(measured.knobs, measured.model_bytes)
+            self.foreign.learn(measured.knobs, measured.model_bytes, measured.steps)
         if isinstance(expected, Prediction):
             size, noise = expected.model_bytes, expected.noise_bytes
             error = measured.model_bytes - size
