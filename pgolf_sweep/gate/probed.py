@@ -47,6 +47,8 @@ READING_FACTOR = 1.5
 """How much wider a prediction is where the script was read because it did not run."""
 SHORT_SHARE = 0.04
 """Spread of a short run beside all else: below 600 steps errors are 4 to 10 % of the bytes."""
+_MAY_MODEL = re.compile(rb"\btorch|\bexec\b|import_|\brunpy\b")
+"""Of a program that can make a torch module: it names torch, or runs text that may."""
 _PLACE = re.compile(r"_(PATH|DIR|ROOT|FILES?)$|^RUN_ID$")
 
 
@@ -426,7 +428,10 @@ def foreign_of(
     env: Mapping[str, str] | None = None,
     gpus: int = CONTEST_GPUS,
 ) -> Foreign | None:
-    """The predictions for a program that is not ours; None for our own trainer.
+    """The predictions for a program that is not ours; None where there is nothing to probe.
+
+    That is our own trainer, and a program without a word of torch: a probe of it imports torch,
+    which takes seconds, and finds no model to count.
 
     Args:
         program: The program.
@@ -434,7 +439,7 @@ def foreign_of(
         env: What the script finds in its environment beside its knobs, as the data set's paths.
         gpus: Of a trial; 0 is a CPU.
     """
-    if program.builtin:
+    if program.builtin or not any(_MAY_MODEL.search(data) for data in program.files.values()):
         return None
     defaults = {name: k.default for name, k in program.knobs.items() if k.default is not None}
     declared = None

@@ -54,7 +54,7 @@ class ScriptPredictor:
         if self.foreign is None:
             reason = (
                 "no run of this configuration was measured yet, the program is not ours, and it is "
-                "not probed"
+                "not probed (--no-probe, or it has no word of torch)"
             )
             return Refused(kind=VerdictKind.UNKNOWN, reason=reason, regime="unknown")
         expected = self.foreign.expected(knobs)
