@@ -310,12 +310,13 @@ class RayLauncher:
             for node in nodes.values()
             if not node.draining and now >= self._not_before.get(node.id, now)
         }
-        slot = self._placement.misplaced(usable, self._slots)
-        if slot is not None:
-            logger.info("others hold %s: its slot is made where there is room", slot.node.name)
-            self._slots.remove(slot)
-            self._checks.forget(slot)
-            self._kill(slot)
+        misplaced = self._placement.misplaced(usable, self._slots)
+        if misplaced is not None:
+            name = misplaced.node.name
+            logger.info("others hold %s: its slot is made where there is room", name)
+            self._slots.remove(misplaced)
+            self._checks.forget(misplaced)
+            self._kill(misplaced)
         for node in self._placement.further(usable.values(), self._slots):
             self._slots.append(self._make_slot(node))
 
