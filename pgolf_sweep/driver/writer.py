@@ -98,7 +98,7 @@ class TrialWriter:
         for record in filter(is_evidence, waiting):
             # Of a variant that nothing has needed yet in this process, the gate would be probed.
             session = self.sessions.known(record.variant)
-            if session is None:
+            if session is None or not session.spec.pgolf.gate_enabled:
                 continue
             if not session.ready(record.knobs):
                 self._unlearnt.append(record)

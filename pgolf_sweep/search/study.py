@@ -19,7 +19,7 @@ from __future__ import annotations
 import logging
 import secrets
 import warnings
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,7 @@ from pgolf_sweep.search.reader import StudyReader
 from pgolf_sweep.search.sampler import make_sampler
 from pgolf_sweep.search.storage import (
     check_storage,
+    close_backend,
     damaged,
     no_trials,
     open_backend,
@@ -461,8 +462,23 @@ def open_study(
     url = storage_url(paths, storage)
     if url is not None:
         check_storage(url)
+    with ExitStack() as unless_opened:
+        study = _open_study(spec, paths, url, write, verdicts, unless_opened)
+        unless_opened.pop_all()
+    return study
+
+
+def _open_study(
+    spec: SweepSpec,
+    paths: StudyPaths,
+    url: str | None,
+    write: bool,
+    verdicts: Verdicts | None,
+    unless_opened: ExitStack,
+) -> Study:
     try:
         backend = open_backend(paths, url, write=write)
+        unless_opened.callback(close_backend, backend)
         name = stored_name(backend, paths, url, spec.name)
         if write:
             study = optuna.create_study(

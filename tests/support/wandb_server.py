@@ -7,9 +7,25 @@ import re
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 _PROJECT = {"id": "p", "name": "p", "entity": {"id": "e", "name": "e"}}
+
+
+class Call(NamedTuple):
+    """A call that was answered.
+
+    Attributes:
+        at: Monotonic seconds.
+        what: GraphQL operation, or the last part of the path.
+        size: Bytes of the body.
+        run: The run's id, of a stream.
+    """
+
+    at: float
+    what: str
+    size: int
+    run: str = ""
 
 
 def _operation(query: str) -> str:
@@ -78,14 +94,14 @@ class WandbServer:
     """It keeps the names of the runs that sent something; `go_silent` leaves every call waiting.
 
     Attributes:
-        calls: Time, what was asked for, and bytes of each call's body.
+        calls: Each call that was answered.
         uploads: Files of artifacts, by name.
         asked: Names and variables of the GraphQL calls.
     """
 
     def __init__(self) -> None:
         self.streamed: set[str] = set()
-        self.calls: list[tuple[float, str, int]] = []
+        self.calls: list[Call] = []
         self.uploads: dict[str, bytes] = {}
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self._silent = threading.Event()
@@ -103,6 +119,7 @@ class WandbServer:
                     self.close_connection = True  # else kept connections would go on
                     return
                 document: dict[str, Any] = {}
+                run = ""
                 what = self.path.rpartition("/")[2] or "/"
                 if self.path.endswith("/graphql"):
                     asked = json.loads(body)
@@ -113,8 +130,9 @@ class WandbServer:
                 elif "/upload/" in self.path:
                     server.uploads[self.path.partition("/upload/")[2]] = body
                 elif self.path.endswith("/file_stream"):
-                    server.streamed.add(self.path.split("/")[-2])
-                server.calls.append((time.monotonic(), what, len(body)))
+                    run = self.path.split("/")[-2]
+                    server.streamed.add(run)
+                server.calls.append(Call(time.monotonic(), what, len(body), run))
                 data = json.dumps(document).encode()
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")
