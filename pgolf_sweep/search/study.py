@@ -463,7 +463,7 @@ def open_study(
     if url is not None:
         check_storage(url)
     with ExitStack() as unless_opened:
-        study = _open_study(spec, paths, url, write, verdicts, unless_opened)
+        study = _open_study(spec, paths, url, write, verdicts, reuse, unless_opened)
         unless_opened.pop_all()
     return study
 
@@ -474,6 +474,7 @@ def _open_study(
     url: str | None,
     write: bool,
     verdicts: Verdicts | None,
+    reuse: Reuse | None,
     unless_opened: ExitStack,
 ) -> Study:
     try:

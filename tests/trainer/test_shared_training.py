@@ -120,6 +120,7 @@ def test_a_grid_over_bits_and_stride_trains_once_and_scores_as_whole_runs_do(ben
         assert record.artifact_bytes == whole.total_bytes
 
 
+@pytest.mark.slow
 def test_fit_proposes_bits_that_use_the_cap_and_they_share_the_training(bench):
     bits = {"MATRIX_BITS": [4, 5, 6, 8], "EMBED_BITS": [4, 6, 8]}
     roomy = bench("random", 9, **bits).session
