@@ -17,6 +17,8 @@ import torch
 ATEN: Any = torch.ops.aten
 MOST_REAL = 1
 """Numbers of a tensor that is made like an unknown one and is real all the same."""
+PART_NUMBERS = 1 << 20
+"""Of a tensor that is summed in double."""
 _ANSWERS: dict[str, Any] = {
     "isnan": lambda one: torch.zeros(one.shape, dtype=torch.bool),
     "isinf": lambda one: torch.zeros(one.shape, dtype=torch.bool),
@@ -270,4 +272,10 @@ def root_mean_square(tensor: torch.Tensor) -> float:
     """Of a real tensor; not a number where there is nothing to measure."""
     if isinstance(tensor, Unknown) or not tensor.numel():
         return math.nan
-    return float(tensor.detach().double().square().mean().sqrt())
+    return math.sqrt(inner_product(tensor, tensor) / tensor.numel())
+
+
+def inner_product(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Of two real tensors of one shape, a part after the other: copies in double take memory."""
+    parts = (tensor.detach().reshape(-1).split(PART_NUMBERS) for tensor in (one, other))
+    return sum(float(a.double() @ b.double()) for a, b in zip(*parts, strict=True))
