@@ -33,7 +33,7 @@ from pgolf_sweep.driver.session import DamagedError, store_program, stored_progr
 from pgolf_sweep.driver.table import counted
 from pgolf_sweep.gate.repair import nearest_values, repair
 from pgolf_sweep.launch.remote.dashboard import refuse_copies
-from pgolf_sweep.report.read import read_trials
+from pgolf_sweep.report.trials import read_trials
 from pgolf_sweep.search.origin import PRIOR, Origin
 
 if TYPE_CHECKING:
