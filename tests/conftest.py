@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
+from pathlib import Path
 
 from hypothesis import settings
 from support.clusters import address as address  # noqa: PLC0414 - a fixture is found by its name
@@ -15,6 +17,9 @@ settings.load_profile("shared-machine")
 # Ray gives the first cluster of a process a token and remembers that in the environment: later
 # clusters of the same process would turn away the commands that tests start without one.
 os.environ["RAY_AUTH_MODE"] = "disabled"
+
+# What somebody measured on this machine teaches gates that are not asked not to learn.
+os.environ["XDG_DATA_HOME"] = str(Path(tempfile.gettempdir(), f"pgolf-tests-{os.getpid()}"))
 
 # A shell starts what runs in the background with these ignored, and nohup does; what the tests
 # start would inherit that, and no Ctrl-C would reach it.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.core.trial import KnobValue, Verdict
     from pgolf_sweep.gate.plan import Bin, Cost
     from pgolf_sweep.workflows.gate import GateAnswer
+    from pgolf_sweep.workflows.measure import Compared
     from pgolf_sweep.workflows.plan import SweepPlan
 
 BAR_WIDTH = 40
@@ -62,6 +63,14 @@ def gate(
         int | None,
         typer.Option(min=0, help="GPUs of a trial of such a script [default: 8]; 0 is a CPU."),
     ] = None,
+    measure: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="Run this program (a script's path, or trainer) for a few steps on this machine "
+            "and learn its export's true bytes.",
+        ),
+    ] = None,
     no_probe: NoProbeOption = False,
     data_root: DataRootOption = DEFAULT_DATA,
     json_output: JsonOption = False,
@@ -72,6 +81,11 @@ def gate(
     that `launch` would give before its first trial: `require`, the file's calibration, memory and
     steps included. --program and --rules ask about the artifact's size only. Exit code 1: too big,
     or invalid.
+
+    --measure runs the real script, on a GPU if there is one, until its log has told the artifact's
+    bytes: about a minute. What it measured is kept, and later `gate`, `plan` and `launch` of this
+    program learn from it. It keeps the run short by the knobs that the script reads (ITERATIONS,
+    MAX_WALLCLOCK_SECONDS, VAL_LOSS_EVERY), unless --set says otherwise.
 
     Example: pgolf-sweep gate --set MODEL_DIM=576 --set MATRIX_BITS=6
     """
@@ -89,7 +103,10 @@ def gate(
         gpus=gpus,
         data_root=data_root,
         probe=not no_probe,
+        measure=measure,
     )
+    if answer.measured is not None:
+        say(_measured_text(answer.measured))
     for line in answer.learnt:
         say(line)
     if json_output:
@@ -101,6 +118,24 @@ def gate(
         _show_suggestions(answer)
     if answer.verdict.discards:
         raise typer.Exit(1)
+
+
+def _measured_text(found: Compared) -> str:
+    """A measured run beside what was predicted of it."""
+    run, error = found.run, found.error_percent
+    where = f"{run.gpus} GPU{'s' * (run.gpus > 1)}" if run.gpus else "the CPU"
+    steps = "an unknown number of" if run.steps is None else run.steps
+    text = (
+        f"measured: {run.model_bytes:,} bytes of model after {steps} steps on {where}, "
+        f"{run.seconds:.0f} s"
+    )
+    if found.predicted is None or error is None:
+        return f"{text}; nothing was predicted of them"
+    known = found.predicted
+    return (
+        f"{text}; predicted {known.mid:,.0f} ({error:+.1f} %), "
+        f"between {known.low:,.0f} and {known.high:,.0f}"
+    )
 
 
 @app.command()

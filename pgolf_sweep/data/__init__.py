@@ -13,7 +13,18 @@ from pgolf_sweep.data.dataset import (
     from_paths,
     identity,
     locate,
+    present,
     survey,
 )
 
-__all__ = ["DataSet", "Split", "Survey", "check", "from_paths", "identity", "locate", "survey"]
+__all__ = [
+    "DataSet",
+    "Split",
+    "Survey",
+    "check",
+    "from_paths",
+    "identity",
+    "locate",
+    "present",
+    "survey",
+]

@@ -124,17 +124,27 @@ def locate(name: str, root: Path) -> DataSet:
         return named(CONTEST, int(variant[1]), root)
     if match := _NAME.fullmatch(name):
         return named(match["base"], int(match["vocab"]), root)
-    present = [path.name for path in sorted((root / "datasets").glob("[!.]*_sp*"))]
-    matches = [m for m in map(_NAME.fullmatch, present) if m and m["base"] == name]
+    names = _present(root)
+    matches = [m for m in map(_NAME.fullmatch, names) if m and m["base"] == name]
     if len(matches) == 1:
         return named(name, int(matches[0]["vocab"]), root)
     raise DataError(
         f"no data set named {name!r}" if not matches else f"{name!r} names several data sets",
         where=str(root / "datasets"),
         got=name,
-        expected=f"one of: {', '.join(present)}" if present else "demo, sp1024, or NAME_spVOCAB",
-        next_step="pgolf-sweep data demo" if not present else None,
+        expected=f"one of: {', '.join(names)}" if names else "demo, sp1024, or NAME_spVOCAB",
+        next_step="pgolf-sweep data demo" if not names else None,
     )
+
+
+def present(root: Path) -> list[DataSet]:
+    """Every data set below a folder whose name says its vocabulary."""
+    matches = map(_NAME.fullmatch, _present(root))
+    return [named(match["base"], int(match["vocab"]), root) for match in matches if match]
+
+
+def _present(root: Path) -> list[str]:
+    return [path.name for path in sorted((root / "datasets").glob("[!.]*_sp*"))]
 
 
 def from_paths(path: Path, tokenizer: Path) -> DataSet:

@@ -34,7 +34,7 @@ from pgolf_sweep.gate.gate import Gate
 from pgolf_sweep.gate.probed import foreign_of
 from pgolf_sweep.gate.repair import nearest_values, repair
 from pgolf_sweep.gate.resources import Machine
-from pgolf_sweep.gate.store import USER, store_path, teach_store
+from pgolf_sweep.gate.store import USER, store_path, teach_measured, teach_store
 from pgolf_sweep.script.pack import as_counted
 from pgolf_sweep.script.program import from_files, load_program
 from pgolf_sweep.space.domains import Constant
@@ -488,6 +488,9 @@ def _session(
     if spec.pgolf.gate_calibration is not None:
         # Of a study that was launched the store may be gone; it can be looked at all the same.
         learnt = teach_store(gate, spec.pgolf.gate_calibration, base=base)
+    fixed = {n: p.domain.value for n, p in spec.space.parameters.items()
+             if isinstance(p.domain, Constant)}  # fmt: skip
+    learnt = "; ".join(filter(None, (learnt, teach_measured(gate, fixed))))
     return Session(
         spec=spec,
         program=program,

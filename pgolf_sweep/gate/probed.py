@@ -27,13 +27,13 @@ from pgolf_sweep.gate.physics.entropy import ScaleRule
 from pgolf_sweep.gate.physics.predict import GroupSize, Prediction
 from pgolf_sweep.gate.read_based import Scheme, from_curves, from_scheme, group_of
 from pgolf_sweep.gate.run_based import Reference, RunBased
-from pgolf_sweep.gate.script_steps import CONTEST_GPUS, SHORT_STEPS
+from pgolf_sweep.gate.script_steps import CONTEST_GPUS, SHORT_STEPS, is_short
 from pgolf_sweep.script.knobs.knobs import worded
 from pgolf_sweep.script.probe.prober import Probed, Prober, Unprobed
 from pgolf_sweep.script.probe.runner import Counted, RunFailed, Runner
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Hashable, Mapping, Sequence
 
     from pgolf_sweep.config.types import SchemeBlock
     from pgolf_sweep.core.trial import KnobValue
@@ -47,6 +47,8 @@ READING_FACTOR = 1.5
 """How much wider a prediction is where the script was read because it did not run."""
 SHORT_SHARE = 0.04
 """Spread of a short run beside all else: below 600 steps errors are 4 to 10 % of the bytes."""
+_MAY_MODEL = re.compile(rb"\btorch|\bexec\b|import_|\brunpy\b")
+"""Of a program that can make a torch module: it names torch, or runs text that may."""
 _PLACE = re.compile(r"_(PATH|DIR|ROOT|FILES?)$|^RUN_ID$")
 
 
@@ -146,13 +148,14 @@ class Foreign:
         self._prober = prober
         self._defaults = defaults
         self._scheme = scheme
-        self._measured: list[float] = []  # bytes a parameter of finished trials
+        # Bytes a parameter of finished trials, those of short runs apart.
+        self._measured: dict[bool, list[float]] = {False: [], True: []}
 
     def copy(self) -> Foreign:
         """Predictions that know the same and learn by themselves."""
         other = copy.copy(self)
         learnt: dict[str, object] = {
-            "_measured": list(self._measured),
+            "_measured": {short: list(seen) for short, seen in self._measured.items()},
             "_contradicted": dict(self._contradicted),
         }
         if self._runs is not None:
@@ -176,7 +179,7 @@ class Foreign:
             if not isinstance(answer, str):
                 return self._by_length(answer, knobs, steps)
             failed = answer
-        answer = self._from_reading(knobs)
+        answer = self._from_reading(knobs, steps)
         answer = _less_sure(answer, failed) if failed else answer
         return self._by_length(answer, knobs, steps)
 
@@ -254,7 +257,7 @@ class Foreign:
         if self._runs is not None and self._branch(knobs) not in self._contradicted:
             answer = self._from_run(knobs, None, thorough=thorough)
             if isinstance(answer, str):
-                self._from_reading(knobs)
+                self._from_reading(knobs, None)
 
     def _carried_over(
         self, knobs: Mapping[str, KnobValue], steps: float | None
@@ -298,11 +301,11 @@ class Foreign:
                 right = isinstance(seen, Probed) and seen.model_params == counted.model_params
                 self._references[branch] = Reference(knobs=knobs, counted=counted), right
             return found
-        read = self._from_reading(knobs)
+        read = self._from_reading(knobs, steps)
         if read.model_params != counted.model_params or isinstance(read, Unknown):
             # The reading is of another model than the one that ran, or knows nothing.
-            if self._measured:
-                return self._inferred(counted.model_params)
+            if measured := self._measured[is_short({**self._defaults, **knobs}, steps)]:
+                return _inferred(counted.model_params, measured)
             return Unknown(
                 reason=f"{counted.model_params:,} parameters; {found.reason}; declare "
                 "pgolf.gate.scheme, or the first finished trial tells",
@@ -363,7 +366,7 @@ class Foreign:
     def _unprobed_branch(self, branch: tuple[str, ...]) -> Unknown:
         return Unknown(reason=self._contradicted[branch])
 
-    def _from_reading(self, knobs: Mapping[str, KnobValue]) -> Expected:
+    def _from_reading(self, knobs: Mapping[str, KnobValue], steps: float | None) -> Expected:
         found = self.probed(knobs)
         if isinstance(found, Unprobed):
             return self._refused(found, knobs)
@@ -374,8 +377,8 @@ class Foreign:
             return Unknown(reason=f"the probe saw only a part: {'; '.join(found.notes)}")
         if found.classes:
             return from_curves(found, values)
-        if self._measured:
-            return self._inferred(found.model_params)
+        if measured := self._measured[is_short(values, steps)]:
+            return _inferred(found.model_params, measured)
         why = "; ".join(found.notes) or "its quantizer was not recognised"
         return Unknown(
             reason=f"{found.model_params:,} parameters; {why}; declare pgolf.gate.scheme, "
@@ -387,11 +390,14 @@ class Foreign:
         """What the probe found, for people."""
         return self._prober.probe(knobs)
 
-    def learn(self, knobs: Mapping[str, KnobValue], model_bytes: int) -> None:
+    def learn(
+        self, knobs: Mapping[str, KnobValue], model_bytes: int, steps: int | None = None
+    ) -> None:
         """Take in a finished trial's bytes; matters where the quantizer is unknown."""
         believed = self._believed(knobs)
         if believed:
-            self._measured.append(model_bytes / believed)
+            short = is_short({**self._defaults, **knobs}, steps)
+            self._measured[short].append(model_bytes / believed)
 
     def _refused(self, found: Unprobed, knobs: Mapping[str, KnobValue]) -> Unknown:
         default = self._prober.probe({}) if found.refused_by_script and knobs else None
@@ -400,19 +406,20 @@ class Foreign:
             invalid=isinstance(default, Probed),
         )
 
-    def _inferred(self, model_params: int) -> Prediction:
-        share = math.fsum(self._measured) / len(self._measured)
-        size = share * model_params
-        group = GroupSize(group="model", params=model_params, bits=0, model_bytes=size)
-        return Prediction(
-            groups=(group,),
-            model_bytes=size,
-            model_params=model_params,
-            ceiling=4.0 * model_params,
-            traits={},
-            noise_bytes=INFERRED_SHARE * size,
-            steps=0.0,
-        )
+
+def _inferred(model_params: int, measured: Sequence[float]) -> Prediction:
+    """What the bytes a parameter of finished trials say of a model."""
+    size = math.fsum(measured) / len(measured) * model_params
+    group = GroupSize(group="model", params=model_params, bits=0, model_bytes=size)
+    return Prediction(
+        groups=(group,),
+        model_bytes=size,
+        model_params=model_params,
+        ceiling=4.0 * model_params,
+        traits={},
+        noise_bytes=INFERRED_SHARE * size,
+        steps=0.0,
+    )
 
 
 def foreign_of(
@@ -421,7 +428,10 @@ def foreign_of(
     env: Mapping[str, str] | None = None,
     gpus: int = CONTEST_GPUS,
 ) -> Foreign | None:
-    """The predictions for a program that is not ours; None for our own trainer.
+    """The predictions for a program that is not ours; None where there is nothing to probe.
+
+    That is our own trainer, and a program without a word of torch: a probe of it imports torch,
+    which takes seconds, and finds no model to count.
 
     Args:
         program: The program.
@@ -429,7 +439,7 @@ def foreign_of(
         env: What the script finds in its environment beside its knobs, as the data set's paths.
         gpus: Of a trial; 0 is a CPU.
     """
-    if program.builtin:
+    if program.builtin or not any(_MAY_MODEL.search(data) for data in program.files.values()):
         return None
     defaults = {name: k.default for name, k in program.knobs.items() if k.default is not None}
     declared = None

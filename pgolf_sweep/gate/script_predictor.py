@@ -54,7 +54,7 @@ class ScriptPredictor:
         if self.foreign is None:
             reason = (
                 "no run of this configuration was measured yet, the program is not ours, and it is "
-                "not probed"
+                "not probed (--no-probe, or it has no word of torch)"
             )
             return Refused(kind=VerdictKind.UNKNOWN, reason=reason, regime="unknown")
         expected = self.foreign.expected(knobs)
@@ -80,7 +80,7 @@ class ScriptPredictor:
         expected = None
         if self.foreign is not None:
             expected = self.foreign.expected(measured.knobs, measured.steps)
-            self.foreign.learn(measured.knobs, measured.model_bytes)
+            self.foreign.learn(measured.knobs, measured.model_bytes, measured.steps)
         if isinstance(expected, Prediction):
             size, noise = expected.model_bytes, expected.noise_bytes
             error = measured.model_bytes - size

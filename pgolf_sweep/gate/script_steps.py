@@ -47,6 +47,16 @@ class Steps:
     spread: float
 
 
+def planned_steps(values: Mapping[str, KnobValue]) -> float:
+    """Steps that a configuration asks for, by its knobs with the script's defaults; 0: none."""
+    return number(values, 0.0, "ITERATIONS", "NUM_ITERATIONS", "MAX_STEPS")
+
+
+def is_short(values: Mapping[str, KnobValue], steps: float | None = None) -> bool:
+    """Whether a run of these knobs is a short one, by the steps that it made or asks for."""
+    return (steps or planned_steps(values) or DEFAULT_STEPS) < SHORT_STEPS
+
+
 class ScriptSteps:
     """The pace of one program's trials.
 
@@ -76,7 +86,7 @@ class ScriptSteps:
             values: Its knobs, with the script's defaults.
             model_params: Of its model.
         """
-        planned = number(values, 0.0, "ITERATIONS", "NUM_ITERATIONS", "MAX_STEPS")
+        planned = planned_steps(values)
         wallclock = number(values, 0.0, "MAX_WALLCLOCK_SECONDS")
         if wallclock <= 0:
             return Steps(planned or DEFAULT_STEPS, 0.0)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.trial import KnobValue, configuration_hash
 from pgolf_sweep.gate.gate import NOT_SIZE_KNOBS
+from pgolf_sweep.gate.script_steps import is_short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -41,6 +42,8 @@ class Measured:
             where they may move the size, since a later version may have other defaults.
         model_bytes: Measured bytes of the compressed model.
         source: Where it was measured: a study and trial, a file and line.
+        model_params: As its log says, where that may contradict what a probe counted.
+        code_bytes: Of the counted code, likewise.
     """
 
     program: str
@@ -49,6 +52,8 @@ class Measured:
     source: str
     steps: int | None = None
     train_seconds: float | None = None
+    model_params: int | None = None
+    code_bytes: int | None = None
 
     @property
     def identity(self) -> str:
@@ -61,6 +66,11 @@ def user_store() -> Path:
     base = os.environ.get("XDG_DATA_HOME")
     root = Path(base) if base else Path.home() / ".local" / "share"
     return root / "pgolf-sweep" / "calibration.jsonl"
+
+
+def measured_store() -> Path:
+    """Where `gate --measure` keeps its runs: beside the user's own store, read without asking."""
+    return user_store().with_name("measured.jsonl")
 
 
 def store_path(name: str, *, base: Path) -> Path:
@@ -76,6 +86,8 @@ def measured(
     *,
     steps: int | None = None,
     train_seconds: float | None = None,
+    model_params: int | None = None,
+    code_bytes: int | None = None,
 ) -> Measured:
     """A run of a program, as a store keeps it.
 
@@ -86,6 +98,8 @@ def measured(
         source: Where it was measured.
         steps: Of the training.
         train_seconds: Of the same.
+        model_params: As its log says.
+        code_bytes: As its log says.
     """
     values = dict(knobs)
     if program.builtin:
@@ -99,6 +113,8 @@ def measured(
         source=source,
         steps=steps,
         train_seconds=train_seconds,
+        model_params=model_params,
+        code_bytes=code_bytes,
     )
 
 
@@ -160,6 +176,7 @@ def _read(line: str, path: Path) -> Measured | None:
     )
     if not whole:
         return None
+    said = {name: document.get(name) for name in ("model_params", "code_bytes")}
     return Measured(
         program=document["program"],
         knobs=document["knobs"],
@@ -167,6 +184,7 @@ def _read(line: str, path: Path) -> Measured | None:
         source=str(document.get("source", "")),
         steps=steps,
         train_seconds=seconds,
+        **{name: number for name, number in said.items() if type(number) is int},
     )
 
 
@@ -205,8 +223,13 @@ def _document(run: Measured) -> dict[str, Any]:
         "model_bytes": run.model_bytes,
         "source": run.source,
     }
-    timed = {"steps": run.steps, "train_seconds": run.train_seconds}
-    return document | {name: value for name, value in timed.items() if value}
+    said = {
+        "steps": run.steps,
+        "train_seconds": run.train_seconds,
+        "model_params": run.model_params,
+        "code_bytes": run.code_bytes,
+    }
+    return document | {name: value for name, value in said.items() if value}
 
 
 def program_key(*, builtin: bool, sha256: str) -> str:
@@ -238,3 +261,33 @@ def teach_store(gate: Gate, name: str, *, base: Path) -> str:
     count = teach(gate, store.runs, program=key)
     unread = f"; {store.unread} of its lines do not read" if store.unread else ""
     return f"learnt from {count} of {len(store.runs)} runs of store {name}{unread}"
+
+
+def teach_measured(gate: Gate, knobs: Mapping[str, KnobValue]) -> str:
+    """Teach a gate what `gate --measure` has measured of its program; what to tell people of it.
+
+    A log that contradicts what a probe counted does so regardless of its length. Bytes of a short
+    run are left out where long ones are asked about, and the other way around.
+
+    Args:
+        gate: Learns.
+        knobs: What is asked about, as far as it decides the length of a run.
+
+    Returns:
+        A sentence; empty where nothing of the program was measured.
+    """
+    key = program_key(builtin=gate.program.builtin, sha256=gate.program.sha256)
+    runs = [run for run in read_store(measured_store()).runs if run.program == key]
+    said = [
+        gate.contradiction(run.knobs, model_params=run.model_params, code_bytes=run.code_bytes)
+        for run in runs
+    ]
+    short = is_short({**gate.defaults, **knobs})
+    alike = [run for run in runs if is_short({**gate.defaults, **run.knobs}, run.steps) is short]
+    count = teach(gate, alike, program=key)
+    if not runs:
+        return ""
+    others = "" if count == len(runs) else "; the others are of another length"
+    return "; ".join(
+        filter(None, (*said, f"learnt from {count} of {len(runs)} measured runs{others}"))
+    )

@@ -338,6 +338,14 @@ def _query(what: str) -> list[list[str]]:
     return [[cell.strip() for cell in row.split(",")] for row in done.stdout.splitlines() if row]
 
 
+def usable_gpus() -> int:
+    """How many GPUs this process may use; none where nvidia-smi does not answer."""
+    try:
+        return len(visible(nvidia_smi(), os.environ.get("CUDA_VISIBLE_DEVICES")) or ())
+    except _SmiError:
+        return 0
+
+
 def visible(gpus: Sequence[Gpu] | None, devices: str | None) -> list[Gpu] | None:
     """Those that this worker may use, by CUDA_VISIBLE_DEVICES; other jobs may hold the others."""
     if gpus is None or devices is None:

@@ -13,7 +13,7 @@ from pgolf_sweep.core.errors import StorageAwayError
 from pgolf_sweep.search.journal import RECORD, record_of
 from pgolf_sweep.search.posterior import Posteriors, posteriors
 from pgolf_sweep.search.proposing import expected_noise
-from pgolf_sweep.search.storage import first_line
+from pgolf_sweep.search.storage import close_backend, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
@@ -139,11 +139,7 @@ class StudyReader:
 
     def close(self) -> None:
         """Give the storage's connections back; a file needs none."""
-        storage = self._study._storage
-        storage.remove_session()
-        engine = getattr(getattr(storage, "_backend", None), "engine", None)
-        if engine is not None:
-            engine.dispose()
+        close_backend(self._study._storage)
 
     def _row(self, frozen: optuna.trial.FrozenTrial) -> TrialRecord:
         if (known := self._ended_rows.get(frozen.number)) is not None:

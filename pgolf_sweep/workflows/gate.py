@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pgolf_sweep.config.rules import load_rules
 from pgolf_sweep.config.sweep_file import unnamed_hint
@@ -18,13 +18,22 @@ from pgolf_sweep.gate.physics.inventory import SIZE_KNOBS
 from pgolf_sweep.gate.probed import foreign_of
 from pgolf_sweep.gate.script_predictor import ScriptPredictor
 from pgolf_sweep.gate.script_steps import CONTEST_GPUS
-from pgolf_sweep.gate.store import USER, store_path, teach_store
+from pgolf_sweep.gate.store import (
+    USER,
+    append,
+    measured_store,
+    store_path,
+    teach_measured,
+    teach_store,
+)
 from pgolf_sweep.script.knobs.knobs import nearest_knob
 from pgolf_sweep.script.probe.client import contained_by
 from pgolf_sweep.script.probe.prober import Probed, Unprobed
 from pgolf_sweep.script.probe.runner import Counted, Exported, RunFailed
 from pgolf_sweep.script.program import BUILTIN, load_program
 from pgolf_sweep.space.domains import Constant
+from pgolf_sweep.workflows.measure import Compared
+from pgolf_sweep.workflows.measure import measure as measure_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +42,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.gate.physics.predict import GroupSize
     from pgolf_sweep.gate.predictor import ProgramLike
     from pgolf_sweep.gate.suggest import Suggestion
+    from pgolf_sweep.script.program import Program
 
 DEFAULT_CONFIDENCE = 0.99
 DEFAULT_RULES = "parameter-golf-2026"
@@ -50,6 +60,7 @@ class GateAnswer:
         probe: What the size probe found in a script that is not ours; None for our trainer.
         builtin: Whether the program is our trainer.
         learnt: What the gate learnt from stores, for people.
+        measured: What a few steps of the real script came to, where it was asked for.
     """
 
     verdict: Verdict
@@ -59,6 +70,7 @@ class GateAnswer:
     probe: Mapping[str, Any] | None
     builtin: bool
     learnt: Sequence[str] = ()
+    measured: Compared | None = None
 
     @property
     def fits(self) -> bool:
@@ -90,6 +102,7 @@ class GateAnswer:
             "suggestions": self.suggestions,
             "probe": self.probe,
             "knobs": self.knobs,
+            "measured": None if self.measured is None else self.measured.to_json(),
         }
 
 
@@ -105,8 +118,9 @@ def gate(
     gpus: int | None = None,
     data_root: str | Path = "data",
     probe: bool = True,
+    measure: str | Path | None = None,
 ) -> GateAnswer:
-    """Predict the artifact of one configuration; nothing is trained.
+    """Predict the artifact of one configuration; nothing is trained, unless to `measure`.
 
     With a sweep file alone the answer is the one that its launch would give before the first
     trial: its fixed values, `require`, calibration, memory and steps included. A program or rules
@@ -126,13 +140,16 @@ def gate(
         data_root: Folder of datasets and tokenizers.
         probe: Whether parts of a script that is not ours may be executed, contained as
             `probe["containment"]` of the answer says; else only measured runs count.
+        measure: The program, as `program`, to run for a few steps on this machine: its export's
+            bytes are compared with the prediction and kept for later gates of it.
 
     Returns:
         The answer; `fits` is the short one.
 
     Raises:
         InputError: The program reads no such knob, or not such a value, or the sweep never tries
-            it, or a file is missing.
+            it, or a file is missing; a program that is measured fails, or has no data.
+        InfraError: A program that is measured needs a GPU that is not here.
         SpecError: The sweep file has problems, all of them listed.
 
     >>> from pgolf_sweep import gate
@@ -142,6 +159,7 @@ def gate(
     too_big
     """
     session = None
+    program = program if measure is None else measure
     if sweep is not None:
         session = _session(Path(sweep), confidence, Path(data_root), probe=probe)
     learnt = [session.learnt] if session is not None and session.learnt else []
@@ -158,6 +176,12 @@ def gate(
         _check_inside(values, whole)
     if session is not None:
         values = session.resolve({**_constants(session, values), **values})
+    found = None
+    if measure is not None:
+        found, said = _measured(judge, values, knobs or {}, session, gpus, Path(data_root))
+        learnt += said
+    elif whole is None and (taught := teach_measured(judge, values)):
+        learnt.append(taught)
     ask: Callable[[Mapping[str, KnobValue]], Verdict] = whole.verdict if whole else judge.verdict
     given = frozenset(session.implied if session else ())
     everything = {**judge.defaults, **values}
@@ -170,7 +194,32 @@ def gate(
         probe=_probe(judge, values),
         builtin=judge.program.builtin,
         learnt=learnt,
+        measured=found,
     )
+
+
+def _measured(
+    judge: Gate,
+    values: Mapping[str, KnobValue],
+    given: Mapping[str, KnobValue],
+    session: Session | None,
+    gpus: int | None,
+    data_root: Path,
+) -> tuple[Compared, list[str]]:
+    """A few steps of a gate's program beside what was predicted of them, and what is learnt."""
+    wanted = gpus if gpus is not None else 1 if session is None else session.spec.pgolf.gpus
+    run = measure_run(
+        cast("Program", judge.program),  # loaded by `_size_gate` or the session
+        values,
+        given={name: values[name] for name in given if name in values},
+        dataset=None if session is None else session.dataset,
+        gpus=wanted,
+        data_root=data_root,
+    )
+    found = Compared(run=run, predicted=judge.verdict(run.as_ran).model_bytes)
+    append(measured_store(), [run.stored(judge.program)])
+    said = teach_measured(judge, values)
+    return found, [said, f"kept in {measured_store()}"]
 
 
 def _time_steps(judge: Gate, step_ms: float) -> None:

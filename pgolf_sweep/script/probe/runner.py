@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 RUN_SECONDS = 60.0
 """Of processor time and of waiting for one run; a GPTQ export takes 30 at most on an idle core."""
+FAILURES_ALIKE = 12
+"""Configurations that fail alike, and no other that runs, before the script is no longer run."""
 VOCABULARY = 1024
 """Pieces of the tokenizer of a script that has no knob for it."""
 LEAST_SHARE = 0.3
@@ -163,6 +165,7 @@ _Link: TypeAlias = list[tuple[int, str]]
 @dataclass(slots=True)
 class _Known:
     counts: dict[tuple[str, ...], Counted | RunFailed] = field(default_factory=dict)
+    failed: list[RunFailed] = field(default_factory=list)  # as long as no run has counted
     structures: dict[tuple[str, ...], list[tuple[dict[str, str], Counted]]] = field(
         default_factory=dict
     )
@@ -207,7 +210,9 @@ class Runner:
         same = self._known.structures.setdefault(_key(values, rates=False), [])
         found = _sound(_counted, self._ask(values, sigmas=None))
         self._known.counts[key] = found
-        if isinstance(found, Counted):
+        if isinstance(found, RunFailed):
+            self._known.failed.append(found)
+        else:
             for one in same:
                 self._learn_link(one, values, found)
             same.append((values, found))
@@ -227,7 +232,14 @@ class Runner:
             if moved is not None:
                 self._known.counts[key] = moved
                 return moved
-        return None
+        return self._hopeless()
+
+    def _hopeless(self) -> RunFailed | None:
+        """Why no configuration of the script runs, once enough have failed alike and none ran."""
+        failed = self._known.failed
+        if len(failed) < FAILURES_ALIKE or any(self._known.structures.values()):
+            return None
+        return failed[-1] if len({one.reason for one in failed}) == 1 else None
 
     def moved(
         self,

@@ -87,13 +87,20 @@ def test_a_setting_that_names_no_knob_is_wrong_input(setting, message):
     [
         ("NUM_LAYERS=wide", "a whole number, as NUM_LAYERS=9"),
         ("MATRIX_LR=fast", "a number, as MATRIX_LR=0.04"),
-        ("TIE_EMBEDDINGS=true", "TIE_EMBEDDINGS=1 or TIE_EMBEDDINGS=0"),
+        ("TIE_EMBEDDINGS=tied", "TIE_EMBEDDINGS=1 or TIE_EMBEDDINGS=0"),
     ],
 )
 def test_a_value_that_a_knob_cannot_hold_is_refused_with_one_that_it_can(setting, expected):
     result = invoke("gate", "--set", setting)
     assert isinstance(result.exception, InputError)
     assert expected in str(result.exception)
+
+
+def test_a_truth_value_is_given_in_the_words_that_the_program_reads():
+    said = [invoke("gate", "--set", f"TIE_EMBEDDINGS={text}", "--json") for text in ("false", "0")]
+    sizes = [json.loads(result.stdout)["model_params"] for result in said]
+    assert sizes[0] == sizes[1]
+    assert sizes[0] > json.loads(invoke("gate", "--json").stdout)["model_params"]
 
 
 def test_a_strangers_script_with_a_syntax_error_is_wrong_input(tmp_path):

@@ -9,7 +9,7 @@ from support.contest_scripts import BLOCKS, HEAD, MAIN, TABLE, TRAINING
 from support.probing import program
 
 from pgolf_sweep.script.probe.client import stop_helper
-from pgolf_sweep.script.probe.runner import Counted, Exported, RunFailed, Runner
+from pgolf_sweep.script.probe.runner import FAILURES_ALIKE, Counted, Exported, RunFailed, Runner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -256,6 +256,22 @@ def test_a_script_that_fails_says_why_and_where() -> None:
     assert "RuntimeError: no such thing" in found.reason
     line = (HEAD + "raise").count("\n") + 1
     assert f"line {line}" in found.reason
+
+
+def test_a_script_that_runs_with_no_configuration_is_not_tried_with_each() -> None:
+    tried = runner(HEAD + "print('no model')\n")
+    first = tried.count({"NUM_LAYERS": 1})
+    assert isinstance(first, RunFailed)
+    for steps in range(2, FAILURES_ALIKE + 1):
+        assert not tried.knows({"NUM_LAYERS": steps})
+        tried.count({"NUM_LAYERS": steps})
+    assert tried.knows({"NUM_LAYERS": 1000})
+    told = tried.count({"NUM_LAYERS": 1000})
+    assert isinstance(told, RunFailed)
+    assert told.reason == first.reason
+    # A package more or less may change it.
+    assert tried.set_lacking(frozenset({"zstandard"}))
+    assert not tried.knows({"NUM_LAYERS": 1000})
 
 
 def test_a_packed_script_runs_as_it_is() -> None:
