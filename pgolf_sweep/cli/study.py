@@ -256,6 +256,7 @@ def status_page(
 def _details(found: Status) -> list[tuple[str, str]]:
     """What is said of a study to one who asks once."""
     from pgolf_sweep.driver.proposals import left_over_text
+    from pgolf_sweep.report.compare import noise_floor
     from pgolf_sweep.report.noops import no_op_knobs
     from pgolf_sweep.report.search import evidence, search_document, search_lines
 
@@ -263,6 +264,8 @@ def _details(found: Status) -> list[tuple[str, str]]:
     said = evidence(found.records, found.posteriors)
     lines = [("", text) for text in said[1:]]
     lines += [("search", text) for text in search_lines(search_document(found.records))]
+    if noise := noise_floor(found.records).text:
+        lines.append(("noise", noise))
     lines += [("warning", one.sentence) for one in no_op_knobs(found.records)]
     if found.proposals_left and found.driver is None:
         lines.append(("warning", left_over_text(found.proposals_left)))

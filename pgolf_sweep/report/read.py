@@ -25,6 +25,7 @@ from pgolf_sweep.driver.sharing.leases import drivers, short
 from pgolf_sweep.driver.snapshot import JOINING, SweepState
 from pgolf_sweep.driver.table import counted
 from pgolf_sweep.launch.remote.dashboard import UNREACHABLE, Place, read_place
+from pgolf_sweep.report.compare import noise_floor
 from pgolf_sweep.report.noops import no_op_knobs
 from pgolf_sweep.report.posterior import posterior_row
 from pgolf_sweep.report.search import decided, search_document, tied
@@ -194,6 +195,7 @@ class Status:
                     for number, share in decided(self.records, self.posteriors).items()
                 },
             },
+            "noise_floor": noise_floor(self.records).to_json(),
             "slot_seconds": seconds,
             "seconds_left": self.seconds_left,
             "slots": self.last.get("slots", 0),
