@@ -107,18 +107,22 @@ class Supply:
             probing.pop(number, None)
             return True
         if number not in probing:
-            row = noted or TrialRecord(
-                number=number,
-                outcome=State.QUEUED,
-                knobs=session.resolve(proposal.knobs),
-                proposer=proposal.proposer,
-                repair_of=proposal.repair_of,
-                driver=self.writer.me,
-                **dataclasses.asdict(proposal.change),
-            )
+            if noted is None:
+                row = TrialRecord(
+                    number=number,
+                    outcome=State.QUEUED,
+                    knobs=session.resolve(proposal.knobs),
+                    proposer=proposal.proposer,
+                    repair_of=proposal.repair_of,
+                    driver=self.writer.me,
+                    **dataclasses.asdict(proposal.change),
+                )
+            else:
+                row = dataclasses.replace(noted, outcome=State.QUEUED, driver=self.writer.me)
             probing[number] = row
-            if self.take_over is not None and noted is None:
-                self.writer.note_row(row)  # else another driver would take it
+            # Another driver would take what nobody had noted; what ran ended with its driver.
+            if row != noted and (self.take_over is not None or noted is not None):
+                self.writer.note_row(row)
         return False
 
     def judge_held(self) -> None:

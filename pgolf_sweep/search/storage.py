@@ -148,6 +148,14 @@ def open_backend(paths: StudyPaths, url: str | None, *, write: bool) -> Any:
     return optuna.storages.JournalStorage(JournalFileBackend(str(paths.journal), lock_obj=lock))
 
 
+def close_backend(storage: Any) -> None:
+    """Give a storage's connections back; a file needs none."""
+    storage.remove_session()
+    engine = getattr(getattr(storage, "_backend", None), "engine", None)
+    if engine is not None:
+        engine.dispose()
+
+
 def _refuse_network(file: Path) -> None:
     """Refuse a study's file where locks and appends of several machines do not meet.
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import logging
 import secrets
 import warnings
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,7 @@ from pgolf_sweep.search.reader import StudyReader
 from pgolf_sweep.search.sampler import make_sampler
 from pgolf_sweep.search.storage import (
     check_storage,
+    close_backend,
     damaged,
     no_trials,
     open_backend,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.config.sweep_file import SweepSpec
     from pgolf_sweep.core.paths import StudyPaths
     from pgolf_sweep.core.trial import KnobValue
+    from pgolf_sweep.search.gp import Reuse
     from pgolf_sweep.search.journal import OldTrial
     from pgolf_sweep.search.proposing import Verdicts
     from pgolf_sweep.search.storage_lock import StudyLock
@@ -189,6 +191,12 @@ class Study(StudyReader):
         if waiting and storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
             self._space.suggest(trial)
         return number
+
+    def requested(self) -> dict[str, int]:
+        """Trials that requests asked for: the request's name to the trial's number."""
+        trials = self._study.get_trials(deepcopy=False)
+        found = ((Origin.read(trial.user_attrs).request, trial.number) for trial in trials)
+        return {request: number for request, number in found if request is not None}
 
     def _number_of(self, origin: Origin) -> int | None:
         trials = reversed(self._study.get_trials(deepcopy=False))
@@ -440,6 +448,7 @@ def open_study(
     storage: str | None = None,
     write: bool = False,
     verdicts: Verdicts | None = None,
+    reuse: Reuse | None = None,
 ) -> Study:
     """The study of a folder; made if it is to be written and is not there yet.
 
@@ -449,6 +458,7 @@ def open_study(
         storage: An Optuna storage URL, or None for the URL noted in the folder, else its journal.
         write: Whether the caller is the driver; readers never change a file.
         verdicts: The gate's word on the sweep's knobs, for a sampler that proposes what fits.
+        reuse: The trainings that trials may share, for a sampler that counts costs.
 
     Raises:
         InfraError: The storage cannot be reached or is not a study's.
@@ -458,8 +468,24 @@ def open_study(
     url = storage_url(paths, storage)
     if url is not None:
         check_storage(url)
+    with ExitStack() as unless_opened:
+        study = _open_study(spec, paths, url, write, verdicts, reuse, unless_opened)
+        unless_opened.pop_all()
+    return study
+
+
+def _open_study(
+    spec: SweepSpec,
+    paths: StudyPaths,
+    url: str | None,
+    write: bool,
+    verdicts: Verdicts | None,
+    reuse: Reuse | None,
+    unless_opened: ExitStack,
+) -> Study:
     try:
         backend = open_backend(paths, url, write=write)
+        unless_opened.callback(close_backend, backend)
         name = stored_name(backend, paths, url, spec.name)
         if write:
             study = optuna.create_study(
@@ -490,7 +516,7 @@ def open_study(
             # `group` and some samplers are marked experimental; the tests hold what we need.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.sampler = make_sampler(
-                spec, asked, verdicts, lambda: study.user_attrs.get(PRIOR, ())
+                spec, asked, verdicts, lambda: study.user_attrs.get(PRIOR, ()), reuse
             )
     lock = None
     if write and url is not None:

@@ -8,21 +8,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.postgres import Postgres, postgres
+from support.postgres import server as server  # noqa: PLC0414 - a fixture is found by its name
 from support.terminal import running_trials, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from support.postgres import Postgres
     from support.terminal import Terminal
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    with postgres(tmp_path_factory) as running:
-        yield running
 
 
 def sweep(terminal: Terminal, name: str, *, trial_seconds: float, run_cap: int) -> str:

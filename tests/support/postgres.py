@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+import sqlalchemy
 from support.terminal import wait_for
 
 if TYPE_CHECKING:
@@ -62,3 +63,19 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
                 yield Postgres(server)
             finally:
                 server.cleanup()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """One for all tests of a module; each takes an empty database of it."""
+    with postgres(tmp_path_factory) as running:
+        yield running
+
+
+def empty_database(server: Postgres, name: str) -> str:
+    """A new database in it; its URL."""
+    engine = sqlalchemy.create_engine(server.url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return server.url.replace("/postgres?", f"/{name}?")

@@ -25,7 +25,7 @@ from pgolf_sweep.core.paths import PACKAGE
 from pgolf_sweep.launch.remote.entrypoint import JOB_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pgolf_sweep.core.trial import Resources
 
@@ -52,6 +52,8 @@ class Node:
 
     Attributes:
         name: Its host name, made unique where several Ray nodes share a host.
+        free_gpus: GPUs that nobody holds now, us among them; None where nobody said.
+        free_cpus: CPUs, likewise.
         draining: Whether it will be taken away: Ray starts nothing more there.
         drains_at: Epoch seconds at which it goes, or None if nobody said.
     """
@@ -60,6 +62,8 @@ class Node:
     name: str
     gpus: float
     cpus: float
+    free_gpus: float | None = None
+    free_cpus: float | None = None
     draining: bool = False
     drains_at: float | None = None
 
@@ -69,9 +73,19 @@ class Node:
 
     def capacity(self, resources: Resources) -> int:
         """How many trials it runs at a time."""
-        by_cpu = math.floor(self.cpus / resources.cpus) if resources.cpus > 0 else None
-        by_gpu = math.floor(self.gpus / resources.gpus) if resources.gpus > 0 else None
-        return min((n for n in (by_cpu, by_gpu) if n is not None), default=1)
+        return _fit(self.gpus, self.cpus, resources)
+
+    def room(self, resources: Resources) -> int:
+        """How many more trials fit beside what is held now, by us or by others."""
+        gpus = self.gpus if self.free_gpus is None else self.free_gpus
+        cpus = self.cpus if self.free_cpus is None else self.free_cpus
+        return _fit(gpus, cpus, resources)
+
+
+def _fit(gpus: float, cpus: float, resources: Resources) -> int:
+    by_cpu = math.floor(cpus / resources.cpus) if resources.cpus > 0 else None
+    by_gpu = math.floor(gpus / resources.gpus) if resources.gpus > 0 else None
+    return min((n for n in (by_cpu, by_gpu) if n is not None), default=1)
 
 
 def join(address: str | None, resources: Resources, slots: int | None) -> bool:
@@ -251,6 +265,8 @@ def live_nodes() -> list[Node]:
     alive = [node for node in known if node.state == node.ALIVE]
     hosts = Counter(node.node_manager_hostname for node in alive)
     draining: dict[str, int] = head.get_draining_nodes(timeout=ANSWER_SECONDS)
+    usage = head.get_all_resource_usage(timeout=ANSWER_SECONDS).resource_usage_data.batch
+    free = {one.node_id.hex(): dict(one.resources_available) for one in usage}
     return [
         Node(
             id=node.node_id.hex(),
@@ -258,12 +274,20 @@ def live_nodes() -> list[Node]:
             + (f"-{node.node_id.hex()[:6]}" if hosts[node.node_manager_hostname] > 1 else ""),
             gpus=node.resources_total.get("GPU", 0.0),
             cpus=node.resources_total.get("CPU", 0.0),
+            **_free(free.get(node.node_id.hex())),
             draining=node.node_id.hex() in draining,
             # Milliseconds of the epoch; 0 says that there is no deadline.
             drains_at=draining.get(node.node_id.hex(), 0) / 1000 or None,
         )
         for node in alive
     ]
+
+
+def _free(available: Mapping[str, float] | None) -> dict[str, float]:
+    """What a node says that nobody holds, as `Node` keeps it; a kind used up is not listed."""
+    if available is None:
+        return {}
+    return {"free_gpus": available.get("GPU", 0.0), "free_cpus": available.get("CPU", 0.0)}
 
 
 def require_room(nodes: Sequence[Node], resources: Resources) -> None:

@@ -39,6 +39,7 @@ from pgolf_sweep.launch.node.run import RunOrder
 from pgolf_sweep.launch.node.worker import Worker
 from pgolf_sweep.launch.ray import cluster
 from pgolf_sweep.launch.ray.node_checks import Checks
+from pgolf_sweep.launch.ray.placement import Placement
 from pgolf_sweep.launch.ray.slots import Live, Slot, nodes_by_slots
 from pgolf_sweep.nodes.compare import check_failed, unfit
 
@@ -103,7 +104,7 @@ class RayLauncher:
     ) -> None:
         self._address = address
         self._resources = resources
-        self._limit = slots
+        self._placement = Placement(resources, slots)
         self._scratch = scratch
         self._checks = Checks(comparison)
         self._lease_seconds = lease_seconds
@@ -177,6 +178,7 @@ class RayLauncher:
             spec=job.spec,
             files=dict(job.files),
             tracking=job.tracking,
+            handover=job.handover,
         )
         live.order = slot.actor.start.remote(order)
         self._ask(slot, live)
@@ -259,6 +261,10 @@ class RayLauncher:
     # ---- slots -------------------------------------------------------------------------------
 
     def _wait_for_slots(self, seconds: float) -> None:
+        if not self._local and self._placement.full(self._watch.nodes):
+            # A killed driver's workers may hold it, until they have heard nothing for long.
+            seconds += self._driver_lease_seconds
+            logger.warning("others hold all slots: waiting %.0f s for one", seconds)
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             self._sync()
@@ -300,13 +306,20 @@ class RayLauncher:
             self._lose(slot, f"node {slot.node.name} is gone")
         self._drain(nodes)
         self._checks.again(self._slots)
-        have = Counter(slot.node.id for slot in self._slots)
-        for node in nodes.values():
-            if node.draining or now < self._not_before.get(node.id, now):
-                continue
-            for _ in range(node.capacity(self._resources) - have[node.id]):
-                if self._limit is None or len(self._slots) < self._limit:
-                    self._slots.append(self._make_slot(node))
+        usable = {
+            node.id: node
+            for node in nodes.values()
+            if not node.draining and now >= self._not_before.get(node.id, now)
+        }
+        misplaced = self._placement.misplaced(usable, self._slots)
+        if misplaced is not None:
+            name = misplaced.node.name
+            logger.info("others hold %s: its slot is made where there is room", name)
+            self._slots.remove(misplaced)
+            self._checks.forget(misplaced)
+            self._kill(misplaced)
+        for node in self._placement.further(usable.values(), self._slots):
+            self._slots.append(self._make_slot(node))
 
     def _drain(self, nodes: Mapping[str, cluster.Node]) -> None:
         """Leave nodes that are taken away: what runs may go on for as long as it is useful."""

@@ -31,7 +31,7 @@ from pgolf_sweep.script.probe import entrypoints as starts
 from pgolf_sweep.script.probe import hyperparameters, quantizers, slicing
 from pgolf_sweep.script.probe import stubs as standins
 from pgolf_sweep.script.probe.frames import Script
-from pgolf_sweep.script.probe.restore import Found
+from pgolf_sweep.script.probe.restore import Folder, Found
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,7 +42,13 @@ MOST_RUNS = 1000
 
 
 def live(
-    setting: Mapping[str, Any], tree: ast.Module, orders: int, out: int, *, cuda: bool
+    setting: Mapping[str, Any],
+    tree: ast.Module,
+    orders: int,
+    out: int,
+    *,
+    cuda: bool,
+    files: Folder,
 ) -> None:
     """The fork's whole life: everything that others' code can do happens in here.
 
@@ -52,6 +58,8 @@ def live(
         orders: Where a request is read from, one JSON line each.
         out: Where facts go, one JSON object a line; an empty line ends an answer.
         cuda: Whether to let the script believe in a GPU.
+        files: What lies in the folder, put back after each request: the folder may be a copy that
+            nobody else sees.
     """
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
@@ -91,6 +99,7 @@ def live(
             probe.end(time.process_time() - started)
             if not (imported and found.put_back()):
                 return
+            files.put_back()
 
 
 def _set_environment(env: Mapping[str, str]) -> None:

@@ -30,6 +30,7 @@ from pgolf_sweep.script.fstrings import readable
 from pgolf_sweep.script.probe import child as probechild
 from pgolf_sweep.script.probe.contain import containment
 from pgolf_sweep.script.probe.contain.kernel import end_with_parent
+from pgolf_sweep.script.probe.contain.written import written_bytes
 from pgolf_sweep.script.probe.dryrun import child as runchild
 from pgolf_sweep.script.probe.restore import Folder
 
@@ -45,6 +46,8 @@ MOST_ANSWER_BYTES = 1 << 26
 BUSY = 2.5
 """Times the processor seconds of a run (its own limit) until it is killed: others compute, too."""
 _PIPE_BYTES = 1 << 20
+_LOOK_SECONDS = 0.5
+"""Between two looks at who asked, and at what a script has written."""
 _MOST_DESCRIPTORS = 1 << 16
 
 
@@ -197,7 +200,10 @@ class _Scripts:
             shutil.copytree(folder, Path(place, "program"))
             confined = partial(containment.confine, self.way, place, request["env"].values())
             child = _Child(
-                lambda orders, out: runchild.live(Path(place), orders, out), self.way, confined
+                lambda orders, out: runchild.live(Path(place), orders, out),
+                self.way,
+                confined,
+                place,
             )
             answer, _ = child.ask(line, BUSY * request["seconds"])
             child.end()
@@ -230,9 +236,12 @@ class _Scripts:
             script.folder.put_back()
         reads = (*request["env"].values(), request["source"])
         child = script.children[cuda] = _Child(
-            lambda orders, out: probechild.live(request, script.tree, orders, out, cuda=cuda),
+            lambda orders, out: probechild.live(
+                request, script.tree, orders, out, cuda=cuda, files=script.folder
+            ),
             self.way,
             partial(containment.confine, self.way, request["folder"], reads),
+            request["folder"],
         )
         answer, _ = child.ask(line, request["seconds"])
         if answer["stage"] == "import":
@@ -268,11 +277,18 @@ class _Child:
         life: What it does until it ends, given where requests come from and where facts go.
         way: What contains it.
         confine: Makes the fork contained; where it cannot, nothing of the script is run.
+        place: The folder that it may change.
     """
 
     def __init__(
-        self, life: Callable[[int, int], None], way: Containment, confine: Callable[[], None]
+        self,
+        life: Callable[[int, int], None],
+        way: Containment,
+        confine: Callable[[], None],
+        place: str,
     ) -> None:
+        self._place = None if way.kept_in_memory else place
+        self._excess, self._looked_at = False, time.monotonic()
         orders, self._orders = os.pipe()
         self._answers, out = os.pipe()
         with containment.around_fork(way):
@@ -322,7 +338,9 @@ class _Child:
             answer["late"] = True
         if not whole:
             status = self.end()
-            if "model_params" not in answer:
+            if self._excess:
+                answer["error"] = f"it writes more than {containment.most_written():,} B"
+            elif "model_params" not in answer:
                 answer["error"] = (
                     f"its {answer['stage']} takes longer than {seconds:g} s"
                     if late
@@ -339,7 +357,11 @@ class _Child:
             if _asker_is_gone():
                 raise _AskerGoneError
             sending = [self._orders] if rest else []
-            ready, writable, _ = select.select([self._answers], sending, [], min(left, 1.0))
+            if self._writes_too_much():
+                break
+            ready, writable, _ = select.select(
+                [self._answers], sending, [], min(left, _LOOK_SECONDS)
+            )
             if writable:
                 try:
                     rest = rest[os.write(self._orders, rest) :]
@@ -353,6 +375,13 @@ class _Child:
                 if not data or ended or size > MOST_ANSWER_BYTES:
                     break
         return b"".join(parts)
+
+    def _writes_too_much(self) -> bool:
+        """Whether what it has written has outgrown its limit, where no file system holds that."""
+        if self._place is not None and time.monotonic() - self._looked_at > _LOOK_SECONDS:
+            self._looked_at = time.monotonic()
+            self._excess = written_bytes(self._pid, self._place) > containment.most_written()
+        return self._excess
 
     def end(self) -> int:
         """Kill what is left of it; its exit status."""

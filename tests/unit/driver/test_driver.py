@@ -662,6 +662,19 @@ def test_sampler_that_learns_is_not_asked_far_ahead_where_all_is_near_the_cap(
     assert max(ahead) <= 2 + 1 + 2
 
 
+def test_what_ran_under_a_killed_driver_is_not_said_to_run_while_it_waits_for_a_probe(make_bench):
+    bench = make_bench(run_cap=4)
+    turns = bench.driver().turns()
+    for _ in range(2):
+        next(turns)
+    turns.close()
+    assert State.RUNNING in {row.outcome for row in bench.study().open_rows()}
+    bench.session.gate.probes = 1000
+    final = bench.driver(request=lambda: Request.DRAIN).run()
+    assert {row.outcome for row in bench.study().open_rows()} == {State.QUEUED}
+    assert (final.counts["running"], final.counts["queued"]) == (0, 3)
+
+
 def test_resumed_trials_wait_for_a_probe_and_no_turn_does(make_bench):
     bench = make_bench(run_cap=4)
     bench.session.gate.probes = 1000

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy
-from support.postgres import postgres
+from support.postgres import empty_database
+from support.postgres import server as server  # noqa: PLC0414 - a fixture is found by its name
 from support.terminal import wait_for
 
 from pgolf_sweep.core.errors import InfraError, StorageAwayError
@@ -27,21 +28,10 @@ TESTS = Path(__file__).parents[2]
 LEASE = 3.0
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with postgres(tmp_path_factory) as running:
-        yield running
-
-
 @pytest.fixture
 def database(server, request):
     """An empty database of its own; its URL."""
-    name = f"test_{abs(hash(request.node.name))}"
-    engine = sqlalchemy.create_engine(server.url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
-    engine.dispose()
-    return server.url.replace("/postgres?", f"/{name}?")
+    return empty_database(server, f"test_{abs(hash(request.node.name))}")
 
 
 def test_sweep_runs_and_resumes_in_postgresql(make_bench, database):

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
-FILE_BYTES = 4 << 30
-"""Of one file that a script writes; an export is some hundred megabytes before its codec."""
+WRITTEN_BYTES = 2 << 30
+"""That a script may have written at a time; an export has some hundred megabytes."""
 MOST_FILES = 1024
 MOST_THREADS = 512
 _ADDRESS_BYTES = 8 << 30
@@ -80,6 +80,11 @@ class Containment:
         return "network" in self.namespaces or self.syscall_filter
 
     @property
+    def kept_in_memory(self) -> bool:
+        """Whether all that it writes goes to a file system of memory that is full some day."""
+        return "mount" in self.namespaces
+
+    @property
     def complete(self) -> bool:
         """Whether files, processes and network are all kept by the kernel."""
         return self.files and self.processes and self.network
@@ -95,7 +100,8 @@ class Containment:
             parts.append("a filter of system calls")
         if not self.files:
             parts.append("hooks of Python on file writes")
-        return ", ".join([*parts, "limits"])
+        how = " and" if self.kept_in_memory else ", a watch on"
+        return ", ".join([*parts, f"limits on memory{how} all that it writes"])
 
 
 def choose(place: str) -> Containment:
@@ -144,7 +150,7 @@ def confine(way: Containment, place: str, reads: Iterable[str] = ()) -> None:
     tempfile.tempdir = place
     os.chdir(place)
     if "mount" in way.namespaces:
-        namespaces.private_view(place, reads)
+        namespaces.private_view(place, reads, most_written())
     elif way.landlock:
         landlock.restrict(
             reads=[*_shown(hidden_folders()), *python_folders(), *reads],
@@ -166,7 +172,7 @@ def _limit(*, own_users: bool) -> None:
     """Files, threads and memory; the time is watched from outside."""
     wanted = {
         resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_FSIZE: FILE_BYTES,
+        resource.RLIMIT_FSIZE: most_written(),
         resource.RLIMIT_NOFILE: MOST_FILES,
         resource.RLIMIT_AS: _addresses() + memory_bytes() // 2 + _ADDRESS_BYTES,
     }
@@ -180,6 +186,11 @@ def _limit(*, own_users: bool) -> None:
 
 def _addresses() -> int:
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+
+def most_written() -> int:
+    """Bytes that a script may have written at a time; they may be memory."""
+    return min(WRITTEN_BYTES, memory_bytes() // 4)
 
 
 def memory_bytes() -> int:

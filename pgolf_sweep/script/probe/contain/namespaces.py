@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,8 +29,8 @@ FLAGS = {
     "ipc": kernel.NEW_IPC,
     "uts": kernel.NEW_UTS,
 }
-TMP_BYTES = 1 << 30
-"""Of what a script may leave in its private /tmp, and again in /dev/shm; both are memory."""
+_MOST_ENTRIES = 1 << 16
+"""Files and folders that a script may have made at a time: empty ones are memory, too."""
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _QUIET = kernel.NO_SUID | kernel.NO_DEVICES
 
@@ -70,12 +71,16 @@ def for_one_child() -> Iterator[None]:
         os.close(own)
 
 
-def private_view(place: str, reads: Iterable[str]) -> None:
+def private_view(place: str, reads: Iterable[str], most_bytes: int) -> None:
     """Show this process a read-only disk, without homes and with a /tmp and /dev of its own.
 
+    All that it can write lies in one file system, which is memory and ends with it; what `place`
+    holds is copied there.
+
     Args:
-        place: The one folder that it may change.
+        place: The one folder that it may change, beside those for temporary files.
         reads: Folders or files in hidden places that it may read nevertheless.
+        most_bytes: That it may have written at a time, wherever.
 
     Raises:
         OSError: The kernel refuses a step.
@@ -87,15 +92,20 @@ def private_view(place: str, reads: Iterable[str]) -> None:
     kept = {path: _clone(path) for path in to_keep(hidden, [*python_folders(), *reads])}
     devices = {name: kernel.clone_tree(f"/dev/{name}") for name in _DEVICES}
     kernel.set_mount_attributes("/", kernel.READ_ONLY | _QUIET)
-    for folder in hidden:
-        kernel.mount("tmpfs", folder, _QUIET, f"mode=0700,size={TMP_BYTES}")
+    options = f"mode=0755,size={most_bytes},nr_inodes={_MOST_ENTRIES}"
+    kernel.mount("tmpfs", "/dev", _QUIET, options)
     _make_devices(devices)
+    *rooms, for_place = [_room(number) for number in range(len(hidden) + 1)]
+    for folder, room in zip(hidden, rooms, strict=True):
+        kernel.move_tree(room, folder)
     for path, tree in kept.items():
         if tree is not None:
             kernel.set_mount_attributes(tree, kernel.READ_ONLY | _QUIET)
             _attach(tree, path)
-    kernel.set_mount_attributes(own, _QUIET)
-    _attach(own, place)
+    _attach(for_place, place)
+    os.fchdir(own)
+    shutil.copytree(".", place, symlinks=True, dirs_exist_ok=True)
+    os.close(own)
     with suppress(OSError):
         Path(os.environ.get("TMPDIR", place)).mkdir(parents=True, exist_ok=True)
     flags = kernel.READ_ONLY | _QUIET | kernel.NO_EXECUTION
@@ -129,10 +139,15 @@ def _attach(tree: int, path: str) -> None:
     kernel.move_tree(tree, path)
 
 
+def _room(number: int) -> int:
+    """A new folder in the file system that is /dev by now, to be attached elsewhere as well."""
+    folder = f"/dev/room{number}"
+    os.mkdir(folder, 0o700)
+    return kernel.clone_tree(folder)
+
+
 def _make_devices(devices: dict[str, int]) -> None:
-    kernel.mount("tmpfs", "/dev", _QUIET, "mode=0755,size=64k")
     for name, tree in devices.items():
         _attach(tree, f"/dev/{name}")
-    os.mkdir("/dev/shm")  # noqa: S108 - its own
-    kernel.mount("tmpfs", "/dev/shm", _QUIET, f"mode=0700,size={TMP_BYTES}")  # noqa: S108
+    os.mkdir("/dev/shm", 0o700)  # noqa: S108 - its own
     os.symlink("/proc/self/fd", "/dev/fd")

@@ -198,6 +198,18 @@ def test_what_waits_for_a_probe_is_free_when_its_driver_leaves(make_bench):
     asked["request"] = Request.DRAIN
     run(turns)
     assert {row.driver for row in team.study().open_rows()} == {""}
+
+
+def test_what_ran_under_a_killed_driver_runs_no_more_when_the_next_one_leaves(make_bench):
+    """Also where the next one had no time to judge it: its script's probe was not done."""
+    team = Team(make_bench(run_cap=4))
+    step(team.driver("a").turns(), 2)
+    assert State.RUNNING in {row.outcome for row in team.study().open_rows()}
+    again = team.driver("a", request=lambda: Request.DRAIN)
+    team.benches["a"].session.gate.probes = 1000
+    run(again.turns())
+    rows = team.study().open_rows()
+    assert {(row.driver, row.outcome) for row in rows} == {("", State.QUEUED)}
     b = team.driver("b")
     run(b.turns())
     check_whole(team.records(), 4)

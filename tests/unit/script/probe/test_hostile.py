@@ -19,7 +19,11 @@ import pytest
 from support.probing import MODEL, program
 
 from pgolf_sweep.script.probe.client import helper
-from pgolf_sweep.script.probe.contain.containment import Containment, containment
+from pgolf_sweep.script.probe.contain.containment import (
+    Containment,
+    containment,
+    most_written,
+)
 from pgolf_sweep.script.probe.prober import Probed, Prober, Unprobed, stop_helper
 from pgolf_sweep.script.probe.runner import Counted, RunFailed, Runner
 
@@ -37,6 +41,7 @@ SAID = {
     "touches_devices": "opened []",
     "hogs_memory": "2 of 2 ended",
     "fills_disk": "grown False",
+    "fills_many_files": "",
     "never_ends": "its import ",
     "crashes_hard": "ended the process",
     "babbles": "",
@@ -164,6 +169,10 @@ def test_attack_changes_reads_and_leaves_nothing(
     result = ask(room, (FOLDER / f"{name}.py").read_text())
     assert isinstance(result, Unprobed | RunFailed)
     assert SAID.get(name, "the attack is over") in result.reason, result.reason
+    if name == "fills_many_files":
+        full = containment().kept_in_memory
+        said = "No space left on device" if full else f"it writes more than {most_written():,} B"
+        assert said in result.reason
     assert KEY not in result.reason
     assert not room.changed()
     assert room.victim.poll() is None

@@ -15,11 +15,13 @@ from pgolf_sweep.script.probe.contain.containment import containment
 TESTS = Path(__file__).parents[3]
 FILTER = "a filter of system calls"
 HOOKS = "hooks of Python on file writes"
+LIMITS = "limits on memory and all that it writes"
+WATCH = "limits on memory, a watch on all that it writes"
 MACHINES = [
-    (["no-users"], f"namespaces (mount, pid, network, ipc, uts), {FILTER}, limits"),
-    (["no-users", "no-privileges"], f"Landlock {landlock.version()}, {FILTER}, limits"),
-    (["no-users", "no-privileges", "no-landlock"], f"{FILTER}, {HOOKS}, limits"),
-    (["no-users", "no-privileges", "no-landlock", "no-filters"], f"{HOOKS}, limits"),
+    (["no-users"], f"namespaces (mount, pid, network, ipc, uts), {FILTER}, {LIMITS}"),
+    (["no-users", "no-privileges"], f"Landlock {landlock.version()}, {FILTER}, {WATCH}"),
+    (["no-users", "no-privileges", "no-landlock"], f"{FILTER}, {HOOKS}, {WATCH}"),
+    (["no-users", "no-privileges", "no-landlock", "no-filters"], f"{HOOKS}, {WATCH}"),
 ]
 
 
