@@ -277,5 +277,9 @@ def root_mean_square(tensor: torch.Tensor) -> float:
 
 def inner_product(one: torch.Tensor, other: torch.Tensor) -> float:
     """Of two real tensors of one shape, a part after the other: copies in double take memory."""
-    parts = (tensor.detach().reshape(-1).split(PART_NUMBERS) for tensor in (one, other))
-    return sum(float(a.double() @ b.double()) for a, b in zip(*parts, strict=True))
+    left, right = one.detach().reshape(-1), other.detach().reshape(-1)
+    total = 0.0
+    for start in range(0, left.numel(), PART_NUMBERS):
+        part = slice(start, start + PART_NUMBERS)
+        total += float(left[part].double() @ right[part].double())
+    return total
