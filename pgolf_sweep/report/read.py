@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pgolf_sweep.config.sweep_file import load_spec
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.kept import lost_trials, settled
-from pgolf_sweep.core.paths import StudyPaths, read_json
+from pgolf_sweep.core.paths import StudyPaths, read_mirror
 from pgolf_sweep.core.record import (
     SCORE,
     State,
@@ -355,7 +355,7 @@ class Status:
 
 def study_status(paths: StudyPaths) -> Status:
     """Read a study's status from its folder."""
-    last = read_json(paths.status) if paths.status.is_file() else {}
+    last = read_mirror(paths.status)
     place = read_place(paths)
     if place is None:
         holder = live_driver(paths)
