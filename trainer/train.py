@@ -477,7 +477,7 @@ def main() -> None:
             check_codec(exported)
         run = Run(config, start_device(config), Log(config))
         describe(run)
-        if run.compiled:
+        if run.compiled and config.start_at == "train":
             run.warm_up()
         if config.checkpoint:
             resumed = config.start_at != "eval" and load_checkpoint(run)

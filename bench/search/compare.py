@@ -87,13 +87,14 @@ def driven(session: Session, surface: Any, seed: int) -> Run:
     done = [r for r in study.records if r.outcome is State.COMPLETED and r.duplicate_of is None]
     done.sort(key=lambda r: r.ended_at or 0.0)
     stopped = [r for r in study.records if r.outcome is State.PRUNED]
-    whole = sum(60 * surface.minutes(r.knobs) for r in stopped + done)
+    trained = [r for r in stopped + done if r.stage is None]
+    whole = sum(60 * surface.minutes(r.knobs) for r in trained)
     cap = session.rules.artifact_cap_bytes
     kept = min(surface.score(r.knobs) for r in done if (r.artifact_bytes or 0) <= cap)
     lost = [surface.score(r.knobs) for r in stopped if surface.size(r.knobs) <= cap]
     cost = max(0.0, 1000 * (kept - min(lost, default=kept)))
     return Run(
-        saved=1 - sum(r.slot_seconds for r in stopped + done) / whole,
+        saved=1 - sum(r.slot_seconds for r in trained) / whole,
         stopped_best=cost > 0,
         stopping_cost=cost,
         scores=[surface.score(r.knobs) for r in done],

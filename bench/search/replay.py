@@ -1,19 +1,21 @@
 """Sweeps over the real trainings of `trainings.csv`: simulated clock, eight slots.
 
-    python bench/search/replay.py [--methods bayes tpe random plain-tpe] [--seeds 20]
+    python bench/search/replay.py [--methods bayes bayes-shared tpe random plain-tpe] [--seeds 20]
 
 Every configuration of `table.yaml` was trained, so that nothing is interpolated. In each repetition
 a training has one of its seeds, by lot; regret is of the mean over its seeds, in thousandths of
 bits per byte above the best mean that fits. A second of the processor stands for ten minutes of a
-slot. Columns are for the slot-time of that many mean trainings; "reaches" is the share of the
-slot-time of `--against` random trials after which the best of these, in the median of repetitions,
-is reached. At least 33 trials.
+slot. `bayes-shared` has the slot-time of so many mean trainings, not a `run_cap`, and exports go
+on from a finished training for what an export takes; the others train for each. Columns are for the
+slot-time of that many mean trainings; "reaches" is the share of the slot-time of `--against` random
+trials after which the best of these, in the median of repetitions, is reached. At least 33 trials.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import math
 import random
 import statistics
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 MARKS = (16, 24, 32, 48, 64)
 MINUTES = 10.0
 """Minutes of a slot for a second of the processor."""
+MOST_SHARED = 4
+"""Trials, exports and all, for each training of the budget."""
 
 
 class Table:
@@ -43,10 +47,14 @@ class Table:
     Args:
         rows: Of the table, of whole trainings.
         repetition: Which seed each training has follows from it.
+        shared: Whether what follows a training may be run alone.
     """
 
-    def __init__(self, rows: list[dict[str, str]], repetition: int) -> None:
+    def __init__(
+        self, rows: list[dict[str, str]], repetition: int, *, shared: bool = False
+    ) -> None:
         self._repetition = repetition
+        self._shared = shared
         self._seeds: dict[tuple[float, ...], list[dict[str, str]]] = {}
         for row in rows:
             self._seeds.setdefault(key(row), []).append(row)
@@ -72,7 +80,8 @@ class Table:
     def __call__(self, knobs: Mapping[str, Any]) -> dict[str, Any]:
         """What `pgolf_sweep.simulate` asks of a run."""
         row = self._row(knobs)
-        return {
+        alone = {"export_minutes": MINUTES * float(row["export_seconds"])}
+        return (alone if self._shared else {}) | {
             "val_bpb": float(row[f"bpb_{knobs['MATRIX_BITS']}-{knobs['EMBED_BITS']}"]),
             "artifact_bytes": self.size(knobs),
             "minutes": self.minutes(knobs),
@@ -125,11 +134,24 @@ def reached(run: Run, regrets: list[float], goal: float) -> float:
     return math.inf
 
 
+def mean_minutes(rows: list[dict[str, str]]) -> float:
+    """For which a trial holds its slot in the mean."""
+    seconds = [float(row["train_seconds"]) + float(row["export_seconds"]) for row in rows]
+    return MINUTES * statistics.mean(seconds)
+
+
 def one_run(method: str, rows: list[dict[str, str]], repetition: int, trials: int) -> Run:
     """A repetition of a method."""
-    surface = Table(rows, repetition)
+    shared = method == "bayes-shared"
+    surface = Table(rows, repetition, shared=shared)
     unlike_ours = method.startswith("plain")
-    session = open_sweep(SWEEP, "bayes" if unlike_ours else method, trials)
+    session = open_sweep(SWEEP, "bayes" if unlike_ours or shared else method, trials)
+    if shared:
+        hours = trials * mean_minutes(rows) / 60
+        budget = dataclasses.replace(session.spec.pgolf.budget, gpu_hours=hours, reserve=False)
+        pgolf = dataclasses.replace(session.spec.pgolf, budget=budget)
+        spec = dataclasses.replace(session.spec, pgolf=pgolf, run_cap=MOST_SHARED * trials)
+        session = dataclasses.replace(session, spec=spec)
     if unlike_ours:
         return plain(method, session, surface, repetition, trials)
     return driven(session, surface, repetition)
@@ -137,7 +159,7 @@ def one_run(method: str, rows: list[dict[str, str]], repetition: int, trials: in
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--methods", nargs="+", default=["bayes", "tpe", "random", "plain-tpe"])
+    parser.add_argument("--methods", nargs="+", default=["bayes", "bayes-shared", "tpe", "random"])
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--trials", type=int, default=64)
     parser.add_argument("--against", type=int, default=200, help="random trials to be beaten")
@@ -148,9 +170,7 @@ def main() -> None:
     cap = open_sweep(SWEEP, "bayes", 1).rules.artifact_cap_bytes
     surface = Table(rows, 0)
     best = optimum(surface, rows, cap)
-    mean = MINUTES * statistics.mean(
-        float(row["train_seconds"]) + float(row["export_seconds"]) for row in rows
-    )
+    mean = mean_minutes(rows)
     print(f"{len(rows)} trainings, best {best:.4f}, a mean trial takes {mean:.1f} slot-minutes")
     goals, spans = [], []
     for repetition in range(options.seeds):

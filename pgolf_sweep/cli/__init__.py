@@ -10,6 +10,7 @@ from pgolf_sweep.cli import (  # noqa: F401
     data,
     define,
     doctor,
+    fit,
     gate,
     init,
     knobs,

@@ -15,6 +15,7 @@ from pgolf_sweep.config.types import (
     EarlyTerminate,
     Method,
     PgolfBlock,
+    Reuse,
     SchemeBlock,
     WarmStart,
 )
@@ -23,6 +24,7 @@ from pgolf_sweep.core.trial import Metric
 from pgolf_sweep.space.domains import Choices, Constant
 from pgolf_sweep.space.space import check_expression
 from trainer.export import EXPORT_KNOBS
+from trainer.roles import ROLES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
         MetricBlock,
         PgolfModel,
         ResourcesBlock,
+        ReuseBlock,
         SchemeModel,
     )
     from pgolf_sweep.config.yaml_lines import Document, KeyPath
@@ -44,6 +47,8 @@ EXPORT_ONLY_KNOBS = tuple(EXPORT_KNOBS)
 _EXPORT_NAME = re.compile(r"(^|_)(BITS|QUANT|CLIP_SIGMAS|CLIP_PERCENTILE|GPTQ)(_|$)")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _STUDY_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9 ._-]{0,98}[A-Za-z0-9_-])?")
+LATER = frozenset({"export", "eval"})
+"""Roles of knobs that a finished training leaves open."""
 STUDY_NAME_RULE = "use letters, digits, and between them space and . _ -"
 
 
@@ -150,17 +155,51 @@ def read_early_terminate(
     return _hyperband(document, block, notes)
 
 
-def _export_knobs(space: Space) -> tuple[str, ...]:
+def _export_knobs(space: Space, reuse: Reuse) -> tuple[str, ...]:
     """Searched parameters that change the score after the training alone.
 
-    Of a script that is not ours those whose name speaks of quantization.
+    Of a script that is not ours those that the file says so of, and those whose name speaks of
+    quantization.
     """
     return tuple(
         parameter.name
         for parameter in space.parameters.values()
         if parameter.searched
         and parameter.name not in LOSSLESS_KNOBS
-        and (parameter.name in EXPORT_KNOBS or _EXPORT_NAME.search(parameter.name))
+        and (
+            parameter.name in reuse.later
+            or parameter.name in EXPORT_KNOBS
+            or (parameter.name not in reuse.roles and _EXPORT_NAME.search(parameter.name))
+        )
+    )
+
+
+def _reuse(document: Document, block: ReuseBlock, space: Space, program: str) -> Reuse:
+    """``reuse``: the roles of the knobs, and whether any that comes late is searched."""
+    for name in block.roles:
+        if program == "trainer" and name in ROLES:
+            document.problem(
+                ("pgolf", "reuse", "roles", name),
+                f"our trainer's {name} has the role {ROLES[name]}; leave it out",
+            )
+        elif name not in space.parameters:
+            document.problem(
+                ("pgolf", "reuse", "roles", name),
+                f"{name} is no parameter of this sweep; name some of: "
+                f"{', '.join(space.parameters)}",
+            )
+    roles = {**(ROLES if program == "trainer" else {}), **block.roles}
+    later = tuple(
+        parameter.name
+        for parameter in space.parameters.values()
+        if parameter.searched and roles.get(parameter.name) in LATER
+    )
+    return Reuse(
+        enabled=bool(later) if block.enabled is None else block.enabled,
+        roles=roles,
+        later=later,
+        store=block.store,
+        max_bytes=block.max_gib * 2**30,
     )
 
 
@@ -211,10 +250,16 @@ def read_require(document: Document, expressions: tuple[str, ...]) -> tuple[str,
 
 
 def read_pgolf(
-    document: Document, block: PgolfModel, space: Space, require: tuple[str, ...], command: Command
+    document: Document,
+    block: PgolfModel,
+    space: Space,
+    require: tuple[str, ...],
+    command: Command,
+    program: str,
 ) -> PgolfBlock:
     """The ``pgolf:`` block with defaults filled in."""
     gate, plain = block.gate, block.rules == NO_RULES
+    reuse = _reuse(document, block.reuse, space, program)
     _check_data(document, block)
     _check_nodes(document, block)
     if block.budget.usd is not None and not block.budget.usd_per_gpu_hour:
@@ -229,7 +274,8 @@ def read_pgolf(
         gate_scheme=None if gate.scheme is None else _scheme(document, gate.scheme),
         gate_repair=_repair(document, gate, space),
         gate_export=_export(document, gate),
-        export_knobs=_export_knobs(space),
+        export_knobs=_export_knobs(space, reuse),
+        reuse=reuse,
         gate_calibration=gate.calibration,
         gate_memory_gib=gate.memory_gib,
         gate_min_steps=gate.min_steps,

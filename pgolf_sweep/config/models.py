@@ -343,6 +343,21 @@ class AcceptBlock(Block):
         return {"rule": value} if isinstance(value, str) else value
 
 
+class ReuseBlock(Block):
+    """Trials that differ only in what follows the training share it; docs/trainer.md."""
+
+    enabled: bool | None = Field(default=None, examples=[True])
+    """Whether checkpoints are kept; if absent, where an export or eval knob is searched."""
+    roles: dict[str, Literal["train", "export", "eval"]] = Field(
+        default={}, examples=[{"QUANT_BITS": "export"}]
+    )
+    """First part of a run that a knob changes; train if absent. Our trainer's knobs have theirs."""
+    store: Text | None = Field(default=None, examples=["s3://bucket/checkpoints"])
+    """Folder or fsspec address that all nodes reach; `checkpoints` in the study's if absent."""
+    max_gib: Positive = 5.0
+    """Most that the checkpoints occupy; those unused for longest go first."""
+
+
 class NodesBlock(Block):
     """What is asked of the machines that trials run on; docs/nodes.md."""
 
@@ -460,6 +475,8 @@ class PgolfModel(Block):
     pack: bool | None = Field(default=None, examples=[True])
     """Whether trials run the program minified and compressed, as it would be submitted; our own
     trainer is if absent."""
+    reuse: ReuseBlock = Field(default=ReuseBlock(), examples=[{"max_gib": 50}])
+    """How trials share a training."""
     max_retries: Annotated[int, Field(ge=0)] = 2
     """How often a trial that infrastructure lost is run again."""
     nodes: NodesBlock = Field(default=NodesBlock(), examples=[{"failures": 3}])

@@ -140,12 +140,13 @@ def draft_spec(text: str, source: Path) -> tuple[Document, SweepSpec]:
     if not raw.get("parameters"):
         document.problem(("parameters",), "missing: name at least one environment variable or flag")
     rules = top.pgolf.rules
+    program = command.module or top.program or command.script or "trainer"
     early = read_early_terminate(document, top.early_terminate, raw.get("early_terminate"), notes)
     spec = SweepSpec(
         source=source,
         text=text,
         name=study_name(document, top.name, source),
-        program=command.module or top.program or command.script or "trainer",
+        program=program,
         method=read_method(document, top.method, space, rules=rules),
         metric=read_metric(document, top.metric, top.pgolf.metric.pattern, rules),
         run_cap=min(filter(None, (top.run_cap, top.pgolf.budget.trials)), default=None),
@@ -154,7 +155,7 @@ def draft_spec(text: str, source: Path) -> tuple[Document, SweepSpec]:
         project=top.project,
         entity=top.entity,
         description=top.description,
-        pgolf=read_pgolf(document, top.pgolf, space, require, command),
+        pgolf=read_pgolf(document, top.pgolf, space, require, command, program),
         command=command,
         notes=tuple(notes),
     )

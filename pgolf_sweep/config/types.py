@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -142,6 +143,29 @@ class WarmStart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reuse:
+    """How trials share a training.
+
+    Attributes:
+        enabled: Whether checkpoints are kept, where the program can start from one.
+        roles: Part of a run that a knob changes first: train, export, eval, or run for none.
+        later: Searched parameters that change what follows the training alone.
+        store: Folder or fsspec address of the checkpoints, or None for the study's own.
+        max_bytes: Most that they occupy.
+    """
+
+    enabled: bool = False
+    roles: Mapping[str, str] = field(default_factory=dict)
+    later: tuple[str, ...] = ()
+    store: str | None = None
+    max_bytes: float = math.inf
+
+    def role(self, knob: str) -> str:
+        """The part of a run that a knob changes first."""
+        return self.roles.get(knob, "train")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PgolfBlock:
     """The ``pgolf:`` block of a sweep file, defaults filled in.
 
@@ -156,6 +180,7 @@ class PgolfBlock:
         gate_repair: Parameters that may give where a configuration does not surely fit.
         gate_export: Knobs that may give when a trained artifact is over the cap; None is all.
         export_knobs: Searched parameters on which only what becomes of the trained weights depends.
+        reuse: How trials share a training.
         gate_calibration: A store of measured sizes to learn from: ``user``, or a path.
         gate_memory_gib: Memory of one card; None switches the memory gate off.
         gate_min_steps: Fewest training steps within the wallclock that are worth a slot.
@@ -188,6 +213,7 @@ class PgolfBlock:
     gate_repair: tuple[str, ...] = ()
     gate_export: tuple[str, ...] | None = None
     export_knobs: tuple[str, ...] = ()
+    reuse: Reuse = field(default_factory=Reuse)
     gate_calibration: str | None = None
     gate_memory_gib: float | None = None
     gate_min_steps: int | None = None

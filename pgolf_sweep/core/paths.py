@@ -296,6 +296,11 @@ class StudyPaths:
         return self.root / "program"
 
     @property
+    def checkpoints(self) -> Path:
+        """Checkpoints of finished trainings, for trials that differ in what follows."""
+        return self.root / "checkpoints"
+
+    @property
     def variants(self) -> Path:
         """Programs that were proposed, a folder each, named by their content."""
         return self.root / "variants"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.core.classify import impossible_score
 from pgolf_sweep.core.trial import (
+    TRAIN,
     Change,
     Completed,
     Discarded,
@@ -94,6 +95,10 @@ class TrialRecord:
         export_of: The trial over the cap whose trained weights this one stores smaller; such a
             trial took no slot.
         repair_of: The trial over the cap that this one was enqueued for instead.
+        reused_from: The trial whose training this one shares, and from whose checkpoint or artifact
+            it went on.
+        stage: Part of the run that it started at: export or eval; None: it trained.
+        checkpoint_bytes: Size of the checkpoint that was kept of its training.
         slot_seconds: Time for which it held a slot, all attempts together.
         finals: Every final score that the script printed, by label.
         behind_at: Fraction of its schedule at which the pruner found it behind; a completed trial
@@ -142,6 +147,9 @@ class TrialRecord:
     duplicate_of: int | None = None
     export_of: int | None = None
     repair_of: int | None = None
+    reused_from: int | None = None
+    stage: str | None = None
+    checkpoint_bytes: int | None = None
     started_at: float | None = None
     ended_at: float | None = None
     finals: Mapping[str, float] = field(default_factory=dict)
@@ -222,7 +230,12 @@ class TrialRecord:
                 "started_at": end.started_at,
                 "ended_at": end.ended_at,
                 "slot_seconds": self.slot_seconds + end.slot_seconds,
+                "checkpoint_bytes": end.checkpoint_bytes,
             }
+            if end.start_at == TRAIN:
+                changes |= {"reused_from": None, "stage": None}
+            else:
+                changes |= {"stage": end.start_at, "train_seconds": None}
         match outcome:
             case Completed(val_bpb=val_bpb, artifact_bytes=artifact_bytes):
                 headroom = None if artifact_bytes is None else cap_bytes - artifact_bytes

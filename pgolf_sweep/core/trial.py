@@ -20,6 +20,17 @@ KnobValue: TypeAlias = bool | int | float | str | list[Any] | dict[str, Any] | N
 and null are for programs with flags, as W&B's sweeps give them."""
 
 
+TRAIN, EXPORT, EVAL = "train", "export", "eval"
+"""Parts of a run, in their order; each starts from what the one before left."""
+
+CHECKPOINT_KNOB, START_KNOB = "CHECKPOINT", "START_AT"
+"""Variables of a program that starts at any part: where its checkpoint lies, less the rank, and the
+part."""
+CHECKPOINT = "checkpoint"
+CHECKPOINT_FILE = f"{CHECKPOINT}.0"
+"""In a run's folder."""
+
+
 def knob_text(value: KnobValue) -> str:
     """The text that a script finds in its environment for a knob's value.
 
@@ -244,6 +255,23 @@ class TrialSpec:
         return configuration_hash(self.knobs, self.program_sha256)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handover:
+    """What a run takes over from another one's training, and leaves of its own.
+
+    Attributes:
+        start_at: The part that it starts at; one whose checkpoint cannot be had trains.
+        checkpoint: Address of the checkpoint that it exports.
+        keep_at: Address where its own checkpoint is kept, or empty.
+        files: Files of the other run that it needs, by relative path.
+    """
+
+    start_at: str = TRAIN
+    checkpoint: str = ""
+    keep_at: str = ""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
 def configuration_hash(knobs: Mapping[str, KnobValue], program_sha256: str) -> str:
     """Sixteen hex digits for a configuration of a program (the seed is one of the knobs)."""
     canonical = json.dumps(
@@ -382,6 +410,8 @@ class RunEnd:
         ended_at: When it was gone.
         log_tail: Last lines of its log.
         model_file_bytes: Size of the compressed model file that it left, or None.
+        start_at: The part that it started at: train, or export or eval from what another left.
+        checkpoint_bytes: Size of the checkpoint that was kept of its training, or None.
     """
 
     cause: EndCause
@@ -393,6 +423,8 @@ class RunEnd:
     ended_at: float
     log_tail: tuple[str, ...] = ()
     model_file_bytes: int | None = None
+    start_at: str = TRAIN
+    checkpoint_bytes: int | None = None
 
     @property
     def slot_seconds(self) -> float:

@@ -16,6 +16,7 @@ from pgolf_sweep.gate.plan import Draw, trial_seconds
 if TYPE_CHECKING:
     from pgolf_sweep.config.types import Budget
     from pgolf_sweep.core.clock import Clock
+    from pgolf_sweep.driver.reuse import Trainings
     from pgolf_sweep.driver.session import Session
     from pgolf_sweep.driver.sharing.leases import DriverLease
     from pgolf_sweep.driver.table import TrialTable
@@ -37,6 +38,7 @@ class Quota:
             where nothing says it.
         learns: Whether the sampler learns from the trials before.
         table: What is known of all trials.
+        trainings: What of them is shared.
         launcher: Its slots.
         nodes: Which of their nodes are trusted.
         clock: What held slots cost until now.
@@ -48,6 +50,7 @@ class Quota:
     estimate: float | None
     learns: bool
     table: TrialTable
+    trainings: Trainings
     launcher: Launcher
     nodes: NodeBook
     clock: Clock
@@ -70,11 +73,19 @@ class Quota:
         The last trials of a shared study are left to those that have free slots for them.
         """
         near = self.table.near_count()
+        blocked = min(self._blocked(), MOST_NEAR_WAITING)
         ahead = self.lease is None or self.left() > self.lease.other_slots
         waiting = min(near, self._may_wait()) if near else 0
         free = self.launcher.free(self.nodes.closed())
         held = self.table.queued_count + len(self.table.probing)
-        return free + ahead - (held - waiting)
+        return free + ahead - (held - max(waiting, blocked))
+
+    def _blocked(self) -> int:
+        """How many queued trials wait for a training that runs."""
+        if not self.trainings.active:
+            return 0
+        running = [attempt.trial.record for attempt in self.table.running.values()]
+        return sum(self.trainings.waits(one.record, running) for one in self.table.queued)
 
     def _may_wait(self) -> int:
         """How many trials near the cap may wait beside the queue for those that fit.
@@ -152,7 +163,7 @@ class Quota:
 
     @property
     def seconds_each(self) -> float | None:
-        """What a trial holds its slot for: the median of those that completed, or the estimate."""
+        """What a trial holds its slot for: the median of those that trained, or the estimate."""
         return self.table.typical_seconds or self.estimate
 
     def row(self) -> BudgetRow | None:

@@ -50,6 +50,7 @@ from pgolf_sweep.driver.control import Request
 from pgolf_sweep.driver.intake import Intake
 from pgolf_sweep.driver.phase import Phase
 from pgolf_sweep.driver.proposals import PROPOSED
+from pgolf_sweep.driver.reuse import Trainings
 from pgolf_sweep.driver.runs import Runs
 from pgolf_sweep.driver.sharing.leases import strongest
 from pgolf_sweep.driver.sharing.storage_retry import StorageRetry
@@ -115,6 +116,7 @@ class Driver:
 
     Attributes:
         lease: This driver's place among those that share the study; None where it is alone.
+        trainings: Which trainings trials share; its sampler may know it, too.
     """
 
     session: Session
@@ -126,6 +128,7 @@ class Driver:
     observer: Observer
     options: Options
     lease: DriverLease | None = None
+    trainings: Trainings | None = None
 
     _table: TrialTable = field(default_factory=TrialTable)
     _phase: Phase = field(default_factory=Phase)
@@ -146,6 +149,7 @@ class Driver:
 
     def __post_init__(self) -> None:
         self._began_at = self.clock.now()
+        trainings = self.trainings or Trainings(self.session, self.paths)
         self._sessions = Sessions(self.session, self.paths, self.study)
         self._intake = Intake(
             session=self.session,
@@ -170,6 +174,7 @@ class Driver:
             estimate=expected_seconds(self.session),
             learns=self.session.spec.method not in {"grid", "random", "qmc"},
             table=self._table,
+            trainings=trainings,
             launcher=self.launcher,
             nodes=self._nodes,
             clock=self.clock,
@@ -181,6 +186,7 @@ class Driver:
             paths=self.paths,
             storage_retry=self._storage_retry,
             table=self._table,
+            trainings=trainings,
             notify=self._notify,
             me="" if self.lease is None else self.lease.me,
             on_end=lambda record: self._intake.ended([record]),
@@ -211,6 +217,7 @@ class Driver:
             clock=self.clock,
             phase=self._phase,
             table=self._table,
+            trainings=trainings,
             writer=self._writer,
             nodes=self._nodes,
             quota=self._quota,

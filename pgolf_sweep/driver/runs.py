@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.driver.budget import Quota
     from pgolf_sweep.driver.intake import Intake
     from pgolf_sweep.driver.phase import Phase
+    from pgolf_sweep.driver.reuse import Trainings
     from pgolf_sweep.driver.session import Session
     from pgolf_sweep.driver.sharing.storage_retry import StorageRetry
     from pgolf_sweep.driver.table import Attempt, OpenTrial, TrialTable
@@ -62,6 +63,7 @@ class Runs:
     clock: Clock
     phase: Phase
     table: TrialTable
+    trainings: Trainings
     writer: TrialWriter
     nodes: NodeBook
     quota: Quota
@@ -72,6 +74,7 @@ class Runs:
     max_retries: int
     tracking: Callable[[TrialRecord], RunTracking | None]
     _pruning_checked: bool = False
+    _ending: TrialRecord | None = None
 
     def start_queued(self) -> None:
         """Start what is queued, as far as slots, nodes and the deadline allow."""
@@ -88,6 +91,7 @@ class Runs:
                 attempts=trial.record.attempts + 1,
                 started_at=started_at,
             )
+            record, handover = self.trainings.handover(record)
             if not self.writer.note(trial, record):
                 self.table.release(record.number)
                 continue
@@ -100,6 +104,7 @@ class Runs:
                 tracking=self.tracking(record),
                 wandb_folder=self.paths.wandb,
                 avoid=self.nodes.closed(record.number),
+                handover=handover,
             )
             try:
                 node = self.launcher.start(job)
@@ -118,8 +123,13 @@ class Runs:
         """The first queued trial that a free slot of a node open to it can hold."""
         if not self.table.queued_count or not self.launcher.free(self.nodes.closed()):
             return None
+        running = [attempt.trial.record for attempt in self.table.running.values()]
+        running += [] if self._ending is None else [self._ending]
         return self.table.next_to_start(
-            lambda number: self.launcher.free(self.nodes.closed(number))
+            lambda number: (
+                self.launcher.free(self.nodes.closed(number))
+                and not self.trainings.waits(self.table.records[number], running)
+            )
         )
 
     def handle(self, event: Started | Reported | Ended) -> None:
@@ -149,7 +159,9 @@ class Runs:
                 if end.cause is EndCause.EXITED:
                     # What waits goes first: the slot need not stand empty while the end is written.
                     # What infrastructure ended may be tried again, and then before all others.
+                    self._ending = attempt.trial.record  # its checkpoint is not known yet
                     self.start_queued()
+                    self._ending = None
                 self._ended(attempt, end)
                 self.start_queued()
 
@@ -180,6 +192,8 @@ class Runs:
     def _ended(self, attempt: Attempt, end: RunEnd) -> None:
         trial = attempt.trial
         number = trial.record.number
+        source = trial.record.reused_from
+        end = self.trainings.whole(end, None if source is None else self.table.records[source])
         end, smaller = split_export(end)
         outcome = classify(
             end,
@@ -190,7 +204,8 @@ class Runs:
         )
         cap_bytes = self.session.rules.artifact_cap_bytes
         record = trial.record.ended(outcome, end, cap_bytes=cap_bytes)
-        marks = "; ".join(filter(None, (record.reason, self.nodes.slowness(end.node))))
+        shared = f"the training of trial {record.reused_from}" if record.stage else ""
+        marks = "; ".join(filter(None, (record.reason, shared, self.nodes.slowness(end.node))))
         speed = self.nodes.speed(end.node)
         record = dataclasses.replace(
             record, reason=marks, node_speed=speed, behind_at=attempt.behind_at

@@ -317,7 +317,7 @@ class TrialTable:
 
     @property
     def typical_seconds(self) -> float | None:
-        """Median of the slot-seconds of completed trials."""
+        """Median of the slot-seconds of completed trials, those that share a training aside."""
         return self._totals.typical_seconds
 
     def slot_seconds(self, *, now: float, epoch: float) -> float:

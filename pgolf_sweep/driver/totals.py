@@ -30,7 +30,7 @@ class Totals:
     redrawn: int = 0
     best: TrialRecord | None = None
     _times: list[float] = field(default_factory=list)
-    """Slot-seconds of completed trials, ascending."""
+    """Slot-seconds of completed trials that trained, ascending."""
 
     def add(self, record: TrialRecord) -> None:
         """Take a row in."""
@@ -58,7 +58,7 @@ class Totals:
 
     @property
     def typical_seconds(self) -> float | None:
-        """Median of the slot-seconds of completed trials."""
+        """Median of the slot-seconds of completed trials that trained."""
         if not self._times:
             return None
         middle = len(self._times) // 2
@@ -66,7 +66,7 @@ class Totals:
 
 
 def _timed(record: TrialRecord) -> bool:
-    return record.outcome is State.COMPLETED and bool(record.slot_seconds)
+    return record.outcome is State.COMPLETED and bool(record.slot_seconds) and not record.stage
 
 
 def _best(records: Iterable[TrialRecord]) -> TrialRecord | None:

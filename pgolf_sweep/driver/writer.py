@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from pgolf_sweep.core.events import Notify
     from pgolf_sweep.core.paths import StudyPaths
+    from pgolf_sweep.driver.reuse import Trainings
     from pgolf_sweep.driver.sharing.storage_retry import StorageRetry
     from pgolf_sweep.driver.table import OpenTrial, TrialTable
     from pgolf_sweep.driver.variants import Sessions
@@ -37,6 +38,7 @@ class TrialWriter:
         paths: The study's folder.
         storage_retry: Sits out a storage that does not answer.
         table: What is known of all trials.
+        trainings: What is known of their trainings.
         notify: Takes each event.
         me: This driver's name; empty where it is alone.
         on_end: Hears of each trial that is told.
@@ -47,6 +49,7 @@ class TrialWriter:
     paths: StudyPaths
     storage_retry: StorageRetry
     table: TrialTable
+    trainings: Trainings
     notify: Notify
     me: str
     on_end: Callable[[TrialRecord], None] = lambda _record: None
@@ -84,6 +87,7 @@ class TrialWriter:
     def learn(self, record: TrialRecord) -> None:
         """What a finished trial teaches: its configuration is known, its bytes calibrate."""
         if self.table.finish(record):
+            self.trainings.learn(record)
             self._unlearnt.append(record)
             self.catch_up()
 
@@ -204,7 +208,8 @@ def calibrate(gate: Gate, *records: TrialRecord) -> list[str]:
         if differs:
             said.append(differs)
         gate.learn(record.knobs, record.model_bytes, steps=record.steps)
-        trained = record.export_of is None  # else its training was taken in before
+        # Else its training was taken in before.
+        trained = record.export_of is None and record.reused_from is None
         gate.learn_time(
             record.knobs,
             steps=record.steps if trained else None,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from pgolf_sweep.core.paths import write_bytes
-from pgolf_sweep.core.trial import EndCause, LogSummary, RunEnd, StepReport
+from pgolf_sweep.core.trial import TRAIN, EndCause, LogSummary, RunEnd, StepReport
 from pgolf_sweep.launch.base import Ended, Reported, SlotInfo, Started, refuse_start
 from pgolf_sweep.nodes.info import NodeInfo
 
@@ -48,6 +48,8 @@ class Finish:
 
     Attributes:
         files: What it leaves in the job's folder, by relative path.
+        start_at: The part that it started at.
+        checkpoint_bytes: Size of the checkpoint that it leaves.
     """
 
     cause: EndCause = EndCause.EXITED
@@ -57,6 +59,8 @@ class Finish:
     model_file_bytes: int | None = None
     log_tail: tuple[str, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
+    start_at: str = TRAIN
+    checkpoint_bytes: int | None = None
 
 
 Step: TypeAlias = "tuple[float, StepReport | Finish]"
@@ -189,6 +193,8 @@ class InlineLauncher:
             ended_at=self._clock.now(),
             log_tail=finish.log_tail,
             model_file_bytes=finish.model_file_bytes,
+            start_at=finish.start_at,
+            checkpoint_bytes=finish.checkpoint_bytes,
         )
         self._events.append(Ended(key=run.job.key, attempt=run.job.attempt, end=end))
 

@@ -22,7 +22,15 @@ from pgolf_sweep.core.events import (
     NodeRefused,
     NodeReleased,
 )
-from pgolf_sweep.core.trial import Completed, EndCause, Failed, FailureCode, FailureKind, Pruned
+from pgolf_sweep.core.trial import (
+    TRAIN,
+    Completed,
+    EndCause,
+    Failed,
+    FailureCode,
+    FailureKind,
+    Pruned,
+)
 from pgolf_sweep.nodes.failures import Evidence, NodeFailures
 from pgolf_sweep.nodes.info import NodeState
 from pgolf_sweep.nodes.wait import NodeWait
@@ -263,7 +271,7 @@ class NodeBook:
             node.quarantine.probe = None
         if end.cause is EndCause.PREEMPTED:
             return f"node {name} was taken away: it runs again, and the attempt does not count"
-        if isinstance(outcome, Completed):
+        if isinstance(outcome, Completed) and end.start_at == TRAIN:
             self._completed_seconds.append(end.slot_seconds)
         retry_reason = None
         evidence = self._evidence(outcome, end, step)

@@ -20,7 +20,7 @@ from pgolf_sweep.search.gp.surrogate import Surrogate
 from pgolf_sweep.search.proposing import conditions, distributions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from pgolf_sweep.core.record import TrialRecord
     from pgolf_sweep.space.space import Space
@@ -70,7 +70,9 @@ def posteriors(
     x = encoding.inputs(np.array(rows))
     scores = sign * np.array([record.val_bpb for record in kept], dtype=float)
     within = clipped(scores)
-    model = Surrogate(x, within, noise=noise)
+    source = {record.number: record.reused_from for record in kept}
+    groups = [_trained(record.number, source) for record in kept]
+    model = Surrogate(x, within, noise=noise, groups=groups)
     model.condition(model.fit([model.prior.means]))
     mean, sd = model.posterior(x)
     mean = mean + (scores - within)  # what is too bad for the model is no contender by it
@@ -93,6 +95,13 @@ def posteriors(
         )
         for at, record in enumerate(kept)
     }
+
+
+def _trained(number: int, source: Mapping[int, int | None]) -> int:
+    """The trial whose training a trial shares; itself where it shares none."""
+    while (before := source.get(number)) is not None:
+        number = before
+    return number
 
 
 def _decided(gap: float, sd: float, noise: float) -> float:

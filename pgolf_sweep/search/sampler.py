@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
     from pgolf_sweep.config.sweep_file import SweepSpec
+    from pgolf_sweep.search.gp import Reuse
     from pgolf_sweep.search.gp.prior import Earlier
     from pgolf_sweep.search.proposing import Verdicts
 
@@ -59,6 +60,7 @@ def make_sampler(
     asked: int,
     verdicts: Verdicts | None = None,
     earlier: Earlier = tuple,
+    reuse: Reuse | None = None,
 ) -> optuna.samplers.BaseSampler:
     """The sampler of a sweep.
 
@@ -71,6 +73,7 @@ def make_sampler(
         asked: Trials that were asked before.
         verdicts: The gate; None proposes without one.
         earlier: What trials under another program scored; asked when it is needed.
+        reuse: The trainings that trials may share; None shares none.
     """
     method = spec.method
     seed = spec.pgolf.seed if method in {"qmc", *GAUSSIAN} else spec.pgolf.seed + asked
@@ -81,7 +84,7 @@ def make_sampler(
             # A grid's points are enqueued; the sampler only fills what is not fixed: nothing.
             return samplers.RandomSampler(seed=seed)
         case "bayes" | "gp":
-            return _gaussian(spec, seed, verdicts, earlier)
+            return _gaussian(spec, seed, verdicts, earlier, reuse)
         case "tpe":
             return ThinnedTPE(seed=seed, group=conditional)
         case "cmaes":
@@ -92,7 +95,11 @@ def make_sampler(
 
 
 def _gaussian(
-    spec: SweepSpec, seed: int, verdicts: Verdicts | None, earlier: Earlier
+    spec: SweepSpec,
+    seed: int,
+    verdicts: Verdicts | None,
+    earlier: Earlier,
+    reuse: Reuse | None,
 ) -> optuna.samplers.BaseSampler:
     space = distributions(spec.space)
     for name in never(spec.space):
@@ -107,6 +114,7 @@ def _gaussian(
         observe=observed,
         effort=None if builtin else PROBED,
         earlier=earlier,
+        reuse=reuse,
     )
 
 

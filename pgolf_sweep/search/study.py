@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.config.sweep_file import SweepSpec
     from pgolf_sweep.core.paths import StudyPaths
     from pgolf_sweep.core.trial import KnobValue
+    from pgolf_sweep.search.gp import Reuse
     from pgolf_sweep.search.journal import OldTrial
     from pgolf_sweep.search.proposing import Verdicts
     from pgolf_sweep.search.storage_lock import StudyLock
@@ -441,6 +442,7 @@ def open_study(
     storage: str | None = None,
     write: bool = False,
     verdicts: Verdicts | None = None,
+    reuse: Reuse | None = None,
 ) -> Study:
     """The study of a folder; made if it is to be written and is not there yet.
 
@@ -450,6 +452,7 @@ def open_study(
         storage: An Optuna storage URL, or None for the URL noted in the folder, else its journal.
         write: Whether the caller is the driver; readers never change a file.
         verdicts: The gate's word on the sweep's knobs, for a sampler that proposes what fits.
+        reuse: The trainings that trials may share, for a sampler that counts costs.
 
     Raises:
         InfraError: The storage cannot be reached or is not a study's.
@@ -460,7 +463,7 @@ def open_study(
     if url is not None:
         check_storage(url)
     with ExitStack() as unless_opened:
-        study = _open_study(spec, paths, url, write, verdicts, unless_opened)
+        study = _open_study(spec, paths, url, write, verdicts, reuse, unless_opened)
         unless_opened.pop_all()
     return study
 
@@ -471,6 +474,7 @@ def _open_study(
     url: str | None,
     write: bool,
     verdicts: Verdicts | None,
+    reuse: Reuse | None,
     unless_opened: ExitStack,
 ) -> Study:
     try:
@@ -506,7 +510,7 @@ def _open_study(
             # `group` and some samplers are marked experimental; the tests hold what we need.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.sampler = make_sampler(
-                spec, asked, verdicts, lambda: study.user_attrs.get(PRIOR, ())
+                spec, asked, verdicts, lambda: study.user_attrs.get(PRIOR, ()), reuse
             )
     lock = None
     if write and url is not None:

@@ -18,6 +18,7 @@ from pgolf_sweep.core.event_text import event_document, event_text
 from pgolf_sweep.core.paths import StudyPaths, on_disk, write_text
 from pgolf_sweep.core.secrets import masked_url
 from pgolf_sweep.driver.control import DriverLock, Requests, signals_around_a_sweep
+from pgolf_sweep.driver.reuse import Trainings
 from pgolf_sweep.driver.session import open_session
 from pgolf_sweep.driver.sharing.leases import DriverLease, new_driver
 from pgolf_sweep.driver.snapshot import SweepState
@@ -143,7 +144,8 @@ def launch(
         lock = stack.enter_context(DriverLock(paths, driver=me))
         resumed = prepare_folder(session, paths, sweep=sweep, data_root=data_root)
         log_to_file(paths)
-        study = _opened(session, paths, storage, report, rebuild)
+        trainings = Trainings(session, paths)
+        study = _opened(session, paths, storage, report, rebuild, trainings)
         begin_study(session, study, paths.root.parent)
         status = StatusFile(paths)
         status.reopen()
@@ -173,6 +175,7 @@ def launch(
             clock=SystemClock(),
             observer=_Recorder(stack.enter_context(observer), status, events, notices),
             request=requests,
+            trainings=trainings,
             lease=DriverLease(study, me, SystemClock(), lock.before) if study.shared else None,
         )
         stack.callback(shutdown)
@@ -388,6 +391,7 @@ def _opened(
     storage: str | None,
     report: Callable[[str], None],
     rebuild: Callable[[str], bool],
+    trainings: Trainings,
 ) -> Study:
     """The study to be written, rebuilt from its folder if its record is lost and the user agrees.
 
@@ -398,9 +402,17 @@ def _opened(
         open_study,
     )
 
-    study = open_study(
-        session.spec, paths, storage=storage, write=True, verdicts=session.verdict_of
-    )
+    def opened() -> Study:
+        return open_study(
+            session.spec,
+            paths,
+            storage=storage,
+            write=True,
+            verdicts=session.verdict_of,
+            reuse=trainings if trainings.active else None,
+        )
+
+    study = opened()
     if storage is not None:
         claim_storage(session, study, paths)
         # Not before it has proved to be one: later commands take it from here.
@@ -415,4 +427,4 @@ def _opened(
     study.close()
     for line in recover(session, paths, storage=storage).lines(paths.name):
         report(line)
-    return open_study(session.spec, paths, storage=storage, write=True, verdicts=session.verdict_of)
+    return opened()

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from pgolf_sweep.core.clock import Clock
     from pgolf_sweep.driver.control import Request
+    from pgolf_sweep.driver.reuse import Trainings
     from pgolf_sweep.driver.session import Session
     from pgolf_sweep.driver.sharing.leases import DriverLease
     from pgolf_sweep.driver.snapshot import Observer, Snapshot
@@ -83,6 +84,7 @@ def make_driver(
     observer: Observer,
     request: Callable[[], Request],
     lease: DriverLease | None = None,
+    trainings: Trainings | None = None,
 ) -> Driver:
     """A driver with the session's settings."""
     spec = session.spec
@@ -109,6 +111,7 @@ def make_driver(
         clock=clock,
         observer=observer,
         lease=lease,
+        trainings=trainings,
         options=Options(
             run_cap=spec.run_cap,
             spending=spending_of(session, begun=begun),

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.paths import StudyPaths
-from pgolf_sweep.core.trial import EndCause, LogSummary, StepReport
+from pgolf_sweep.core.trial import TRAIN, EndCause, LogSummary, StepReport
 from pgolf_sweep.driver.budget import spending_of
 from pgolf_sweep.driver.driver import Driver, Options
+from pgolf_sweep.driver.reuse import Trainings
 from pgolf_sweep.driver.session import Session, open_session
 from pgolf_sweep.launch.inline import Finish, InlineLauncher, SimulatedClock
 from pgolf_sweep.report.read import StudyRead
@@ -52,7 +53,8 @@ def simulate(
         sweep: A sweep file, or one that was opened.
         run: From the resolved knobs of a trial to ``val_bpb``, ``artifact_bytes`` and ``minutes``,
             and where the pruner shall have something to judge, ``curve``: pairs of a fraction of
-            the schedule and the `val_bpb` there.
+            the schedule and the `val_bpb` there. With ``export_minutes``, what a trial takes that
+            goes on from an earlier training, trials share their trainings.
         slots: Trials at a time.
         seed: Of the sampler, in place of the sweep file's.
 
@@ -75,8 +77,15 @@ def simulate(
     clock = SimulatedClock()
     with tempfile.TemporaryDirectory(prefix="pgolf-simulate-") as folder:
         paths = StudyPaths(Path(folder) / session.spec.name)
+        trainings = Trainings(session, paths)
         with closing(
-            open_study(session.spec, paths, write=True, verdicts=session.verdict_of)
+            open_study(
+                session.spec,
+                paths,
+                write=True,
+                verdicts=session.verdict_of,
+                reuse=trainings if trainings.active else None,
+            )
         ) as study:
             begin_trials(session, study, paths.root.parent)
             driver = Driver(
@@ -87,6 +96,7 @@ def simulate(
                 paths=paths,
                 clock=clock,
                 observer=_Nobody(),
+                trainings=trainings,
                 options=Options(
                     run_cap=session.spec.run_cap,
                     spending=spending_of(session, begun=clock.now()),
@@ -126,10 +136,13 @@ def _simulated(
 
     def steps(job: Job) -> Iterator[Step]:
         answer = run(dict(job.spec.knobs))
+        shares = job.handover.start_at != TRAIN and "export_minutes" in answer
+        leaves = not shares and job.handover.keep_at and "export_minutes" in answer
         try:
             val_bpb, size = float(answer["val_bpb"]), answer.get("artifact_bytes")
-            seconds = 60.0 * float(answer["minutes"])
-            curve = [(float(at), float(value)) for at, value in answer.get("curve") or ()]
+            seconds = 60.0 * float(answer["export_minutes" if shares else "minutes"])
+            points = () if shares else answer.get("curve") or ()
+            curve = [(float(at), float(value)) for at, value in points]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 "the simulated run gave no result",
@@ -158,7 +171,13 @@ def _simulated(
         )
         yield (
             max(0.0, seconds - elapsed),
-            Finish(cause=EndCause.EXITED, summary=summary, model_file_bytes=model_bytes),
+            Finish(
+                cause=EndCause.EXITED,
+                summary=summary,
+                model_file_bytes=model_bytes,
+                start_at=job.handover.start_at if shares else TRAIN,
+                checkpoint_bytes=1 if leaves else None,
+            ),
         )
 
     return steps

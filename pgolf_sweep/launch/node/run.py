@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.paths import TrialPaths, is_inside
 from pgolf_sweep.core.secrets import is_secret_name, redacted, secret_values
-from pgolf_sweep.core.trial import EndCause, LogSummary, RunEnd
+from pgolf_sweep.core.trial import TRAIN, EndCause, Handover, LogSummary, RunEnd
+from pgolf_sweep.launch.node import checkpoints
 from pgolf_sweep.launch.node.bounded_log import BoundedLog
 from pgolf_sweep.launch.node.environment import environment, read_places, withheld
 from pgolf_sweep.launch.node.forking import forkable
@@ -97,6 +98,7 @@ class RunOrder:
     spec: TrialSpec
     files: Mapping[str, bytes]
     tracking: RunTracking | None = None
+    handover: Handover = field(default_factory=Handover)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +159,8 @@ class Run:
         self._end: RunEnd | None = None
         self._files: dict[str, bytes] = {}
         self._unkillable = ""
+        self._start_at = TRAIN
+        self._checkpoint_bytes: int | None = None
         self._secrets = secret_values({**os.environ, **order.spec.env})
 
     # ---- for the worker; the caller holds the lock ------------------------------------------
@@ -226,11 +230,14 @@ class Run:
             scratch: Folder on the node below which the run makes its own.
             prepare_next: Called while the script runs.
         """
+        handover = self.order.handover
         try:
             work = self._set_up(scratch)
             prepare_next()
             self._follow()
             self._collect(work)
+            if self._guard.ended == ("exit", 0) and self._start_at == TRAIN:
+                self._checkpoint_bytes = checkpoints.leave(handover, work, self._say)
         except _UnmetError as error:
             self.stop(EndCause.MISSING_DEPENDENCY, str(error))
         except OSError as error:
@@ -253,7 +260,7 @@ class Run:
         self._folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=scratch))
         work = self._folder / "work"
         work.mkdir()
-        for name, content in self.order.files.items():
+        for name, content in {**self.order.files, **self.order.handover.files}.items():
             if not is_inside(name):
                 raise OSError(errno.EINVAL, "leaves the run's folder", name)
             path = work / name
@@ -270,6 +277,8 @@ class Run:
         if WandbJoin.concerns(self.order.files):
             self._joined = WandbJoin(self._folder / "join", spec.config)
             env = self._joined.environment(env)
+        self._start_at, taken_over = checkpoints.take_over(self.order.handover, work, self._say)
+        env |= taken_over
         env[MARKER] = f"{FOLDER_PREFIX}{os.getpid()}-{self.order.run}"
         alike = spec.resources.gpus == 0 and forkable(argv, self.order.files)
         self.forkable_env = env if alike else None
@@ -293,6 +302,10 @@ class Run:
             if work.exists() or not (work.parent / "log").exists():
                 raise
             self._removed = True
+
+    def _say(self, text: str) -> None:
+        """Write a line of ours into the log."""
+        self._take(f"pgolf-sweep: {self._safe(text)}\n".encode())
 
     def _check_requirements(self) -> None:
         """Refuse the run where a package is missing; say it where only its version differs."""
@@ -426,6 +439,8 @@ class Run:
             started_at=ended_at - (time.monotonic() - self._held_from),
             ended_at=ended_at,
             log_tail=tuple(self._safe(line) for line in last_lines(self._tail)),
+            start_at=self._start_at,
+            checkpoint_bytes=self._checkpoint_bytes,
         )
 
     def _safe(self, text: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from zlib import crc32
 
 import numpy as np
@@ -24,7 +24,7 @@ from pgolf_sweep.search.gp.prior import LEAST_EARLIER, PriorMean, Shifted
 from pgolf_sweep.search.gp.surrogate import Surrogate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     import optuna
     from numpy.typing import NDArray
@@ -57,6 +57,11 @@ UNIFORM, LOCAL, AROUND = 1_500, 1_500, 6
 
 REFINED, COPIES, REFINED_SD = 8, 120, 0.03
 """Refinement: the best few candidates, copies of each, and by how much they move."""
+
+KEPT, GOING_ON = 8, 800
+"""Kept trials, the best, that candidates go on from, and how many candidates."""
+LEAST_SHARE = 0.01
+"""Cheaper than this nothing is taken to be."""
 
 REFIT_EACH = 100
 """Up to this many values the hyperparameters are fitted anew for each that is new."""
@@ -103,6 +108,22 @@ class Observation:
     feasible: bool = True
 
 
+class Reuse(Protocol):
+    """Trials whose expensive part others may go on from, at a fraction of the cost."""
+
+    @property
+    def names(self) -> Collection[str]:
+        """Parameters that change only what comes after that part."""
+
+    @property
+    def numbers(self) -> Collection[int]:
+        """Finished trials of which it was kept."""
+
+    @property
+    def share(self) -> float:
+        """Cost of going on, as a share of a whole trial's; one where cost does not count."""
+
+
 def completed(trial: FrozenTrial) -> Observation | None:
     """What a trial says by itself: its value if it has one."""
     if trial.state is not TrialState.COMPLETE or trial.value is None:
@@ -122,6 +143,8 @@ class GaussianProcessSampler(BaseSampler):
         observe: What a finished trial says; None: nothing.
         effort: How often the judge is asked.
         earlier: What is known of a related objective: a prior mean; asked at the first proposal.
+        reuse: What trials may go on from; improvement then counts by its cost, and values that
+            share their expensive part share their noise. None: every trial costs alike.
     """
 
     def __init__(
@@ -135,6 +158,7 @@ class GaussianProcessSampler(BaseSampler):
         observe: Callable[[FrozenTrial], Observation | None] = completed,
         effort: Effort | None = None,
         earlier: Earlier = tuple,
+        reuse: Reuse | None = None,
     ) -> None:
         self.encoding = Encoding(space, when)
         self._space = dict(space)
@@ -145,6 +169,11 @@ class GaussianProcessSampler(BaseSampler):
         self._effort = effort or Effort()
         self._earlier = earlier
         self._prior: PriorMean | None = None
+        self._reuse = reuse
+        later = frozenset() if reuse is None else frozenset(reuse.names)
+        dear = [at for at, d in enumerate(self.encoding.dimensions) if d.name not in later]
+        self.dear = np.array(dear, dtype=int)
+        """Columns of a row on which the expensive part depends."""
         self._limit: Limit | None = None
         self._rows: dict[int, Floats] = {}
 
@@ -203,8 +232,9 @@ class GaussianProcessSampler(BaseSampler):
         if len(finished) < STARTUP_FINISHED:
             return self._first(trials, tried, rng, held)
         model = self._model(trials, finished, observed)
+        kept = self._kept(trials)
         state = {"theta": model.theta.tolist(), "values": len(finished)}
-        search = _Search(self, model, tried, held, rng)
+        search = _Search(self, model, tried, held, rng, kept)
         row = search.best(np.array(finished), observed)
         if row is None:
             row = _hold(self.encoding.snapped(rng.random((1, len(self.encoding)))), held)[0]
@@ -246,6 +276,21 @@ class GaussianProcessSampler(BaseSampler):
         exists = self.encoding.active(row[None, :])[0]
         return bytes(np.where(exists, row, 0.5).round(9).tobytes())
 
+    def _kept(self, trials: Sequence[FrozenTrial]) -> Floats | None:
+        """Rows of the trials that others may go on from; None where there are none."""
+        reuse = self._reuse
+        if reuse is None or reuse.share >= 1 or len(self.dear) == len(self.encoding):
+            return None
+        numbers = reuse.numbers
+        rows = [self._row(trial) for trial in trials if trial.number in numbers]
+        return np.array(rows) if rows else None
+
+    def dear_keys(self, rows: Floats) -> list[bytes]:
+        """What tells the expensive part of rows from another's; (n, parameters) in."""
+        exists = self.encoding.active(rows)
+        shown = np.where(exists, rows, 0.5).round(9)[:, self.dear]
+        return [row.tobytes() for row in np.ascontiguousarray(shown)]
+
     def _inputs(self, rows: Floats) -> Floats:
         x = self.encoding.inputs(rows)
         return np.hstack([x, self.limit.derived(x)])
@@ -264,7 +309,12 @@ class GaussianProcessSampler(BaseSampler):
         slope = 0.0 if prior is None else prior.slope(x, values)
         if prior is not None:
             values = values - slope * prior(x)
-        model = Surrogate(x, values, noise=self._noise, extra=extra)
+        groups = None
+        if self._reuse is not None:
+            keys = self.dear_keys(np.array(finished))
+            places = {key: at for at, key in enumerate(dict.fromkeys(keys))}
+            groups = [places[key] for key in keys]
+        model = Surrogate(x, values, noise=self._noise, extra=extra, groups=groups)
         last = next((t.system_attrs[STATE] for t in reversed(trials) if _has_theta(t)), None)
         theta = model.prior.means
         known = last is not None and len(last["theta"]) == len(theta)
@@ -356,8 +406,11 @@ class _Search:
         tried: set[bytes],
         held: Mapping[int, float],
         rng: np.random.Generator,
+        kept: Floats | None = None,
     ) -> None:
         self._sampler = sampler
+        self._kept = kept
+        self._cheap = set() if kept is None else set(sampler.dear_keys(kept))
         self._model = model
         self._tried = tried
         self._held = held
@@ -369,29 +422,53 @@ class _Search:
 
     def best(self, finished: Floats, observed: Sequence[Observation]) -> Floats | None:
         """The row with the largest acquisition that fits and is new; None if none is."""
-        encoding, effort = self._sampler.encoding, self._sampler._effort
-        mean, _ = self._model.posterior(self._sampler._inputs(finished))
+        sampler = self._sampler
+        encoding, effort = sampler.encoding, sampler._effort
+        mean, _ = self._model.posterior(sampler._inputs(finished))
         feasible = np.array([one.feasible for one in observed])
         self._incumbent = float(mean[feasible].min() if feasible.any() else mean.min())
         order = np.argsort(np.where(feasible, mean, np.inf), kind="stable")[:AROUND]
         around = np.repeat(finished[order], -(-LOCAL // len(order)), axis=0)[:LOCAL]
         uniform = self._rng.random((UNIFORM, len(encoding)))
         rows = np.vstack([encoding.snapped(uniform), encoding.moved(around, self._rng)])
+        if self._kept is not None:
+            rows = np.vstack([rows, self._going_on(self._kept)])
         found = self._verified(_hold(rows, self._held), effort.verified)
         self.passed_over = self._sampler.judged(self._first).fit_probability == 0.0
         if not found:
             return None
         seeds = np.array([row for _, row in found[:REFINED]])
         copies = encoding.nudged(np.repeat(seeds, COPIES, axis=0), REFINED_SD, self._rng)
+        goes_on = np.repeat([key in self._cheap for key in sampler.dear_keys(seeds)], COPIES)
+        dear = sampler.dear
+        copies[np.ix_(goes_on, dear)] = np.repeat(seeds, COPIES, axis=0)[np.ix_(goes_on, dear)]
         found += self._verified(_hold(copies, self._held), effort.refined)
         return max(found, key=lambda one: one[0])[1]
+
+    def _going_on(self, kept: Floats) -> Floats:
+        """Candidates that go on from the most promising of what was kept."""
+        sampler, encoding = self._sampler, self._sampler.encoding
+        mean, _ = self._model.posterior(sampler._inputs(kept))
+        best = kept[np.argsort(mean, kind="stable")[:KEPT]]
+        rows = np.repeat(best, -(-GOING_ON // len(best)), axis=0)
+        drawn = encoding.snapped(self._rng.random(rows.shape))
+        drawn[:, sampler.dear] = rows[:, sampler.dear]
+        return drawn
+
+    def _prices(self, rows: Floats) -> Floats:
+        """Logarithm of what each row costs, as a share of a whole trial."""
+        reuse = self._sampler._reuse
+        if reuse is None or not self._cheap:
+            return np.zeros(len(rows))
+        cheap = np.array([key in self._cheap for key in self._sampler.dear_keys(rows)])
+        return np.where(cheap, math.log(max(reuse.share, LEAST_SHARE)), 0.0)
 
     def _verified(self, rows: Floats, most: int) -> list[tuple[float, Floats]]:
         """The most promising rows that the judge lets pass, with their acquisition, best first."""
         sampler, limit = self._sampler, self._sampler.limit
         x = sampler.encoding.inputs(rows)
         mean, sd = self._model.posterior(np.hstack([x, limit.derived(x)]))
-        gain = log_expected_improvement(mean, sd, self._incumbent)
+        gain = log_expected_improvement(mean, sd, self._incumbent) - self._prices(rows)
         self._first = rows[int(np.argmax(gain))]
         if limit.excess is None:
             return self._passed(rows, gain, np.argsort(-gain, kind="stable"), most)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from scipy.linalg import cho_solve, cholesky, lapack, solve_triangular
+from scipy.linalg import block_diag, cho_solve, cholesky, lapack, solve_triangular
 from scipy.optimize import minimize
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ UNKNOWN_NOISE = 0.1
 
 LEAST_NOISE = 1e-3
 ROOT_5 = math.sqrt(5)
+SHARED = 0.95
+"""Correlation of the noise of values that share it."""
 BELIEVED = 1e-4
 """Variance of a value that is believed, not measured."""
 
@@ -75,7 +77,13 @@ def quadratic_features(x: Floats) -> Floats:
 
 
 def negative_log_posterior(
-    theta: Floats, squares: Floats, linear: Floats, y: Floats, extra: Floats, prior: Priors
+    theta: Floats,
+    squares: Floats,
+    linear: Floats,
+    y: Floats,
+    extra: Floats,
+    prior: Priors,
+    shared: Floats,
 ) -> tuple[float, Floats]:
     """Minus the log posterior density of hyperparameters, up to a constant, and its gradient.
 
@@ -86,12 +94,13 @@ def negative_log_posterior(
         y: Standardised values, (n,).
         extra: Variance of each value beside the noise, (n,).
         prior: As of `priors`.
+        shared: Correlation of the values' noise, (n, n).
     """
     inputs = len(squares)
     matern, slope = _matern(theta[:inputs], squares)
     v, a, noise = np.exp(theta[inputs]), np.exp(theta[inputs + 1]), np.exp(2 * theta[inputs + 2])
-    cov = v * matern + a * linear
-    cov[np.diag_indices_from(cov)] += noise + extra + JITTER
+    cov = v * matern + a * linear + noise * shared
+    cov[np.diag_indices_from(cov)] += extra + JITTER
     away = (theta - prior.means) / prior.sds
     try:
         chol = cholesky(cov, lower=True, check_finite=False)
@@ -107,7 +116,7 @@ def negative_log_posterior(
     gradient[:inputs] += 0.5 * v * by_length * np.exp(-2 * theta[:inputs])
     gradient[inputs] += 0.5 * v * float(np.sum(weight * matern))
     gradient[inputs + 1] += 0.5 * a * float(np.sum(weight * linear))
-    gradient[inputs + 2] += noise * float(np.trace(weight))
+    gradient[inputs + 2] += noise * float(np.sum(weight * shared))
     return value, gradient
 
 
@@ -128,16 +137,28 @@ class Surrogate:
         noise: Standard deviation that is expected between repeats, in the values' unit; None where
             nothing is known of it.
         extra: Variance of each value beside that, (n,), in the values' unit squared; None: none.
+        groups: Values of one number share their noise, as exports of one training; None: none do.
     """
 
     def __init__(
-        self, x: Floats, y: Floats, *, noise: float | None, extra: Floats | None = None
+        self,
+        x: Floats,
+        y: Floats,
+        *,
+        noise: float | None,
+        extra: Floats | None = None,
+        groups: Sequence[int] | None = None,
     ) -> None:
         self.mean = float(y.mean())
         self.sd = float(y.std()) or 1.0
         self._x = x
         self._y = (y - self.mean) / self.sd
         self._extra = np.zeros(len(y)) if extra is None else extra / self.sd**2
+        self._shared = np.eye(len(y))
+        if groups is not None:
+            at = np.asarray(groups)
+            self._shared = np.where(at[:, None] == at, SHARED, 0.0)
+            np.fill_diagonal(self._shared, 1.0)
         self.prior = priors(x.shape[1], UNKNOWN_NOISE if noise is None else noise / self.sd)
         self.theta = self.prior.means
 
@@ -146,7 +167,7 @@ class Surrogate:
         columns = self._x.T
         squares = (columns[:, :, None] - columns[:, None, :]) ** 2
         phi = quadratic_features(self._x)
-        arguments = (squares, phi @ phi.T, self._y, self._extra, self.prior)
+        arguments = (squares, phi @ phi.T, self._y, self._extra, self.prior, self._shared)
         best = math.inf
         for start in starts:
             found = minimize(
@@ -170,11 +191,12 @@ class Surrogate:
             believed: Inputs of what runs, (m, inputs); None: nothing does.
         """
         self.theta = theta
-        self._factorize(self._x, self._y, self._extra + self._noise)
+        noise = self._noise * self._shared + np.diag(self._extra)
+        self._factorize(self._x, self._y, noise)
         if believed is not None and len(believed):
             mean, _ = self._posterior(believed)
-            extra = np.concatenate([self._extra + self._noise, np.full(len(believed), BELIEVED)])
-            self._factorize(np.vstack([self._x, believed]), np.concatenate([self._y, mean]), extra)
+            noise = block_diag(noise, BELIEVED * np.eye(len(believed)))
+            self._factorize(np.vstack([self._x, believed]), np.concatenate([self._y, mean]), noise)
 
     @property
     def noise(self) -> float:
@@ -211,9 +233,9 @@ class Surrogate:
         found: Floats = np.exp(self.theta[-3]) * matern + np.exp(self.theta[-2]) * at @ to.T
         return found
 
-    def _factorize(self, x: Floats, y: Floats, variances: Floats) -> None:
-        cov = self._covariance(x, x)
-        cov[np.diag_indices_from(cov)] += variances + JITTER
+    def _factorize(self, x: Floats, y: Floats, noise: Floats) -> None:
+        cov = self._covariance(x, x) + noise
+        cov[np.diag_indices_from(cov)] += JITTER
         self._known = x
         self._chol = cholesky(cov, lower=True, check_finite=False)
         self._alpha = cho_solve((self._chol, True), y, check_finite=False)

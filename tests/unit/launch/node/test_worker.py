@@ -20,6 +20,7 @@ from pgolf_sweep.core.trial import (
     EndCause,
     Failed,
     FailureKind,
+    Handover,
     Limits,
     LogSummary,
     Resources,
@@ -101,6 +102,7 @@ class Bench:
         log_bytes: int = 64_000_000,
         gpus: int = 0,
         env: Mapping[str, str] | None = None,
+        handover: Handover | None = None,
     ) -> str:
         self.count += 1
         spec = TrialSpec(
@@ -116,7 +118,10 @@ class Bench:
         )
         run = f"run-{self.count}"
         files = {"train_gpt.py": code.encode()}
-        self.worker.start(RunOrder(run=run, node="here", spec=spec, files=files))
+        order = RunOrder(
+            run=run, node="here", spec=spec, files=files, handover=handover or Handover()
+        )
+        self.worker.start(order)
         return run
 
     def finish(self, run: str) -> RunEnd:
@@ -700,3 +705,32 @@ def test_every_rank_is_gone_after_cancel(bench: Bench) -> None:
     bench.worker.cancel(run, "pruned")
     assert bench.finish(run).cause is EndCause.CANCELLED
     assert not any(alive(pid) for pid in bench.pids())
+
+
+STAGES = """
+import os, pathlib
+start = os.environ.get("START_AT", "train")
+kept = pathlib.Path(os.environ["CHECKPOINT"] + ".0") if "CHECKPOINT" in os.environ else None
+if start == "train":
+    if kept is not None:
+        kept.write_text("weights")
+else:
+    print("goes on from", (kept or pathlib.Path("final_model.ptz")).read_text())
+print(f"final_int8_zlib_roundtrip_exact val_loss:2.0 val_bpb:1.2")
+"""
+
+
+def test_a_checkpoint_is_kept_and_started_from(bench: Bench, tmp_path: Path) -> None:
+    store = str(tmp_path / "kept" / "one.ckpt")
+    end = bench.finish(bench.start(STAGES, handover=Handover(keep_at=store)))
+    assert (end.start_at, end.checkpoint_bytes) == ("train", 7)
+    order = Handover(start_at="export", checkpoint=store, keep_at=store)
+    end = bench.finish(bench.start(STAGES, handover=order))
+    assert (end.start_at, end.checkpoint_bytes) == ("export", None)
+    assert b"goes on from weights" in bench.log
+    order = Handover(start_at="eval", files={"final_model.ptz": b"stored"})
+    end = bench.finish(bench.start(STAGES, handover=order))
+    assert end.start_at == "eval"
+    assert b"goes on from stored" in bench.log
+    end = bench.finish(bench.start("raise SystemExit(1)", handover=Handover(keep_at=store)))
+    assert end.checkpoint_bytes is None

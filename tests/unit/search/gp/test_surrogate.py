@@ -29,7 +29,9 @@ def test_the_gradient_is_that_of_central_differences(seed: int) -> None:
     phi = quadratic_features(x)
     extra = np.where(np.arange(25) < 5, 0.1, 0.0)
     prior = priors(4, 0.05)
-    fixed = (squares, phi @ phi.T, (y - y.mean()) / y.std(), extra, prior)
+    groups = np.arange(25) // (1 + seed)
+    shared = np.where(groups[:, None] == groups, 0.9, 0.0) + 0.1 * np.eye(25)
+    fixed = (squares, phi @ phi.T, (y - y.mean()) / y.std(), extra, prior, shared)
     theta = prior.means + np.random.default_rng(seed).standard_normal(7) * 0.5
     _, gradient = negative_log_posterior(theta, *fixed)
     step = 1e-5
@@ -90,3 +92,15 @@ def test_a_limit_is_known_everywhere_from_a_few_hundred_answers() -> None:
     assert limit.excess is not None
     assert np.abs(limit.excess(new)[near] - truth[near]).max() < 0.03
     assert limit.derived(new).shape == (500, 1)
+
+
+def test_values_that_share_their_noise_teach_less():
+    rng = np.random.default_rng(3)
+    x = np.vstack([rng.random((12, 2)), np.repeat([[0.3, 0.6]], 4, axis=0)])
+    y = x.sum(1) + 0.1 * rng.standard_normal(16)
+    sds = []
+    for groups in (None, [*range(12), 12, 12, 12, 12]):
+        model = Surrogate(x, y, noise=0.1, groups=groups)
+        model.condition(model.prior.means)
+        sds.append(float(model.posterior(x[-1:])[1][0]))
+    assert sds[1] > 1.2 * sds[0]
