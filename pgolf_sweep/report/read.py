@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.config.sweep_file import load_spec
 from pgolf_sweep.core.kept import lost_trials, settled
-from pgolf_sweep.core.paths import StudyPaths, read_json
+from pgolf_sweep.core.paths import StudyPaths, read_mirror
 from pgolf_sweep.core.record import (
     State,
     TrialRecord,
@@ -258,7 +258,7 @@ def status_of(
         study: It; None: there are no trials to read yet.
         judge: Fits the posteriors now and then; None: they are fitted now.
     """
-    last = read_json(paths.status) if paths.status.is_file() else {}
+    last = read_mirror(paths.status)
     if place is None:
         holder = live_driver(paths)
         driver = None if holder is None else str(holder)
