@@ -1,8 +1,9 @@
 # make demo   a fresh machine: install, then a real sweep on the CPU up to a verified submission
 # make test   a fresh machine: install what tests need, lint, types, the tests
+# make soak   random faults on a cluster of eight nodes: MINUTES=60, SEED=0; needs root and iproute2
 # make slow   the tests that take more than ten seconds each, most of them on a real Ray; they mostly wait
 .DEFAULT_GOAL := help
-.PHONY: help install demo test slow check fast lint types clean
+.PHONY: help install demo test slow soak check fast lint types clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,6 +12,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # An image's own torch fits its GPU driver: it is kept, and nothing but it is not pinned then.
 TORCH := $(shell $(PYTHON) -c 'from importlib.metadata import version; import sys; v = version("torch").split("."); print("here" if sys.prefix == sys.base_prefix and (int(v[0]), int(v[1])) >= (2, 5) else "")' 2>/dev/null)
 RUN := $(BIN)/pgolf-sweep
+MINUTES := 60
+SEED := 0
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -49,6 +52,9 @@ test: check
 
 slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow -n 3 --dist loadfile
+
+soak: $(VENV)/.installed-dev
+	$(BIN)/python bench/launch/storm.py --minutes $(MINUTES) --seed $(SEED)
 
 check: lint types
 

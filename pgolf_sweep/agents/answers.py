@@ -99,7 +99,8 @@ class ProposeAnswer(Answer):
     """What became of a proposal.
 
     Attributes:
-        proposals: Ids to `wait` for; empty where it is refused or ran before.
+        proposals: Ids to `wait` for, the same where it was asked before and has not ended; empty
+            where it is refused or ran before.
         verdict: The gate's word, where it was asked.
         earlier: Trials that ran the same code with the same knobs: the answer already.
         notes: What to know of the program.
@@ -132,7 +133,7 @@ class CompareAnswer(Answer):
     Attributes:
         decision: ``keep``, ``drop``, ``more`` (seeds are needed) or ``open``.
         text: The answer in a sentence.
-        proposals: Further runs that were left, with `run`.
+        proposals: With `run`: further runs to `wait` for, those that others asked for included.
     """
 
     decision: str

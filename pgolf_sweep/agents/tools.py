@@ -38,7 +38,7 @@ from pgolf_sweep.driver.proposals import completed, look, readable
 from pgolf_sweep.driver.proposers import Proposers
 from pgolf_sweep.driver.session import reopen_session
 from pgolf_sweep.gate.plan import fit_share, sample_space
-from pgolf_sweep.report.compare import noise_of
+from pgolf_sweep.report.compare import noise_floor
 from pgolf_sweep.report.read import study_records, study_status
 from pgolf_sweep.workflows.compare import compare, request_runs
 from pgolf_sweep.workflows.promote import prepare_promotion
@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from pgolf_sweep.core.record import TrialRecord
     from pgolf_sweep.driver.proposers import Account
     from pgolf_sweep.driver.session import Session
+    from pgolf_sweep.report.compare import NoiseFloor
+    from pgolf_sweep.workflows.open_runs import OpenRun
 
 MOST_KNOBS, MOST_TRIALS, MOST_DIFF_LINES, MOST_SCRIPT_CHARS = 60, 40, 200, 1_000_000
 MOST_WAIT_SECONDS, LOOK_SECONDS = 300.0, 0.5
@@ -84,7 +86,7 @@ class StudyTools:
         verdict = proposers.answer(account)
         budget = account.budget
         hours = None if budget is None else budget.gpu_hours
-        noise = noise_of(records)
+        noise = noise_floor(records).noise
         share = None
         if session.spec.pgolf.gate_enabled and session.program.builtin:
             share = fit_share(
@@ -106,9 +108,7 @@ class StudyTools:
             may_propose=self._unnamed() or verdict.refused or verdict.waits or "yes",
             noise_bpb=None if noise is None else noise.std,
             accept=session.spec.pgolf.accept.rule,
-            next_step="propose a change with an idea"
-            if noise is not None or first is None
-            else f"measure the noise: propose with repeat_of={first}, seeds=3",
+            next_step=_first_step(noise_floor(records), first),
         )
 
     def gate(self, knobs: dict[str, Any]) -> GateAnswer:
@@ -297,7 +297,7 @@ class StudyTools:
         """Wait until a proposal's trial has ended, or for some time.
 
         Args:
-            proposal: An id that `propose` or `compare` gave.
+            proposal: An id that `propose` or `compare` gave, or a trial's number.
             seconds: Most to wait, up to 300.
         """
         deadline = time.monotonic() + max(0.0, min(seconds, MOST_WAIT_SECONDS))
@@ -316,14 +316,14 @@ class StudyTools:
             run: Leave the further seeds that the rule asks for; wait for them, then compare again.
         """
         found = compare(self.paths, base, candidate)
-        requests = []
+        runs: list[OpenRun] = []
         refused = ""
         if run and found.next_runs:
             refused = self._unnamed() or self._refused()
-            requests = [] if refused else request_runs(self.paths, found, by=self.by)
+            runs = [] if refused else request_runs(self.paths, found, by=self.by)
         effect, noise = found.effect, found.noise
         step = found.next_step
-        if requests:
+        if runs:
             step = "wait for the proposals, then compare again"
         elif found.next_runs:
             step = refused or "compare again with run=true"
@@ -342,7 +342,7 @@ class StudyTools:
             candidate_artifact_bytes=found.candidate.artifact_bytes,
             base_step_avg_ms=found.base.step_avg_ms,
             candidate_step_avg_ms=found.candidate.step_avg_ms,
-            proposals=[request.id for request in requests],
+            proposals=[one.name for one in runs],
             next_step=step,
         )
 
@@ -351,28 +351,33 @@ class StudyTools:
     def _repeat(self, number: int, count: int) -> ProposeAnswer:
         from pgolf_sweep.workflows.repeats import repeat  # noqa: PLC0415 - a method of that name
 
-        requests = repeat(self.paths, number, count, by=self.by)
+        runs = repeat(self.paths, number, count, by=self.by)
         return ProposeAnswer(
-            proposals=[request.id for request in requests],
+            proposals=[one.name for one in runs],
             verdict="",
-            reason=f"seeds {', '.join(str(request.change.seed) for request in requests)}",
+            reason=f"seeds {', '.join(str(one.seed) for one in runs)}",
             earlier=[],
             notes=[],
             next_step="wait for the proposals",
         )
 
     def _standing(self, proposal: str) -> WaitAnswer:
-        request = look(self.paths, Path(proposal).name)
-        if request.refused:
-            return WaitAnswer(
-                state="refused",
-                reason=request.refused,
-                trial=None,
-                next_step="change the proposal, or wait where you are paused",
-            )
+        number: int | None = int(proposal) if proposal.isdecimal() else None
+        if number is not None:
+            self._record(number)
+        else:
+            request = look(self.paths, Path(proposal).name)
+            number = request.number
+            if request.refused:
+                return WaitAnswer(
+                    state="refused",
+                    reason=request.refused,
+                    trial=None,
+                    next_step="change the proposal, or wait where you are paused",
+                )
         driven = live_driver(self.paths) is not None
         nobody = "" if driven else "nobody drives the study: ask a person to launch it"
-        if request.number is None:
+        if number is None:
             account, proposers = self._account()
             return WaitAnswer(
                 state="waits",
@@ -380,7 +385,7 @@ class StudyTools:
                 trial=None,
                 next_step="wait again",
             )
-        record = next((r for r in self._records() if r.number == request.number), None)
+        record = next((r for r in self._records() if r.number == number), None)
         if record is None or not record.outcome.final:
             running = record is not None and record.outcome is State.RUNNING
             return WaitAnswer(
@@ -427,6 +432,14 @@ class StudyTools:
         if found is None:
             raise InputError(f"the study has no trial {number}", next_step="lineage, or best")
         return found
+
+
+def _first_step(floor: NoiseFloor, first: int | None) -> str:
+    if floor.ended < floor.runs:
+        return f"propose a change with an idea; {floor.text}"
+    if floor.noise is not None or first is None:
+        return "propose a change with an idea"
+    return f"measure the noise: propose with repeat_of={first}, seeds=3"
 
 
 def _line(record: TrialRecord) -> TrialAnswer:

@@ -103,7 +103,8 @@ def repeat(
     """Run a trial again on further seeds, to measure it; repeats of the baseline are the noise.
 
     The seeds are the study's own sequence, the same for every trial, so that runs pair. Repeats
-    run to their end, count against run_cap, and are never `best` themselves.
+    run to their end, count against run_cap, and are never `best` themselves. Runs of the trial
+    that have not ended are counted among those that are asked for.
 
     Exit code 1: with --wait, a run has no score.
 
@@ -113,7 +114,7 @@ def repeat(
     from pgolf_sweep.core.errors import AnswerNoError
     from pgolf_sweep.core.paths import StudyPaths
     from pgolf_sweep.core.record import SCORE
-    from pgolf_sweep.workflows.propose import wait_for_trial
+    from pgolf_sweep.workflows.propose import wait_for_run
     from pgolf_sweep.workflows.repeats import repeat as leave
 
     paths = StudyPaths.existing(runs, study)
@@ -122,14 +123,14 @@ def repeat(
     words += ["--wait"] * wait + ["--json"] * json_output
     if passed_on(paths, "repeat", paths.name, *words, opens_study=True):
         return
-    requests = leave(paths, trial, seeds, by=by)
-    ended = [wait_for_trial(paths, one, report=say)[1] for one in requests] if wait else []
+    found = leave(paths, trial, seeds, by=by)
+    ended = [wait_for_run(paths, one, report=say) for one in found] if wait else []
     if json_output:
         emit(
             {
                 "study": paths.name,
                 "repeat_of": trial,
-                "proposals": [{"proposal": one.id, "seed": one.change.seed} for one in requests],
+                "proposals": [{"proposal": one.name, "seed": one.seed} for one in found],
                 "trials": [record.to_json() for record in ended],
             }
         )
@@ -142,8 +143,8 @@ def repeat(
             )
             out.print(f"trial {record.number}: seed {record.seed}, {score}")
     else:
-        for one in requests:
-            out.print(f"{one.id}: seed {one.change.seed}")
+        for one in found:
+            out.print(f"{one.name}: seed {one.seed}")
     if any(record.val_bpb is None for record in ended):
         raise AnswerNoError("a run has no score", next_step=f"pgolf-sweep trials {paths.name}")
 

@@ -210,6 +210,12 @@ def _show_plan(found: SweepPlan) -> None:
     else:
         _show_sizes(found)
     _show_cost(found.cost, found.gpus, found.budget)
+    if found.noise_floor:
+        seconds = found.cost.trial_seconds
+        hours = 0.0 if seconds is None else found.noise_floor * seconds * found.gpus / 3600
+        cost = f": {hours:.1f} GPU-hours" if hours else ""
+        runs = f"{found.noise_floor} of them run the baseline, each on a seed of its own"
+        out.print(f"{runs}, to measure the noise{cost}.")
     if found.deadline_hours is not None:
         slots = found.slots_needed
         answer = "no number of slots would do" if slots is None else f"{slots} slots at a time"

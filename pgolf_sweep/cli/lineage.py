@@ -22,6 +22,7 @@ from pgolf_sweep.core.record import SCORE, named
 
 if TYPE_CHECKING:
     from pgolf_sweep.report.lineage import Node
+    from pgolf_sweep.workflows.forward import Selection
     from pgolf_sweep.workflows.lineage import NextSteps, ShownTrial
 
 TrialArgument = Annotated[str, typer.Argument(metavar="N|best", help="A trial's number, or best.")]
@@ -190,8 +191,18 @@ def merge(
 def ablate(
     study: StudyArgument,
     trial: TrialArgument,
+    patches: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PATCH]...", help="Diffs against its program, for --forward."),
+    ] = None,
+    forward: Annotated[
+        bool, typer.Option("--forward", help="Add changes one by one instead; PATCHes imply it.")
+    ] = False,
     by: ByOption = None,
     seeds: SeedsOption = 1,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="With --forward: until the selection is over.")
+    ] = False,
     runs: RunsOption = DEFAULT_RUNS,
     json_output: JsonOption = False,
 ) -> None:
@@ -199,10 +210,21 @@ def ablate(
 
     A change that later ones build on cannot be left out alone; it is named with the reason.
 
-    Exit code 1: none can.
+    With --forward changes are added instead of left out: each round tries all that are left on top
+    of what is accepted and accepts the best that the study's `accept` rule keeps, until it keeps
+    none. PATCHes are added to the trial's program; without any, the changes of its lineage are
+    added to the study's own program. The state is in the study: the same command goes on.
+
+    Exit code 1: no change can be left out; or with --forward, all are tried and none is kept.
 
     Example: pgolf-sweep ablate demo best --seeds 3
+    Example: pgolf-sweep ablate demo 0 patches/*.diff --wait
     """
+    if forward or patches:
+        _forward(
+            runs, study, trial, patches or [], by=by, seeds=seeds, wait=wait, as_json=json_output
+        )
+        return
     from pgolf_sweep.cli.detached import passed_on
     from pgolf_sweep.cli.propose import document
     from pgolf_sweep.core.errors import AnswerNoError
@@ -240,6 +262,65 @@ def ablate(
             got=found[0].problem,
             next_step=f"pgolf-sweep lineage {paths.name}",
         )
+
+
+def _forward(
+    runs: Path,
+    study: str,
+    trial: str,
+    patches: list[Path],
+    *,
+    by: str | None,
+    seeds: int,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    from pgolf_sweep.cli.detached import passed_on
+    from pgolf_sweep.core.errors import AnswerNoError
+    from pgolf_sweep.core.paths import StudyPaths
+    from pgolf_sweep.workflows.forward import forward, select
+    from pgolf_sweep.workflows.lineage import named_trial
+    from pgolf_sweep.workflows.variants import sent_along
+
+    paths = StudyPaths.existing(runs, study)
+    by = by or getpass.getuser()
+    words = [trial, "--forward", f"--by={by}", f"--seeds={seeds}"]
+    words += ["--wait"] * wait + ["--json"] * as_json
+    files: dict[str, bytes] = {}
+    if paths.detached.is_file():
+        for patch in patches:
+            files |= sent_along(None, patch)[1]
+        words[1:1] = [patch.name for patch in patches]
+    if passed_on(paths, "ablate", paths.name, *words, opens_study=True, files=files):
+        return
+    trial = str(named_trial(paths, trial))  # what is best now may not be then
+    if wait:
+        found = select(paths, trial, patches, by=by, seeds=seeds, report=say)
+    else:
+        found = forward(paths, trial, patches, by=by, seeds=seeds)
+    if as_json:
+        emit(found.to_json())
+    else:
+        _show_rounds(found)
+    if found.waits_for:
+        say(f"waits for {len(found.waits_for)} runs; the same command with {trial} goes on")
+    elif not found.accepted:
+        raise AnswerNoError(
+            "no change is kept", next_step=f"pgolf-sweep lineage {paths.name} shows what was tried"
+        )
+
+
+def _show_rounds(found: Selection) -> None:
+    for one in found.rounds:
+        out.print(f"on trial {one.base}", markup=False)
+        for tried in one.tried:
+            effect = "" if tried.effect is None else f" {tried.effect:+.5f}"
+            number = "" if tried.trial is None else f" (trial {tried.trial})"
+            text = tried.problem or f"{tried.decision}{effect}"
+            star = "*" if tried.change == one.kept else " "
+            out.print(f" {star} {tried.change}{number}: {text}", markup=False, soft_wrap=True)
+    if found.accepted:
+        out.print(f"accepted: {', '.join(found.accepted)}: trial {found.trial}", markup=False)
 
 
 @app.command("next")

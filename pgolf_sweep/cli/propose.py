@@ -155,7 +155,7 @@ def _waited(
     """A proposal's requests with their trials' numbers, and all of its trials at their end."""
     from pgolf_sweep.workflows.propose import ended, wait_for_trial
 
-    trials = [ended(paths, one, timeout_seconds=timeout) for one in asked.earlier]
+    trials = [ended(paths, one.number, timeout_seconds=timeout) for one in asked.earlier]
     requests = []
     for request in asked.requests:
         answered, record = wait_for_trial(paths, request, timeout_seconds=timeout, report=say)

@@ -290,6 +290,7 @@ def read_pgolf(
         nodes=block.nodes,
         seed=block.seed,
         second_seeds=block.second_seeds,
+        noise_floor=block.noise_floor,
         proposers=block.proposers,
         accept=block.accept,
         based_on=block.based_on.model_dump(exclude_none=True),

@@ -486,6 +486,10 @@ class PgolfModel(Block):
     second_seeds: Annotated[int, Field(ge=0)] | None = Field(default=None, examples=[3])
     """Leading trials that run on a second seed when the end nears; 0: none. If absent 3 under
     `bayes` from 24 trials on."""
+    noise_floor: Annotated[int, Field(ge=0)] | None = Field(default=None, examples=[4])
+    """Runs of the program's own configuration with which a study begins, each on a seed of its own:
+    their spread is the noise that `compare` judges by. If absent 4 where `proposers` stand, else
+    none."""
     proposers: dict[str, ProposerBlock] = Field(
         default={}, examples=[{"anna": {"gpu_hours": 20, "concurrent": 2}}]
     )

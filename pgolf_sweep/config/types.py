@@ -196,6 +196,7 @@ class PgolfBlock:
         nodes: What is asked of the nodes.
         seed: The sampler's seed.
         second_seeds: Leading trials that get a second seed, or None for the default.
+        noise_floor: Runs of the baseline that measure the noise, or None for the default.
         proposers: Budgets by the proposer's name; empty: nobody is bounded.
         accept: When a candidate replaces what it was made from.
         based_on: Name, link and licence of the published work that the program began as.
@@ -228,6 +229,7 @@ class PgolfBlock:
     nodes: NodesBlock = field(default_factory=NodesBlock)
     seed: int = 0
     second_seeds: int | None = None
+    noise_floor: int | None = None
     proposers: Mapping[str, ProposerBlock] = field(default_factory=dict)
     accept: AcceptBlock = field(default_factory=AcceptBlock)
     based_on: Mapping[str, str] = field(default_factory=dict)

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from pgolf_sweep.core.trial import RunEnd
 
 
+BASELINE = "baseline"
+"""Proposer of the program's own configuration."""
+
 SEED_KNOB = "SEED"
 """The one knob that second seeds and promotions vary; never a default of a shipped script."""
 

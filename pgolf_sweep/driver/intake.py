@@ -93,7 +93,15 @@ class Intake:
         self._write(result_entries(records))
 
     def catch_up(self) -> None:
-        """Note what an earlier driver left out."""
+        """Answer what an earlier driver enqueued before it died, and note what it left out.
+
+        Else a budget that this very trial has used up would refuse its request.
+        """
+        waiting = pending(self.paths)
+        numbers = self.study.requested() if waiting else {}
+        for request in waiting:
+            if request.id in numbers:
+                answer(self.paths, request, number=numbers[request.id])
         self._guarded(lambda: catch_up(self._ledger, self.table.records.values(), self._now))
 
     def _write(self, entries: list[tuple[str, str, dict[str, Any]]]) -> None:

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.record import SEED_KNOB, ranked, second_seeds
 from pgolf_sweep.core.trial import Change
-from pgolf_sweep.driver.seeds import further_seeds
+from pgolf_sweep.driver.seeds import further_seeds, own_seed
 from pgolf_sweep.search.origin import Origin
-from pgolf_sweep.space.domains import Constant
 
 if TYPE_CHECKING:
     from pgolf_sweep.core.record import TrialRecord
@@ -66,7 +65,7 @@ class SecondSeeds:
 
     def _leaders(self, left: float) -> int:
         """How many trials are to have a second seed."""
-        if not self._may_vary():
+        if own_seed(self.session) is None:
             return 0
         asked = self.session.spec.pgolf.second_seeds
         if asked is not None:
@@ -75,18 +74,10 @@ class SecondSeeds:
             return 0
         return LEADERS if self.table.counted + self.table.queued_count + left >= LEAST_TRIALS else 0
 
-    def _may_vary(self) -> bool:
-        """Whether the program reads a seed, and the sweep does not search over it."""
-        knob = self.session.program.knobs.get(SEED_KNOB)
-        if knob is None or not isinstance(knob.default, int) or isinstance(knob.default, bool):
-            return False
-        parameter = self.session.spec.space.parameters.get(SEED_KNOB)
-        return parameter is None or isinstance(parameter.domain, Constant)
-
     def _repeated(self, record: TrialRecord) -> bool:
         """Enqueue a trial's configuration on the next seed; False where the space lacks it."""
         seed = record.knobs.get(SEED_KNOB, self.session.defaults[SEED_KNOB])
-        assert isinstance(seed, int)  # noqa: S101 - see `_may_vary`
+        assert isinstance(seed, int)  # noqa: S101 - see `own_seed`
         parameters = self.session.spec.space.parameters
         knobs = {n: v for n, v in record.knobs.items() if n in parameters and n != SEED_KNOB}
         key = f"second seed of {record.number}"

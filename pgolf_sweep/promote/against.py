@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pgolf_sweep.config.rules import Record
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.paths import write_json
+from pgolf_sweep.core.record import BASELINE
 from pgolf_sweep.submission.stats import compare, sample
 
 if TYPE_CHECKING:
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pgolf_sweep.submission.evidence import Candidate, SeedRun
-
-BASELINE = "baseline"
-"""Name of the program's own configuration, the proposer of a study's first trial."""
 
 FILE = "against.json"
 """Beside the seeds of the promoted trial."""

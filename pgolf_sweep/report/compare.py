@@ -6,10 +6,10 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.core.errors import AnswerNoError, InputError
-from pgolf_sweep.core.record import SCORE, State, score_name
+from pgolf_sweep.core.record import BASELINE, SCORE, State, score_name
 from pgolf_sweep.core.trial import knob_text
 from pgolf_sweep.submission.effects import Decision, Rule, Run, decide, fit, seeds_more
 
@@ -373,6 +373,53 @@ def _next_step(found: Compared) -> str:
             f"pgolf-sweep repeat {found.study} {found.candidate.number} --seeds {found.seeds_more}"
         )
     return f"pgolf-sweep trials {found.study}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoiseFloor:
+    """What a study knows of its noise.
+
+    Attributes:
+        runs: Runs of the baseline that it begins with for that; 0 where it does not.
+        ended: Those that have ended.
+        noise: From all that ran on two seeds; None where nothing did.
+    """
+
+    runs: int
+    ended: int
+    noise: Noise | None
+
+    @property
+    def text(self) -> str:
+        """A sentence without its end; empty where there is nothing to say."""
+        open_runs = self.runs - self.ended
+        waits = f"{self.ended} of {self.runs} runs of the baseline have ended" if open_runs else ""
+        if self.noise is None:
+            return waits
+        noise = self.noise
+        configs = f"{noise.configs} configuration{'s' * (noise.configs != 1)}"
+        known = f"{noise.std:.5f} a run, from {noise.runs} runs of {configs}"
+        return f"{known}; {waits}" if waits else known
+
+    def to_json(self) -> dict[str, Any]:
+        """The `noise_floor` of ``status --json``; keys stay stable."""
+        return {
+            "runs": self.runs,
+            "ended": self.ended,
+            "run_std_bpb": None if self.noise is None else self.noise.std,
+        }
+
+
+def noise_floor(records: Sequence[TrialRecord]) -> NoiseFloor:
+    """What a study knows of its noise, by its rows."""
+    if all(record.seed is None for record in records):
+        return NoiseFloor(runs=0, ended=0, noise=None)
+    floor = [r for r in records if r.proposer == BASELINE]
+    return NoiseFloor(
+        runs=len(floor) if len(floor) > 1 else 0,
+        ended=sum(record.outcome.final for record in floor) if len(floor) > 1 else 0,
+        noise=noise_of(records),
+    )
 
 
 def noise_of(records: Sequence[TrialRecord]) -> Noise | None:

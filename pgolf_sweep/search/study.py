@@ -192,6 +192,12 @@ class Study(StudyReader):
             self._space.suggest(trial)
         return number
 
+    def requested(self) -> dict[str, int]:
+        """Trials that requests asked for: the request's name to the trial's number."""
+        trials = self._study.get_trials(deepcopy=False)
+        found = ((Origin.read(trial.user_attrs).request, trial.number) for trial in trials)
+        return {request: number for request, number in found if request is not None}
+
     def _number_of(self, origin: Origin) -> int | None:
         trials = reversed(self._study.get_trials(deepcopy=False))
         return next((t.number for t in trials if Origin.read(t.user_attrs) == origin), None)

@@ -12,7 +12,8 @@ from pgolf_sweep.driver.session import reopen_session
 from pgolf_sweep.report.compare import compared
 from pgolf_sweep.report.read import study_records
 from pgolf_sweep.submission.effects import Accept, Decision, Rule
-from pgolf_sweep.workflows.propose import wait_for_trial
+from pgolf_sweep.workflows.open_runs import configuration_of, open_runs
+from pgolf_sweep.workflows.propose import wait_for_run
 from pgolf_sweep.workflows.repeats import repeat
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
     from pgolf_sweep.config.models import AcceptBlock
     from pgolf_sweep.core.paths import StudyPaths
-    from pgolf_sweep.driver.proposals import ProposalRequest
     from pgolf_sweep.report.compare import Compared
+    from pgolf_sweep.workflows.open_runs import OpenRun
 
 
 def compare(paths: StudyPaths, base: int, candidate: int, *, rule: str | None = None) -> Compared:
@@ -90,20 +91,37 @@ def decide(
         if found.decision is not Decision.MORE:
             return found
         report(found.text)
-        for request in request_runs(paths, found, by=by):
-            _, record = wait_for_trial(paths, request, report=report)
+        for run in request_runs(paths, found, by=by):
+            record = wait_for_run(paths, run, report=report)
             if record.val_bpb is None:
                 report(f"trial {record.number} is {record.outcome.value}: {record.reason}")
 
 
-def request_runs(paths: StudyPaths, found: Compared, *, by: str) -> list[ProposalRequest]:
-    """Leave the further runs that a comparison asks for, on the other side's seeds where it can."""
-    requests = []
+def request_runs(paths: StudyPaths, found: Compared, *, by: str) -> list[OpenRun]:
+    """Have the further runs made that a comparison asks for, on the other side's seeds if it can.
+
+    Returns:
+        What to wait for before comparing again: runs of either side that have not ended, and only
+        where there are none what was left now.
+    """
+    if waiting := _open_runs(paths, found):
+        return waiting
+    runs: list[OpenRun] = []
     for side, other in ((found.base, found.candidate), (found.candidate, found.base)):
         count = found.next_runs.count(side.number)
         if count:
-            requests += repeat(paths, side.number, count, by=by, first=tuple(other.val_bpb))
-    return requests
+            runs += repeat(paths, side.number, count, by=by, first=tuple(other.val_bpb))
+    return runs
+
+
+def _open_runs(paths: StudyPaths, found: Compared) -> list[OpenRun]:
+    session = reopen_session(paths, need_data=False)
+    records = study_records(paths.root)
+    rows = {record.number: record for record in records}
+    sides = [rows[side.number] for side in (found.base, found.candidate)]
+    wanted = {configuration_of(session, side.variant, side.knobs) for side in sides}
+    runs = open_runs(paths, session, records)
+    return [run for run in runs if run.configuration in wanted]
 
 
 def _accept(block: AcceptBlock, rule: str | None) -> Accept:

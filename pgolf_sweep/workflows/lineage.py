@@ -168,7 +168,7 @@ def merge(
 
 
 def _merged(paths: StudyPaths, one: str, two: str) -> dict[str, bytes]:
-    lines = [_ancestors(paths, variant) for variant in (one, two)]
+    lines = [ancestors(paths, variant) for variant in (one, two)]
     for variant, other in ((one, lines[1]), (two, lines[0])):
         if variant in other:
             raise InputError(
@@ -181,7 +181,7 @@ def _merged(paths: StudyPaths, one: str, two: str) -> dict[str, bytes]:
     return merged_files(*texts)
 
 
-def _ancestors(paths: StudyPaths, variant: str) -> list[str]:
+def ancestors(paths: StudyPaths, variant: str) -> list[str]:
     """A program and those that it descends from, the study's own last."""
     found = [variant]
     while found[-1]:
@@ -251,7 +251,7 @@ def ablate(paths: StudyPaths, named: str, *, by: str, seeds: int = 1) -> list[Ab
             f"trial {record.number} runs the study's own program: nothing was changed",
             next_step=f"pgolf-sweep lineage {paths.name}",
         )
-    line = [variant for variant in _ancestors(paths, record.variant) if variant]
+    line = [variant for variant in ancestors(paths, record.variant) if variant]
     return [_without(paths, asked, record, variant) for variant in reversed(line)]
 
 
@@ -342,7 +342,7 @@ def _mergeable(paths: StudyPaths, near: Sequence[Node]) -> Iterator[tuple[Node, 
         if tried == MOST_PAIRS:
             return
         try:
-            lines = {*_ancestors(paths, one.variant)} & {one.variant, two.variant}
+            lines = {*ancestors(paths, one.variant)} & {one.variant, two.variant}
             if one.variant == two.variant or two.variant in lines:
                 continue
             tried += 1

@@ -17,6 +17,7 @@ from pgolf_sweep.report.text import duration
 from pgolf_sweep.script.command import ARGS_JSON_FILE, INTERPRETER, PARAMETERS_FILE
 from pgolf_sweep.script.probe.client import contained_by
 from pgolf_sweep.space.domains import value_key
+from pgolf_sweep.workflows.baseline import noise_runs
 from pgolf_sweep.workflows.gate import teach
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class SweepPlan:
         rules: Name of the rules; ``none`` for a plain sweep, of which nothing is gated.
         metric: Name of what is optimised, and ``goal``.
         configurations: How many the space has, or None where it has no end.
+        noise_floor: Trials that are runs of the baseline, for the noise; 0 for none.
         example: How one trial starts: its ``command``, and the variables that its knobs set.
     """
 
@@ -79,6 +81,7 @@ class SweepPlan:
     rules: str = ""
     metric: Mapping[str, str] = field(default_factory=dict)
     configurations: int | None = None
+    noise_floor: int = 0
     example: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -187,6 +190,7 @@ def plan(
         rules=session.rules.name,
         metric={"name": session.spec.metric.name, "goal": session.spec.metric.goal},
         configurations=space.size(),
+        noise_floor=noise_runs(session),
         example=_example(session, sampled),
     )
 
@@ -240,15 +244,21 @@ def cost_line(session: Session, *, slots: int | None, done: int = 0) -> str:
         f"{duration(wall)} with {slots} at a time" if slots else f"{duration(wall)} of slots"
     )
     ended = " (the budget ends it there)" if cost.ended_by_budget else ""
-    return f"{', '.join(parts)}{ended}{fits}"
+    runs = 0 if done else noise_runs(session)
+    noise = f"; {runs} of them run the baseline, for the noise" if runs else ""
+    return f"{', '.join(parts)}{ended}{noise}{fits}"
 
 
 def _cost(session: Session, judge: planning.Judge, sampled: Sequence[Draw], *, slots: int) -> Cost:
     now = time.time()
+    cap, repeats = session.spec.run_cap, max(0, noise_runs(session) - 1)
+    trials = planning.most_trials(judge, session.spec.space, sampled, cap)
+    if trials is not None and trials != cap:  # a space that ends, and the same point on more seeds
+        trials = trials + repeats if cap is None else min(cap, trials + repeats)
     return planning.expected_cost(
         sampled,
         session.gate,
-        trials=planning.most_trials(judge, session.spec.space, sampled, session.spec.run_cap),
+        trials=trials,
         slots=slots,
         train_seconds=session.train_seconds,
         spending=spending_of(session, begun=now),

@@ -21,6 +21,7 @@ from pgolf_sweep.driver.writer import calibrate
 from pgolf_sweep.report.read import study_records
 from pgolf_sweep.script.knobs.knobs import nearest_knob
 from pgolf_sweep.variants.store import Variant, keep
+from pgolf_sweep.workflows.open_runs import configuration_of, open_runs, seed_within
 from pgolf_sweep.workflows.settings import parse_settings
 from pgolf_sweep.workflows.study_folder import cap_reached
 from pgolf_sweep.workflows.variant_checks import code_findings
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.core.trial import KnobValue, Verdict
     from pgolf_sweep.driver.proposals import ProposalRequest
     from pgolf_sweep.driver.session import Session
+    from pgolf_sweep.workflows.open_runs import OpenRun
 
 logger = logging.getLogger(__name__)
 
@@ -201,12 +203,15 @@ class Asked:
             notes=notes,
         )
         wanted = self._seeds(session, resolved, None if SEED_KNOB in given else parent)
-        if not open_names:
+        if open_names:
+            again = self._left_open(knobs, change, wanted)
+        else:
             # Constants too, so that the very configuration is known by its hash.
             done = dataclasses.replace(done, knobs=resolved)
             ran = {seed: self._ran(session, resolved, seed) for seed in wanted}
-            earlier = tuple(record for record in ran.values() if record is not None)
-            wanted = [seed for seed in wanted if ran[seed] is None]
+            again, begun = self._left(session, resolved, [s for s in wanted if ran[s] is None])
+            earlier = (*(record for record in ran.values() if record is not None), *begun.values())
+            wanted = [seed for seed in wanted if ran[seed] is None and seed not in begun]
             done = dataclasses.replace(done, earlier=earlier)
             if not wanted:
                 numbers = ", ".join(str(record.number) for record in earlier)
@@ -223,7 +228,8 @@ class Asked:
                 )
                 return dataclasses.replace(done, refusal=step)
         requests = tuple(
-            submit(
+            again.get(seed)
+            or submit(
                 self.paths,
                 done.knobs,
                 by=self.by,
@@ -233,7 +239,10 @@ class Asked:
             for seed in wanted
         )
         follows = _what_follows(requests, self.paths, self.session, self.records)
-        return dataclasses.replace(done, requests=requests, follows=follows)
+        if again:
+            same = ", ".join(request.id for request in again.values())
+            notes = (*notes, f"asked before, and not ended yet: {same} is not left twice")
+        return dataclasses.replace(done, requests=requests, follows=follows, notes=notes)
 
     def _session(
         self,
@@ -293,6 +302,40 @@ class Asked:
             return [None]
         wanted = range(first, first + self.seeds)
         return [None if seed == own else seed for seed in wanted]
+
+    def _left(
+        self, session: Session, knobs: Mapping[str, KnobValue], wanted: Sequence[int | None]
+    ) -> tuple[dict[int | None, ProposalRequest], dict[int | None, TrialRecord]]:
+        """Requests, and trials without one, that will run a configuration, by seed."""
+        configuration = configuration_of(self.session, session.variant, knobs)
+        found = {
+            run.seed: run
+            for run in reversed(open_runs(self.paths, self.session, self.records))
+            if run.configuration == configuration
+        }
+        rows = {record.number: record for record in self.records}
+        requests, begun = {}, {}
+        for seed in wanted:
+            run = found.get(seed_within(self.session, knobs, seed))
+            if run is not None and run.request is not None:
+                requests[seed] = run.request
+            elif run is not None and run.number is not None:
+                begun[seed] = rows[run.number]
+        return requests, begun
+
+    def _left_open(
+        self, knobs: Mapping[str, KnobValue], change: Change, wanted: Sequence[int | None]
+    ) -> dict[int | None, ProposalRequest]:
+        """Requests in the same words, whose trials have not ended, by seed."""
+        runs = open_runs(self.paths, self.session, self.records)
+        asked = [run.request for run in runs if run.request is not None]
+        return {
+            seed: request
+            for seed in wanted
+            for request in asked
+            if (request.by, dict(request.knobs)) == (self.by, dict(knobs))
+            and request.change == dataclasses.replace(change, seed=seed)
+        }
 
     def _ran(
         self, session: Session, knobs: Mapping[str, KnobValue], seed: int | None
@@ -355,9 +398,22 @@ def wait_for_trial(
     return told, record
 
 
-def ended(
-    paths: StudyPaths, record: TrialRecord, *, timeout_seconds: float | None = None
+def wait_for_run(
+    paths: StudyPaths, run: OpenRun, *, report: Callable[[str], None] = logger.info
 ) -> TrialRecord:
+    """Wait until a run that was asked for has ended.
+
+    Raises:
+        InputError: The driver refuses the proposal.
+        AnswerNoError: Nobody drives the study.
+    """
+    if run.request is not None:
+        return wait_for_trial(paths, run.request, report=report)[1]
+    report(f"trial {run.number} has not ended")
+    return ended(paths, run.number or 0)
+
+
+def ended(paths: StudyPaths, number: int, *, timeout_seconds: float | None = None) -> TrialRecord:
     """A trial's row once it has ended.
 
     Raises:
@@ -365,10 +421,10 @@ def ended(
     """
 
     def look() -> TrialRecord | None:
-        rows = (row for row in _records(paths) if row.number == record.number)
+        rows = (row for row in _records(paths) if row.number == number)
         return next((row for row in rows if row.outcome.final), None)
 
-    return _awaited(paths, look, f"trial {record.number}", timeout_seconds)
+    return _awaited(paths, look, f"trial {number}", timeout_seconds)
 
 
 def _awaited(

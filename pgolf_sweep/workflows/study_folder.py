@@ -31,10 +31,10 @@ from pgolf_sweep.core.secrets import redacted
 from pgolf_sweep.core.trial import Change
 from pgolf_sweep.driver.session import DamagedError, store_program, stored_program
 from pgolf_sweep.driver.table import counted
-from pgolf_sweep.gate.repair import nearest_values, repair
 from pgolf_sweep.launch.remote.dashboard import refuse_copies
-from pgolf_sweep.report.read import read_trials
+from pgolf_sweep.report.trials import read_trials
 from pgolf_sweep.search.origin import PRIOR, Origin
+from pgolf_sweep.workflows.baseline import enqueue_baseline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -47,12 +47,6 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
-
-COVERING = frozenset({"grid", "random", "qmc"})
-"""Methods that cover the space by no measurement: they begin with no trial of their own."""
-
-BASELINE = "baseline"
-"""Proposer of the program's own configuration."""
 
 EXTENDABLE = {
     "run_cap",
@@ -189,40 +183,13 @@ def begin_trials(session: Session, study: Study, runs: Path) -> None:
     """Have a new study begin with its baseline, then with what its sweep file names.
 
     Raises:
-        InputError: See `enqueue_warm_start`.
+        InputError: See `enqueue_baseline` and `enqueue_warm_start`.
     """
     for start in session.spec.pgolf.warm_start:
         if start.matching and start.study is not None:
             take_over(StudyPaths.existing(runs, start.study), session, study, runs)
-    if session.spec.method not in COVERING:
-        enqueue_baseline(session, study)
+    enqueue_baseline(session, study)
     enqueue_warm_start(session, study, runs)
-
-
-def enqueue_baseline(session: Session, study: Study) -> None:
-    """Have a new study begin with the program's own configuration, as far as the space holds it.
-
-    A knob on which the space forbids the program's value has the nearest that it allows. Where
-    that cannot fit, its whole numbers give, in the order of the sweep file; what no one of them
-    makes fit is left to the sampler.
-    """
-    space = session.spec.space
-    knobs = space.nearest(session.defaults)
-    if any(p.active(knobs) and p.name not in knobs for p in space.parameters.values()):
-        return  # the program has no value of its own for one of them
-    if session.verdict_of(knobs).discards:
-        parents = {name for one in space.parameters.values() for name in one.when}
-        whole = [
-            one
-            for one in space.parameters.values()
-            if one.searched and one.name not in parents and isinstance(knobs.get(one.name), int)
-        ]
-        may_give = {one.name: nearest_values(one.domain, knobs[one.name]) for one in whole}
-        smaller = repair(session.verdict_of, knobs, may_give)
-        if smaller is None:
-            return
-        knobs = smaller
-    study.enqueue(knobs, by=BASELINE)
 
 
 def enqueue_warm_start(session: Session, study: Study, runs: Path) -> None:

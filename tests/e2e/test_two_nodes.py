@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from support.clusters import HEAD
 from support.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -18,8 +19,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(400)]
 def nodes(tmp_path: Path) -> Iterator[Terminal]:
     from ray.cluster_utils import Cluster
 
-    head = {"num_cpus": 0, "num_gpus": 0, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster = Cluster(initialize_head=True, head_node_args=HEAD)
     for _ in range(2):
         cluster.add_node(num_cpus=8, num_gpus=8)
     with Terminal(tmp_path, address=cluster.address) as made:

@@ -13,6 +13,12 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+HEAD = {"num_cpus": 0, "num_gpus": 0, "include_dashboard": False, "dashboard_port": None}
+"""Of a `ray.cluster_utils.Cluster` in a test's own process, whose nodes are added later.
+
+Ray tries the port of the dashboard, if it has one, even where none is wanted; where another Ray has
+that port, the socket that tried it is left to the garbage collector, which warns in a later test.
+"""
 CLUSTER = """
 import json, sys
 from ray.cluster_utils import Cluster

@@ -12,6 +12,7 @@ from pgolf_sweep import __version__
 from pgolf_sweep.core.errors import Finding
 
 PACKAGE = Path(__file__).parents[2]
+_OF_INIT = "project"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +67,19 @@ def other_version(node: str, worker: object, driver: Identity) -> Finding:
 
 @cache
 def _code() -> str:
-    """A digest of the package's sources, as they lie on the disk now."""
+    return code_of(PACKAGE)
+
+
+def code_of(package: Path) -> str:
+    """A digest of a copy's sources, as they lie on the disk now.
+
+    Without the files that `init` writes: they are links in a checkout and files where Ray, or a
+    wheel, has brought it.
+    """
     digest = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
-        digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0")
-        digest.update(path.read_bytes())
+    for path in sorted(package.rglob("*.py")):
+        relative = path.relative_to(package)
+        if relative.parts[0] != _OF_INIT:
+            digest.update(relative.as_posix().encode() + b"\0")
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:8]

@@ -13,7 +13,7 @@ from pgolf_sweep.cli import app
 from pgolf_sweep.core.errors import AnswerNoError, InputError
 from pgolf_sweep.core.ledger import read_ledger
 from pgolf_sweep.core.trial import LogSummary
-from pgolf_sweep.driver.proposals import look, pending, submit
+from pgolf_sweep.driver.proposals import enqueue_pending, look, pending, submit
 from pgolf_sweep.launch.inline import Finish
 from pgolf_sweep.workflows.study_folder import prepare_folder
 
@@ -59,7 +59,8 @@ def compared(bench, *arguments):
 
 def drive_waiting(bench):
     """Run what is asked for and nothing else."""
-    count = len([r for r in bench.study().records() if r.attempts]) + len(pending(bench.paths))
+    records = bench.study().records()
+    count = sum(r.attempts > 0 or not r.outcome.final for r in records) + len(pending(bench.paths))
     bench.driver(slots=2, run_cap=count, simulate=simulate).run()
 
 
@@ -88,6 +89,23 @@ def test_repeats_pair_on_the_same_seeds_and_measure_the_noise(bench):
     assert document["base"]["step_avg_ms"] == 5.0
     assert document["candidate"]["artifact_bytes"] == 109
     assert "trial 1 is better than trial 0" in document["text"]
+
+
+def test_runs_that_are_asked_for_again_before_they_ended_are_the_same_ones(bench):
+    def asked(count):
+        done = run(bench, "repeat", "study", "0", "--seeds", count, "--by", "ada", "--json")
+        return json.loads(done.stdout)["proposals"]
+
+    first = asked("3")
+    assert asked("3") == first
+    assert len(pending(bench.paths)) == 3
+    four = asked("4")
+    assert [one["seed"] for one in four[:3]] == [one["seed"] for one in first]
+    assert four[3]["seed"] not in {7, *(one["seed"] for one in first)}
+    enqueue_pending(bench.paths, bench.study(), lambda event: None)  # they have a number, no slot
+    assert asked("4") == four
+    drive_waiting(bench)
+    assert not {one["seed"] for one in asked("2")} & {one["seed"] for one in four}
 
 
 def test_an_undecided_comparison_says_how_many_seeds_would_decide(bench):
@@ -184,13 +202,12 @@ def test_compare_runs_seeds_until_the_rule_decides(bench, monkeypatch):
 
     ended = []
 
-    def wait(paths, request, report):  # a driver whose slots are simulated ends at once
+    def wait(paths, run, report):  # a driver whose slots are simulated ends at once
         drive_waiting(bench)
-        record = bench.study().records()[look(paths, request.id).number]
-        ended.append(record)
-        return look(paths, request.id), record
+        ended.append(bench.study().records()[look(paths, run.request.id).number])
+        return ended[-1]
 
-    monkeypatch.setattr(workflow, "wait_for_trial", wait)
+    monkeypatch.setattr(workflow, "wait_for_run", wait)
     found = workflow.decide(bench.paths, 0, 1, by="ada", report=lambda text: None)
     assert found.decision.value == "keep"
     assert all(row.proposer == "propose:ada" and row.seed is not None for row in ended)

@@ -51,6 +51,25 @@ def test_proposal_is_left_for_the_driver_with_its_id_and_verdict(bench):
     assert any(r.proposer == "propose:ada" for r in bench.study().records())
 
 
+def test_the_same_proposal_before_its_end_is_the_same_one(bench):
+    words = ("propose", "study", "--set", "MATRIX_LR=0.0123", "--by", "ada", "--json")
+    whole, part = (*words, "--from", "best"), (*words, "--idea", "any width")
+    for asked in (whole, part):
+        first, again = (json.loads(run(bench, *asked).stdout)["proposals"] for _ in range(2))
+        assert len(first) == 1
+        assert again == first
+    assert len(pending(bench.paths)) == 2
+    seeds = json.loads(run(bench, *whole, "--seeds", "2").stdout)["proposals"]
+    assert len(pending(bench.paths)) == 3
+    enqueue_pending(bench.paths, bench.study(), lambda event: None)
+    assert json.loads(run(bench, *whole, "--seeds", "2").stdout)["proposals"] == seeds
+    assert json.loads(run(bench, *part[:-1], "another").stdout)["proposals"] not in (seeds, first)
+    assert len(pending(bench.paths)) == 1
+    bench.driver(run_cap=8).run()
+    done = json.loads(run(bench, *whole, "--seeds", "2").stdout)
+    assert (done["proposals"], len(done["ran_before"])) == ([], 2)
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

@@ -141,6 +141,25 @@ def test_ledger_holds_proposals_and_results_and_survives_a_killed_driver(make_be
     assert "val_bpb is 0.5" in contradictions(entries, lying)[0]
 
 
+@pytest.mark.parametrize("budget", ["concurrent: 1", f"gpu_hours: {15 / 3600}", "failures: 1"])
+def test_a_request_whose_driver_died_before_its_answer_is_no_second_trial(make_bench, budget):
+    bench = make_bench(run_cap=2, block=block(f"{{ada: {{{budget}}}}}"))
+    (request,) = asked(bench, 1)
+    number = bench.study().enqueue_once(request.knobs, request.origin)
+
+    def simulate(job):
+        failed = Finish(summary=LogSummary(), exit_code=1)
+        yield from [(10.0, failed)] if job.spec.proposer == "propose:ada" else train(job)
+
+    next(bench.driver(slots=1, simulate=simulate).turns())
+    assert look(bench.paths, request.id).number == number
+    bench.driver(slots=1, simulate=simulate).run()
+    rows = [r for r in bench.study().records() if r.proposer == "propose:ada"]
+    assert [r.number for r in rows] == [number]
+    assert look(bench.paths, request.id).refused == ""
+    assert [e.key for e in read_ledger(bench.paths) if e.kind == "proposal"] == [request.id]
+
+
 def test_a_further_seed_is_never_the_best_and_is_not_pruned(make_bench):
     early = "early_terminate: {type: hyperband, min_iter: 1}\n"
     bench = make_bench(run_cap=4, extra=early)

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from support.clusters import HEAD
 from typer.testing import CliRunner
 
 from pgolf_sweep.cli import app
@@ -197,9 +198,7 @@ def test_sweep_without_its_gpus_and_data_fails(
 def test_cluster_that_answers_is_listed_by_node() -> None:
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
-    )
+    cluster = Cluster(initialize_head=True, head_node_args=HEAD | {"num_cpus": 1})
     try:
         cluster.add_node(num_cpus=1, num_gpus=8)
         check = doctor.cluster(cluster.address, needed=8)

@@ -11,6 +11,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 from support import smi
+from support.clusters import HEAD
 from support.sweeps import build_bench
 
 from pgolf_sweep.config.types import NodesBlock
@@ -48,8 +49,7 @@ class Nodes:
         (folder / "torch").mkdir()
         (folder / "torch" / "torch.py").write_text(TORCH)
         self.said: dict[str, Path] = {}
-        head = {"num_cpus": 0, "num_gpus": 0}
-        self.cluster = Cluster(initialize_head=True, head_node_args=head)
+        self.cluster = Cluster(initialize_head=True, head_node_args=HEAD)
         for name in ("a", "b", "c"):
             said = smi.say(folder / f"{name}.json", smi.Card(0))
             env = {

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import ray
 from ray.cluster_utils import Cluster
+from support.clusters import HEAD
 
 from pgolf_sweep.core.trial import EndCause, Limits, Resources, TrialSpec
 from pgolf_sweep.launch.base import Ended, Job
@@ -25,7 +26,7 @@ SEES = "import os\nprint(os.environ['CUDA_VISIBLE_DEVICES'])"
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "num_gpus": 0})
+    made = Cluster(initialize_head=True, head_node_args=HEAD)
     for _ in range(2):
         made.add_node(num_cpus=8, num_gpus=8)
     yield made

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import ray
 from ray.cluster_utils import Cluster
+from support.clusters import HEAD
 from support.sweeps import build_bench
 
 from pgolf_sweep.config.types import NodesBlock
@@ -35,7 +36,7 @@ TWO_CPUS = Resources(gpus=0, cpus=1.0)
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "num_gpus": 0})
+    made = Cluster(initialize_head=True, head_node_args=HEAD)
     for _ in range(2):
         made.add_node(num_cpus=2, num_gpus=0)
     yield made
