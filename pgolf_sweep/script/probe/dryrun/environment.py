@@ -21,10 +21,6 @@ from pgolf_sweep.script.probe.dryrun.unknown import ATEN, Unknown, unknown
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-RANKS = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1",
-         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}  # fmt: skip
-"""What a launcher sets; given to a script that takes them for granted."""
-
 
 def install(vocabulary: Callable[[], int]) -> None:
     """Put the stubs into torch and the module table, for the rest of this process.
