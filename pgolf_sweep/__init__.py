@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pgolf_sweep.promote.candidate import About
     from pgolf_sweep.promote.promote import Promotion
-    from pgolf_sweep.report.read import StudyRead, read_study
+    from pgolf_sweep.report.trials import StudyRead, read_study
     from pgolf_sweep.verify.verify import Verification
     from pgolf_sweep.workflows.gate import GateAnswer, gate
     from pgolf_sweep.workflows.launch import LaunchedStudy, launch
@@ -43,7 +43,7 @@ _HOMES = {
     "GateAnswer": "workflows.gate",
     "LaunchedStudy": "workflows.launch",
     "Promotion": "promote.promote",
-    "StudyRead": "report.read",
+    "StudyRead": "report.trials",
     "SweepPlan": "workflows.plan",
     "Verification": "verify.verify",
     "gate": "workflows.gate",
@@ -51,7 +51,7 @@ _HOMES = {
     "load_sweep": "workflows.plan",
     "plan": "workflows.plan",
     "promote": "workflows.promote",
-    "read_study": "report.read",
+    "read_study": "report.trials",
     "simulate": "workflows.simulate",
     "verify": "workflows.verify",
 }

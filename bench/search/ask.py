@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -28,6 +28,9 @@ from pgolf_sweep.config.sweep_file import load_spec
 from pgolf_sweep.core.paths import StudyPaths
 from pgolf_sweep.core.record import State, TrialRecord
 from pgolf_sweep.search.study import Study, open_study
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SWEEP = """
 program: train_gpt.py
@@ -50,8 +53,13 @@ EARLY = "early_terminate: {{type: {kind}, min_iter: 3}}"
 REPORTS = 9
 
 
-def fill(study: Study, trials: int, rng: random.Random) -> None:
-    """Add finished trials, drawn at random from the study's space."""
+def fill(
+    study: Study,
+    trials: int,
+    rng: random.Random,
+    dress: Callable[[TrialRecord], TrialRecord] = lambda row: row,
+) -> None:
+    """Add finished trials, drawn at random from the study's space; `dress` fills their rows."""
     drawn = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=rng.randrange(2**31)))
     templates = []
     for _ in range(trials):
@@ -60,7 +68,7 @@ def fill(study: Study, trials: int, rng: random.Random) -> None:
         number = len(templates)
         outcome = (State.DISCARDED, State.PRUNED, *[State.COMPLETED] * 3)[number % 5]
         score = 1.2 + rng.random()
-        row = TrialRecord(number=number, outcome=outcome, knobs=knobs, val_bpb=score)
+        row = dress(TrialRecord(number=number, outcome=outcome, knobs=knobs, val_bpb=score))
         excess = {"predicted_excess_bytes": 1000.0 * score}
         templates.append(
             create_trial(

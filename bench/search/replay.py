@@ -148,7 +148,8 @@ def one_run(method: str, rows: list[dict[str, str]], repetition: int, trials: in
     session = open_sweep(SWEEP, "bayes" if unlike_ours or shared else method, trials)
     if shared:
         hours = trials * mean_minutes(rows) / 60
-        budget = dataclasses.replace(session.spec.pgolf.budget, gpu_hours=hours, reserve=False)
+        update = {"gpu_hours": hours, "reserve": False}
+        budget = session.spec.pgolf.budget.model_copy(update=update)
         pgolf = dataclasses.replace(session.spec.pgolf, budget=budget)
         spec = dataclasses.replace(session.spec, pgolf=pgolf, run_cap=MOST_SHARED * trials)
         session = dataclasses.replace(session, spec=spec)

@@ -112,9 +112,15 @@ out = SafeConsole(highlight=False, markup=False, emoji=False, width=None if _AT_
 err = SafeConsole(stderr=True, highlight=False, markup=False, emoji=False)
 
 
-def say(text: str = "", *, style: str | None = None) -> None:
-    """A line for people, on stderr; brackets in it are text, not markup."""
-    err.print(text, style=style, markup=False, soft_wrap=True)
+def say(text: str = "", *, style: str | None = None, prose: bool = False) -> None:
+    """A line for people, on stderr; brackets in it are text, not markup.
+
+    Args:
+        text: The line.
+        style: Of rich.
+        prose: Whether a terminal breaks it between words: not what one would copy.
+    """
+    err.print(text, style=style, markup=False, soft_wrap=not (prose and err.is_terminal))
 
 
 def emit(document: Mapping[str, Any]) -> None:

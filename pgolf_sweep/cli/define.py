@@ -22,7 +22,6 @@ from pgolf_sweep.cli.common import (
 if TYPE_CHECKING:
     from pgolf_sweep.config.importers import Imported
 
-_RANGE = "LOW:HIGH, LOW:HIGH:STEP, LOW:HIGH:log, A,B,C or one value"
 _AXES = "What to search"
 
 

@@ -211,7 +211,8 @@ def _show_result(found: LaunchedStudy) -> None:
     session, final = found.session, found.snapshot
     best = ranked(found.records, found.posteriors)[:5]
     if best:
-        out.print(trials_table(best, varying(session), title="best trials"))
+        varied, known = varying(session), found.posteriors
+        out.print(trials_table(best, varied, title="best trials", posteriors=known))
     count = final.counts
     unit = "GPU" if session.resources.gpus else "CPU"
     each = max(1, session.resources.gpus)

@@ -7,6 +7,7 @@ only reads the study are the same.
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -34,6 +35,12 @@ CURVE_WIDTH = 16
 LABEL_WIDTH = 9
 LONGEST_NODE = 20
 MOST_NAMED_NODES = 4
+NO_BREAK = "\ue000"
+"""Stands for a blank where a line is not to be broken: rich breaks at no-break spaces, too."""
+_QUANTITY = re.compile(
+    r"(?<=\d) (?=(?:h|min|s|B|of)\b)|(?<=\bh) (?=\d\d min)|(?<=\bmin) (?=\d\d s)"
+)
+"""Blanks within a number with its unit."""
 DROPPED_FIRST = ("curve", "node", "left")
 """Columns of running trials that a narrow terminal does without, in this order."""
 
@@ -296,10 +303,10 @@ def line(document: Mapping[str, Any]) -> str:
 
 def _folded(label: str, text: str, console: Console, width: int) -> list[Text]:
     """A fact with its label, folded between words; the label stands before its first line."""
-    lines = Text(visible(text)).wrap(console, max(1, width - LABEL_WIDTH - 1))
+    whole = Text(_QUANTITY.sub(NO_BREAK, visible(text)))
     found = []
-    for place, line in enumerate(lines):
-        line.rstrip()
+    for place, folded in enumerate(whole.wrap(console, max(1, width - LABEL_WIDTH - 1))):
+        line = Text(folded.plain.replace(NO_BREAK, " ").rstrip())
         head = label if place == 0 else ""
         found.append(Text.assemble((f"{head:{LABEL_WIDTH}} ", "dim"), line))
     return found

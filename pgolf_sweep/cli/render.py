@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions, RenderResult
 
-    from pgolf_sweep.core.record import TrialRecord
+    from pgolf_sweep.core.record import Posterior, TrialRecord
 
 __all__ = [
     "artifact_text",
@@ -43,22 +43,38 @@ __all__ = [
 
 
 WIDE = 10_000
-DROPPED_FIRST = ("time", "headroom", "outcome", "artifact")
+BY_ALL = "by all"
+DROPPED_FIRST = ("time", "headroom", "outcome", BY_ALL, "artifact")
 """Columns that a narrow terminal does without, in this order."""
+STUDIES_DROPPED_FIRST = ("all", "headroom", "changed", "completed")
+"""The same of the table of studies."""
 LEAST_REASON = 24
 """Columns of text in which a reason still reads well beside the knobs."""
 
 
 def trials_table(
-    records: Sequence[TrialRecord], knob_names: Collection[str], *, title: str | None = None
+    records: Sequence[TrialRecord],
+    knob_names: Collection[str],
+    *,
+    title: str | None = None,
+    posteriors: Mapping[int, Posterior] | None = None,
 ) -> TrialsTable:
-    """A table of trials: outcome, score, bytes, the knobs that vary, the reason."""
+    """A table of trials: outcome, score, bytes, the knobs that vary, the reason.
+
+    Args:
+        records: Their rows.
+        knob_names: The knobs that are shown.
+        title: Above the table.
+        posteriors: What all scores say of each, where the table is in that order.
+    """
     name = score_name(records)
+    known = posteriors or {}
     rows = [
         {
             "trial": str(record.number),
             "outcome": outcome_text(record),
             name: score(record.val_bpb),
+            BY_ALL: score(known[record.number].mean) if record.number in known else "",
             "artifact": artifact_text(record),
             "headroom": bytes_text(record.headroom_bytes),
             "time": duration(record.slot_seconds or None),
@@ -85,7 +101,8 @@ class TrialsTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The table for the console's width."""
         sizes = [n for n in ("artifact", "headroom") if self._of_contest or self._has(n)]
-        columns = ["trial", "outcome", self._score, *sizes, "time"]
+        by_all = [BY_ALL] if self._has(BY_ALL) else []
+        columns = ["trial", "outcome", self._score, *by_all, *sizes, "time"]
         pairs = [pair for row in self._rows for pair in row["knobs"].split(" ")]
         longest = max(map(len, pairs), default=0)
         named = ("knobs", "program", "reason")
@@ -135,6 +152,41 @@ class TrialsTable:
             table.add_column(name, overflow="fold")
         for row in self._rows:
             table.add_row(*(Text(row[name]) for name in (*columns, *texts)))
+        return table
+
+
+class StudiesTable:
+    """A row a study; a narrow terminal does without whole columns, never without a name.
+
+    Args:
+        rows: Cells by heading, the same headings in each.
+    """
+
+    def __init__(self, rows: Sequence[Mapping[str, str]]) -> None:
+        self._rows = rows
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The table for the console's width."""
+        names = list(self._rows[0])
+        for name in STUDIES_DROPPED_FIRST:
+            wide = console.measure(self._table(names), options=options.update(width=WIDE))
+            if wide.maximum <= options.max_width:
+                break
+            names.remove(name)
+        yield self._table(names)
+
+    def _table(self, names: Sequence[str]) -> Table:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name in names:
+            left = name in {"study", "state", "changed"}
+            table.add_column(
+                name,
+                justify="left" if left else "right",
+                no_wrap=name != "study",
+                overflow="fold",
+            )
+        for row in self._rows:
+            table.add_row(*(Text(row[name]) for name in names))
         return table
 
 

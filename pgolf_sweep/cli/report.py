@@ -51,4 +51,4 @@ def report(
         return
     out.print(str(target), markup=False, soft_wrap=True)
     for one in idle:
-        say(one.sentence)
+        say(one.sentence, prose=True)

@@ -6,6 +6,7 @@ A dumb terminal and a file get a line now and then. What is printed meanwhile st
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import select
@@ -24,26 +25,22 @@ from pgolf_sweep.cli.common import err
 from pgolf_sweep.cli.live import Page, line
 from pgolf_sweep.core.event_text import event_text
 from pgolf_sweep.driver.snapshot import status_document
-from pgolf_sweep.search.posterior import posteriors
+from pgolf_sweep.search.posterior import Posteriors
 from pgolf_sweep.search.proposing import expected_noise
 from pgolf_sweep.workflows.launch import varying
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from rich.console import Console
 
     from pgolf_sweep.core.events import SweepEvent
-    from pgolf_sweep.core.record import Posterior
     from pgolf_sweep.driver.session import Session
     from pgolf_sweep.driver.snapshot import Snapshot
 
 LINE_SECONDS = 15.0
 """Between two lines of progress where the output is no terminal."""
-
-JUDGE_SECONDS = 5.0
-"""Between two looks at what all scores say of the best."""
 
 LOOK_SECONDS = 0.2
 """Between two looks at the keyboard and the terminal's size."""
@@ -126,14 +123,11 @@ class Display:
     """Observer of a driver: its page and its events. Use as a context manager."""
 
     def __init__(self, session: Session) -> None:
-        self._space = session.spec.space
-        self._noise = expected_noise(session.spec)
+        self._posteriors = Posteriors(session.spec.space, expected_noise(session.spec))
         self._study = session.spec.name
         self._metric = session.spec.metric.name
         self._varied = varying(session)
         self._screen = Screen(err)
-        self._judged: tuple[int, float] = (-1, 0.0)
-        self._posteriors: Mapping[int, Posterior] = {}
 
     def __enter__(self) -> Self:
         """Take the terminal."""
@@ -146,14 +140,15 @@ class Display:
 
     def turn(self, snapshot: Snapshot) -> None:
         """Draw the page, or print a line now and then."""
-        self._judge(snapshot)
-        best = snapshot.best
-        document = status_document(snapshot) | {"study": self._study, "metric": self._metric}
+        self._posteriors.look(snapshot.records.values(), snapshot.counts["completed"])
+        best = self._posteriors.best(snapshot.best)
+        document = status_document(dataclasses.replace(snapshot, best=best))
+        document |= {"study": self._study, "metric": self._metric}
         page = Page(
             document,
             varied=self._varied,
             now=snapshot.now,
-            posterior=None if best is None else self._posteriors.get(best.number),
+            posterior=None if best is None else self._posteriors.found.get(best.number),
             height=self._screen.height,
         )
         self._screen.show(page, line(document))
@@ -161,14 +156,6 @@ class Display:
     def event(self, event: SweepEvent) -> None:
         """A line that stays."""
         self._screen.say(event_text(event))
-
-    def _judge(self, snapshot: Snapshot) -> None:
-        """See what all scores say, when there are new ones."""
-        completed, now = snapshot.counts["completed"], time.monotonic()
-        count, at = self._judged
-        if completed != count and now - at >= JUDGE_SECONDS:
-            self._judged = completed, now
-            self._posteriors = posteriors(self._space, snapshot.records.values(), self._noise)
 
 
 def wait_or_quit(seconds: float, until: Callable[[], bool]) -> bool:

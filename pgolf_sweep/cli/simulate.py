@@ -47,7 +47,8 @@ def simulate(
     if json_output:
         emit({"study": found.name, "trials": found.rows(), "counts": counts(found.records)})
     elif best:
-        out.print(trials_table(best, varied_knobs(found.records)))
+        varied = varied_knobs(found.records)
+        out.print(trials_table(best, varied, posteriors=found.posteriors))
     ends = ", ".join(f"{n} {kind}" for kind, n in counts(found.records).items() if n)
     say(f"{len(found.records)} trials: {ends}")
     if not best:

@@ -62,17 +62,21 @@ def watch(
     from pgolf_sweep.cli.detached import look
     from pgolf_sweep.cli.live import line
     from pgolf_sweep.cli.screen import Screen, keys_at_once, wait_or_quit
-    from pgolf_sweep.report.read import study_status
+    from pgolf_sweep.report.watching import StudyWatch
+    from pgolf_sweep.workflows.remote import refresh_copies
 
-    with keys_at_once(), Screen(out) as screen:
+    paths = look(runs, study, quiet=True)  # once: of several studies another may change next
+    with StudyWatch(paths) as watched, keys_at_once(), Screen(out) as screen:
         while True:
-            found = study_status(look(runs, study, quiet=True))
+            found = watched.look()
             over = found.driver is None and found.state != "unreachable"
-            screen.show(status_page(found, height=screen.height), line(live_document(found)))
+            document = live_document(found)
+            screen.show(status_page(found, document, height=screen.height), line(document))
             if over:
                 break
             if wait_or_quit(seconds, screen.resized):
                 break
+            refresh_copies(paths)
     if not over:
         say(f"no longer watching; {found.name} goes on")
     elif not out.is_terminal:
@@ -187,12 +191,12 @@ def _ask_all(paths: StudyPaths, request: str) -> None:
 
 def live_document(found: Status) -> dict[str, Any]:
     """A study as its driver last said, its trials as the study itself has them."""
-    from pgolf_sweep.core.record import ranked
+    from pgolf_sweep.core.record import counts, ranked, score_name
+    from pgolf_sweep.driver.table import counted
     from pgolf_sweep.report.text import program_text
 
-    document = found.to_json()
     progress = {row["number"]: row for row in found.last.get("running", [])}
-    best = next(iter(ranked(found.records)), None)
+    best = next(iter(ranked(found.records, found.posteriors)), None)
     last = max(
         (r for r in found.records if r.outcome.final and r.slot_seconds),
         key=lambda record: (record.ended_at or 0.0, record.number),
@@ -201,39 +205,48 @@ def live_document(found: Status) -> dict[str, Any]:
     return found.last | {
         "study": found.name,
         "state": found.state,
-        "reason": document["reason"],
-        "metric": document["metric"],
-        "counts": document["trials"],
-        "counted": document["counted"],
-        "redrawn": document["redrawn"],
+        "reason": found.reason,
+        "metric": score_name(found.records),
+        "counts": counts(found.records),
+        "counted": counted(found.records),
+        "redrawn": sum(record.redrawn for record in found.records),
         "held_seconds": found.held_seconds,
         "best": None if best is None else dataclasses.asdict(best),
         "best_program": "" if best is None else program_text(best),
         "last": None if last is None else dataclasses.asdict(last),
         "proposals": found.proposals_left,
-        "seconds_left": document["seconds_left"],
+        "seconds_left": found.seconds_left,
         # The driver's last word is older than the study, and of other drivers' trials it has none.
         "running": [
             {"curve": (), **row, **progress.get(row["number"], {"step_text": "elsewhere"})}
-            for row in document["running"]
+            for row in found.running
         ],
     }
 
 
-def status_page(found: Status, *, height: int | None = None) -> Page:
-    """A study's status for people; all of it where the page may have any height."""
+def status_page(
+    found: Status, document: dict[str, Any] | None = None, *, height: int | None = None
+) -> Page:
+    """A study's status for people; all of it where the page may have any height.
+
+    Args:
+        found: It.
+        document: Its `live_document`, where that is made already.
+        height: Lines that the page may have.
+    """
     from pgolf_sweep.cli.live import Page
     from pgolf_sweep.cli.render import varied_knobs
-    from pgolf_sweep.core.record import State, ranked
+    from pgolf_sweep.core.record import State
 
-    best = next(iter(ranked(found.records)), None)
+    shown = live_document(found) if document is None else document
+    best = shown["best"]
     # One that waits may not have all its knobs yet.
     resolved = [r for r in found.records if r.outcome is not State.QUEUED]
     return Page(
-        live_document(found),
+        shown,
         varied=varied_knobs(resolved),
         now=time.time(),
-        posterior=None if best is None else found.posteriors.get(best.number),
+        posterior=None if best is None else found.posteriors.get(best["number"]),
         alive=found.driver is not None,
         more=_details(found) if height is None else (),
         height=height,

@@ -24,7 +24,7 @@ from pgolf_sweep.core.errors import AnswerNoError, InputError
 if TYPE_CHECKING:
     from pgolf_sweep.core.paths import StudyPaths
     from pgolf_sweep.core.record import TrialRecord
-    from pgolf_sweep.report.read import StudyRead
+    from pgolf_sweep.report.trials import StudyRead
 
 
 @app.command("list")
@@ -59,30 +59,29 @@ def list_studies(runs: RunsOption = DEFAULT_RUNS, json_output: JsonOption = Fals
 def _show_studies(rows: list[dict[str, Any]]) -> None:
     from datetime import datetime
 
-    from rich.table import Table
-
+    from pgolf_sweep.cli.render import StudiesTable
     from pgolf_sweep.core.record import SCORE
     from pgolf_sweep.report.text import bytes_text, score
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
     named = any(row["metric"] != SCORE for row in rows)
     heading = "best" if named else SCORE
-    for name in ("study", "state", "completed", "all", heading, "headroom", "changed"):
-        right = name in {"completed", "all", heading, "headroom"}
-        table.add_column(name, justify="right" if right else "left", no_wrap=name != "study")
+    cells = []
     for row in rows:
         best = row["best"] or {}
         changed = datetime.fromtimestamp(row["changed_at"]).astimezone()
-        table.add_row(
-            row["study"],
-            row["state"],
-            str(row["trials"]["completed"]),
-            str(sum(row["trials"].values())),
-            f"{row['metric']} " * (named and bool(best)) + score(best.get(row["metric"])),
-            bytes_text(best.get("headroom_bytes")),
-            f"{changed:%Y-%m-%d %H:%M}",
+        name = f"{row['metric']} " if named and best else ""
+        cells.append(
+            {
+                "study": row["study"],
+                "state": row["state"],
+                "completed": str(row["trials"]["completed"]),
+                "all": str(sum(row["trials"].values())),
+                heading: name + score(best.get(row["metric"])),
+                "headroom": bytes_text(best.get("headroom_bytes")),
+                "changed": f"{changed:%Y-%m-%d %H:%M}",
+            }
         )
-    out.print(table)
+    out.print(StudiesTable(cells))
 
 
 @app.command()
@@ -118,7 +117,7 @@ def trials(
     from pgolf_sweep.cli.render import trials_table, varied_knobs
     from pgolf_sweep.core.record import State
     from pgolf_sweep.report.noops import no_op_knobs
-    from pgolf_sweep.report.read import read_trials
+    from pgolf_sweep.report.trials import read_trials
 
     if outcome is not None and outcome not in set(State):
         raise InputError(
@@ -142,7 +141,7 @@ def trials(
     else:
         out.print(trials_table(chosen, varied_knobs(everything)))
         for one in no_op_knobs(everything):
-            say(one.sentence)
+            say(one.sentence, prose=True)
 
 
 def _write_parquet(found: StudyRead, chosen: list[TrialRecord], file: Path) -> None:
@@ -187,8 +186,8 @@ def best(
     from pgolf_sweep.cli.detached import look
     from pgolf_sweep.cli.render import trials_table, varied_knobs
     from pgolf_sweep.core.record import ranked
-    from pgolf_sweep.report.read import read_trials
     from pgolf_sweep.report.search import evidence
+    from pgolf_sweep.report.trials import read_trials
 
     forms = {"yaml": as_yaml, "env": as_env, "command": as_command}
     asked = [form for form, wanted in forms.items() if wanted]
@@ -209,9 +208,10 @@ def best(
     elif json_output:
         emit({"study": paths.name, "metric": found.score_name, "trials": found.rows(first)})
     elif first:
-        out.print(trials_table(first, varied_knobs(found.records)))
+        varied = varied_knobs(found.records)
+        out.print(trials_table(first, varied, posteriors=found.posteriors))
         for text in evidence(found.records, found.posteriors):
-            say(text)
+            say(text, prose=True)
     if not first:
         raise AnswerNoError(
             f"study {paths.name!r} has no completed trial within the cap yet",

@@ -34,7 +34,8 @@ _JSON_MACROS = ("${args_json}", "${args_json_file}")
 _RANK_MODULES = {"torch.distributed.run", "torch.distributed.launch"}
 _MISREAD = re.compile(r"[-+]?(?:0[0-7_]*[1-7][0-7_]*|[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?)")
 """Octal and base-60 numbers of YAML 1.1: ``010`` is 8 and ``12:30`` is 750."""
-_REBASED = re.compile(r"[-+]?0[xb].*|.*_.*", re.IGNORECASE)
+_REBASED = re.compile(r"[-+]?0[xb].*|(?![-+]?\d{1,3}(_\d{3})+$).*_.*", re.IGNORECASE)
+"""Hexadecimal and binary numbers, and underscores but for those between thousands."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _ENV = {"${env}", "env", "/usr/bin/env"}
 _PYTHON = re.compile(r"(?:.*/)?python3?")
-_ANY_PYTHON = re.compile(r"(?:.*/)?python[\d.]*")
 _RUNNERS = {"uv", "conda", "mamba", "micromamba", "poetry", "pipenv", "pdm", "hatch", "rye"}
 """Programs that find a Python of their own."""
 _ELSEWHERE = {"srun", "sbatch", "mpirun", "mpiexec", "ssh", "docker", "kubectl"}
@@ -37,8 +36,6 @@ _COUNTS = {
 }
 _LAUNCHER_MODULES = ("torch.distributed.", "accelerate", "deepspeed")
 _NODES = ("nnodes", "num_machines", "num_nodes")
-_VALUED = frozenset({"-m", "-n", "-p", "-c", "--name", "--prefix", "--env", "--with", "--python"})
-"""Options whose next word is theirs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -164,6 +164,14 @@ def read_json(path: Path) -> dict[str, Any]:
     return dict(document)
 
 
+def read_mirror(path: Path) -> dict[str, Any]:
+    """Read a file that its owner writes anew all the time; empty where it is absent or damaged."""
+    try:
+        return read_json(path)
+    except InfraError:
+        return {}
+
+
 @dataclass(frozen=True, slots=True)
 class TrialPaths:
     """Files of one run: a trial, or one seed of a promotion."""

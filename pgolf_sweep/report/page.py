@@ -15,6 +15,7 @@ from pgolf_sweep.report.figures import figures
 from pgolf_sweep.report.lineage import effect_text
 from pgolf_sweep.report.noops import no_op_knobs
 from pgolf_sweep.report.search import search_document, search_lines
+from pgolf_sweep.report.tables import TABLES, table
 from pgolf_sweep.report.text import (
     SHORT,
     artifact_text,
@@ -67,19 +68,8 @@ dt { color: var(--soft); font-size: .85rem; } dd { margin: 0; font-size: 1.15rem
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr));
   gap: 0 1.5rem; }
 figure { margin: 0; min-width: 0; } figure.broad { grid-column: 1 / -1; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: .88rem; }
-th, td { text-align: left; vertical-align: top; padding: .25rem .8rem .25rem 0;
-  border-bottom: 1px solid var(--line); }
-th { color: var(--soft); font-weight: 600; white-space: nowrap; }
-.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
-.text { overflow-wrap: break-word; } .knob { white-space: nowrap; }
 @media (max-width: 40rem) {
   body { padding: .75rem; }
-  /* A row becomes a card: each cell says what it is. */
-  table, tbody, tr, td { display: block; } thead { display: none; }
-  tr { border: 1px solid var(--line); border-radius: 6px; padding: .4rem .6rem; margin: .5rem 0; }
-  td { border: 0; padding: 0; } td.number { text-align: left; } td:empty { display: none; }
-  td::before { content: attr(data-head) " "; color: var(--soft); }
 }
 """
 
@@ -155,7 +145,7 @@ def page(story: Story) -> str:
         _headline(document, story),
         _warnings(records),
         _promotions(story.promoted),
-        _best(ranked(records, story.status.posteriors)[:BEST], knobs),
+        _best(ranked(records, found.posteriors)[:BEST], knobs, found.posteriors),
         f'<section class="charts">{"".join(map(_figure, drawn))}</section>' if drawn else "",
         _gate(document, search_document(records)),
         _lineage(story.lineage, score_name(records)),
@@ -177,7 +167,7 @@ def page(story: Story) -> str:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{name} - pgolf-sweep</title>\n<style>{STYLE}</style>\n</head>\n"
+        f"<title>{name} - pgolf-sweep</title>\n<style>{TABLES}{STYLE}</style>\n</head>\n"
         f"<body>\n{chr(10).join(part for part in body if part)}\n{data}</body>\n</html>\n"
     )
 
@@ -252,7 +242,8 @@ def _by_all_scores(
     if posterior is None:
         return []
     alike = document["best_posterior"]["tied_with"]
-    tied = [("cannot be told from", f"{len(alike)} other trials")] if alike else []
+    more = f"{len(alike)} other trial{'s' * (len(alike) != 1)}"
+    tied = [("cannot be told from", more)] if alike else []
     return [("by all scores, 95 %", posterior.text), *tied]
 
 
@@ -284,13 +275,22 @@ def _warnings(records: Sequence[TrialRecord]) -> str:
     return f'<div class="warning" role="note"><strong>Knobs without effect</strong>{idle}</div>'
 
 
-def _best(first: Sequence[TrialRecord], knobs: Sequence[str]) -> str:
+def _best(
+    first: Sequence[TrialRecord], knobs: Sequence[str], posteriors: Mapping[int, Posterior]
+) -> str:
     if not first:
         return ""
+
+    def by_all(record: TrialRecord) -> list[str]:
+        """What the order is by, where that is known."""
+        known = posteriors.get(record.number)
+        return [] if not posteriors else ["" if known is None else score(known.mean)]
+
     rows = [
         [
             str(record.number),
             score(record.val_bpb),
+            *by_all(record),
             bytes_text(record.artifact_bytes),
             bytes_text(record.headroom_bytes),
             duration(record.slot_seconds or None),
@@ -298,8 +298,9 @@ def _best(first: Sequence[TrialRecord], knobs: Sequence[str]) -> str:
         ]
         for record in first
     ]
-    heads = ["trial", score_name(first), "artifact", "headroom", "time", *knobs]
-    return f"<h2>Best trials</h2>{_table(heads, rows, numbers=len(heads))}"
+    middle = ["by all scores"] if posteriors else []
+    heads = ["trial", score_name(first), *middle, "artifact", "headroom", "time", *knobs]
+    return f"<h2>Best trials</h2>{table(heads, rows, numbers=len(heads))}"
 
 
 def _everything(records: Sequence[TrialRecord], knobs: Sequence[str]) -> str:
@@ -321,7 +322,7 @@ def _everything(records: Sequence[TrialRecord], knobs: Sequence[str]) -> str:
     heads = ["trial", score_name(records), "artifact", "headroom", "time"]
     heads += ["outcome", "knobs", "reason"]
     return (
-        f"<h2>Trials</h2>{_table(heads, rows, numbers=5)}"
+        f"<h2>Trials</h2>{table(heads, rows, numbers=5)}"
         '<p class="soft">~ predicted. Only knobs that vary in this study are shown.</p>'
     )
 
@@ -343,7 +344,7 @@ def _lineage(tree: Lineage | None, name: str) -> str:
     ]
     heads = ["trial", name, "against its parent", "parent", "idea", "program", "by"]
     return (
-        f"<h2>Lineage</h2>{_table(heads, rows, numbers=4)}"
+        f"<h2>Lineage</h2>{table(heads, rows, numbers=4)}"
         '<p class="soft">Scores are means over seeds; the interval holds the difference with 95 %.'
         "</p>"
     )
@@ -385,37 +386,3 @@ def _figure(figure: Figure) -> str:
 def _figures(pairs: Iterable[tuple[str, str]]) -> str:
     cells = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in pairs)
     return f'<dl class="figures">{cells}</dl>'
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: int) -> str:
-    """A table whose first columns hold numbers; sizes that no row has are left out."""
-    rows = list(rows)
-    kinds = ["number" if place < numbers else "text" for place in range(len(heads))]
-    sizes = {"artifact", "headroom"} if SCORE not in heads else set()
-    empty = {n for n, head in enumerate(heads) if head in sizes and not any(r[n] for r in rows)}
-    kept = [place for place in range(len(heads)) if place not in empty]
-    heads, kinds = [heads[place] for place in kept], [kinds[place] for place in kept]
-    rows = [[row[place] for place in kept] for row in rows]
-
-    named = [(kind, escape(head)) for kind, head in zip(kinds, heads, strict=True)]
-
-    def cells(row: Sequence[str]) -> str:
-        # On a phone a row is a card, whose cells say what they are.
-        return "".join(
-            f'<td class="{kind}" data-head="{head}">{_cell(head, text)}</td>'
-            for (kind, head), text in zip(named, row, strict=True)
-        )
-
-    top = "".join(f'<th class="{kind}">{head}</th>' for kind, head in named)
-    body = "\n".join(f"<tr>{cells(row)}</tr>" for row in rows)
-    return (
-        f'<div class="wide"><table><thead><tr>{top}</tr></thead>'
-        f"<tbody>\n{body}\n</tbody></table></div>"
-    )
-
-
-def _cell(head: str, text: str) -> str:
-    """A cell's text; a knob and its value stay on one line."""
-    if head != "knobs":
-        return escape(text)
-    return " ".join(f'<span class="knob">{escape(pair)}</span>' for pair in text.split(" "))

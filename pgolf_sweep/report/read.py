@@ -6,15 +6,12 @@ import dataclasses
 import time
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.config.sweep_file import load_spec
-from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.kept import lost_trials, settled
-from pgolf_sweep.core.paths import StudyPaths, read_json
+from pgolf_sweep.core.paths import StudyPaths, read_mirror
 from pgolf_sweep.core.record import (
-    SCORE,
     State,
     TrialRecord,
     counts,
@@ -34,144 +31,12 @@ from pgolf_sweep.report.posterior import posterior_row
 from pgolf_sweep.report.search import decided, search_document, tied
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    import pandas as pd
+    from collections.abc import Iterator
+    from pathlib import Path
 
     from pgolf_sweep.core.record import Posterior
+    from pgolf_sweep.search.posterior import Posteriors
     from pgolf_sweep.search.study import Study
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class StudyRead:
-    """A study's trials as they stood when it was read; of a simulated sweep, at its end.
-
-    Attributes:
-        name: The study's name.
-        records: A row for every trial, by number.
-        curves: Interim validations of a trial by its number: ordinal, from 1, and `val_bpb`.
-        posteriors: What all scores say of a completed trial's, by its number.
-        state: ``running``, ``finished``, ...; see `Status`.
-        reason: Why the sweep ended, where it has.
-    """
-
-    name: str
-    records: tuple[TrialRecord, ...]
-    curves: Mapping[int, Sequence[tuple[int, float]]] = field(default_factory=dict)
-    posteriors: Mapping[int, Posterior] = field(default_factory=dict)
-    state: str = ""
-    reason: str = ""
-
-    def __repr__(self) -> str:
-        """The name, the counts and the best, for an interactive session."""
-        tally = ", ".join(f"{n} {key}" for key, n in counts(self.records).items() if n)
-        found = self.winner
-        score = (
-            ""
-            if found is None
-            else f", best {self.score_name} {found.val_bpb:.4f} (trial {found.number})"
-        )
-        return f"<study {self.name}: {tally or 'no trial'}{score}>"
-
-    @property
-    def score_name(self) -> str:
-        """What the score is called: ``val_bpb``, or the sweep's own metric."""
-        return score_name(self.records)
-
-    @property
-    def winner(self) -> TrialRecord | None:
-        """The best trial whose artifact is not over the cap, by all scores; None without one."""
-        return next(iter(ranked(self.records, self.posteriors)), None)
-
-    def rows(self, records: Iterable[TrialRecord] | None = None) -> list[dict[str, Any]]:
-        """The rows of ``trials --json``, of all trials or of some."""
-        chosen = self.records if records is None else records
-        return [named(self._row(record), record.metric) for record in chosen]
-
-    def _row(self, record: TrialRecord) -> dict[str, Any]:
-        return (
-            record.to_json()
-            | posterior_row(self.posteriors.get(record.number))
-            | {
-                "intermediate": [
-                    {"validation": ordinal, "val_bpb": value}
-                    for ordinal, value in self.curves.get(record.number, ())
-                ]
-            }
-        )
-
-    def trials(self) -> pd.DataFrame:
-        """One row a trial, the columns of ``trials --json``; `knobs` holds mappings."""
-        from pgolf_sweep.report.frames import nested  # noqa: PLC0415 - pandas loads late
-
-        return nested(self.rows(), self.score_name)
-
-    def best(self, top: int = 5) -> pd.DataFrame:
-        """The best trials within the cap, best first, in the columns of `trials`."""
-        from pgolf_sweep.report.frames import nested  # noqa: PLC0415 - pandas loads late
-
-        best = ranked(self.records, self.posteriors)[:top]
-        return nested(self.rows(best), self.score_name)
-
-    def in_order(self, key: str, records: Iterable[TrialRecord]) -> list[TrialRecord]:
-        """Some trials by a key of their row or by a knob; those without a value come last.
-
-        Args:
-            key: A key or a knob's name; with ``-`` before it the largest come first.
-            records: The trials.
-
-        Raises:
-            InputError: No trial has such a key or knob.
-        """
-        name, largest = key.removeprefix("-"), key.startswith("-")
-        name = {self.score_name: SCORE}.get(name, name)
-        keys = {item.name for item in dataclasses.fields(TrialRecord)}
-        knobs = {knob for record in self.records for knob in record.knobs}
-        if name not in keys | knobs:
-            known = sorted((keys | knobs) - {"knobs", "finals", "predicted_bytes"})
-            raise InputError(f"no trial has a key {name!r}", expected=", ".join(known))
-        values = [
-            (record.knobs.get(name) if name in knobs else getattr(record, name), record)
-            for record in records
-        ]
-        present = [(v, r) for v, r in values if isinstance(v, int | float | str)]
-        text = any(isinstance(v, str) for v, _ in present)
-        present.sort(key=lambda pair: str(pair[0]) if text else pair[0], reverse=largest)
-        chosen = [record for _, record in present]
-        return chosen + [record for v, record in values if not isinstance(v, int | float | str)]
-
-    def table(self, records: Iterable[TrialRecord] | None = None) -> pd.DataFrame:
-        """One row a trial with plain cells: each knob a column, `predicted_bytes` three."""
-        from pgolf_sweep.report.frames import flat  # noqa: PLC0415 - pandas loads late
-
-        return flat(self.rows(records), self.score_name)
-
-
-def read_study(study: str | Path, *, runs: str | Path = "runs") -> StudyRead:
-    """Read a study, whoever drives it and whether or not it has ended.
-
-    Args:
-        study: Its name, or the path of its folder.
-        runs: Folder that holds the studies.
-
-    Raises:
-        InputError: There is no such study.
-        InfraError: Its storage does not answer.
-    """
-    return read_trials(StudyPaths.existing(Path(runs), str(study)))
-
-
-def read_trials(paths: StudyPaths) -> StudyRead:
-    """`read_study` for a folder that is known to be one."""
-    found = study_status(paths)
-    return StudyRead(
-        name=found.name,
-        records=tuple(found.records),
-        curves=found.curves,
-        posteriors=found.posteriors,
-        state=found.state,
-        reason=found.reason,
-    )
 
 
 def study_records(folder: Path) -> list[TrialRecord]:
@@ -259,6 +124,25 @@ class Status:
         until = time.time() if self.driver is not None else self.last.get("written_at", began)
         return max(0.0, float(until - began))
 
+    @property
+    def seconds_left(self) -> float | None:
+        """Until the sweep ends, by its driver's last word."""
+        return self.last.get("seconds_left") if self.driver is not None else None
+
+    @property
+    def running(self) -> list[dict[str, Any]]:
+        """A row for each trial that runs."""
+        return [
+            {
+                "number": r.number,
+                "node": r.node,
+                "knobs": dict(r.knobs),
+                "driver": short(r.driver),
+            }
+            for r in self.records
+            if r.outcome is State.RUNNING
+        ]
+
     def to_json(self) -> dict[str, Any]:
         """The document of ``status --json``; keys stay stable.
 
@@ -313,7 +197,7 @@ class Status:
             },
             "noise_floor": noise_floor(self.records).to_json(),
             "slot_seconds": seconds,
-            "seconds_left": self.last.get("seconds_left") if self.driver is not None else None,
+            "seconds_left": self.seconds_left,
             "slots": self.last.get("slots", 0),
             "reason": self.reason,
             "proposals_left": self.proposals_left if self.driver is None else 0,
@@ -342,33 +226,49 @@ class Status:
                 for entry in self.sharing
             ],
             "no_op_knobs": [dataclasses.asdict(found) for found in no_op_knobs(self.records)],
-            "running": [
-                {
-                    "number": r.number,
-                    "node": r.node,
-                    "knobs": dict(r.knobs),
-                    "driver": short(r.driver),
-                }
-                for r in self.records
-                if r.outcome is State.RUNNING
-            ],
+            "running": self.running,
         }
 
 
 def study_status(paths: StudyPaths) -> Status:
     """Read a study's status from its folder."""
-    last = read_json(paths.status) if paths.status.is_file() else {}
     place = read_place(paths)
+    if not has_study(paths, place):
+        return status_of(paths, place, None)
+    with reading(paths.root) as study:
+        return status_of(paths, place, study)
+
+
+def has_study(paths: StudyPaths, place: Place | None) -> bool:
+    """Whether there is a study to read: the copy of one driven elsewhere may be to come."""
+    return place is None or paths.journal.is_file() or paths.storage_url.is_file()
+
+
+def status_of(
+    paths: StudyPaths,
+    place: Place | None,
+    study: Study | None,
+    judge: Posteriors | None = None,
+) -> Status:
+    """The status of a study that is open.
+
+    Args:
+        paths: The study's folder.
+        place: Where it is driven, if not here.
+        study: It; None: there are no trials to read yet.
+        judge: Fits the posteriors now and then; None: they are fitted now.
+    """
+    last = read_mirror(paths.status)
     if place is None:
         holder = live_driver(paths)
         driver = None if holder is None else str(holder)
     else:
         driver = str(place) if place.alive else None
-    records, sharing, curves, beliefs = [], [], {}, {}
-    if place is None or paths.journal.is_file() or paths.storage_url.is_file():
-        with reading(paths.root) as study:
-            records, sharing = _rows(study, paths), drivers(study.attributes())
-            curves, beliefs = study.curves(), study.posteriors()
+    records: list[TrialRecord] = []
+    beliefs: dict[int, Posterior] = {}
+    if study is not None:
+        records = _rows(study, paths)
+        beliefs = study.posteriors() if judge is None else judge.look(records)
     return Status(
         name=paths.name,
         state=_state(last, place, alive=driver is not None),
@@ -376,8 +276,8 @@ def study_status(paths: StudyPaths) -> Status:
         records=records,
         last=last,
         place=place,
-        sharing=sharing,
-        curves=curves,
+        sharing=[] if study is None else drivers(study.attributes()),
+        curves={} if study is None else study.curves(),
         posteriors=beliefs,
         proposals_left=left_over(paths, records),
     )

@@ -107,7 +107,7 @@ def search_lines(document: dict[str, Any]) -> list[str]:
             told = f"{len(stopping['ran_on'])} ran on, the best of them "
             told += f"{cost:.4f} better than all others" if cost else "no better than the others"
         lines.append(
-            f"early stopping ended {stopping['stopped']} trials and saved "
+            f"early stopping ended {_trials(stopping['stopped'])} and saved "
             f"{stopping['saved_share'] or 0:.0%} of the slot time; {told}"
         )
     return lines
@@ -140,7 +140,8 @@ def evidence(records: Sequence[TrialRecord], posteriors: Mapping[int, Posterior]
     lines = [f"trial {best.number} by all scores: {posterior.text}, 95 %{seeds}"]
     alike = decided(records, posteriors)
     if alike:
-        lines.append(f"not distinguishable from trials {_named(list(alike))}")
+        noun = "trial" if len(alike) == 1 else "trials"
+        lines.append(f"not distinguishable from {noun} {_named(list(alike))}")
         likely = {number: share for number, share in alike.items() if share >= LIKELY}
         if likely:
             lines.append(f"one more seed of each would likely tell it from {_named(list(likely))}")
@@ -150,6 +151,10 @@ def evidence(records: Sequence[TrialRecord], posteriors: Mapping[int, Posterior]
                 f"one more seed of each would tell it from none (at most {most:.0%} likely)"
             )
     return lines
+
+
+def _trials(count: int) -> str:
+    return f"{count} trial{'s' * (count != 1)}"
 
 
 def _named(numbers: Sequence[int]) -> str:

@@ -157,11 +157,12 @@ def _located(program: str, base: Path) -> tuple[Path, Path]:
         return module
     if here.is_file():
         return here, here.parent
+    folders = " or to ".join(dict.fromkeys(map(str, (base, Path.cwd()))))
     raise InputError(
-        f"program {program!r} does not exist",
+        f"program {program!r} {'is no regular file' if path.exists() else 'does not exist'}",
         where=str(path),
-        expected=f"{BUILTIN!r} or the path of a script, relative to {base} or to "
-        f"{Path.cwd()}{_elsewhere(path.name, base)}",
+        expected=f"{BUILTIN!r} or the path of a script, relative to {folders}"
+        + _elsewhere(path.name, base),
     )
 
 

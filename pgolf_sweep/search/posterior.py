@@ -7,20 +7,21 @@ on one as noisy as its gains, the posterior mean of the same trial by .0003 and 
 from __future__ import annotations
 
 import math
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pgolf_sweep.config.rules import SEED_NOISE_BPB
 from pgolf_sweep.core.errors import InputError
-from pgolf_sweep.core.record import SEED_KNOB, Posterior, State
+from pgolf_sweep.core.record import SEED_KNOB, Posterior, State, ranked
 from pgolf_sweep.search.gp.encoding import Encoding
 from pgolf_sweep.search.gp.sampler import clipped
 from pgolf_sweep.search.gp.surrogate import Surrogate
 from pgolf_sweep.search.proposing import conditions, distributions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from pgolf_sweep.core.record import TrialRecord
     from pgolf_sweep.space.space import Space
@@ -33,6 +34,12 @@ MOST_TRIALS = 200
 
 SURE = 1.96
 """Standard deviations of a 95 % interval."""
+
+LEAST_SECONDS = 5.0
+"""Between two fits for one who looks again and again."""
+
+SHARE = 0.05
+"""Of a processor that these fits may take."""
 
 SMOOTH = 0.5
 """Of the seeds' spread, what two neighbours may differ by beyond what the model, which takes the
@@ -102,6 +109,62 @@ def _trained(number: int, source: Mapping[int, int | None]) -> int:
     while (before := source.get(number)) is not None:
         number = before
     return number
+
+
+class Posteriors:
+    """`posteriors` of a study that grows, for one who looks at it again and again.
+
+    A new fit waits until trials have completed and the last fit lies far enough back.
+
+    Args:
+        space: Of the sweep.
+        noise: As of `posteriors`.
+        clock: Seconds from any start.
+
+    Attributes:
+        found: What all scores say of each completed trial's, perhaps without the newest.
+    """
+
+    def __init__(
+        self, space: Space, noise: float | None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.found: dict[int, Posterior] = {}
+        self._space = space
+        self._noise = noise
+        self._clock = clock
+        self._completed = 0
+        self._next = -math.inf
+        self._best: TrialRecord | None = None
+
+    def look(
+        self, records: Collection[TrialRecord], completed: int | None = None
+    ) -> dict[int, Posterior]:
+        """`found`, brought up to date where that is due.
+
+        Args:
+            records: Rows of the study's trials.
+            completed: How many of them have completed; None: they are counted.
+        """
+        if completed is None:
+            completed = sum(record.outcome is State.COMPLETED for record in records)
+        if completed == self._completed or self._clock() < self._next:
+            return self.found
+        began = time.thread_time()
+        self.found = posteriors(self._space, records, self._noise)
+        self._best = next(iter(ranked(records, self.found)), None)
+        self._completed = completed
+        spent = time.thread_time() - began
+        self._next = self._clock() + max(LEAST_SECONDS, spent / SHARE)
+        return self.found
+
+    def best(self, by_score: TrialRecord | None) -> TrialRecord | None:
+        """The best trial by all scores, without a look at every row.
+
+        Args:
+            by_score: The best by its own score, which may be newer than `found`.
+        """
+        known = [record for record in (self._best, by_score) if record is not None]
+        return next(iter(ranked(known, self.found)), None)
 
 
 def _decided(gap: float, sd: float, noise: float) -> float:

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 from pgolf_sweep.core.errors import StorageAwayError
 from pgolf_sweep.search.journal import RECORD, record_of
-from pgolf_sweep.search.posterior import posteriors
+from pgolf_sweep.search.posterior import Posteriors, posteriors
 from pgolf_sweep.search.proposing import expected_noise
 from pgolf_sweep.search.storage import close_backend, first_line
 
@@ -44,6 +44,9 @@ class StudyReader:
         self._space: Space = spec.space
         self._metric = spec.metric
         self._noise = expected_noise(spec)
+        # A trial that has ended never changes.
+        self._ended_rows: dict[int, TrialRecord] = {}
+        self._ended_curves: dict[int, list[tuple[int, float]]] = {}
 
     @property
     def name(self) -> str:
@@ -75,18 +78,27 @@ class StudyReader:
         """What all scores say of each completed trial's; empty while there are too few."""
         return posteriors(self._space, self.records(), self._noise)
 
+    def growing_posteriors(self) -> Posteriors:
+        """The same for one who looks again and again."""
+        return Posteriors(self._space, self._noise)
+
     def curves(self) -> dict[int, list[tuple[int, float]]]:
         """Validations of each trial that has any: their ordinal, from 1, and `val_bpb`."""
         with self._reaching():
             trials = self._study.get_trials(deepcopy=False)
-        return {
-            frozen.number: [
-                (ordinal, self._metric.sign * score)
-                for ordinal, score in sorted(frozen.intermediate_values.items())
-            ]
-            for frozen in trials
-            if frozen.intermediate_values
-        }
+        curves = ((frozen.number, self._curve(frozen)) for frozen in trials)
+        return {number: curve for number, curve in curves if curve}
+
+    def _curve(self, frozen: optuna.trial.FrozenTrial) -> list[tuple[int, float]]:
+        if (known := self._ended_curves.get(frozen.number)) is not None:
+            return known
+        curve = [
+            (ordinal, self._metric.sign * score)
+            for ordinal, score in sorted(frozen.intermediate_values.items())
+        ]
+        if frozen.state.is_finished():
+            self._ended_curves[frozen.number] = curve
+        return curve
 
     def importances(self) -> dict[str, float]:
         """Share of what tells good trials from the rest that each parameter explains.
@@ -130,6 +142,14 @@ class StudyReader:
         close_backend(self._study._storage)
 
     def _row(self, frozen: optuna.trial.FrozenTrial) -> TrialRecord:
+        if (known := self._ended_rows.get(frozen.number)) is not None:
+            return known
+        row = self._new_row(frozen)
+        if frozen.state.is_finished():
+            self._ended_rows[frozen.number] = row
+        return row
+
+    def _new_row(self, frozen: optuna.trial.FrozenTrial) -> TrialRecord:
         metric = self._metric
         record = replace(
             record_of(frozen),

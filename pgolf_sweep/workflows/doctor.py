@@ -107,6 +107,7 @@ LIBRARIES: Mapping[str, tuple[str, str]] = {
     "packaging": ("packaging", "24"),
     "plotly": ("plotly", "6"),
     "optuna_dashboard": ("optuna-dashboard", "0.20"),
+    "fsspec": ("fsspec", "2025"),
 }
 """Module, distribution and least version; torch has a check of its own."""
 

@@ -24,7 +24,8 @@ from pgolf_sweep.driver.sharing.leases import DriverLease, new_driver
 from pgolf_sweep.driver.snapshot import SweepState
 from pgolf_sweep.driver.table import counted
 from pgolf_sweep.launch.inline import without_slots
-from pgolf_sweep.report.read import StudyRead, read_trials, study_records
+from pgolf_sweep.report.read import study_records
+from pgolf_sweep.report.trials import StudyRead, read_trials
 from pgolf_sweep.track.make import shutdown
 from pgolf_sweep.track.mode import resolve_mode
 from pgolf_sweep.workflows.launch_support import (

@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.core.errors import InputError
-from pgolf_sweep.core.paths import StudyPaths, read_json, write_json
+from pgolf_sweep.core.paths import StudyPaths, read_json, read_mirror, write_json
 from pgolf_sweep.driver.budget import spending_of
 from pgolf_sweep.driver.driver import Driver, Options
 from pgolf_sweep.driver.sharing.leases import short
@@ -140,7 +140,7 @@ class StatusFile:
 
     def reopen(self) -> None:
         """Let the last driver's end not be taken for this one's, should this one die early."""
-        last = read_json(self._path) if self._path.is_file() else {}
+        last = read_mirror(self._path)
         if last or self._job:
             begun = {"state": SweepState.RUNNING.value, "reason": "", "nodes": [], **self._job}
             write_json(self._path, last | begun | {JOINING: True})

@@ -33,8 +33,8 @@ from pgolf_sweep.promote.promote import promote as run_promotion
 from pgolf_sweep.promote.race import plan_race, race
 from pgolf_sweep.promote.seeds import run_plans
 from pgolf_sweep.report.attribution import lineage_of, tried_by
-from pgolf_sweep.report.read import read_trials
 from pgolf_sweep.report.text import duration
+from pgolf_sweep.report.trials import read_trials
 from pgolf_sweep.script.program import files_sha256
 from pgolf_sweep.submission.evidence import SCRIPT_NAME, Candidate, Provenance
 from pgolf_sweep.track.mode import resolve_mode

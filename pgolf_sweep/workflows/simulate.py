@@ -21,7 +21,7 @@ from pgolf_sweep.driver.driver import Driver, Options
 from pgolf_sweep.driver.reuse import Trainings
 from pgolf_sweep.driver.session import Session, open_session
 from pgolf_sweep.launch.inline import Finish, InlineLauncher, SimulatedClock
-from pgolf_sweep.report.read import StudyRead
+from pgolf_sweep.report.trials import StudyRead
 from pgolf_sweep.track.null import NullStudyTracker
 
 if TYPE_CHECKING:

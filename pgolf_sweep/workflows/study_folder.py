@@ -32,7 +32,7 @@ from pgolf_sweep.core.trial import Change
 from pgolf_sweep.driver.session import DamagedError, store_program, stored_program
 from pgolf_sweep.driver.table import counted
 from pgolf_sweep.launch.remote.dashboard import refuse_copies
-from pgolf_sweep.report.read import read_trials
+from pgolf_sweep.report.trials import read_trials
 from pgolf_sweep.search.origin import PRIOR, Origin
 from pgolf_sweep.workflows.baseline import enqueue_baseline
 

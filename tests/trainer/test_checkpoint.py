@@ -131,7 +131,8 @@ def test_sigterm_leaves_a_checkpoint_soon_and_the_next_run_goes_on(
         asked = time.monotonic()
         rest = process.stdout.read()
         process.wait()
-    assert time.monotonic() - asked < 5
+    # Five seconds where the processors are its own; tests share theirs.
+    assert time.monotonic() - asked < 30
     stopped = re.search(r"stopped: SIGTERM step:(\d+) checkpoint:left", rest)
     assert stopped
     assert len(list(tmp_path.glob("left.*"))) == processes

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -127,6 +128,13 @@ class GuardedProcess:
     def forked(self) -> bool:
         """Whether the fork server made the guard."""
         return self._server is not None
+
+    @property
+    def lives(self) -> bool:
+        """Whether the guard can be ordered: somebody may kill it while it waits for a run."""
+        hangup = select.poll()
+        hangup.register(self.status, 0)
+        return not hangup.poll(0)
 
     def kill(self) -> None:
         """Ask for the end of everything; safe from any thread, at any time, more than once."""

@@ -86,8 +86,11 @@ class Worker:
         """Start a run and return at once; its end reports what went wrong."""
         with self._changed:
             self._heard_at = time.monotonic()
-            spare, self._spare = self._spare, None
-            guard = spare or GuardedProcess(self._heartbeat_seconds)
+            guard, self._spare = self._spare, None
+            if guard is not None and not guard.lives:
+                guard.close()
+                guard = None
+            guard = guard or GuardedProcess(self._heartbeat_seconds)
             run = self._run = Run(order, self._changed, guard)
             if order.tracking is not None:
                 self._unharvested[order.run] = run

@@ -138,8 +138,17 @@ class StandIn:
         """A decorated function comes back as it is; anything else is noted as a call."""
         if len(arguments) == 1 and callable(arguments[0]) and not keywords:
             return arguments[0]
+        tensors = [one for one in (*arguments, *keywords.values()) if hasattr(one, "dtype")]
+        if tensors and self._name.startswith("fla."):
+            return self._attended(tensors, keywords)
         self._used.calls.append(self._name)
         return StandIn(f"{self._name}()", self._used)
+
+    def _attended(self, tensors: list[Any], keywords: dict[str, Any]) -> Any:
+        """What a function of flash-linear-attention gives: the shape of its values, and a state."""
+        if ".ops." not in self._name:
+            return keywords.get("x", tensors[0])
+        return keywords.get("v", tensors[min(2, len(tensors) - 1)]), None
 
     def __getitem__(self, _: Any) -> StandIn:
         return self

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -256,9 +255,3 @@ def _reflected(rows: Floats) -> Floats:
     """Rows with what left [0, 1] folded back."""
     folded = np.abs(rows) % 2
     return np.where(folded > 1, 2 - folded, folded)
-
-
-def is_increasing(values: Sequence[Any]) -> bool:
-    """Whether a list of values is of numbers in ascending order."""
-    numbers = [value for value in values if type(value) in {int, float}]
-    return len(numbers) == len(values) and all(a < b for a, b in pairwise(numbers))

@@ -27,7 +27,6 @@ NEAR_LIMIT = 0.2
 """Logarithm of size over limit within which the regression is to be accurate."""
 
 RIDGE = 1e-4
-MOST_SCALES = 2_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,3 +111,21 @@ def test_a_text_knobs_words_stay_text(tmp_path: Path, monkeypatch: pytest.Monkey
     Path("mine.yaml").write_text(by_hand)
     with pytest.raises(SpecError, match="YAML reads off as False; quote it: 'off'"):
         open_session(Path("mine.yaml"), data_root=tmp_path, need_data=False)
+
+
+def test_an_underscore_is_a_trap_but_between_thousands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("train.py").write_text("import os\nprint(os.environ.get('NAME', 'x').upper())\n")
+    define(Path("mine.yaml"), "--program", "train.py", "--knob", "NAME=a,b")
+    text = Path("mine.yaml").read_text()
+
+    def names(values: str) -> list[object]:
+        Path("mine.yaml").write_text(text.replace("[a, b]", values))
+        session = open_session(Path("mine.yaml"), data_root=tmp_path, need_data=False)
+        return list(session.spec.space.parameters["NAME"].domain.values())
+
+    assert names("[10_000_000, 1_000]") == [10_000_000, 1000]
+    with pytest.raises(SpecError, match="YAML reads 2024_01_01 as 20240101; quote it"):
+        names("[2024_01_01, 2024_01_02]")

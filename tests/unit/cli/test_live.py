@@ -117,6 +117,8 @@ def test_no_line_is_too_long_no_pair_broken_and_no_page_too_high(width, height, 
         assert len(shown) + (int(more[1]) if more else 0) == running
     for piece in re.findall(r"\S*=\S*", text):
         assert piece in PAIRS, text
+    for quantity in ("5 of 24", "15 min 00 s", "1 h 00 min", "12,345 B"):
+        assert quantity in text, text
 
 
 def test_terminal_without_our_signs_gets_plain_ones():

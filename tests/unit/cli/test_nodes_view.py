@@ -94,3 +94,15 @@ def test_end_without_a_node_is_infrastructure_and_one_without_a_chance_is_a_no(f
         conclude(same_error, bench.paths, "pgolf-sweep launch x.yaml", interrupted=False)
     assert no.value.exit_code == 1
     assert "pgolf-sweep launch x.yaml" in str(no.value)
+
+
+@pytest.mark.parametrize("content", ["", '{"state": "runn', "[]"])
+def test_a_damaged_status_file_hides_nothing_and_stops_nobody(finished, content):
+    bench, final = finished
+    trials = study_status(bench.paths).to_json()["trials"]
+    bench.paths.status.write_text(content)
+    assert study_status(bench.paths).to_json()["trials"] == trials
+    file = StatusFile(bench.paths)
+    file.reopen()  # of a launch that resumes
+    file.write(final)
+    assert study_status(bench.paths).to_json()["nodes"]

@@ -13,8 +13,9 @@ from pgolf_sweep.core.event_text import trial_line
 from pgolf_sweep.core.record import State, TrialRecord, named, ranked
 from pgolf_sweep.report.figures import figures
 from pgolf_sweep.report.page import page
-from pgolf_sweep.report.read import Status, StudyRead
+from pgolf_sweep.report.read import Status
 from pgolf_sweep.report.story import Story
+from pgolf_sweep.report.trials import StudyRead
 
 REWARDS = (-3.0, 0.05, -7.5, 2.25)
 

@@ -121,7 +121,9 @@ def test_the_headline_says_what_all_scores_say_of_the_best() -> None:
     status = dataclasses.replace(FULL.status, posteriors={0: said, 1: said})
     words = Document(page(Story(status=status))).words
     assert words[words.index("by all scores, 95 %") + 1] == "2.4131 (2.4112 to 2.4149)"
-    assert words[words.index("cannot be told from") + 1] == "1 other trials"
+    assert words[words.index("cannot be told from") + 1] == "1 other trial"
+    place = words.index("by all scores")
+    assert words[place - 2 : place + 2] == ["trial", "val_bpb", "by all scores", "artifact"]
 
 
 def test_the_promotion_is_on_the_page_beside_the_lucky_seed() -> None:

@@ -10,7 +10,7 @@ import yaml
 
 from pgolf_sweep.config.sweep_file import parse_spec
 from pgolf_sweep.core.record import State, TrialRecord, ranked, second_seeds
-from pgolf_sweep.search.posterior import posteriors
+from pgolf_sweep.search.posterior import LEAST_SECONDS, Posteriors, posteriors
 from pgolf_sweep.search.proposing import expected_noise
 from pgolf_sweep.space.domains import Choices, Parameter, Range
 from pgolf_sweep.space.space import Space
@@ -148,3 +148,26 @@ def test_few_trials_that_agree_by_chance_are_no_surer_than_the_seeds_that_are_ex
 
     assert width(0.015) > 5 * width(0.0007)
     assert width(None) > 2 * width(0.0007), "a share of the scores' spread"
+
+
+def test_one_who_looks_again_gets_a_new_fit_only_now_and_then() -> None:
+    records, now = trials(20), 0.0
+    judge = Posteriors(SPACE, 0.002, clock=lambda: now)
+    assert judge.look(records[:10]) == posteriors(SPACE, records[:10], 0.002)
+    now = LEAST_SECONDS / 2
+    assert len(judge.look(records)) == 10, "too soon"
+    now = 1e6
+    assert judge.look(records) == posteriors(SPACE, records, 0.002)
+    now *= 2
+    assert judge.look(records) is judge.found
+
+
+def test_best_of_one_who_looks_again_is_that_of_all_rows() -> None:
+    records = trials(20)
+    judge = Posteriors(SPACE, 0.002)
+    by_score = ranked(records)[0]
+    assert judge.best(by_score) == by_score
+    found = judge.look(records)
+    assert judge.best(by_score) == ranked(records, found)[0]
+    newest = replace(by_score, number=20, val_bpb=1.0)
+    assert judge.best(newest) == newest

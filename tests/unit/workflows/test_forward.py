@@ -113,7 +113,7 @@ def chosen(bench, named, patches=()):
 
 
 def test_only_what_helps_on_top_of_what_is_accepted_is_kept(bench, patches):
-    found = chosen(bench, "0", patches)
+    found = chosen(bench, "0", [path for path in patches if path.stem != "d"])
     assert found.accepted == ["a", "b"]
     records = bench.study().records()
     assert (bench.paths.trial(found.trial).root / "train_gpt.py").read_text() == changed("A", "B")
@@ -125,9 +125,9 @@ def test_only_what_helps_on_top_of_what_is_accepted_is_kept(bench, patches):
     assert "the patch does not apply" in problems["stale"]
     assert problems["e"].startswith("failed")
     assert problems["again"] == f"it changes nothing of trial {second.base}"
-    assert {one.change: one.decision for one in last.tried} == {"c": "drop", "d": "drop"}
+    assert {one.change: one.decision for one in last.tried} == {"c": "drop"}
     proposed = [r for r in records if r.proposer == "propose:ada"]
-    assert len(proposed) < 3 * (5 + 3 + 2)  # three seeds for each of a round's programs
+    assert len(proposed) < 3 * (4 + 2 + 1)  # three seeds for each of a round's programs
     assert len({(r.variant, r.knobs["SEED"]) for r in records}) == len(records)
 
 
@@ -137,7 +137,7 @@ def first_trial(one, change):
 
 def test_a_lineage_is_built_again_from_what_was_worth_it(bench):
     parent = "0"
-    for names in ("A", "AC", "ACB"):
+    for names in ("A", "AC"):
         write_text(bench.folder / "idea.py", changed(*names))
         propose(
             bench.paths, [], by="ada", base=parent, program=bench.folder / "idea.py",
@@ -146,7 +146,8 @@ def test_a_lineage_is_built_again_from_what_was_worth_it(bench):
         drive_waiting(bench)
         parent = str(len(bench.study().records()) - 1)
     found = chosen(bench, parent)
-    assert found.accepted == ["A", "B"]
+    assert found.accepted == ["A"]
+    assert found.trial == found.rounds[1].base < int(parent)
     assert found.rounds[0].base == 0
     with pytest.raises(InputError, match="nothing was changed"):
         forward(bench.paths, "0", [], by="ada")

@@ -28,6 +28,8 @@ METHODS = ("new_zeros", "new_ones", "new_full", "new_empty", "new_tensor")
 TOKENS = frozenset({torch.int32, torch.int64})
 """What a batch is made of; narrower integers are quantized weights."""
 MOST_REAL_INTEGERS = 1
+LONG_SEQUENCE = 1 << 14
+"""Positions of a whole batch: each layer's tables of rotations over them would take 50 MB."""
 MEMORY_BYTES = 80 << 30
 _DRAWN = frozenset({"randint", "randint_like", "empty", "zeros", "ones", "full", "tensor",
                     "as_tensor"})  # fmt: skip
@@ -71,6 +73,8 @@ def _on_cpu(function: Any, *, draws: bool = False) -> Any:
             return function(*args, **keywords)
         keywords["device"] = "cpu"
         tensor = function(*args, **keywords)
+        if function.__name__ == "arange" and tensor.numel() >= LONG_SEQUENCE:
+            return unknown_like(tensor)
         return _token_like(tensor) if draws else tensor
 
     return made

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -209,8 +208,3 @@ def block_entropy(block: Any) -> float:
     counts = np.bincount(block, minlength=256)
     counts = counts[counts > 0]
     return float((counts * np.log2(block.size / counts)).sum()) / 8
-
-
-def loaded_codecs() -> tuple[str, ...]:
-    """Codecs that this process has imported."""
-    return tuple(name for name in ("zlib", "lzma", "brotli", "zstandard") if name in sys.modules)

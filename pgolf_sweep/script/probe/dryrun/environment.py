@@ -21,10 +21,6 @@ from pgolf_sweep.script.probe.dryrun.unknown import ATEN, Unknown, unknown
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-RANKS = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1",
-         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}  # fmt: skip
-"""What a launcher sets; given to a script that takes them for granted."""
-
 
 def install(vocabulary: Callable[[], int]) -> None:
     """Put the stubs into torch and the module table, for the rest of this process.
@@ -36,6 +32,7 @@ def install(vocabulary: Callable[[], int]) -> None:
     _patch_kernels()
     _patch_losses()
     _patch_linear_algebra()
+    _patch_einsum()
     _patch_distributed()
     _patch_compile()
     _patch_programs()
@@ -109,6 +106,13 @@ class _Kernel:
         return self
 
 
+def _name_of_triton(name: str) -> _Kernel:
+    """Whatever a module of Triton is asked for; what Python asks every module for is not there."""
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return _Kernel()
+
+
 def _patch_kernels() -> None:
     def decorator(*_: Any, **__: Any) -> Any:
         return lambda function: function
@@ -120,12 +124,12 @@ def _patch_kernels() -> None:
         "triton", jit=jit, autotune=decorator, heuristics=decorator, Config=_Kernel,
         cdiv=lambda one, other: -(-one // other),
         next_power_of_2=lambda number: 1 << (int(number) - 1).bit_length(),
-        __getattr__=lambda _: _Kernel(),
+        __getattr__=_name_of_triton,
     )  # fmt: skip
     triton.__path__ = []
     sys.modules["triton"] = triton
     for name in ("language", "tools", "tools.tensor_descriptor", "language.extra"):
-        part = _module(f"triton.{name}", __getattr__=lambda _: _Kernel())
+        part = _module(f"triton.{name}", __getattr__=_name_of_triton)
         part.__path__ = []
         sys.modules[f"triton.{name}"] = part
         if "." not in name:
@@ -143,6 +147,21 @@ def _patch_losses() -> None:
         return unknown(shape, inputs.dtype)
 
     functional.cross_entropy = cross_entropy
+
+
+def _patch_einsum() -> None:
+    """Operands of two widths meet at the narrower one, as autocast has it on a GPU."""
+    true = torch.einsum
+
+    def einsum(equation: Any, *operands: Any) -> Any:
+        given = operands[0] if len(operands) == 1 and isinstance(operands[0], list) else operands
+        floats = {one.dtype for one in given if isinstance(one, torch.Tensor)}
+        if len(floats) > 1 and all(dtype.is_floating_point for dtype in floats):
+            narrow = min(floats, key=lambda one: torch.finfo(one).bits)
+            given = [one.to(narrow) for one in given]
+        return true(equation, *given)
+
+    setattr(torch, "einsum", einsum)  # noqa: B010 - torch's types do not let it be assigned
 
 
 def _patch_linear_algebra() -> None:

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pgolf_sweep.script.probe.dryrun.environment import zeros_for_products
 from pgolf_sweep.script.probe.dryrun.repeats import Repeats
-from pgolf_sweep.script.probe.dryrun.unknown import Unknown, root_mean_square
+from pgolf_sweep.script.probe.dryrun.unknown import PASSES, Unknown, inner_product
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 LEAST_DECAY, MOST_DECAY = 0.9, 1.0
 """A factor between these on a parameter is weight decay."""
+PASSES_UNTRAINED = 10
+"""Passes of data without any optimizer after which there will be none: evolution strategies."""
 
 
 class Watch:
@@ -54,9 +56,14 @@ class Watch:
         self._done: set[int] = set()
         self._repeats = Repeats()
         self._measuring = False
+        self._passes = 0
+        self._zeros: dict[torch.dtype, Any] = {}
 
     def install(self) -> None:
         """From here on, for the rest of this process."""
+        # Nothing flows back: what a pass keeps for that, each weight cast to bf16 among it, goes.
+        autograd: Any = torch._C._autograd
+        autograd._push_saved_tensors_default_hooks(lambda _: None, lambda _: None)
         self._patch_optimizers()
         self._patch_modules()
         self._patch_backward()
@@ -156,8 +163,10 @@ class Watch:
         everything = [group["params"] for group in optimizer.param_groups]
         few = [_one_a_shape(params) for params in everything]
         for parameter in (p for params in everything for p in params):
-            if parameter.requires_grad and parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
+            self._zero_gradient(parameter)
+        for parameter in (p for params in few for p in params):
+            if parameter.grad is not None:
+                parameter.grad = torch.zeros_like(parameter)  # its own: a step may write there
         before = {id(p): p.detach().clone() for params in few for p in params}
         if not self._try(optimizer, few, everything, true):
             before |= {id(p): p.detach().clone() for params in everything for p in params
@@ -173,6 +182,17 @@ class Watch:
         with torch.no_grad():
             for parameter in (p for params in few for p in params):
                 parameter.copy_(before[id(parameter)])
+
+    def _zero_gradient(self, parameter: Any) -> None:
+        """Give a parameter a gradient if it has none: zeros that all of its type share."""
+        if not parameter.requires_grad or parameter.grad is not None:
+            return
+        shared = self._zeros.get(parameter.dtype)
+        if shared is None or shared.numel() < parameter.numel():
+            most = max((one.numel() for _, one in self.parameters()), default=0)
+            shared = torch.zeros(max(most, parameter.numel()), dtype=parameter.dtype)
+            self._zeros[parameter.dtype] = shared
+        parameter.grad = shared[: parameter.numel()].view(parameter.shape)
 
     def _try(
         self, optimizer: Any, few: list[Any], everything: list[Any], true: Callable[[], Any]
@@ -200,11 +220,12 @@ class Watch:
         names = {id(parameter): name for name, parameter in self.parameters()}
         shares = []
         for parameter in params:
-            was = before[id(parameter)].double()
-            size = root_mean_square(was)
-            if parameter.dtype == torch.float32 and size > 0 and parameter.ndim >= 2:
-                now = parameter.detach().double()
-                shares.append(1.0 - float((now * was).sum() / (was * was).sum()))
+            was = before[id(parameter)]
+            if parameter.dtype != torch.float32 or parameter.ndim < 2:
+                continue
+            size = inner_product(was, was)
+            if size > 0:
+                shares.append(1.0 - inner_product(parameter, was) / size)
         return {
             "optimizer": type(optimizer).__name__,
             "numbers": _numbers(group),
@@ -220,6 +241,10 @@ class Watch:
         watch = self
 
         def called(self: Any, *args: Any, **keywords: Any) -> Any:
+            if not (watch._optimizers or PASSES.depth) and any(
+                isinstance(a, Unknown) for a in args
+            ):
+                watch._passed_untrained()
             return watch._repeats.call(
                 self, "forward", lambda *a, **k: call(self, *a, **k), args, keywords
             )
@@ -232,6 +257,16 @@ class Watch:
         module.__call__ = called
         module.state_dict = state_dict
 
+    def _passed_untrained(self) -> None:
+        """Another pass of data, and no optimizer so far."""
+        self._passes += 1
+        if self._passes < PASSES_UNTRAINED:
+            return
+        if self.root is None:
+            self.find()
+            self._stepped()
+        self._clock.jump()
+
     def _patch_backward(self) -> None:
         tensor: Any = torch.Tensor
         autograd: Any = torch.autograd
@@ -240,8 +275,7 @@ class Watch:
             if not self._optimizers:
                 self._clock.jump()  # it updates its weights itself
             for _name, parameter in self.parameters():
-                if parameter.requires_grad and parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
+                self._zero_gradient(parameter)
 
         def grad(_outputs: Any, inputs: Any, *_: Any, **__: Any) -> Any:
             inputs = inputs if isinstance(inputs, list | tuple) else [inputs]

@@ -17,6 +17,8 @@ import torch
 ATEN: Any = torch.ops.aten
 MOST_REAL = 1
 """Numbers of a tensor that is made like an unknown one and is real all the same."""
+PART_NUMBERS = 1 << 20
+"""Of a tensor that is summed in double."""
 _ANSWERS: dict[str, Any] = {
     "isnan": lambda one: torch.zeros(one.shape, dtype=torch.bool),
     "isinf": lambda one: torch.zeros(one.shape, dtype=torch.bool),
@@ -270,4 +272,14 @@ def root_mean_square(tensor: torch.Tensor) -> float:
     """Of a real tensor; not a number where there is nothing to measure."""
     if isinstance(tensor, Unknown) or not tensor.numel():
         return math.nan
-    return float(tensor.detach().double().square().mean().sqrt())
+    return math.sqrt(inner_product(tensor, tensor) / tensor.numel())
+
+
+def inner_product(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Of two real tensors of one shape, a part after the other: copies in double take memory."""
+    left, right = one.detach().reshape(-1), other.detach().reshape(-1)
+    total = 0.0
+    for start in range(0, left.numel(), PART_NUMBERS):
+        part = slice(start, start + PART_NUMBERS)
+        total += float(left[part].double() @ right[part].double())
+    return total

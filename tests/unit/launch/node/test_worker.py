@@ -418,6 +418,20 @@ def test_killed_guard_takes_the_script_along_and_the_worker_goes_on(bench: Bench
     assert bench.run("print('next')").cause is EndCause.EXITED
 
 
+def test_a_guard_that_is_killed_while_it_waits_costs_no_run(bench: Bench) -> None:
+    assert bench.run("print('first')").cause is EndCause.EXITED
+    waiting = [
+        pid
+        for pid in process.children()
+        if bytes(process.GUARD) in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    assert waiting
+    for pid in waiting:
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not any(map(alive, waiting)))
+    assert bench.run("print('next')").cause is EndCause.EXITED
+
+
 # A guard whose SIGKILL does nothing, as where a process hangs in the kernel; it waits less.
 POWERLESS = f"""
 import signal, sys

@@ -194,6 +194,9 @@ def gelu(x):
     out = torch.empty(x.shape, device=x.device, dtype=x.dtype)
     gelu_kernel[(triton.cdiv(x.numel(), 1024),)](x, out, x.numel(), BLOCK=1024)
     return out
+@torch.library.custom_op("made::twice", mutates_args=())
+def twice(x: torch.Tensor) -> torch.Tensor:
+    return 2 * x
 """
 
 
@@ -202,6 +205,29 @@ def test_a_kernel_of_triton_is_passed_over() -> None:
     fused = HEAD.replace("F.gelu(", "gelu(") + KERNEL + TRAINING
     assert not counted(fused).incomplete
     assert exported(fused).model_bytes == plain.model_bytes
+
+
+def test_linear_attention_and_products_of_two_widths_run_as_on_a_gpu() -> None:
+    mixed = "torch.einsum('ij,jk->ik', self.down.weight, self.down.weight.T.bfloat16()).float()"
+    attended = HEAD.replace(
+        "x = self.tok_emb(ids)\n",
+        "x = self.tok_emb(ids)\n"
+        "        from fla.ops.gated_delta_rule import chunk_gated_delta_rule as attend\n"
+        f"        x, _ = attend(q=x, k=x, v=x @ {mixed})\n",
+    )
+    assert attended != HEAD
+    assert exported(attended + TRAINING).model_bytes > BLOCKS * 0.7
+
+
+def test_a_training_without_optimizers_is_counted_and_ends() -> None:
+    evolving = TRAINING.replace("torch.optim.AdamW(", "dict(params=")
+    evolving = evolving.replace("Muon(matrices", "dict(params=matrices")
+    evolving = evolving.replace("    started = ", "    optimizers = []\n    started = ")
+    evolving = HEAD + evolving.replace("loss.backward()", "pass")
+    found = counted(evolving)
+    assert found.model_params == BLOCKS
+    assert found.updates == ()
+    assert exported(evolving).model_bytes > BLOCKS * 0.7
 
 
 def test_tokens_that_are_moved_in_inference_mode_stay_unknown() -> None:

@@ -9,7 +9,7 @@ import pytest
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.paths import write_text
 from pgolf_sweep.core.record import State, TrialRecord
-from pgolf_sweep.report.read import StudyRead, read_study
+from pgolf_sweep.report.trials import StudyRead, read_study
 
 RUNS = Path(__file__).parents[2] / "data/studies/version_0_1/runs"
 
