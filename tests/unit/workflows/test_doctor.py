@@ -30,7 +30,7 @@ def test_libraries_are_those_of_the_project_file() -> None:
 
 
 def test_missing_old_and_broken_libraries_are_each_named() -> None:
-    versions = {name: "99.0" for name, _ in doctor.LIBRARIES.values()}
+    versions = {name: "9999.0" for name, _ in doctor.LIBRARIES.values()}
     assert doctor.judge_libraries(versions, {}).verdict is Grade.OK
     del versions["pandas"]
     versions["optuna"] = "4.9.1"
@@ -38,7 +38,7 @@ def test_missing_old_and_broken_libraries_are_each_named() -> None:
     assert check.verdict is Grade.FAIL
     assert "pandas is missing" in check.observed
     assert "optuna 4.9.1 is older than 5" in check.observed
-    assert "brotli 99.0 does not import: ImportError: no symbol" in check.observed
+    assert "brotli 9999.0 does not import: ImportError: no symbol" in check.observed
     assert check.next_step
 
 
