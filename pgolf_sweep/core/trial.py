@@ -256,7 +256,7 @@ class TrialSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Handover:
+class TrainingReuse:
     """What a run takes over from another one's training, and leaves of its own.
 
     Attributes:

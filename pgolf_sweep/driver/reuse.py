@@ -21,7 +21,7 @@ from pgolf_sweep.core.trial import (
     EXPORT,
     START_KNOB,
     TRAIN,
-    Handover,
+    TrainingReuse,
     configuration_hash,
 )
 from pgolf_sweep.launch.node.checkpoints import remove
@@ -165,10 +165,10 @@ class Trainings:
             found = self._hashes[record.number] = training_of(self.session, record)
         return found
 
-    def handover(self, record: TrialRecord) -> tuple[TrialRecord, Handover]:
+    def reuse_of(self, record: TrialRecord) -> tuple[TrialRecord, TrainingReuse]:
         """A trial that starts, with what it takes over, and its row that says so."""
         if not self.shares(record):
-            return dataclasses.replace(record, reused_from=None, stage=None), Handover()
+            return dataclasses.replace(record, reused_from=None, stage=None), TrainingReuse()
         training = self._training(record)
         address = self.address(training)
         left = self._artifacts.get(training_of(self.session, record, upto=EXPORT))
@@ -178,14 +178,14 @@ class Trainings:
                 with suppress(OSError):
                     files = {artifact.name: artifact.read_bytes()}
                     row = dataclasses.replace(record, reused_from=left, stage=EVAL)
-                    return row, Handover(start_at=EVAL, files=files)
+                    return row, TrainingReuse(start_at=EVAL, files=files)
         if training not in self._kept:
             row = dataclasses.replace(record, reused_from=None, stage=None)
-            return row, Handover(keep_at=address)
+            return row, TrainingReuse(keep_at=address)
         self._kept[training] = self._kept.pop(training)
         number = self._kept[training][0]
         row = dataclasses.replace(record, reused_from=number, stage=EXPORT)
-        return row, Handover(start_at=EXPORT, checkpoint=address, keep_at=address)
+        return row, TrainingReuse(start_at=EXPORT, checkpoint=address, keep_at=address)
 
     def whole(self, end: RunEnd, of: TrialRecord | None) -> RunEnd:
         """The end of a run, with what an evaluation alone does not log of its artifact."""

@@ -91,7 +91,7 @@ class Runs:
                 attempts=trial.record.attempts + 1,
                 started_at=started_at,
             )
-            record, handover = self.trainings.handover(record)
+            record, reuse = self.trainings.reuse_of(record)
             if not self.writer.note(trial, record):
                 self.table.release(record.number)
                 continue
@@ -104,7 +104,7 @@ class Runs:
                 tracking=self.tracking(record),
                 wandb_folder=self.paths.wandb,
                 avoid=self.nodes.closed(record.number),
-                handover=handover,
+                reuse=reuse,
             )
             try:
                 node = self.launcher.start(job)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from pgolf_sweep.core.errors import InfraError
-from pgolf_sweep.core.trial import EndCause, Handover
+from pgolf_sweep.core.trial import EndCause, TrainingReuse
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -36,7 +36,7 @@ class Job:
         tracking: How the worker reports to W&B, or None.
         wandb_folder: Where the driver's machine gets W&B's offline runs, or None to drop them.
         avoid: Names of nodes on which it must not start.
-        handover: What it takes over from another run, and leaves to others.
+        reuse: What it takes over from another run, and leaves to others.
     """
 
     key: str
@@ -47,7 +47,7 @@ class Job:
     tracking: RunTracking | None = None
     wandb_folder: Path | None = None
     avoid: Collection[str] = frozenset()
-    handover: Handover = field(default_factory=Handover)
+    reuse: TrainingReuse = field(default_factory=TrainingReuse)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -136,8 +136,8 @@ def _simulated(
 
     def steps(job: Job) -> Iterator[Step]:
         answer = run(dict(job.spec.knobs))
-        shares = job.handover.start_at != TRAIN and "export_minutes" in answer
-        leaves = not shares and job.handover.keep_at and "export_minutes" in answer
+        shares = job.reuse.start_at != TRAIN and "export_minutes" in answer
+        leaves = not shares and job.reuse.keep_at and "export_minutes" in answer
         try:
             val_bpb, size = float(answer["val_bpb"]), answer.get("artifact_bytes")
             seconds = 60.0 * float(answer["export_minutes" if shares else "minutes"])
@@ -175,7 +175,7 @@ def _simulated(
                 cause=EndCause.EXITED,
                 summary=summary,
                 model_file_bytes=model_bytes,
-                start_at=job.handover.start_at if shares else TRAIN,
+                start_at=job.reuse.start_at if shares else TRAIN,
                 checkpoint_bytes=1 if leaves else None,
             ),
         )

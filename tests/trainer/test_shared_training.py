@@ -83,11 +83,11 @@ def bench(tmp_path, tiny_env, monkeypatch):
         def _run(self, job):
             said = []
             job.folder.mkdir(parents=True, exist_ok=True)
-            start_at, taken_over = take_over(job.handover, job.folder, said.append)
-            for name, content in job.handover.files.items():
+            start_at, taken_over = take_over(job.reuse, job.folder, said.append)
+            for name, content in job.reuse.files.items():
                 (job.folder / name).write_bytes(content)
             summary = self.work(job.folder, {**job.spec.env, **taken_over})
-            kept = leave(job.handover, job.folder, said.append) if start_at == TRAIN else None
+            kept = leave(job.reuse, job.folder, said.append) if start_at == TRAIN else None
             assert not said
             yield 1.0, Finish(summary=summary, start_at=start_at, checkpoint_bytes=kept)
 

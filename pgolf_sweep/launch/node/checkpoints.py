@@ -19,42 +19,42 @@ from pgolf_sweep.core.trial import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pgolf_sweep.core.trial import Handover
+    from pgolf_sweep.core.trial import TrainingReuse
 
 
 def take_over(
-    handover: Handover, work: Path, say: Callable[[str], None]
+    reuse: TrainingReuse, work: Path, say: Callable[[str], None]
 ) -> tuple[str, dict[str, str]]:
     """The part that a run starts at, and the variables that have its script do so.
 
     A run whose checkpoint cannot be had trains.
 
     Args:
-        handover: What it takes over.
+        reuse: What it takes over.
         work: The run's folder; the checkpoint is put there.
         say: Writes a line into the run's log.
     """
-    if handover.start_at == EVAL:
+    if reuse.start_at == EVAL:
         return EVAL, {START_KNOB: EVAL}
-    if handover.start_at == EXPORT:
+    if reuse.start_at == EXPORT:
         try:
-            fetch(handover.checkpoint, work / CHECKPOINT_FILE)
+            fetch(reuse.checkpoint, work / CHECKPOINT_FILE)
         except Exception as error:  # noqa: BLE001 - every file system has errors of its own
             (work / CHECKPOINT_FILE).unlink(missing_ok=True)
-            say(f"no checkpoint from {handover.checkpoint} ({error}): it trains")
+            say(f"no checkpoint from {reuse.checkpoint} ({error}): it trains")
         else:
             return EXPORT, {START_KNOB: EXPORT, CHECKPOINT_KNOB: CHECKPOINT}
-    return TRAIN, {CHECKPOINT_KNOB: CHECKPOINT} if handover.keep_at else {}
+    return TRAIN, {CHECKPOINT_KNOB: CHECKPOINT} if reuse.keep_at else {}
 
 
-def leave(handover: Handover, work: Path, say: Callable[[str], None]) -> int | None:
+def leave(reuse: TrainingReuse, work: Path, say: Callable[[str], None]) -> int | None:
     """Keep the checkpoint of a training that ended well; its bytes, or None."""
-    if not handover.keep_at:
+    if not reuse.keep_at:
         return None
     try:
-        return keep(work / CHECKPOINT_FILE, handover.keep_at)
+        return keep(work / CHECKPOINT_FILE, reuse.keep_at)
     except Exception as error:  # noqa: BLE001 - every file system has errors of its own
-        say(f"its checkpoint is not kept at {handover.keep_at}: {error}")
+        say(f"its checkpoint is not kept at {reuse.keep_at}: {error}")
         return None
 
 

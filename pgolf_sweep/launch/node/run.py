@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.paths import TrialPaths, is_inside
 from pgolf_sweep.core.secrets import is_secret_name, redacted, secret_values
-from pgolf_sweep.core.trial import TRAIN, EndCause, Handover, LogSummary, RunEnd
+from pgolf_sweep.core.trial import TRAIN, EndCause, LogSummary, RunEnd, TrainingReuse
 from pgolf_sweep.launch.node import checkpoints
 from pgolf_sweep.launch.node.bounded_log import BoundedLog
 from pgolf_sweep.launch.node.environment import environment, read_places, withheld
@@ -98,7 +98,7 @@ class RunOrder:
     spec: TrialSpec
     files: Mapping[str, bytes]
     tracking: RunTracking | None = None
-    handover: Handover = field(default_factory=Handover)
+    reuse: TrainingReuse = field(default_factory=TrainingReuse)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,14 +230,14 @@ class Run:
             scratch: Folder on the node below which the run makes its own.
             prepare_next: Called while the script runs.
         """
-        handover = self.order.handover
+        reuse = self.order.reuse
         try:
             work = self._set_up(scratch)
             prepare_next()
             self._follow()
             self._collect(work)
             if self._guard.ended == ("exit", 0) and self._start_at == TRAIN:
-                self._checkpoint_bytes = checkpoints.leave(handover, work, self._say)
+                self._checkpoint_bytes = checkpoints.leave(reuse, work, self._say)
         except _UnmetError as error:
             self.stop(EndCause.MISSING_DEPENDENCY, str(error))
         except OSError as error:
@@ -260,7 +260,7 @@ class Run:
         self._folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=scratch))
         work = self._folder / "work"
         work.mkdir()
-        for name, content in {**self.order.files, **self.order.handover.files}.items():
+        for name, content in {**self.order.files, **self.order.reuse.files}.items():
             if not is_inside(name):
                 raise OSError(errno.EINVAL, "leaves the run's folder", name)
             path = work / name
@@ -277,7 +277,7 @@ class Run:
         if WandbJoin.concerns(self.order.files):
             self._joined = WandbJoin(self._folder / "join", spec.config)
             env = self._joined.environment(env)
-        self._start_at, taken_over = checkpoints.take_over(self.order.handover, work, self._say)
+        self._start_at, taken_over = checkpoints.take_over(self.order.reuse, work, self._say)
         env |= taken_over
         env[MARKER] = f"{FOLDER_PREFIX}{os.getpid()}-{self.order.run}"
         alike = spec.resources.gpus == 0 and forkable(argv, self.order.files)

@@ -178,7 +178,7 @@ class RayLauncher:
             spec=job.spec,
             files=dict(job.files),
             tracking=job.tracking,
-            handover=job.handover,
+            reuse=job.reuse,
         )
         live.order = slot.actor.start.remote(order)
         self._ask(slot, live)

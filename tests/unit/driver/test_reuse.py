@@ -117,13 +117,13 @@ def test_the_checkpoint_that_was_unused_for_longest_goes(write, tmp_path):
         kept.append(file)
         trainings.learn(row)
         if number == 1:
-            again, _ = trainings.handover(record(session, 7, MATRIX_LR=0.01, MATRIX_BITS=8))
+            again, _ = trainings.reuse_of(record(session, 7, MATRIX_LR=0.01, MATRIX_BITS=8))
             assert (again.reused_from, again.stage) == (0, "export")
     assert trainings.numbers == {0, 2}
     assert [file.exists() for file in kept] == [True, False, True]
-    anew, handover = trainings.handover(record(session, 8, MATRIX_LR=0.02, MATRIX_BITS=8))
-    assert (anew.reused_from, anew.stage, handover.start_at) == (None, None, "train")
-    assert handover.keep_at == str(kept[1])
+    anew, reuse = trainings.reuse_of(record(session, 8, MATRIX_LR=0.02, MATRIX_BITS=8))
+    assert (anew.reused_from, anew.stage, reuse.start_at) == (None, None, "train")
+    assert reuse.keep_at == str(kept[1])
 
 
 def test_a_trial_that_differs_in_eval_knobs_takes_over_the_artifact(write, tmp_path):
@@ -134,11 +134,11 @@ def test_a_trial_that_differs_in_eval_knobs_takes_over_the_artifact(write, tmp_p
     folder.mkdir(parents=True)
     (folder / "final_model.int6.ptz").write_bytes(b"weights")
     trainings.learn(record(session, 3, EVAL_STRIDE=0))
-    row, handover = trainings.handover(record(session, 4, EVAL_STRIDE=64))
-    assert (row.reused_from, row.stage, handover.start_at) == (3, "eval", "eval")
-    assert handover.files == {"final_model.int6.ptz": b"weights"}
-    row, handover = trainings.handover(record(session, 5, EVAL_STRIDE=64, MATRIX_BITS=8))
-    assert handover.start_at == "train"
+    row, reuse = trainings.reuse_of(record(session, 4, EVAL_STRIDE=64))
+    assert (row.reused_from, row.stage, reuse.start_at) == (3, "eval", "eval")
+    assert reuse.files == {"final_model.int6.ptz": b"weights"}
+    row, reuse = trainings.reuse_of(record(session, 5, EVAL_STRIDE=64, MATRIX_BITS=8))
+    assert reuse.start_at == "train"
 
 
 def test_the_share_is_what_it_really_cost_where_a_budget_pays(write, tmp_path):

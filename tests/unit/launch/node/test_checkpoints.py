@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from pgolf_sweep.core.trial import Handover
+from pgolf_sweep.core.trial import TrainingReuse
 from pgolf_sweep.launch.node.checkpoints import fetch, keep, leave, remove, take_over
 
 
@@ -33,14 +33,14 @@ def test_a_folder_of_another_machine_is_not_made(tmp_path):
     said: list[str] = []
     (tmp_path / "checkpoint.0").write_bytes(b"weights")
     away = tmp_path / "not" / "here" / "one.ckpt"
-    assert leave(Handover(keep_at=str(away)), tmp_path, said.append) is None
+    assert leave(TrainingReuse(keep_at=str(away)), tmp_path, said.append) is None
     assert "not kept" in said[0]
     assert not (tmp_path / "not").exists()
 
 
 def test_a_run_whose_checkpoint_is_gone_trains(tmp_path):
     said: list[str] = []
-    order = Handover(start_at="export", checkpoint=str(tmp_path / "no.ckpt"), keep_at="k")
+    order = TrainingReuse(start_at="export", checkpoint=str(tmp_path / "no.ckpt"), keep_at="k")
     assert take_over(order, tmp_path, said.append) == ("train", {"CHECKPOINT": "checkpoint"})
     assert "it trains" in said[0]
-    assert take_over(Handover(), tmp_path, said.append) == ("train", {})
+    assert take_over(TrainingReuse(), tmp_path, said.append) == ("train", {})

@@ -20,12 +20,12 @@ from pgolf_sweep.core.trial import (
     EndCause,
     Failed,
     FailureKind,
-    Handover,
     Limits,
     LogSummary,
     Resources,
     RunEnd,
     StepReport,
+    TrainingReuse,
     TrialSpec,
 )
 from pgolf_sweep.launch.node import process, run, worker
@@ -102,7 +102,7 @@ class Bench:
         log_bytes: int = 64_000_000,
         gpus: int = 0,
         env: Mapping[str, str] | None = None,
-        handover: Handover | None = None,
+        reuse: TrainingReuse | None = None,
     ) -> str:
         self.count += 1
         spec = TrialSpec(
@@ -119,7 +119,7 @@ class Bench:
         run = f"run-{self.count}"
         files = {"train_gpt.py": code.encode()}
         order = RunOrder(
-            run=run, node="here", spec=spec, files=files, handover=handover or Handover()
+            run=run, node="here", spec=spec, files=files, reuse=reuse or TrainingReuse()
         )
         self.worker.start(order)
         return run
@@ -736,15 +736,15 @@ print(f"final_int8_zlib_roundtrip_exact val_loss:2.0 val_bpb:1.2")
 
 def test_a_checkpoint_is_kept_and_started_from(bench: Bench, tmp_path: Path) -> None:
     store = str(tmp_path / "kept" / "one.ckpt")
-    end = bench.finish(bench.start(STAGES, handover=Handover(keep_at=store)))
+    end = bench.finish(bench.start(STAGES, reuse=TrainingReuse(keep_at=store)))
     assert (end.start_at, end.checkpoint_bytes) == ("train", 7)
-    order = Handover(start_at="export", checkpoint=store, keep_at=store)
-    end = bench.finish(bench.start(STAGES, handover=order))
+    order = TrainingReuse(start_at="export", checkpoint=store, keep_at=store)
+    end = bench.finish(bench.start(STAGES, reuse=order))
     assert (end.start_at, end.checkpoint_bytes) == ("export", None)
     assert b"goes on from weights" in bench.log
-    order = Handover(start_at="eval", files={"final_model.ptz": b"stored"})
-    end = bench.finish(bench.start(STAGES, handover=order))
+    order = TrainingReuse(start_at="eval", files={"final_model.ptz": b"stored"})
+    end = bench.finish(bench.start(STAGES, reuse=order))
     assert end.start_at == "eval"
     assert b"goes on from stored" in bench.log
-    end = bench.finish(bench.start("raise SystemExit(1)", handover=Handover(keep_at=store)))
+    end = bench.finish(bench.start("raise SystemExit(1)", reuse=TrainingReuse(keep_at=store)))
     assert end.checkpoint_bytes is None
