@@ -30,6 +30,7 @@ from pgolf_sweep.script.knobs.knobs import nearest_knob
 from pgolf_sweep.script.probe.client import contained_by
 from pgolf_sweep.script.probe.prober import Probed, Unprobed
 from pgolf_sweep.script.probe.runner import Counted, Exported, RunFailed
+from pgolf_sweep.script.pack import as_counted
 from pgolf_sweep.script.program import BUILTIN, load_program
 from pgolf_sweep.space.domains import Constant
 from pgolf_sweep.workflows.measure import Compared
@@ -341,7 +342,9 @@ def _size_gate(
     if session is not None and program is None:
         loaded, scheme = session.program, session.spec.pgolf.gate_scheme
     if loaded is None:
-        loaded = load_program(str(program or BUILTIN), base=Path.cwd(), extra_files=())
+        wanted = None if session is None else session.spec.pgolf.pack
+        named = load_program(str(program or BUILTIN), base=Path.cwd(), extra_files=())
+        loaded = as_counted(named, wanted)
     if session is not None and rules is None:
         cap_bytes = session.rules.artifact_cap_bytes
     else:

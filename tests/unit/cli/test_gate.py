@@ -96,6 +96,12 @@ def test_a_value_that_a_knob_cannot_hold_is_refused_with_one_that_it_can(setting
     assert expected in str(result.exception)
 
 
+def test_our_trainer_counts_as_a_launch_ships_it_with_and_without_a_sweep():
+    bare = json.loads(invoke("gate", "--json").stdout)["code_bytes"]
+    swept = json.loads(invoke("gate", "--sweep", "sweeps/lr.yaml", "--json").stdout)["code_bytes"]
+    assert bare == swept < 25_000
+
+
 def test_a_truth_value_is_given_in_the_words_that_the_program_reads():
     said = [invoke("gate", "--set", f"TIE_EMBEDDINGS={text}", "--json") for text in ("false", "0")]
     sizes = [json.loads(result.stdout)["model_params"] for result in said]
