@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.core.errors import InputError
+from pgolf_sweep.core.paths import read_regular
 from pgolf_sweep.core.trial import KnobValue, configuration_hash
 from pgolf_sweep.gate.gate import NOT_SIZE_KNOBS
 from pgolf_sweep.gate.script_steps import is_short
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from pgolf_sweep.gate.predictor import ProgramLike
 
 SCHEMA_VERSION = 1
+MOST_STORE_BYTES = 64_000_000
+"""A run takes some 500 bytes."""
 USER = "user"
 """The word that stands for the user's own store in a sweep file."""
 OUR_TRAINER = "trainer"
@@ -138,11 +141,12 @@ def read_store(path: Path) -> Store:
         InputError: The file cannot be read, or a newer version wrote it.
     """
     try:
-        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        data = read_regular(path, MOST_STORE_BYTES) if path.exists() else b""
     except OSError as error:
         raise InputError(
             "the calibration store cannot be read", where=str(path), got=error.strerror
         ) from error
+    text = data.decode("utf-8", errors="replace")
     lines = [line for line in text.split("\n") if line.strip()]
     runs = [run for line in lines if (run := _read(line, path)) is not None]
     return Store(runs=runs, unread=len(lines) - len(runs))
@@ -274,10 +278,14 @@ def teach_measured(gate: Gate, knobs: Mapping[str, KnobValue]) -> str:
         knobs: What is asked about, as far as it decides the length of a run.
 
     Returns:
-        A sentence; empty where nothing of the program was measured.
+        A sentence; empty where nothing of the program was measured. Nobody asked for the store, so
+        that one that cannot be read stops no launch.
     """
     key = program_key(builtin=gate.program.builtin, sha256=gate.program.sha256)
-    runs = [run for run in read_store(measured_store()).runs if run.program == key]
+    try:
+        runs = [run for run in read_store(measured_store()).runs if run.program == key]
+    except InputError as error:
+        return f"nothing is learnt from {measured_store()}: {error.what}, {error.finding.got}"
     said = [
         gate.contradiction(run.knobs, model_params=run.model_params, code_bytes=run.code_bytes)
         for run in runs

@@ -27,10 +27,10 @@ from pgolf_sweep.gate.store import (
     teach_store,
 )
 from pgolf_sweep.script.knobs.knobs import nearest_knob
+from pgolf_sweep.script.pack import as_counted
 from pgolf_sweep.script.probe.client import contained_by
 from pgolf_sweep.script.probe.prober import Probed, Unprobed
 from pgolf_sweep.script.probe.runner import Counted, Exported, RunFailed
-from pgolf_sweep.script.pack import as_counted
 from pgolf_sweep.script.program import BUILTIN, load_program
 from pgolf_sweep.space.domains import Constant
 from pgolf_sweep.workflows.measure import Compared
@@ -218,9 +218,12 @@ def _measured(
         data_root=data_root,
     )
     found = Compared(run=run, predicted=judge.verdict(run.as_ran).model_bytes)
-    append(measured_store(), [run.stored(judge.program)])
-    said = teach_measured(judge, values)
-    return found, [said, f"kept in {measured_store()}"]
+    try:
+        append(measured_store(), [run.stored(judge.program)])
+        kept = f"kept in {measured_store()}"
+    except InputError as error:  # what was measured is told all the same
+        kept = f"not kept in {measured_store()}: {error.what}, {error.finding.got}"
+    return found, [teach_measured(judge, values), kept]
 
 
 def _time_steps(judge: Gate, step_ms: float) -> None:

@@ -12,9 +12,11 @@ from pgolf_sweep.gate.store import (
     Store,
     append,
     measured,
+    measured_store,
     read_store,
     store_path,
     teach,
+    teach_measured,
     user_store,
 )
 
@@ -118,3 +120,19 @@ def test_the_users_store_is_below_the_data_folder(tmp_path, monkeypatch):
     assert user_store() == tmp_path / "pgolf-sweep" / "calibration.jsonl"
     assert store_path("user", base=tmp_path / "x") == user_store()
     assert store_path("team.jsonl", base=tmp_path) == tmp_path / "team.jsonl"
+
+
+def test_a_device_in_the_place_of_a_store_is_not_read(tmp_path):
+    path = tmp_path / "store.jsonl"
+    path.symlink_to("/dev/zero")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_store(path)
+
+
+def test_measured_runs_that_cannot_be_read_stop_no_gate(tmp_path, monkeypatch, program):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    measured_store().parent.mkdir()
+    measured_store().write_text(json.dumps({"schema_version": 99}) + "\n")
+    said = teach_measured(Gate(program, 300_000), SMALL)
+    assert str(measured_store()) in said
+    assert "schema_version 99" in said

@@ -84,6 +84,14 @@ def test_a_script_is_run_until_its_artifact_is_known_and_its_bytes_are_kept(tmp_
     assert (kept.model_bytes, kept.steps, kept.model_params) == (2100, 4, 3000)
 
 
+def test_what_was_measured_is_told_where_it_cannot_be_kept(tmp_path: Path) -> None:
+    (tmp_path / "share").write_text("no folder")
+    answer = measured(script(tmp_path, PLAIN))
+    assert answer.measured is not None
+    assert answer.measured.run.model_bytes == 1400
+    assert any("not kept" in line for line in answer.learnt)
+
+
 def test_a_short_run_is_what_a_gate_of_short_runs_knows_and_says_nothing_of_long_ones(
     tmp_path: Path,
 ) -> None:
