@@ -43,6 +43,8 @@ LIKELY = 0.9
 """Probability to fit below which the choice is made smaller."""
 MOST_TRIES = 20
 PACKAGES = Path(__file__).resolve().parents[2]
+DIES_WITH_PARENT = "import ctypes; ctypes.CDLL(None).prctl(1, 9)"
+"""PR_SET_PDEATHSIG: a `fit` that is killed leaves nothing on the GPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,9 +256,10 @@ def _measured(
                 got=str(error),
                 next_step="run the trial again, or fit another (--trial N)",
             ) from error
+        program = f"{DIES_WITH_PARENT}; from trainer.sensitivity import main; main()"
         own = {CHECKPOINT_KNOB: CHECKPOINT, "COMPILE": "0", "PYTHONPATH": str(PACKAGES)}
         done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", "trainer.sensitivity", str(tokens), *groups],
+            [sys.executable, "-W", "ignore", "-c", program, str(tokens), *groups],
             cwd=name,
             env={**os.environ, **spec.env, **own},
             capture_output=True,

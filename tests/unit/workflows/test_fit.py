@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import random
+import select
+import subprocess
+import sys
 
 import pytest
 
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.driver.session import open_session
-from pgolf_sweep.workflows.fit import choices, choose, within
+from pgolf_sweep.workflows.fit import DIES_WITH_PARENT, choices, choose, within
 
 SWEEP = """
 program: trainer
@@ -83,3 +86,15 @@ def test_a_sweep_without_bits_has_no_choice(session):
     assert choices(session()) == {"MLP_BITS": [4, 5, 6, 8], "EMBED_BITS": [5, 6, 8]}
     with pytest.raises(InputError, match="no bits to choose"):
         choices(session(knobs="WARMDOWN_FRAC: {min: 0.1, max: 0.9}"))
+
+
+def test_a_measurement_ends_with_the_fit_that_is_killed():
+    child = f"{DIES_WITH_PARENT}; print(1, flush=True); import time; time.sleep(1000)"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE) as killed:
+        assert killed.stdout is not None
+        assert killed.stdout.readline() == b"1\n"  # the child's, which has the same output
+        killed.kill()
+        # The output ends when nobody holds it any more.
+        assert select.select([killed.stdout], [], [], 30.0)[0]
+        assert killed.stdout.read() == b""
