@@ -189,8 +189,8 @@ class EarlyTerminateBlock(Block):
         default=None, examples=["forecast"]
     )
     """`forecast`: from a third of the schedule on, what cannot become the best is stopped;
-    `halving`: at a third the best `1 / eta` go on; `hyperband` as W&B reads it; `median` stops
-    what is worse than the median of the others."""
+    `halving`: at a third the best half go on, towards the end `1 / eta ** 2`; `hyperband` as
+    W&B reads it; `median` stops what is worse than the median of the others."""
     min_iter: Count | None = Field(default=None, examples=[3])
     """First iteration at which a trial may be stopped; hyperband: also at `min_iter * eta ** k`."""
     max_iter: Count | None = Field(default=None, examples=[27])
@@ -198,7 +198,7 @@ class EarlyTerminateBlock(Block):
     s: Annotated[float, Field(ge=1)] | None = Field(default=None, examples=[2])
     """Hyperband: number of iterations to stop at, `max_iter / eta`, `max_iter / eta ** 2`, ..."""
     eta: Annotated[float, Field(gt=1)] | None = Field(default=None, examples=[3])
-    """Halving, hyperband: the best `1 / eta` go on; 3 if absent, a fraction is fine."""
+    """Hyperband: the best `1 / eta` go on; halving: `1 / eta ** 2` at the end; 3 if absent."""
     strict: bool = True
     """Hyperband: judge a trial by its value at the iteration, not by its best until then."""
     startup_trials: Annotated[int, Field(ge=0)] | None = Field(default=None, examples=[5])

@@ -66,14 +66,14 @@ class EarlyTerminate:
 
     Attributes:
         kind: ``forecast`` stops a trial whose forecast final score cannot become the best;
-            ``halving`` keeps the best ``1 / eta`` at a third of the schedule, and again at each
-            multiple of it by `eta` that is left; ``hyperband`` keeps the best ``1 / eta`` at
-            iterations ``min_iter * eta ** k``, or at ``max_iter / eta ** k`` for ``k`` up to `s`;
+            ``halving`` keeps the best half of all trials at a third of the schedule, and fewer
+            and fewer, ``1 / eta ** 2`` at its end; ``hyperband`` keeps the best ``1 / eta``
+            at iterations ``min_iter * eta ** k``, or ``max_iter / eta ** k`` for ``k`` up to `s`;
             ``median`` stops a trial that is worse than the median of the others.
         min_iter: First iteration at which a trial may be stopped.
         max_iter: Last iteration of a whole trial, where `s` goes back from it.
         s: How often `max_iter` is divided; None where `min_iter` decides.
-        eta: Factor between iterations (halving, hyperband).
+        eta: Factor between iterations (hyperband), or root of the last share (halving).
         strict: Judge the value at the iteration, not the best until then (hyperband).
         startup_trials: Curves that must have come as far before one is judged (all but hyperband).
     """

@@ -6,7 +6,10 @@ with every curve that has come as far. Validations on the way are made before qu
 knobs of the export are searched, the loss that quantization will cost is added, as finished trials
 with the same values measured it; a trial about whose export nothing is known is not stopped.
 
-Measured (docs/measurements/search.md): successive halving from a third with eta 3.
+Halving judges at each validation, not at rungs: with eight trials at a time the first ones pass a
+rung before there is anything to compare them with. Few are stopped early, where ranks say little,
+and more later. Trials that were found behind count as behind from there on, so that the share that
+goes on is one of all trials, not of the survivors.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from zlib import crc32
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -34,10 +37,13 @@ FIRST = 1 / 3
 LAST = 0.95
 """Share from which on there is nothing to save."""
 
+FIRST_SHARE = 0.5
+"""Share of all trials that halving lets go on at `FIRST`; by the end it is ``1 / eta ** 2``."""
+
 COMPARED = 300
 """Curves, the newest, that one is compared with."""
 
-SPARED_SHARE = 0.1
+SPARED_SHARE = 0.05
 """Share of the trials to stop that run on, to see what stopping them would have cost."""
 
 LEAST_EXPORTED = 4
@@ -67,6 +73,7 @@ class Curve:
         fits: Whether a completed trial is not over the cap.
         row: Inputs of a forecast; None where the trial lies outside the space.
         settled: Whether it will be judged no more: it was spared, or it has ended.
+        behind: Whether it was found behind, stopped or spared.
     """
 
     number: int
@@ -77,6 +84,7 @@ class Curve:
     fits: bool = True
     row: NDArray[np.float64] | None = None
     settled: bool = False
+    behind: bool = False
 
     def value(self, at: float) -> float | None:
         """`val_bpb` at a fraction, linear between validations; None where there are none."""
@@ -144,7 +152,7 @@ class Pruner:
             for other in list(self._curves.values())[-COMPARED:]
             if other is not curve
             and other.scaled == curve.scaled
-            and (known := other.value(at)) is not None
+            and (known := self._value(other, at)) is not None
         ]
         if self._rule.kind == "forecast":
             return self._without_promise(curve, at, value, others)
@@ -154,7 +162,7 @@ class Pruner:
         # In favour of the trial: what is not known of its loss is not held against it.
         own = value + losses[curve.number][0] - losses[curve.number][1]
         scores = sorted(known + losses[other.number][0] for other, known in others)
-        if not self._is_behind(own, scores):
+        if not self._is_behind(at, own, scores):
             return None
         expected, sd = _expected(value, others, losses, losses[curve.number])
         return Judgement(
@@ -164,6 +172,13 @@ class Pruner:
             expected=expected,
             sd=sd,
         )
+
+    def _value(self, other: Curve, at: float) -> float | None:
+        """A curve's value at a fraction; infinite where it was stopped before; None: unknown."""
+        value = other.value(at)
+        if value is None and other.behind and self._rule.kind == "halving":
+            return math.inf if other.points and other.points[-1][0] < at else None
+        return value
 
     def _without_promise(
         self, curve: Curve, at: float, value: float, others: Sequence[tuple[Curve, float]]
@@ -216,21 +231,17 @@ class Pruner:
             return False
         if self._rule.kind == "median":
             return count >= self._rule.min_iter
-        return curve.scaled and any(before < rung <= at + 1e-6 for rung in self._fractions())
+        if self._rule.kind == "halving":
+            return curve.scaled
+        rungs = (FIRST + step * FORECAST_EACH for step in range(FORECASTS))
+        return curve.scaled and any(before < rung <= at + 1e-6 for rung in rungs)
 
-    def _fractions(self) -> Iterable[float]:
-        if self._rule.kind == "forecast":
-            yield from (FIRST + step * FORECAST_EACH for step in range(FORECASTS))
-            return
-        rung = FIRST
-        while rung < LAST:
-            yield rung
-            rung *= self._rule.eta
-
-    def _is_behind(self, own: float, scores: Sequence[float]) -> bool:
+    def _is_behind(self, at: float, own: float, scores: Sequence[float]) -> bool:
         if self._rule.kind == "median":
             return own > statistics.median(scores)
-        kept = max(1, int((len(scores) + 1) / self._rule.eta))
+        last = min(FIRST_SHARE, self._rule.eta**-2)
+        share = FIRST_SHARE * (last / FIRST_SHARE) ** ((at - FIRST) / (1 - FIRST))
+        kept = max(1, round((len(scores) + 1) * share))
         return sum(score < own for score in scores) >= kept
 
     def _comparable(

@@ -76,7 +76,7 @@ class StudyPruner:
         self._pruner.follow(curve)
         judgement = self._pruner.judge(number) if math.isfinite(val_bpb) else None
         if judgement is not None:
-            curve.settled = True
+            curve.settled = curve.behind = True
             trial.set_user_attr(JUDGED, dataclasses.asdict(judgement))
         return judgement
 
@@ -118,4 +118,5 @@ class StudyPruner:
             fits=all(value <= 0 for value in frozen.constraints.values()),
             row=None if self._forecast is None else self._forecast.row(knobs),
             settled=frozen.state.is_finished() or JUDGED in frozen.user_attrs,
+            behind=JUDGED in frozen.user_attrs,
         )

@@ -29,12 +29,12 @@ def judged(pruner: Pruner, number: int, level: float, upto: float, **more) -> bo
     return pruner.judge(number) is not None
 
 
-def test_only_the_best_third_goes_on_at_a_third_of_the_schedule() -> None:
+def test_only_the_best_half_goes_on_at_a_third_of_the_schedule() -> None:
     pruner = Pruner(HALVING)
     for number, level in enumerate([1.0, 1.1, 1.2, 1.3, 1.4]):
         pruner.follow(curve(number, level))
     assert not judged(pruner, 10, 1.05, 0.34)
-    assert judged(pruner, 11, 1.15, 0.34)
+    assert judged(pruner, 11, 1.25, 0.34)
 
 
 @pytest.mark.parametrize("kind", ["halving", "median"])
@@ -57,6 +57,36 @@ def test_curves_are_compared_at_equal_fractions_whatever_their_validations() -> 
     assert pruner.judge(10) is None
     pruner.follow(Curve(11, [(0.2, 1.24), (0.4, 1.35)]))
     assert pruner.judge(11) is not None
+
+
+def test_one_that_passed_before_there_was_anything_to_compare_with_is_judged_again() -> None:
+    pruner = Pruner(HALVING)
+    assert not judged(pruner, 10, 1.35, 0.34)
+    for number, level in enumerate([1.0, 1.1, 1.2, 1.3, 1.4]):
+        pruner.follow(curve(number, level))
+    assert judged(pruner, 10, 1.35, 0.5)
+
+
+def test_what_was_found_behind_counts_as_behind_later_on() -> None:
+    pruner = Pruner(HALVING)
+    for number in range(3):
+        pruner.follow(curve(number, 1.0 + 0.01 * number))
+    # Of four at .5 one goes on, by its share at that fraction; of twelve four do.
+    assert judged(pruner, 20, 1.005, 0.5)
+    for number in range(3, 10):
+        stopped = curve(number, 2.0, upto=0.34)
+        stopped.behind = stopped.settled = True
+        pruner.follow(stopped)
+    assert not judged(pruner, 21, 1.015, 0.5)
+
+
+def test_fewer_go_on_the_further_the_schedule() -> None:
+    pruner = Pruner(HALVING)
+    for number in range(11):
+        pruner.follow(curve(number, 1.0 + 0.01 * number))
+    # The fifth of twelve: half go on at first, one in nine at the end.
+    assert not judged(pruner, 20, 1.035, 0.34)
+    assert judged(pruner, 21, 1.035, 0.9)
 
 
 def test_fewer_than_startup_curves_judge_nobody() -> None:
