@@ -28,7 +28,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import optuna
-from compare import Run, driven, open_sweep, plain
+from compare import driven, open_sweep
+from rivals import RIVALS, rival
+from runs import Run, run_search
 from table import SWEEP, TABLE, TRAINED
 
 if TYPE_CHECKING:
@@ -49,6 +51,9 @@ class Table:
         repetition: Which seed each training has follows from it.
         shared: Whether what follows a training may be run alone.
     """
+
+    exact_size = True
+    """A trial measures what `size` says."""
 
     def __init__(
         self, rows: list[dict[str, str]], repetition: int, *, shared: bool = False
@@ -144,7 +149,7 @@ def one_run(method: str, rows: list[dict[str, str]], repetition: int, trials: in
     """A repetition of a method."""
     shared = method == "bayes-shared"
     surface = Table(rows, repetition, shared=shared)
-    unlike_ours = method.startswith("plain")
+    unlike_ours = method in RIVALS
     session = open_sweep(SWEEP, "bayes" if unlike_ours or shared else method, trials)
     if shared:
         hours = trials * mean_minutes(rows) / 60
@@ -154,7 +159,7 @@ def one_run(method: str, rows: list[dict[str, str]], repetition: int, trials: in
         spec = dataclasses.replace(session.spec, pgolf=pgolf, run_cap=MOST_SHARED * trials)
         session = dataclasses.replace(session, spec=spec)
     if unlike_ours:
-        return plain(method, session, surface, repetition, trials)
+        return run_search(rival(method, session, surface, repetition), surface, trials)
     return driven(session, surface, repetition)
 
 

@@ -115,7 +115,7 @@ class Smooth:
         heat = 0.05 * (float(knobs["MATRIX_LR"]) / 0.024) ** 0.5
         warm = float(knobs["WARMDOWN_FRAC"])
         points = []
-        for twentieth in range(1, 20):
+        for twentieth in range(1, 21):
             at = twentieth / 20
             cooled = max(0.0, (at - (1 - warm)) / warm)
             rise = 0.045 * (at**-0.6 - 1) + heat * (1 - cooled) + self._rng.gauss(0, 0.001)
