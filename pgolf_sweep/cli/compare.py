@@ -16,6 +16,7 @@ from pgolf_sweep.cli.common import (
     app,
     emit,
     out,
+    plain,
     say,
 )
 
@@ -82,7 +83,7 @@ def compare(
     if base is None and candidate is None and not run and accept is None:
         if not passed_on(paths, "compare", paths.name, *["--json"] * json_output, opens_study=True):
             changes = each_change(paths)
-            emit(changes) if json_output else _show_each(changes)
+            emit(plain(changes)) if json_output else _show_each(changes)
         return
     if base is None or candidate is None:
         raise InputError(
