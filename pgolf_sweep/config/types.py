@@ -169,7 +169,7 @@ class Reuse:
         """The part of a run that a knob changes first, in a configuration."""
         if knob in self.switched:
             with suppress(ValueError):  # a value that is no number is refused elsewhere
-                if float(knobs.get(self.switch) or 0) > 0:
+                if float(str(knobs.get(self.switch) or 0)) > 0:
                     return "train"
         return self.roles.get(knob, "train")
 
