@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import math
 import os
 import subprocess
 import sys
@@ -28,16 +29,47 @@ def install(vocabulary: Callable[[], int]) -> None:
     Args:
         vocabulary: Pieces of the tokenizer.
     """
+    _patch_launcher()
     _patch_attention()
     _patch_kernels()
     _patch_losses()
     _patch_linear_algebra()
+    _patch_orthogonal()
     _patch_einsum()
     _patch_distributed()
     _patch_compile()
     _patch_programs()
     _patch_tokenizer(vocabulary)
     _patch_exec()
+
+
+LAUNCHED = {
+    "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1", "GROUP_RANK": "0",
+    "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500",
+}  # fmt: skip
+"""What `torchrun` tells a script."""
+
+
+class _Launched(os._Environ):  # type: ignore[type-arg] # os.environ's class
+    """The environment of one process; a script that takes `torchrun` for granted finds its rank."""
+
+    def __getitem__(self, name: str) -> str:
+        try:
+            return str(super().__getitem__(name))
+        except KeyError:
+            if name not in LAUNCHED:
+                raise
+            return LAUNCHED[name]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and os.fsencode(name) in self._data
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return super().__getitem__(name) if name in self else default
+
+
+def _patch_launcher() -> None:
+    os.environ.__class__ = _Launched
 
 
 def _attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> Any:
@@ -196,6 +228,21 @@ def _patch_linear_algebra() -> None:
     linalg.cholesky_ex = cholesky_ex
     setattr(torch, "cholesky", cholesky)  # noqa: B010 - torch's types do not let it be assigned
     setattr(torch, "cholesky_inverse", cholesky_inverse)  # noqa: B010
+
+
+def _patch_orthogonal() -> None:
+    """Orthogonal starts as Gaussians of their spread.
+
+    QR would take a third of a count; an export's weights are drawn anyway.
+    """
+
+    def orthogonal_(tensor: Any, gain: float = 1, **_: Any) -> Any:
+        longest = max(tensor.shape[0], tensor.numel() // max(1, tensor.shape[0]), 1)
+        with torch.no_grad():
+            return tensor.normal_(0.0, gain / math.sqrt(longest))
+
+    initial: Any = torch.nn.init
+    initial.orthogonal_ = initial.orthogonal = orthogonal_
 
 
 class _Work:
@@ -420,26 +467,24 @@ def _patch_exec() -> None:
     module: Any = builtins
     true_exec, true_compile = builtins.exec, builtins.compile
 
-    def text_of(source: Any) -> Any:
-        if not isinstance(source, str | bytes):
-            return source
+    def compiled(source: Any, filename: Any, mode: Any, *args: Any, **keywords: Any) -> Any:
+        if len(args) < 2:
+            keywords.setdefault("dont_inherit", True)  # of this module's future statements
         try:
-            true_compile(source, "<packed>", "exec")
+            return true_compile(source, filename, mode, *args, **keywords)
         except SyntaxError as error:
-            if "f-string" not in (error.msg or ""):
+            if "f-string" not in (error.msg or "") or not isinstance(source, str | bytes):
                 raise
-            return readable(source.decode() if isinstance(source, bytes) else source)
-        return source
+        text = source.decode() if isinstance(source, bytes) else source
+        return true_compile(readable(text), filename, mode, *args, **keywords)
 
     def execute(source: Any, *spaces: Any, **keywords: Any) -> None:
         if not spaces and not keywords:
             caller = sys._getframe(1)
             spaces = (caller.f_globals, caller.f_locals)
-        true_exec(text_of(source), *spaces, **keywords)
-
-    def compiled(source: Any, filename: Any, mode: Any, *args: Any, **keywords: Any) -> Any:
-        source = text_of(source) if mode == "exec" else source
-        return true_compile(source, filename, mode, *args, **keywords)
+        if isinstance(source, str | bytes):
+            source = compiled(source, "<string>", "exec")
+        true_exec(source, *spaces, **keywords)
 
     module.exec = execute
     module.compile = compiled
