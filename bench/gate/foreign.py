@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.core.trial import VerdictKind
 from pgolf_sweep.gate import run_based
+from pgolf_sweep.gate.declared import group_of
 from pgolf_sweep.gate.families import Family, family_of
 from pgolf_sweep.gate.gate import Gate
 from pgolf_sweep.gate.grouped import numbers_in
-from pgolf_sweep.gate.read_based import group_of
 from pgolf_sweep.gate.run_based import RunBased
 from pgolf_sweep.gate.script_steps import ScriptSteps
 from pgolf_sweep.script.probe.prober import ProbedTensor

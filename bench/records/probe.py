@@ -1,6 +1,6 @@
 """How many scripts that others wrote the size probe can count, against what their logs print.
 
-    python bench/records/probe.py CHECKOUT [--quantizers] [--only TEXT]
+    python bench/records/probe.py CHECKOUT [--only TEXT]
     python bench/records/probe.py CHECKOUT --run [--export] [--one] [--only TEXT]
 
 CHECKOUT is a checkout of openai/parameter-golf. For each log that prints `model_params`: the script
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.errors import InputError
-from pgolf_sweep.gate.read_based import group_of
+from pgolf_sweep.gate.declared import group_of
 from pgolf_sweep.gate.run_based import RunBased
 from pgolf_sweep.script.fstrings import readable
 from pgolf_sweep.script.logs.stream import parse_log
@@ -48,7 +48,6 @@ RUN_ONLY = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "RUN_ID"}
 def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("checkout", type=Path)
-    arguments.add_argument("--quantizers", action="store_true", help="measure quantizers too")
     arguments.add_argument("--only", default="", help="part of the log's path")
     arguments.add_argument("--run", action="store_true", help="run main() instead of reading it")
     arguments.add_argument("--export", action="store_true", help="with --run: the export's bytes")
@@ -58,7 +57,7 @@ def main() -> int:
         return run_all(options.checkout, options.only, export=options.export, one=options.one)
     probers: dict[tuple[str, str], Prober] = {}
     right: Counter[str] = Counter()
-    wrong, seconds, quantized, uncertain = [], [], 0, 0
+    wrong, seconds, uncertain = [], [], 0
     for path in logs(options.checkout, options.only):
         params = parse_log(path).model_params
         if params is None:
@@ -69,9 +68,7 @@ def main() -> int:
         except (InputError, FileNotFoundError) as error:
             wrong.append(f"{where}: {error}")
             continue
-        prober = probers.setdefault(
-            (str(path.parent), program.sha256), Prober(program, quantizer=options.quantizers)
-        )
+        prober = probers.setdefault((str(path.parent), program.sha256), Prober(program))
         first = ""
         for source, env in environments(path, program, source_in_log=from_log):
             started = time.perf_counter()
@@ -79,7 +76,6 @@ def main() -> int:
             seconds.append(time.perf_counter() - started)
             if isinstance(result, Probed) and result.model_params == params:
                 right[source] += 1
-                quantized += bool(result.classes)
                 uncertain += result.incomplete
                 break
             first = first or f"{where}: {reason(result, params)}"
@@ -92,8 +88,6 @@ def main() -> int:
     )
     print("    environment from " + ", ".join(f"{source} {n}" for source, n in right.most_common()))
     print(f"{uncertain} of them said to be uncertain")
-    if options.quantizers:
-        print(f"{quantized} of them with a quantizer that was recognised")
     seconds.sort()
     middle, most = seconds[len(seconds) // 2], seconds[-1]
     print(f"seconds a log: median {middle:.3f}, longest {most:.1f}, all {sum(seconds):.0f}")

@@ -39,6 +39,8 @@ VOCABULARY = 1024
 LEAST_SHARE = 0.3
 """Of the largest compressed piece: what is smaller is no export."""
 FORCED_WALLCLOCK = "600"
+WARMUP_STEPS = "2"
+"""Steps that only warm kernels up, or raise a rate: each costs a run its batches."""
 SAME_RATE = 1e-3
 """Relative difference of two rates up to which they are the same: one was measured."""
 
@@ -300,6 +302,8 @@ class Runner:
         given = self._defaults | knobs
         if "MAX_WALLCLOCK_SECONDS" in given and not _number(given["MAX_WALLCLOCK_SECONDS"]) > 0:
             knobs["MAX_WALLCLOCK_SECONDS"] = FORCED_WALLCLOCK  # else it runs all its iterations
+        if _number(given.get("WARMUP_STEPS", "")) > int(WARMUP_STEPS):
+            knobs["WARMUP_STEPS"] = WARMUP_STEPS
         return {
             "run": True,
             "folder": str(self._folder / "program"),
