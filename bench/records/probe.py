@@ -42,6 +42,10 @@ RULE = re.compile(r"^={60,}$", re.MULTILINE)
 BLOCK_LINE = re.compile(r"^(?:\d+:)?\s*(\w+)\s*[:=]\s*(\S.*?)\s*$")
 PAIR = re.compile(r"\b([a-z]\w*)[:=](\[[^\]]*\]|[\w.+-]+)(?![\w\[({:=])")
 ASSIGNMENT = re.compile(r"\b([A-Z][A-Z0-9_]{2,})=([^\s\\`'\"|]+)")
+DEFAULTED = re.compile(r'"\$\{\w+:-([^}"]*)\}"')
+CASE = re.compile(r"^case .*?^esac", re.MULTILINE | re.DOTALL)
+UNCOMPARED = re.compile(r"^SEED$|_(PATH|DIR)$")
+SHELL = "a shell script beside it"
 RUN_ONLY = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "RUN_ID"}
 
 
@@ -217,16 +221,32 @@ def environments(
     """
     said = said_in(log, attribute_knobs(program), source_in_log=source_in_log)
     given = {name: value for name, value in said.items() if readable_value(name, value, program)}
+    commands = [(source, one) for source, several in documented(log) for one in several]
+    commands.sort(key=lambda one: not log.stem.startswith(run_of(one[1])))
+    found = [
+        (source, {name: value for name, value in ASSIGNMENT.findall(command)
+                  if readable_value(name, value, program)})
+        for source, command in commands
+    ]  # fmt: skip
+    more = [(source, values) for source, values in found if values.items() - given.items()]
+    # A script that says all that the log says, and more, is what was typed.
+    typed = [(source, values | given) for source, values in more
+             if source == SHELL and agree(values, given)]  # fmt: skip
+    yield from typed
     yield "the log", given
-    for source, commands in documented(log):
-        for command in commands:
-            found = {
-                name: value
-                for name, value in ASSIGNMENT.findall(command)
-                if readable_value(name, value, program)
-            }
-            if found and found.items() - given.items():
-                yield source, found | given
+    yield from ((source, values | given) for source, values in more)
+
+
+def run_of(command: str) -> str:
+    """The run's name that a command sets."""
+    named = re.search(r"\bRUN_ID=(\w+)", command)
+    return named[1] if named else "-"
+
+
+def agree(values: dict[str, str], given: dict[str, str]) -> bool:
+    """Whether a command sets what a log says, names of runs and files aside."""
+    both = {name for name in values.keys() & given.keys() if not UNCOMPARED.search(name)}
+    return len(both) > 2 and all(value_of(values[n]) == value_of(given[n]) for n in both)
 
 
 def said_in(log: Path, by_attribute: dict[str, str], *, source_in_log: bool) -> dict[str, str]:
@@ -299,7 +319,17 @@ def documented(log: Path) -> Iterator[tuple[str, list[str]]]:
         text = path.read_text(errors="replace")
         commands = re.split(r"```|\n\s*\n", text)
         yield "a command of the README", [one for one in commands if ASSIGNMENT.search(one)]
-    yield "a shell script beside it", [p.read_text() for p in sorted(folder.glob("*.sh"))]
+    yield SHELL, [one for p in sorted(folder.glob("*.sh")) for one in branches(p.read_text())]
+
+
+def branches(script: str) -> list[str]:
+    """A shell script's text as it reads under each branch of its first `case`."""
+    script = DEFAULTED.sub(r"\1", script)
+    case = CASE.search(script)
+    if case is None:
+        return [script]
+    rest = script[: case.start()] + script[case.end() :]
+    return [rest + one for one in case[0].split(";;")]
 
 
 if __name__ == "__main__":
