@@ -224,8 +224,11 @@ def judged(records: Mapping[str, Sequence[Case]]) -> int:
             print(f"    missed: {line}")
     print(caps)
     times = sorted(further_seconds(case) for case in everything)
-    print(f"a further configuration of a known structure: median "
-          f"{1000 * statistics.median(times):.1f} ms, longest {1000 * times[-1]:.1f} ms")  # fmt: skip
+    middle, longest = 1000 * statistics.median(times), 1000 * times[-1]
+    print(
+        f"a further configuration of a known structure: median {middle:.1f} ms, "
+        f"longest {longest:.1f} ms"
+    )
     held = statistics.mean(before.held)
     met = [
         HELD[0] <= held, statistics.median(before.halves) <= BEFORE,
