@@ -7,14 +7,13 @@ results matter: attention keeps the shape of its queries, a collective of one ra
 from __future__ import annotations
 
 import contextlib
-import math
 import sys
 import types
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pgolf_sweep.script.probe.dryrun import mamba, surroundings
+from pgolf_sweep.script.probe.dryrun import mamba, starts, surroundings
 from pgolf_sweep.script.probe.dryrun.unknown import ATEN, Unknown, unknown
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def install(vocabulary: Callable[[], int]) -> None:
     _patch_kernels()
     _patch_losses()
     _patch_linear_algebra()
-    _patch_orthogonal()
+    starts.install()
     _patch_einsum()
     _patch_distributed()
     _patch_compile()
@@ -195,21 +194,6 @@ def _patch_linear_algebra() -> None:
     linalg.cholesky_ex = cholesky_ex
     setattr(torch, "cholesky", cholesky)  # noqa: B010 - torch's types do not let it be assigned
     setattr(torch, "cholesky_inverse", cholesky_inverse)  # noqa: B010
-
-
-def _patch_orthogonal() -> None:
-    """Orthogonal starts as Gaussians of their spread.
-
-    QR would take a third of a count; an export's weights are drawn anyway.
-    """
-
-    def orthogonal_(tensor: Any, gain: float = 1, **_: Any) -> Any:
-        longest = max(tensor.shape[0], tensor.numel() // max(1, tensor.shape[0]), 1)
-        with torch.no_grad():
-            return tensor.normal_(0.0, gain / math.sqrt(longest))
-
-    initial: Any = torch.nn.init
-    initial.orthogonal_ = initial.orthogonal = orthogonal_
 
 
 class _Work:
