@@ -41,8 +41,12 @@ LEAST_SHARE = 0.3
 HEADER_BYTES = 64
 """At most, before what a codec made."""
 FORCED_WALLCLOCK = "600"
-WARMUP_STEPS = "2"
-"""Steps that only warm kernels up, or raise a rate: each costs a run its batches."""
+SHORTENED = (
+    (re.compile(r"^WARMUP_STEPS$"), 2),
+    (re.compile(r"CALIB\w*_(BATCHES|SAMPLES|SEQS)$"), 8),
+)
+"""Steps that only warm kernels up, or raise a rate, and batches of statistics of what nobody knows:
+each costs a run time, and changes nothing. By knob, the most of them."""
 SAME_RATE = 1e-3
 """Relative difference of two rates up to which they are the same: one was measured."""
 
@@ -304,8 +308,9 @@ class Runner:
         given = self._defaults | knobs
         if "MAX_WALLCLOCK_SECONDS" in given and not _number(given["MAX_WALLCLOCK_SECONDS"]) > 0:
             knobs["MAX_WALLCLOCK_SECONDS"] = FORCED_WALLCLOCK  # else it runs all its iterations
-        if _number(given.get("WARMUP_STEPS", "")) > int(WARMUP_STEPS):
-            knobs["WARMUP_STEPS"] = WARMUP_STEPS
+        for pattern, most in SHORTENED:
+            knobs |= {name: str(most) for name, value in given.items()
+                      if pattern.search(name) and _number(value) > most}  # fmt: skip
         return {
             "run": True,
             "folder": str(self._folder / "program"),
