@@ -1,14 +1,11 @@
 """How many scripts that others wrote the size probe can count, against what their logs print.
 
     python bench/records/probe.py CHECKOUT [--only TEXT]
-    python bench/records/probe.py CHECKOUT --run [--export] [--one] [--only TEXT]
 
 CHECKOUT is a checkout of openai/parameter-golf. For each log that prints `model_params`: the script
 is the source that the log begins with, else the record's; the environment is what the log says of
 its hyperparameters, else what the record's README tells to type. Each disagreement is listed with
-its reason; exit code 1 when fewer than 92 % agree. With --run the script's `main()` is run instead
-of read; --export goes on to its export, of weights as wide as the logged steps leave them, and
-compares the bytes; --one takes the first log of each record.
+its reason; exit code 1 when fewer than 92 % agree. `running.py` runs the scripts instead.
 """
 
 from __future__ import annotations
@@ -23,12 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.errors import InputError
-from pgolf_sweep.gate.declared import group_of
-from pgolf_sweep.gate.run_based import RunBased
 from pgolf_sweep.script.fstrings import readable
 from pgolf_sweep.script.logs.stream import parse_log
 from pgolf_sweep.script.probe.prober import Probed, Prober, Unprobed, stop_helper
-from pgolf_sweep.script.probe.runner import Counted, RunFailed, Runner
 from pgolf_sweep.script.probe.slicing import class_attributes
 from pgolf_sweep.script.program import Program, from_files
 from pgolf_sweep.script.unpack import unpack
@@ -53,12 +47,7 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("checkout", type=Path)
     arguments.add_argument("--only", default="", help="part of the log's path")
-    arguments.add_argument("--run", action="store_true", help="run main() instead of reading it")
-    arguments.add_argument("--export", action="store_true", help="with --run: the export's bytes")
-    arguments.add_argument("--one", action="store_true", help="with --run: one log a record")
     options = arguments.parse_args()
-    if options.run:
-        return run_all(options.checkout, options.only, export=options.export, one=options.one)
     probers: dict[tuple[str, str], Prober] = {}
     right: Counter[str] = Counter()
     wrong, seconds, uncertain = [], [], 0
@@ -98,63 +87,6 @@ def main() -> int:
     for failure in wrong:
         print(f"    {failure}")
     return int(agreed < BAR * count)
-
-
-def run_all(checkout: Path, only: str, *, export: bool, one: bool) -> int:
-    """Count, and export, by running."""
-    right, count, seconds, errors, done = 0, 0, [], [], set()
-    for path in logs(checkout, only):
-        log = parse_log(path)
-        where = path.relative_to(checkout / "records").as_posix().partition("/")[2]
-        record = where.partition("/")[0]
-        if log.model_params is None or (one and record in done):
-            continue
-        done.add(record)
-        try:
-            program, from_log = program_of(path)
-        except (InputError, FileNotFoundError) as error:
-            print(f"    {where}: {error}")
-            continue
-        runner = Runner(program, seconds=150)
-        found, env = None, {}
-        for _source, given in environments(path, program, source_in_log=from_log):
-            result = runner.count(given)
-            if found is None or getattr(result, "model_params", None) == log.model_params:
-                found, env = result, given
-            if getattr(result, "model_params", None) == log.model_params:
-                break
-        count += 1
-        if not isinstance(found, Counted):
-            print(f"    {where}: {'' if found is None else found.reason}", flush=True)
-            continue
-        right += found.model_params == log.model_params
-        line = f"{where}: run {found.model_params:,}, log {log.model_params:,}"
-        seconds.append(found.cpu_seconds)
-        if export and log.model_bytes:
-            line += ", " + exported(runner, found, program, env, log, errors)
-        print(f"    {line}; count {found.cpu_seconds:.1f} CPU-s", flush=True)
-    stop_helper()
-    seconds.sort()
-    print(f"{right} of {count} logs agree; count takes {seconds[len(seconds) // 2]:.1f} CPU-s")
-    if errors:
-        errors.sort()
-        print(
-            f"{len(errors)} exports: median {errors[len(errors) // 2]:.2%}, worst {errors[-1]:.2%}"
-        )
-    return int(right < BAR * count)
-
-
-def exported(runner, found, program, env, log, errors) -> str:
-    """What the gate says of a log's configuration, its steps known."""
-    values = {n: k.default for n, k in program.knobs.items() if k.default is not None}
-    values |= {name: value_of(text) for name, text in env.items()}
-    size = RunBased(runner, group_of).predict(found, env, values, log.steps)
-    if isinstance(size, RunFailed):
-        return size.reason
-    error = size.model_bytes / log.model_bytes - 1
-    if found.model_params == log.model_params:
-        errors.append(abs(error))
-    return f"{size.model_bytes:,.0f} bytes, log {log.model_bytes:,}: {error:+.2%}"
 
 
 def value_of(text: str) -> float | str:
