@@ -34,7 +34,11 @@ class _Launched(os._Environ):  # type: ignore[type-arg] # os.environ's class
             return LAUNCHED[name]
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and os.fsencode(name) in self._data
+        try:
+            super().__getitem__(name)
+        except KeyError:
+            return False
+        return True
 
     def get(self, name: str, default: Any = None) -> Any:
         return super().__getitem__(name) if name in self else default
