@@ -77,7 +77,7 @@ class Repeats:
         made = RemovableHandle.next_id
         if self._unhooked.get(id(module)) == made:
             return 0
-        found = sum(
+        found: int = sum(
             sum(one._forward_hooks) + sum(one._forward_pre_hooks) + 1
             for one in module.modules()
             if one._forward_hooks or one._forward_pre_hooks
