@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from pgolf_sweep.config.models import METRIC_SPELLINGS
@@ -24,7 +25,7 @@ from pgolf_sweep.core.trial import Metric
 from pgolf_sweep.space.domains import Choices, Constant
 from pgolf_sweep.space.space import check_expression
 from trainer.export import EXPORT_KNOBS
-from trainer.roles import ROLES
+from trainer.roles import ROLES, ROUNDED_KNOBS, ROUNDING_SWITCH
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,6 +85,10 @@ def read_method(document: Document, given: str | None, space: Space, *, rules: s
                 f"a grid needs values that end: {parameter.distribution} is continuous "
                 f"({parameter.domain.describe()}); use values, int_uniform or q_uniform",
             )
+    if space.one_at_a_time and given not in {None, "grid"}:
+        document.problem(
+            ("pgolf", "one_at_a_time"), f"is the order of a grid: write method: grid, not {given}"
+        )
     seeds = space.parameters.get("SEED")
     repeats = given == "grid" and seeds is not None and isinstance(seeds.domain, Choices)
     free = rules == NO_RULES or seeds is None or isinstance(seeds.domain, Constant) or repeats
@@ -189,14 +194,19 @@ def _reuse(document: Document, block: ReuseBlock, space: Space, program: str) ->
                 f"{', '.join(space.parameters)}",
             )
     roles = {**(ROLES if program == "trainer" else {}), **block.roles}
-    later = tuple(
-        parameter.name
-        for parameter in space.parameters.values()
-        if parameter.searched and roles.get(parameter.name) in LATER
-    )
-    return Reuse(
-        enabled=bool(later) if block.enabled is None else block.enabled,
+    ours = Reuse(
         roles=roles,
+        switch=ROUNDING_SWITCH,
+        switched=ROUNDED_KNOBS if program == "trainer" else frozenset(),
+    )
+    parameters = space.parameters.values()
+    fixed = {p.name: p.domain.value for p in parameters if isinstance(p.domain, Constant)}
+    later = tuple(
+        each.name for each in parameters if each.searched and ours.role(each.name, fixed) in LATER
+    )
+    return replace(
+        ours,
+        enabled=bool(later) if block.enabled is None else block.enabled,
         later=later,
         store=block.store,
         max_bytes=block.max_gib * 2**30,
