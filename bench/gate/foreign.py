@@ -29,8 +29,9 @@ from pgolf_sweep.gate.declared import group_of
 from pgolf_sweep.gate.families import Family, family_of
 from pgolf_sweep.gate.gate import Gate
 from pgolf_sweep.gate.grouped import numbers_in
+from pgolf_sweep.gate.probed import of_short_run
 from pgolf_sweep.gate.run_based import RunBased
-from pgolf_sweep.gate.script_steps import ScriptSteps
+from pgolf_sweep.gate.script_steps import SHORT_STEPS, ScriptSteps
 from pgolf_sweep.script.probe.prober import ProbedTensor
 from pgolf_sweep.script.probe.runner import Counted, Exported, StoredTensor, Update
 
@@ -83,7 +84,7 @@ class Case:
     def prediction(self, steps: float | None = None) -> Prediction:
         found = self.runs.predict(self.counted, {}, self.facts["values"], steps)
         assert not isinstance(found, run_based.RunFailed)
-        return found
+        return of_short_run(found) if found.steps < SHORT_STEPS else found
 
 
 @dataclass
@@ -99,8 +100,8 @@ class Probes:
         self.case.runs.steps = self.steps
         return self.case.prediction(steps)
 
-    def learn(self, knobs: object, model_bytes: int) -> None:
-        del knobs, model_bytes
+    def learn(self, knobs: object, model_bytes: int, steps: int | None = None) -> None:
+        del knobs, model_bytes, steps
 
     def learn_time(self, knobs: object, steps: int, seconds: float) -> None:
         del knobs
