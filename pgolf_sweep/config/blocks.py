@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, cast
 
+from pgolf_sweep.config.fidelity import Fidelity, Rung
 from pgolf_sweep.config.models import METRIC_SPELLINGS
 from pgolf_sweep.config.types import (
     LOSSLESS_KNOBS,
@@ -286,6 +287,7 @@ def read_pgolf(
         budget=block.budget,
         warm_start=_read_warm_start(document, block.warm_start, space),
         pack=block.pack,
+        fidelity=_fidelity(document, block),
         max_retries=block.max_retries,
         nodes=block.nodes,
         seed=block.seed,
@@ -297,6 +299,19 @@ def read_pgolf(
         promote_seeds=block.promote.seeds,
         notify=block.notify,
     )
+
+
+def _fidelity(document: Document, block: PgolfModel) -> Fidelity | None:
+    """``fidelity``: the cheaper rungs; None where there are none."""
+    given = block.fidelity
+    if not given.rungs:
+        if given.model_fields_set:
+            document.problem(
+                ("pgolf", "fidelity"), "names no rung: write [{share: 0.125}], or leave it out"
+            )
+        return None
+    rungs = tuple(Rung(share=rung.share, sets=rung.sets) for rung in given.rungs)
+    return Fidelity(rungs=rungs, keep=given.keep, scale=given.scale)
 
 
 def _gpus(document: Document, block: ResourcesBlock, command: Command, *, plain: bool) -> int:

@@ -232,6 +232,7 @@ class TrialSpec:
         metric: What is read from its log and from ``wandb.log``.
         passes: Variables of the node that the script gets beyond the system's.
         variant: Id of its program; empty for the study's own.
+        rung: Number of the cheaper rung that it runs on; None for the sweep's own.
     """
 
     study: str
@@ -248,11 +249,12 @@ class TrialSpec:
     metric: Metric = field(default_factory=Metric)
     passes: tuple[str, ...] = ()
     variant: str = ""
+    rung: int | None = None
 
     @property
     def identity(self) -> str:
         """Hash of what decides the result: two trials that share it are the same run."""
-        return configuration_hash(self.knobs, self.program_sha256)
+        return run_identity(self.knobs, self.program_sha256, self.rung)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,6 +281,12 @@ def configuration_hash(knobs: Mapping[str, KnobValue], program_sha256: str) -> s
         separators=(",", ":"),
     )
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def run_identity(knobs: Mapping[str, KnobValue], program_sha256: str, rung: int | None) -> str:
+    """`configuration_hash` of a run: one on a cheaper rung is another."""
+    own = knobs if rung is None else {**knobs, " rung": rung}
+    return configuration_hash(own, program_sha256)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

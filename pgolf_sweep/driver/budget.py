@@ -14,6 +14,7 @@ from pgolf_sweep.driver.snapshot import BudgetRow
 from pgolf_sweep.gate.plan import Draw, trial_seconds
 
 if TYPE_CHECKING:
+    from pgolf_sweep.config.fidelity import Fidelity
     from pgolf_sweep.config.types import Budget
     from pgolf_sweep.core.clock import Clock
     from pgolf_sweep.driver.reuse import Trainings
@@ -43,6 +44,7 @@ class Quota:
         nodes: Which of their nodes are trusted.
         clock: What held slots cost until now.
         lease: The other drivers' slots; None where there are no others.
+        fidelity: Cheaper rungs, whose trials cost less; None where there are none.
     """
 
     run_cap: int | None
@@ -55,6 +57,7 @@ class Quota:
     nodes: NodeBook
     clock: Clock
     lease: DriverLease | None
+    fidelity: Fidelity | None = None
 
     def room(self) -> float:
         """How many trials this driver should propose now."""
@@ -64,8 +67,7 @@ class Quota:
         """How many trials may be proposed before `run_cap` is reached."""
         if self.run_cap is None:
             return math.inf
-        held = self.table.queued_count + len(self.table.probing)
-        return self.run_cap - (self.table.counted + held + self.table.reserved)
+        return self.run_cap - (self.table.counted + self.table.held + self.table.reserved)
 
     def wanted(self) -> float:
         """How many more trials this driver should hold: one ahead of its free slots.
@@ -113,7 +115,7 @@ class Quota:
             begun = len(self.table.running) + self._waiting()
             return max(0.0, len(self.launcher.slots()) - begun) if spent < limit else 0.0
         first = not self.table.counted and not self._waiting() and spent < limit
-        held = spent + self._rest_of_running(each) + self._waiting() * each
+        held = spent + self._rest_of_running(each) + self._waiting_cost() * each
         return max(self.spending.affordable(each, spent=held), float(first))
 
     def last_trials(self) -> float:
@@ -129,6 +131,16 @@ class Quota:
         slots = len(self.launcher.slots())
         left = self.spending.seconds_to_start(each, slots=slots, now=self.clock.now())
         return more if left >= each else min(more, 1.0)
+
+    def ending(self) -> bool:
+        """Whether what is left of the budget is one more trial for each slot, or less."""
+        each, slots = self.seconds_each, len(self.launcher.slots())
+        if self.affordable() <= slots:
+            return True
+        if self.spending.deadline_at is None or not each:
+            return False
+        now = self.clock.now()
+        return self.spending.seconds_to_start(each, slots=slots, now=now) < each
 
     def in_time(self) -> bool:
         """Whether a trial that starts now is expected to end by the deadline."""
@@ -178,7 +190,9 @@ class Quota:
             spent_gpu_hours=self.spending.gpu_hours_of(spent),
             spent_usd=self.spending.usd_of(spent),
             reserved_runs=self.spending.reserved_runs,
-            trials_left=None if each is None or math.isinf(more) else int(more + self._waiting()),
+            trials_left=None
+            if each is None or math.isinf(more)
+            else int(more + self.table.held + self.table.reserved),
         )
 
     def _slot_seconds(self) -> float:
@@ -187,16 +201,34 @@ class Quota:
     def _waiting(self) -> int:
         return self.table.queued_count + len(self.table.probing) + self.table.reserved
 
+    def _waiting_cost(self) -> float:
+        """What the trials that wait will cost, in trials of the sweep's own rung."""
+        if self.fidelity is None:
+            return self._waiting()
+        here = [trial.record for trial in self.table.queued]
+        rows = [*here, *self.table.probing.values()]
+        return sum(self._cost(row.rung) for row in rows) + self.table.reserved
+
+    def _cost(self, rung: int | None) -> float:
+        """What a trial on a rung costs, as a share of one on the sweep's own."""
+        if rung is None or self.fidelity is None:
+            return 1.0
+        whole, own = self.table.typical_seconds, self.table.typical_on(rung)
+        return own / whole if own and whole else self.fidelity.rungs[rung - 1].share
+
     def _rest_of_running(self, each: float) -> float:
         """Slot-seconds until all that run have ended, if each takes as long as the others did."""
         now, epoch = self.clock.monotonic(), self.clock.now()
-        ran = [now - attempt.held_from for attempt in self.table.running.values()]
+        ran = [
+            (now - attempt.held_from, attempt.trial.record.rung)
+            for attempt in self.table.running.values()
+        ]
         ran += [
-            epoch - row.started_at
+            (epoch - row.started_at, row.rung)
             for row in self.table.elsewhere.values()
             if row.outcome is State.RUNNING and row.started_at
         ]
-        return sum(max(0.0, each - max(0.0, seconds)) for seconds in ran)
+        return sum(max(0.0, self._cost(rung) * each - max(0.0, seconds)) for seconds, rung in ran)
 
 
 def spending_of(session: Session, *, begun: float) -> Spending:

@@ -179,6 +179,7 @@ class Driver:
             nodes=self._nodes,
             clock=self.clock,
             lease=self.lease,
+            fidelity=self.session.spec.pgolf.fidelity,
         )
         self._writer = TrialWriter(
             sessions=self._sessions,

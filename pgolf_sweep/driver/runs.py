@@ -171,6 +171,8 @@ class Runs:
         attempt.scores.append(val_bpb)
         attempt.val_bpb = val_bpb
         number, ordinal = attempt.trial.record.number, len(attempt.scores)
+        if attempt.trial.record.rung is not None:
+            return  # its curve compares with none of the sweep's own
         knobs = attempt.trial.record.knobs
         fraction = schedule_fraction(report, knobs)
         judgement = self.storage_retry.call(

@@ -211,11 +211,18 @@ class Session:
         )
 
     def trial_spec(
-        self, number: int, knobs: Mapping[str, KnobValue], proposer: str, *, run_id: str
+        self,
+        number: int,
+        knobs: Mapping[str, KnobValue],
+        proposer: str,
+        *,
+        run_id: str,
+        rung: int | None = None,
     ) -> TrialSpec:
-        """What a trial runs, from its resolved knobs."""
+        """What a trial runs, from its resolved knobs, on a cheaper rung or on the sweep's own."""
         binding = Binding(self.spec, self.program)
-        env = binding.env(knobs)
+        run = {**knobs, **self.instead(knobs, rung)}
+        env = binding.env(run)
         env |= self.dataset.env() if self.dataset is not None else {}
         return TrialSpec(
             study=self.spec.name,
@@ -227,12 +234,20 @@ class Session:
             resources=self.resources,
             limits=self.limits,
             proposer=proposer,
-            argv=binding.argv(knobs),
-            config=binding.config(knobs),
+            argv=binding.argv(run),
+            config=binding.config(run),
             metric=self.spec.metric,
             passes=self.spec.pgolf.env_pass,
             variant=self.variant,
+            rung=rung,
         )
+
+    def instead(self, knobs: Mapping[str, KnobValue], rung: int | None) -> dict[str, KnobValue]:
+        """The resolved knobs that are others on a cheaper rung."""
+        fidelity = self.spec.pgolf.fidelity
+        if rung is None or fidelity is None:
+            return {}
+        return fidelity.instead(rung, knobs, self.defaults)
 
     @cached_property
     def bytes_per_token(self) -> float | None:

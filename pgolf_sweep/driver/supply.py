@@ -114,6 +114,7 @@ class Supply:
                     knobs=session.resolve(proposal.knobs),
                     proposer=proposal.proposer,
                     repair_of=proposal.repair_of,
+                    rung=proposal.rung,
                     driver=self.writer.me,
                     **dataclasses.asdict(proposal.change),
                 )
@@ -205,7 +206,7 @@ class Supply:
             if self._anchors.waits(self._unfinished()):
                 return
             self._second_seeds.enqueue(self.quota.last_trials() - len(self._held))
-            proposal = self.study.ask()
+            proposal = self.study.ask(ending=self.quota.ending())
             if proposal is None:
                 self.phase.finish("every point of the grid was proposed")
                 return
@@ -238,7 +239,9 @@ class Supply:
             )
         rescue = self._anchors.rescue()
         if rescue is not None:
-            self.study.enqueue_once(rescue[0], Origin(proposer=RANDOM, request=rescue[1]))
+            rung = None if self.session.spec.pgolf.fidelity is None else 1
+            origin = Origin(proposer=RANDOM, request=rescue[1], rung=rung)
+            self.study.enqueue_once(rescue[0], origin)
         reason = self._anchors.infeasible()
         if reason:
             self.phase.finish(reason)

@@ -195,7 +195,8 @@ class TrialTable:
         number = trial.record.number
         self._unqueue(number)
         self._running[number] = Attempt(trial, started_at, held_from)
-        self._counted.add(number)
+        if trial.record.rung is None:
+            self._counted.add(number)
 
     def vacate(self, number: int) -> None:
         """A trial's run is over: its slot is free."""
@@ -224,7 +225,7 @@ class TrialTable:
         self._first.setdefault(record.identity, record.number)
         if (record.ended_at or 0.0) >= (0.0 if self._last is None else self._last.ended_at or 0.0):
             self._last = record
-        if record.export_of is None and not record.taken_from:
+        if record.export_of is None and not record.taken_from and record.rung is None:
             self._counted.add(record.number)
         return True
 
@@ -251,7 +252,7 @@ class TrialTable:
         self.elsewhere = {record.number: record for record in rows}
         for record in self.elsewhere.values():
             self.note(record)
-            if record.outcome is State.RUNNING:
+            if record.outcome is State.RUNNING and record.rung is None:
                 self._counted.add(record.number)
             else:
                 self._counted.discard(record.number)
@@ -309,16 +310,27 @@ class TrialTable:
         return len(self._counted)
 
     @property
+    def held(self) -> int:
+        """How many that wait here will count against `run_cap`."""
+        waiting = [*(trial.record for trial in self._queued), *self.probing.values()]
+        return sum(record.rung is None for record in waiting)
+
+    @property
     def reserved(self) -> int:
         """How many trials elsewhere will count against `run_cap` and do not yet."""
         counted = {State.RUNNING, State.DISCARDED}
         rows = self.elsewhere.values()
-        return sum(r.outcome not in counted and r.duplicate_of is None for r in rows)
+        open_rows = [r for r in rows if r.outcome not in counted and r.duplicate_of is None]
+        return sum(r.rung is None for r in open_rows)
 
     @property
     def typical_seconds(self) -> float | None:
         """Median of the slot-seconds of completed trials, those that share a training aside."""
         return self._totals.typical_seconds
+
+    def typical_on(self, rung: int) -> float | None:
+        """The same of the trials that completed on a cheaper rung."""
+        return self._totals.typical_on(rung)
 
     def slot_seconds(self, *, now: float, epoch: float) -> float:
         """Time for which slots were held, by trials that ended and by those that run.

@@ -60,6 +60,8 @@ class SweepPlan:
         configurations: How many the space has, or None where it has no end.
         noise_floor: Trials that are runs of the baseline, for the noise; 0 for none.
         example: How one trial starts: its ``command``, and the variables that its knobs set.
+        rungs: Of each cheaper rung its number, how many trials begin there for one on the sweep's
+            own, the seconds of one, and the knobs that it has otherwise, by an example.
     """
 
     sweep: Path
@@ -83,6 +85,7 @@ class SweepPlan:
     configurations: int | None = None
     noise_floor: int = 0
     example: Mapping[str, Any] = field(default_factory=dict)
+    rungs: Sequence[Mapping[str, Any]] = ()
 
     @property
     def plain(self) -> bool:
@@ -192,6 +195,7 @@ def plan(
         configurations=space.size(),
         noise_floor=noise_runs(session),
         example=_example(session, sampled),
+        rungs=_rungs(session, sampled),
     )
 
 
@@ -263,7 +267,47 @@ def _cost(session: Session, judge: planning.Judge, sampled: Sequence[Draw], *, s
         train_seconds=session.train_seconds,
         spending=spending_of(session, begun=now),
         now=now,
+        beside=_beside(session, sampled),
     )
+
+
+def _rungs(session: Session, sampled: Sequence[Draw]) -> list[dict[str, Any]]:
+    """What the cheaper rungs are and cost, cheapest first."""
+    fidelity = session.spec.pgolf.fidelity
+    if fidelity is None:
+        return []
+    launched = [draw for draw in sampled if not draw.verdict.discards]
+    found = []
+    for number, begun in enumerate(fidelity.begun(), start=1):
+        instead = [session.instead(draw.knobs, number) for draw in launched]
+        seconds = _mean_seconds(
+            session,
+            [
+                dataclasses.replace(draw, knobs={**draw.knobs, **knobs})
+                for draw, knobs in zip(launched, instead, strict=True)
+            ],
+        )
+        example = instead[0] if instead else {}
+        found.append({"rung": number, "begun": begun, "trial_seconds": seconds, "instead": example})
+    return found
+
+
+def _beside(session: Session, sampled: Sequence[Draw]) -> float:
+    """What a trial costs on the cheaper rungs, as a share of what it costs on the sweep's own."""
+    rungs = _rungs(session, sampled)
+    if not rungs:
+        return 0.0
+    whole = _mean_seconds(session, [draw for draw in sampled if not draw.verdict.discards])
+    return sum(r["begun"] * (r["trial_seconds"] or 0.0) for r in rungs) / whole if whole else 0.0
+
+
+def _mean_seconds(session: Session, draws: Sequence[Draw]) -> float | None:
+    seconds = [
+        planning.trial_seconds(draw, session.gate, session.resources.gpus, session.train_seconds)
+        for draw in draws
+    ]
+    known = [one for one in seconds if one is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _example(session: Session, sampled: Sequence[Draw]) -> dict[str, Any]:
