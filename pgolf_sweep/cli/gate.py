@@ -221,6 +221,7 @@ def _show_plan(found: SweepPlan) -> None:
     for rung in found.rungs:
         seconds = rung["trial_seconds"]
         each = "" if seconds is None else f" of about {duration(seconds)}"
+        each += f" on {rung['gpus']} GPU{'s' * (rung['gpus'] != 1)}" if rung["gpus"] else ""
         sets = ", ".join(f"{name} {value_text(value)}" for name, value in rung["instead"].items())
         begun = f"{rung['begun']:g} trials{each} begin on rung {rung['rung']}"
         out.print(f"For each of them {begun}: {sets}.", markup=False)

@@ -260,6 +260,7 @@ def read_pgolf(
 ) -> PgolfBlock:
     """The ``pgolf:`` block with defaults filled in."""
     gate, plain = block.gate, block.rules == NO_RULES
+    gpus = _gpus(document, block.resources, command, plain=plain)
     reuse = _reuse(document, block.reuse, space, program)
     _check_data(document, block)
     _check_nodes(document, block)
@@ -268,7 +269,7 @@ def read_pgolf(
     return PgolfBlock(
         rules=block.rules,
         require=require,
-        gpus=_gpus(document, block.resources, command, plain=plain),
+        gpus=gpus,
         cpus=block.resources.cpus,
         gate_enabled=not plain if gate.enabled is None else gate.enabled,
         gate_confidence=gate.confidence,
@@ -287,7 +288,7 @@ def read_pgolf(
         budget=block.budget,
         warm_start=_read_warm_start(document, block.warm_start, space),
         pack=block.pack,
-        fidelity=_fidelity(document, block),
+        fidelity=_fidelity(document, block, gpus),
         max_retries=block.max_retries,
         nodes=block.nodes,
         seed=block.seed,
@@ -301,7 +302,7 @@ def read_pgolf(
     )
 
 
-def _fidelity(document: Document, block: PgolfModel) -> Fidelity | None:
+def _fidelity(document: Document, block: PgolfModel, gpus: int) -> Fidelity | None:
     """``fidelity``: the cheaper rungs; None where there are none."""
     given = block.fidelity
     if not given.rungs:
@@ -310,7 +311,20 @@ def _fidelity(document: Document, block: PgolfModel) -> Fidelity | None:
                 ("pgolf", "fidelity"), "names no rung: write [{share: 0.125}], or leave it out"
             )
         return None
-    rungs = tuple(Rung(share=rung.share, sets=rung.sets) for rung in given.rungs)
+    for index, rung in enumerate(given.rungs):
+        if rung.gpus is not None and (not gpus or gpus % rung.gpus):
+            document.problem(
+                ("pgolf", "fidelity", "rungs", index, "gpus"),
+                f"must divide the {gpus} GPUs of a trial, to fill a node; not {rung.gpus}",
+            )
+    rungs = tuple(
+        Rung(
+            share=rung.share,
+            gpu_share=rung.gpus / gpus if rung.gpus and gpus else 1.0,
+            sets=rung.sets,
+        )
+        for rung in given.rungs
+    )
     return Fidelity(rungs=rungs, keep=given.keep, scale=given.scale)
 
 

@@ -41,10 +41,12 @@ class Rung:
 
     Attributes:
         share: Of the training.
+        gpu_share: Of the GPUs of a trial of the sweep's own.
         sets: Knobs that it has instead, whatever the share.
     """
 
     share: float = 1.0
+    gpu_share: float = 1.0
     sets: Mapping[str, KnobValue] = field(default_factory=dict)
 
 
@@ -65,6 +67,19 @@ class Fidelity:
     def costs(self) -> list[float]:
         """What a trial should cost, from the sweep's own rung, 1, on down."""
         return [1.0, *(rung.share for rung in reversed(self.rungs))]
+
+    @property
+    def slot_share(self) -> float:
+        """Share of the GPUs of a trial of the sweep's own that one slot has."""
+        return min(rung.gpu_share for rung in self.rungs)
+
+    def gpu_share(self, rung: int | None) -> float:
+        """The same of a trial on a rung."""
+        return 1.0 if rung is None else self.rungs[rung - 1].gpu_share
+
+    def slots(self, rung: int | None) -> int:
+        """Slots that a trial on a rung takes."""
+        return round(self.gpu_share(rung) / self.slot_share)
 
     def begun(self) -> list[float]:
         """How many trials begin on each rung, cheapest first, for one on the sweep's own."""
@@ -92,13 +107,14 @@ class Fidelity:
             elif name == WALLCLOCK:
                 reserve = known.get(RESERVE)
                 kept = float(reserve) if isinstance(reserve, int | float) else 0.0
-                found[name] = rung.share * max(0.0, value - kept) + min(kept, value)
+                train = rung.share / rung.gpu_share * max(0.0, value - kept)
+                found[name] = train + min(kept, value)
             elif isinstance(value, int):
                 found[name] = max(1, round(rung.share * value))
             else:
                 found[name] = rung.share * value
         if rung.share == 1:
-            found = {}
+            found = {name: value for name, value in found.items() if name == WALLCLOCK}
         return found | dict(rung.sets)
 
     def scaled(self, known: Iterable[str]) -> list[str]:
@@ -139,7 +155,7 @@ def _note_rung(
         elif name not in reads:
             document.problem((*where, "set", name), f"{spec.program} does not read {name}")
     if rung.share == 1 and not rung.sets:
-        document.problem(where, "is the sweep itself: give it a share below 1, or set a knob")
+        document.problem(where, "trains like the sweep itself: give it a share below 1, or set")
     fidelity = spec.pgolf.fidelity
     if rung.share < 1 and fidelity is not None and not fidelity.scaled(reads):
         document.problem(

@@ -364,6 +364,10 @@ class RungBlock(Block):
     share: Annotated[float, Field(gt=0, le=1)] = Field(default=1.0, examples=[0.125])
     """Share of the training. The schedule shrinks with it: iterations, wallclock, warmups, warmdown
     and the horizon of EMA."""
+    gpus: Count | None = Field(default=None, examples=[1])
+    """GPUs of each trial there, which divide the sweep's: eight of one GPU run at a time on a node.
+    The wallclock grows with fewer of them, so that the training stays the same share. The sweep's
+    if absent."""
     sets: dict[str, AnyValue] = Field(default={}, alias="set", examples=[{"ITERATIONS": 500}])
     """Knobs that all its trials have instead, whatever the share."""
 
@@ -380,7 +384,7 @@ class FidelityBlock(Block):
     """
 
     rungs: Annotated[tuple[RungBlock, ...], BeforeValidator(_rungs)] = Field(
-        default=(), examples=[[{"share": 0.125}]]
+        default=(), examples=[[{"gpus": 1, "share": 0.125}]]
     )
     """The cheaper ones, cheapest first; `fidelity: [...]` is short for it."""
     keep: Annotated[float, Field(gt=0, lt=1)] = 0.25

@@ -420,6 +420,7 @@ class RunEnd:
         model_file_bytes: Size of the compressed model file that it left, or None.
         start_at: The part that it started at: train, or export or eval from what another left.
         checkpoint_bytes: Size of the checkpoint that was kept of its training, or None.
+        gpu_share: Share of a trial's GPUs that it had; the driver knows.
     """
 
     cause: EndCause
@@ -433,11 +434,12 @@ class RunEnd:
     model_file_bytes: int | None = None
     start_at: str = TRAIN
     checkpoint_bytes: int | None = None
+    gpu_share: float = 1.0
 
     @property
     def slot_seconds(self) -> float:
-        """Seconds for which the run held its slot."""
-        return max(0.0, self.ended_at - self.started_at)
+        """Seconds for which the run held the GPUs of a trial, or its share of them."""
+        return self.gpu_share * max(0.0, self.ended_at - self.started_at)
 
 
 class FailureKind(StrEnum):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -75,12 +76,36 @@ class Quota:
         The last trials of a shared study are left to those that have free slots for them.
         """
         near = self.table.near_count()
+        emptied = self.emptied()
         blocked = min(self._blocked(), MOST_NEAR_WAITING)
         ahead = self.lease is None or self.left() > self.lease.other_slots
         waiting = min(near, self._may_wait()) if near else 0
-        free = self.launcher.free(self.nodes.closed())
-        held = self.table.queued_count + len(self.table.probing)
+        free = self.launcher.free(self.nodes.closed() | emptied)
+        held = self.table.queued_count + len(self.table.probing) - len(emptied)
         return free + ahead - (held - max(waiting, blocked))
+
+    def slots_of(self, rung: int | None) -> int:
+        """Slots of the launcher that a trial on a rung takes."""
+        return 1 if self.fidelity is None else self.fidelity.slots(rung)
+
+    def emptied(self) -> frozenset[str]:
+        """The node on which no narrow trial starts, since a wide one waits; empty: none does."""
+        wide = self.slots_of(None)
+        waits = [one.record for one in self.table.queued if self.slots_of(one.record.rung) == wide]
+        if wide == 1 or not waits:
+            return frozenset()
+        closed = self.nodes.closed(waits[0].number)
+        if self.launcher.free(closed, wide):
+            return frozenset()
+        slots = [slot for slot in self.launcher.slots() if slot.node not in closed]
+        all_of = Counter(slot.node for slot in slots)
+        idle = Counter(slot.node for slot in slots if slot.busy_with is None)
+        large = sorted(node for node, count in all_of.items() if count >= wide)
+        return frozenset({max(large, key=lambda node: idle[node])} if large else ())
+
+    def _whole_slots(self) -> int:
+        """Trials on the sweep's own rung that the slots hold."""
+        return len(self.launcher.slots()) // self.slots_of(None)
 
     def _blocked(self) -> int:
         """How many queued trials wait for a training that runs."""
@@ -95,7 +120,7 @@ class Quota:
         A sampler that learns proposes each without what the trials before it will teach, so it is
         not asked for more of them than there are slots.
         """
-        return len(self.launcher.slots()) if self.learns else MOST_NEAR_WAITING
+        return self._whole_slots() if self.learns else MOST_NEAR_WAITING
 
     def affordable(self) -> float:
         """How many more trials the budget pays for beyond those that wait or run.
@@ -113,7 +138,7 @@ class Quota:
         if not each:
             # Nothing says what a trial takes: one for each slot will.
             begun = len(self.table.running) + self._waiting()
-            return max(0.0, len(self.launcher.slots()) - begun) if spent < limit else 0.0
+            return max(0.0, self._whole_slots() - begun) if spent < limit else 0.0
         first = not self.table.counted and not self._waiting() and spent < limit
         held = spent + self._rest_of_running(each) + self._waiting_cost() * each
         return max(self.spending.affordable(each, spent=held), float(first))
@@ -128,13 +153,13 @@ class Quota:
         each = self.seconds_each
         if self.spending.deadline_at is None or not each:
             return more
-        slots = len(self.launcher.slots())
+        slots = self._whole_slots()
         left = self.spending.seconds_to_start(each, slots=slots, now=self.clock.now())
         return more if left >= each else min(more, 1.0)
 
     def ending(self) -> bool:
         """Whether what is left of the budget is one more trial for each slot, or less."""
-        each, slots = self.seconds_each, len(self.launcher.slots())
+        each, slots = self.seconds_each, self._whole_slots()
         if self.affordable() <= slots:
             return True
         if self.spending.deadline_at is None or not each:
@@ -150,7 +175,7 @@ class Quota:
         if not self.table.counted:
             return now < self.spending.deadline_at
         each = self.seconds_each or 0.0
-        slots = len(self.launcher.slots())
+        slots = self._whole_slots()
         return self.spending.seconds_to_start(each, slots=slots, now=now) >= 0
 
     def ended_by(self, *, is_open: bool) -> str | None:
@@ -219,6 +244,7 @@ class Quota:
     def _rest_of_running(self, each: float) -> float:
         """Slot-seconds until all that run have ended, if each takes as long as the others did."""
         now, epoch = self.clock.monotonic(), self.clock.now()
+        share = self.table.gpu_share
         ran = [
             (now - attempt.held_from, attempt.trial.record.rung)
             for attempt in self.table.running.values()
@@ -228,7 +254,10 @@ class Quota:
             for row in self.table.elsewhere.values()
             if row.outcome is State.RUNNING and row.started_at
         ]
-        return sum(max(0.0, self._cost(rung) * each - max(0.0, seconds)) for seconds, rung in ran)
+        return sum(
+            max(0.0, self._cost(rung) * each - share(rung) * max(0.0, seconds))
+            for seconds, rung in ran
+        )
 
 
 def spending_of(session: Session, *, begun: float) -> Spending:

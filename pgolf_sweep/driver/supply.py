@@ -210,11 +210,12 @@ class Supply:
             if proposal is None:
                 self.phase.finish("every point of the grid was proposed")
                 return
+            slots = self.quota.slots_of(proposal.rung)
             if not self._is_judged(proposal):
                 self._held.append((proposal, None))
-                room -= 1
+                room -= slots
             elif self._take(proposal):
-                room -= 1
+                room -= slots
             else:
                 # It may have had its result already.
                 room = min(room, self.quota.left(), self.quota.affordable())

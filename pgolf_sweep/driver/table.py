@@ -135,12 +135,14 @@ class TrialTable:
         idle_seconds: Slot-seconds in which slots of this driver were free.
         elsewhere: Rows of the open trials of a shared study that this driver does not hold.
         probing: Those that this driver holds and judges once the probe of their script is done.
+        gpu_shares: Share of a trial's GPUs that one on a cheaper rung has, by the rung's number.
     """
 
     records: dict[int, TrialRecord] = field(default_factory=dict)
     idle_seconds: float = 0.0
     elsewhere: dict[int, TrialRecord] = field(default_factory=dict)
     probing: dict[int, TrialRecord] = field(default_factory=dict)
+    gpu_shares: Mapping[int, float] = field(default_factory=dict)
     _queued: deque[OpenTrial] = field(default_factory=deque)
     _running: dict[int, Attempt] = field(default_factory=dict)
     _duplicates: dict[int, list[OpenTrial]] = field(default_factory=dict)
@@ -340,11 +342,18 @@ class TrialTable:
             epoch: Seconds of the epoch, which other drivers' rows are in.
         """
         ended = self._totals.slot_seconds
-        here = sum(now - attempt.held_from for attempt in self._running.values())
-        others = self.elsewhere.values()
-        begun = [r.started_at for r in others if r.outcome is State.RUNNING and r.started_at]
+        here = sum(
+            (now - attempt.held_from) * self.gpu_share(attempt.trial.record.rung)
+            for attempt in self._running.values()
+        )
+        others = [r for r in self.elsewhere.values() if r.outcome is State.RUNNING]
+        begun = [(r.started_at, self.gpu_share(r.rung)) for r in others if r.started_at]
         # Another host's clock may be ahead of this one's.
-        return ended + here + sum(max(0.0, epoch - at) for at in begun)
+        return ended + here + sum(share * max(0.0, epoch - at) for at, share in begun)
+
+    def gpu_share(self, rung: int | None) -> float:
+        """Share of a trial's GPUs that one on a rung has."""
+        return 1.0 if rung is None else self.gpu_shares.get(rung, 1.0)
 
     def _seconds_left(
         self,

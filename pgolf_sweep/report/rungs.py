@@ -109,7 +109,7 @@ def flips(pairs: Sequence[tuple[TrialRecord, TrialRecord]]) -> list[dict[str, An
         ]
         if len(both) < LEAST_FOR_KNOBS or len({gap for _, gap in both}) < 2:
             continue
-        result = spearmanr(*zip(*both, strict=True))
+        result = spearmanr([value for value, _ in both], [gap for _, gap in both])
         if result.pvalue * len(names) < FLIPS:
             too_good = "high" if result.statistic > 0 else "low"
             found.append(

@@ -60,7 +60,7 @@ class SweepPlan:
         configurations: How many the space has, or None where it has no end.
         noise_floor: Trials that are runs of the baseline, for the noise; 0 for none.
         example: How one trial starts: its ``command``, and the variables that its knobs set.
-        rungs: Of each cheaper rung its number, how many trials begin there for one on the sweep's
+        rungs: Of each cheaper rung its number, the GPUs of a trial, how many trials begin there for one on the sweep's
             own, the seconds of one, and the knobs that it has otherwise, by an example.
     """
 
@@ -280,31 +280,46 @@ def _rungs(session: Session, sampled: Sequence[Draw]) -> list[dict[str, Any]]:
     found = []
     for number, begun in enumerate(fidelity.begun(), start=1):
         instead = [session.instead(draw.knobs, number) for draw in launched]
+        gpus = session.resources_on(number).gpus
         seconds = _mean_seconds(
             session,
+            gpus,
             [
                 dataclasses.replace(draw, knobs={**draw.knobs, **knobs})
                 for draw, knobs in zip(launched, instead, strict=True)
             ],
         )
         example = instead[0] if instead else {}
-        found.append({"rung": number, "begun": begun, "trial_seconds": seconds, "instead": example})
+        found.append(
+            {
+                "rung": number,
+                "gpus": gpus,
+                "begun": begun,
+                "trial_seconds": seconds,
+                "instead": example,
+            }
+        )
     return found
 
 
 def _beside(session: Session, sampled: Sequence[Draw]) -> float:
     """What a trial costs on the cheaper rungs, as a share of what it costs on the sweep's own."""
-    rungs = _rungs(session, sampled)
-    if not rungs:
+    rungs, gpus = _rungs(session, sampled), session.resources.gpus
+    launched = [draw for draw in sampled if not draw.verdict.discards]
+    whole = _mean_seconds(session, gpus, launched) if rungs else None
+    if not whole:
         return 0.0
-    whole = _mean_seconds(session, [draw for draw in sampled if not draw.verdict.discards])
-    return sum(r["begun"] * (r["trial_seconds"] or 0.0) for r in rungs) / whole if whole else 0.0
+    parts = [rung["gpus"] / gpus if gpus else 1.0 for rung in rungs]
+    held = [
+        part * rung["begun"] * (rung["trial_seconds"] or 0.0)
+        for part, rung in zip(parts, rungs, strict=True)
+    ]
+    return float(sum(held) / whole)
 
 
-def _mean_seconds(session: Session, draws: Sequence[Draw]) -> float | None:
+def _mean_seconds(session: Session, gpus: int, draws: Sequence[Draw]) -> float | None:
     seconds = [
-        planning.trial_seconds(draw, session.gate, session.resources.gpus, session.train_seconds)
-        for draw in draws
+        planning.trial_seconds(draw, session.gate, gpus, session.train_seconds) for draw in draws
     ]
     known = [one for one in seconds if one is not None]
     return sum(known) / len(known) if known else None

@@ -92,7 +92,12 @@ def simulate(
             driver = Driver(
                 session=session,
                 study=study,
-                launcher=InlineLauncher(slots, _simulated(session, run), clock),
+                launcher=InlineLauncher(
+                    slots * session.slots_each,
+                    _simulated(session, run),
+                    clock,
+                    slots_per_node=8 if session.slots_each == 1 else session.slots_each,
+                ),
                 tracker=NullStudyTracker(),
                 paths=paths,
                 clock=clock,

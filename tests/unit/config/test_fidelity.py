@@ -38,7 +38,8 @@ def test_a_list_of_rungs_is_short_for_the_block() -> None:
     ("block", "path", "said"),
     [
         ("[]", "pgolf.fidelity", "names no rung"),
-        ("[{}]", "pgolf.fidelity.rungs.0", "is the sweep itself"),
+        ("[{}]", "pgolf.fidelity.rungs.0", "like the sweep itself"),
+        ("[{share: 0.5, gpus: 3}]", "pgolf.fidelity.rungs.0.gpus", "must divide the 8 GPUs"),
         ("[{share: 2}]", "pgolf.fidelity.rungs.0.share", "at most 1"),
         ("[{sahre: 0.1}]", "pgolf.fidelity.rungs.0.sahre", "did you mean 'share'"),
         ("[{set: {NONE: 1}}]", "pgolf.fidelity.rungs.0.set.NONE", "does not read NONE"),
@@ -48,6 +49,16 @@ def test_a_list_of_rungs_is_short_for_the_block() -> None:
 )
 def test_a_mistake_is_named_with_its_place(block: str, path: str, said: str) -> None:
     assert said in problems(block)[path]
+
+
+def test_fewer_gpus_take_longer_for_the_same_share_of_the_training() -> None:
+    rungs = Fidelity(rungs=(Rung(share=0.25, gpu_share=1 / 8), Rung(share=0.5)), keep=0.3)
+    assert rungs.instead(1, {"MAX_WALLCLOCK_SECONDS": 600.0, "ITERATIONS": 8000}, {}) == {
+        "MAX_WALLCLOCK_SECONDS": 1200.0,
+        "ITERATIONS": 2000,
+    }
+    assert [rungs.slots(rung) for rung in (1, 2, None)] == [1, 8, 8]
+    assert rungs.begun() == [pytest.approx(1 / 0.09), pytest.approx(1 / 0.3)]
 
 
 def test_a_method_that_would_learn_from_short_scores_is_refused() -> None:

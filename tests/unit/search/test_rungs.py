@@ -12,7 +12,7 @@ from support.sweeps import score_of, train
 from pgolf_sweep.config.fidelity import Fidelity, Rung
 from pgolf_sweep.core.record import State, TrialRecord, ranked
 from pgolf_sweep.core.spending import Spending
-from pgolf_sweep.launch.inline import Finish
+from pgolf_sweep.launch.inline import Finish, InlineLauncher
 from pgolf_sweep.search.rungs import Rungs
 from pgolf_sweep.workflows.recover import recover
 
@@ -211,3 +211,41 @@ def test_where_trials_of_both_rungs_ended_the_rung_s_own_order_is_doubted(with_r
     rows += [row(100 + n, None, outcome=State.FAILED) for n in range(60)]
     record, _ = rungs.leading(rows, asked)
     assert record.number == 0
+
+
+def test_eight_short_trials_share_a_node_and_a_whole_one_gets_all_of_it(with_rungs):
+    bench = with_rungs(Rung(share=0.1, gpu_share=1 / 8), run_cap=4)
+    block = dataclasses.replace(bench.session.spec.pgolf, gpus=8, cpus=8.0)
+    spec = dataclasses.replace(bench.session.spec, pgolf=block)
+    bench = dataclasses.replace(bench, session=dataclasses.replace(bench.session, spec=spec))
+    most = {}
+    launcher = InlineLauncher(16, short, bench.clock, slots_per_node=8)
+    driver = bench.driver(launcher=launcher)
+    for _ in driver.turns():
+        busy = [(slot.node, slot.busy_with) for slot in launcher.slots() if slot.busy_with]
+        rungs = {key: driver.snapshot().records[int(key)].rung for _, key in busy}
+        for node in {node for node, _ in busy}:
+            here = [key for at, key in busy if at == node]
+            if None in {rungs[key] for key in here}:
+                assert here == [here[0]] * 8, "a whole trial is alone on its node"
+            most[node] = max(most.get(node, 0), len(set(here)))
+    assert max(most.values()) == 8
+    records = bench.study().records()
+    assert len(completed(records)) == 4
+    assert {record.slot_seconds for record in completed(records)} == {pytest.approx(10)}
+    assert {record.slot_seconds for record in screened(records)} == {pytest.approx(1 / 8)}
+    limits = [bench.session.limits_on(rung).total_seconds for rung in (1, None)]
+    assert limits[0] == 8 * limits[1]
+
+
+def test_a_wide_trial_that_waits_gets_the_emptiest_node(with_rungs):
+    bench = with_rungs(Rung(share=0.1, gpu_share=1 / 8), run_cap=1000, keep=0.5)
+    block = dataclasses.replace(bench.session.spec.pgolf, gpus=8, cpus=8.0)
+    spec = dataclasses.replace(bench.session.spec, pgolf=block)
+    bench = dataclasses.replace(bench, session=dataclasses.replace(bench.session, spec=spec))
+    launcher = InlineLauncher(8, short, bench.clock, slots_per_node=8)
+    driver = bench.driver(launcher=launcher)
+    turns = driver.turns()
+    for _ in range(400):
+        next(turns)
+    assert len(completed(bench_rows(driver))) >= 3, "short ones do not keep the node from it"
