@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.driver.session import Session
 
 SHARE = 0.125
+SHORT = Rung(share=SHARE, gpu_share=1 / 8)
 SHORT_NOISE = 0.001
 OWN = 0.004
 """Standard deviation of what a poor rung says wrong of a configuration alone."""
@@ -86,11 +87,7 @@ class Short(Smooth):
             return answer
         own = {n: v for n, v in knobs.items() if n != "rung"}
         score = self.short(own) + self._rng.gauss(0, SHORT_NOISE)
-        minutes = answer["minutes"] * (1 if SHARED else SHARE)
-        return answer | {"val_bpb": score, "minutes": minutes, "curve": ()}
-
-
-SHARED = False
+        return answer | {"val_bpb": score, "curve": ()}
 
 
 def session_of(kind: str, hours: float, keep: float) -> Session:
@@ -99,7 +96,7 @@ def session_of(kind: str, hours: float, keep: float) -> Session:
     budget = block.budget.model_copy(
         update={"gpu_hours": hours * session.resources.gpus, "reserve": False}
     )
-    rungs = None if kind == "none" else Fidelity(rungs=(Rung(share=SHARE),), keep=keep)
+    rungs = None if kind == "none" else Fidelity(rungs=(SHORT,), keep=keep)
     block = dataclasses.replace(block, budget=budget, fidelity=rungs, second_seeds=0)
     return dataclasses.replace(session, spec=dataclasses.replace(session.spec, pgolf=block))
 

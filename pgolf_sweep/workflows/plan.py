@@ -60,8 +60,8 @@ class SweepPlan:
         configurations: How many the space has, or None where it has no end.
         noise_floor: Trials that are runs of the baseline, for the noise; 0 for none.
         example: How one trial starts: its ``command``, and the variables that its knobs set.
-        rungs: Of each cheaper rung its number, the GPUs of a trial, how many trials begin there for one on the sweep's
-            own, the seconds of one, and the knobs that it has otherwise, by an example.
+        rungs: Of each cheaper rung its number, the GPUs of a trial, how many trials begin there for
+            one on the sweep's own, the seconds of one, and what knobs it has instead, by an example.
     """
 
     sweep: Path
