@@ -248,7 +248,9 @@ class Page:
         metric = str(self._document.get("metric") or SCORE)
         cells = [
             {
-                "trial": str(one["number"]),
+                "trial": f"{one['number']} (rung {one['rung']})"
+                if one.get("rung")
+                else str(one["number"]),
                 "node": node_text(one.get("node") or ""),
                 "step": one.get("step_text")
                 or progress_text(one.get("step"), one.get("total_steps")),

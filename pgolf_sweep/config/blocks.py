@@ -288,7 +288,7 @@ def read_pgolf(
         budget=block.budget,
         warm_start=_read_warm_start(document, block.warm_start, space),
         pack=block.pack,
-        fidelity=_fidelity(document, block, gpus),
+        fidelity=_fidelity(document, block, gpus, command),
         max_retries=block.max_retries,
         nodes=block.nodes,
         seed=block.seed,
@@ -302,7 +302,9 @@ def read_pgolf(
     )
 
 
-def _fidelity(document: Document, block: PgolfModel, gpus: int) -> Fidelity | None:
+def _fidelity(
+    document: Document, block: PgolfModel, gpus: int, command: Command
+) -> Fidelity | None:
     """``fidelity``: the cheaper rungs; None where there are none."""
     given = block.fidelity
     if not given.rungs:
@@ -312,6 +314,12 @@ def _fidelity(document: Document, block: PgolfModel, gpus: int) -> Fidelity | No
             )
         return None
     for index, rung in enumerate(given.rungs):
+        if rung.gpus not in {None, gpus} and (command.launches or command.processes):
+            document.problem(
+                ("pgolf", "fidelity", "rungs", index, "gpus"),
+                "contradiction: command starts the same processes on every rung; leave gpus out, "
+                "or let a trial be started without a launcher of its own",
+            )
         if rung.gpus is not None and (not gpus or gpus % rung.gpus):
             document.problem(
                 ("pgolf", "fidelity", "rungs", index, "gpus"),

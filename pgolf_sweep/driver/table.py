@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pgolf_sweep.core.record import TrialRecord
-    from pgolf_sweep.core.trial import StepReport, TrialSpec
+    from pgolf_sweep.core.trial import KnobValue, StepReport, TrialSpec
     from pgolf_sweep.driver.snapshot import BudgetRow
 
 
@@ -61,6 +61,14 @@ class OpenTrial:
     fit_probability: float = 1.0
     """That a trial near the cap is within it."""
 
+    @property
+    def run_knobs(self) -> Mapping[str, KnobValue]:
+        """Its knobs, with the limit on the wallclock that it has on its rung."""
+        limit = self.spec.env.get("MAX_WALLCLOCK_SECONDS")
+        if self.record.rung is None or limit is None:
+            return self.record.knobs
+        return {**self.record.knobs, "MAX_WALLCLOCK_SECONDS": float(limit)}
+
 
 @dataclass(slots=True)
 class Attempt:
@@ -90,7 +98,7 @@ class Attempt:
         """Keep what a line says of the attempt's progress; validations are the driver's."""
         self.step = report.step
         self.total_steps = report.total_steps or self.total_steps
-        fraction = schedule_fraction(report, self.trial.record.knobs)
+        fraction = schedule_fraction(report, self.trial.run_knobs)
         if fraction:
             self.fraction, self.fraction_at = fraction, now
         if report.train_loss_nats is not None:
@@ -123,6 +131,7 @@ class Attempt:
             started_at=self.started_at,
             curve=tuple(curve[-MOST_POINTS:]),
             seconds_left=self.seconds_left(now, typical),
+            rung=record.rung,
         )
 
 
@@ -355,6 +364,12 @@ class TrialTable:
         """Share of a trial's GPUs that one on a rung has."""
         return 1.0 if rung is None else self.gpu_shares.get(rung, 1.0)
 
+    def _typical_of(self, attempt: Attempt) -> float | None:
+        """Seconds that a trial like one that runs takes; None where none has completed."""
+        rung = attempt.trial.record.rung
+        held = self._totals.typical_on(rung)
+        return None if held is None else held / self.gpu_share(rung)
+
     def _seconds_left(
         self,
         typical: float | None,
@@ -365,7 +380,7 @@ class TrialTable:
         now: float,
     ) -> float | None:
         """Until the sweep ends, by the time that a trial takes; None where nothing says it."""
-        rests = [one.seconds_left(now, typical) for one in self._running.values()]
+        rests = [one.seconds_left(now, self._typical_of(one)) for one in self._running.values()]
         known = [rest for rest in rests if rest is not None]
         if len(known) < len(rests):
             return None
@@ -403,7 +418,7 @@ class TrialTable:
             run_cap=run_cap,
             slots=slots,
             running=tuple(
-                self._running[number].row(now, typical) for number in sorted(self._running)
+                one.row(now, self._typical_of(one)) for _, one in sorted(self._running.items())
             ),
             best=totals.best,
             trained_seconds=totals.slot_seconds,

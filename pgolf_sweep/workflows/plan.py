@@ -61,7 +61,7 @@ class SweepPlan:
         noise_floor: Trials that are runs of the baseline, for the noise; 0 for none.
         example: How one trial starts: its ``command``, and the variables that its knobs set.
         rungs: Of each cheaper rung its number, the GPUs of a trial, how many trials begin there for
-            one on the sweep's own, the seconds of one, and what knobs it has instead, by an example.
+            one on the sweep's own, the seconds of one, and its own knobs, by an example.
     """
 
     sweep: Path

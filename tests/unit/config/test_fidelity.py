@@ -44,7 +44,7 @@ def test_a_list_of_rungs_is_short_for_the_block() -> None:
         ("[{sahre: 0.1}]", "pgolf.fidelity.rungs.0.sahre", "did you mean 'share'"),
         ("[{set: {NONE: 1}}]", "pgolf.fidelity.rungs.0.set.NONE", "does not read NONE"),
         ("[{set: {MATRIX_LR: 1}}]", "pgolf.fidelity.rungs.0.set.MATRIX_LR", "is searched"),
-        ("{rungs: [{share: 0.1}], scale: [NO]}", "pgolf.fidelity.scale.0", "does not read NO"),
+        ("{rungs: [{share: 0.1}], scale: [NONE]}", "pgolf.fidelity.scale.0", "does not read NONE"),
     ],
 )
 def test_a_mistake_is_named_with_its_place(block: str, path: str, said: str) -> None:
