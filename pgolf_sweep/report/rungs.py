@@ -7,6 +7,7 @@ that their agreement is less than that of all.
 from __future__ import annotations
 
 import math
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.core.record import State, cost
@@ -26,6 +27,8 @@ MISRANKS = 0.2
 LEAST_FOR_KNOBS = 8
 FLIPS = 0.05
 """Probability of naming any knob where none flips."""
+STRETCH = 0.5, 2.0
+"""A rung whose differences are this much larger or smaller may yet be right of all knobs."""
 
 
 def rungs_document(records: Sequence[TrialRecord]) -> dict[str, Any]:
@@ -84,8 +87,9 @@ def _interval(tau: float, pairs: int) -> tuple[float, float]:
 def flips(pairs: Sequence[tuple[TrialRecord, TrialRecord]]) -> list[dict[str, Any]]:
     """Knobs of which the cheaper rung makes high or low values look better than they are.
 
-    By the rank correlation of the knob with the difference of the two scores, at a level of
-    `FLIPS` for all knobs together; the strongest first.
+    By the rank correlation of the knob with the difference of the two scores, once the cheaper one
+    is stretched as the other asks, at a level of `FLIPS` for all knobs together; the strongest
+    first.
 
     Args:
         pairs: The trials of a configuration on the cheaper rung and on the sweep's own.
@@ -94,7 +98,9 @@ def flips(pairs: Sequence[tuple[TrialRecord, TrialRecord]]) -> list[dict[str, An
 
     if len(pairs) < LEAST_FOR_KNOBS:
         return []
-    apart = [cost(full) - cost(short) for short, full in pairs]
+    stretch = _stretch([(cost(short), cost(full)) for short, full in pairs])
+    # What is left where the rungs agree is rounding.
+    apart = [round(cost(full) - stretch * cost(short), 9) for short, full in pairs]
     names = [
         name
         for name in pairs[0][0].knobs
@@ -116,6 +122,15 @@ def flips(pairs: Sequence[tuple[TrialRecord, TrialRecord]]) -> list[dict[str, An
                 {"knob": name, "looks_too_good": too_good, "p_value": float(result.pvalue)}
             )
     return sorted(found, key=lambda one: one["p_value"])
+
+
+def _stretch(pairs: Sequence[tuple[float, float]]) -> float:
+    """By how much a difference on the cheaper rung counts on the other, within reason."""
+    short, full = fmean(x for x, _ in pairs), fmean(y for _, y in pairs)
+    spread = sum((x - short) ** 2 for x, _ in pairs)
+    shared = sum((x - short) * (y - full) for x, y in pairs)
+    low, high = STRETCH
+    return min(high, max(low, shared / spread if spread else 1.0))
 
 
 def _number(record: TrialRecord, name: str) -> float | None:
