@@ -61,8 +61,12 @@ class Quota:
     fidelity: Fidelity | None = None
 
     def room(self) -> float:
-        """How many trials this driver should propose now."""
-        return min(self.wanted(), self.left(), self.affordable())
+        """How many trials this driver should propose now, those of several slots counted so."""
+        return min(self.wanted(), self.rest())
+
+    def rest(self) -> float:
+        """The same as far as `run_cap` and budget go."""
+        return self.slots_of(None) * min(self.left(), self.affordable())
 
     def left(self) -> float:
         """How many trials may be proposed before `run_cap` is reached."""
@@ -72,6 +76,8 @@ class Quota:
 
     def wanted(self) -> float:
         """How many more trials this driver should hold: one ahead of its free slots.
+
+        One of several slots counts as so many, and as one while it waits.
 
         The last trials of a shared study are left to those that have free slots for them.
         """

@@ -218,7 +218,7 @@ class Supply:
                 room -= slots
             else:
                 # It may have had its result already.
-                room = min(room, self.quota.left(), self.quota.affordable())
+                room = min(room, self.quota.rest())
                 if self._discarded(proposal):
                     return
 
