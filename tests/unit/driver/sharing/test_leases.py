@@ -469,9 +469,9 @@ def test_outage_in_the_middle_of_a_proposal_is_no_inheritance(make_bench):
     driver = team.driver("a", slots=1)
     ask, begun = driver.study.ask, None
 
-    def ask_and_lose_the_storage():
+    def ask_and_lose_the_storage(**how):
         nonlocal begun
-        proposal = ask()
+        proposal = ask(**how)
         if proposal is not None and proposal.number == 3 and begun is None:
             begun = driver.clock.monotonic()
             team.storage.mishap = lambda: away() if driver.clock.monotonic() < begun + 60 else None
