@@ -85,6 +85,10 @@ def read_method(document: Document, given: str | None, space: Space, *, rules: s
                 f"a grid needs values that end: {parameter.distribution} is continuous "
                 f"({parameter.domain.describe()}); use values, int_uniform or q_uniform",
             )
+    if space.one_at_a_time and given not in {None, "grid"}:
+        document.problem(
+            ("pgolf", "one_at_a_time"), f"is the order of a grid: write method: grid, not {given}"
+        )
     seeds = space.parameters.get("SEED")
     repeats = given == "grid" and seeds is not None and isinstance(seeds.domain, Choices)
     free = rules == NO_RULES or seeds is None or isinstance(seeds.domain, Constant) or repeats

@@ -485,6 +485,9 @@ class PgolfModel(Block):
     """A preset, or the path of a rules file; `none` is a plain sweep without the contest."""
     require: Texts = Field(default=(), examples=[["MODEL_DIM % NUM_HEADS == 0"]])
     """Expressions over knobs that a configuration must make true."""
+    one_at_a_time: bool = Field(default=False, examples=[True])
+    """A grid of all first values, and of each other value alone; with each the values of SEED.
+    A parameter with `when` changes beside the value that it depends on."""
     resources: ResourcesBlock = Field(default=ResourcesBlock(), examples=[{"gpus": 8}])
     """What one trial occupies."""
     gate: GateBlock = Field(default=GateBlock(), examples=[{"confidence": 0.99}])

@@ -137,7 +137,13 @@ def draft_spec(text: str, source: Path) -> tuple[Document, SweepSpec]:
     top = read_block(SweepFile, raw | {"parameters": None}, document, ())
     command = read_command(document, top.command, top.program)
     require = read_require(document, top.pgolf.require)
-    space = read_space(document, ("parameters",), raw.get("parameters"), require=require)
+    space = read_space(
+        document,
+        ("parameters",),
+        raw.get("parameters"),
+        require=require,
+        one_at_a_time=top.pgolf.one_at_a_time,
+    )
     if not raw.get("parameters"):
         document.problem(("parameters",), "missing: name at least one environment variable or flag")
     rules = top.pgolf.rules

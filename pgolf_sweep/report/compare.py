@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pgolf_sweep.core.errors import AnswerNoError, InputError
 from pgolf_sweep.core.record import BASELINE, SCORE, State, score_name
 from pgolf_sweep.core.trial import knob_text
+from pgolf_sweep.space.space import is_seed
 from pgolf_sweep.submission.effects import Decision, Rule, Run, decide, fit, seeds_more
 
 if TYPE_CHECKING:
@@ -107,11 +108,6 @@ class Compared:
     next_step: str
     remeasured: Effect | None = None
     metric: str = SCORE
-
-
-def is_seed(name: str) -> bool:
-    """Whether a knob is the seed, under which runs are repeats of one configuration."""
-    return name.lower() == "seed"
 
 
 def configuration(record: TrialRecord) -> str:

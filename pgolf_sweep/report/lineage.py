@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from pgolf_sweep.core.errors import AnswerNoError, InputError
 from pgolf_sweep.core.record import State
 from pgolf_sweep.core.trial import knob_text
-from pgolf_sweep.report.compare import compared, configuration, is_seed
+from pgolf_sweep.report.compare import compared, configuration
 from pgolf_sweep.report.text import SHORT
+from pgolf_sweep.space.space import is_seed
 from pgolf_sweep.submission.effects import Accept
 
 if TYPE_CHECKING:

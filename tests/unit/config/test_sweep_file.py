@@ -246,6 +246,14 @@ def test_seeds_may_be_listed_only_in_a_grid() -> None:
     assert "SEED" in str(problems("method: grid\nparameters: {SEED: {min: 1, max: 9}}\n"))
 
 
+def test_one_at_a_time_is_the_order_of_a_grid_and_of_nothing_else() -> None:
+    text = "method: {}\nparameters: {{A: {{values: [1, 2]}}}}\npgolf: {{one_at_a_time: true}}\n"
+    assert read(text.format("grid")).space.one_at_a_time
+    found = problems(text.format("bayes"))
+    assert found.keys() == {"pgolf.one_at_a_time"}
+    assert "method: grid, not bayes" in found["pgolf.one_at_a_time"][1]
+
+
 @pytest.mark.parametrize(
     ("text", "line", "expected"),
     [
