@@ -365,7 +365,7 @@ def test_driver_without_nodes_does_not_wait_for_ever_for_what_a_dead_one_left(ma
         step(b, 1)
     assert stays.snapshot().state is SweepState.FINISHED
     stays.launcher.nodes = list
-    stays.launcher.free = lambda avoid=(): 0
+    stays.launcher.free = lambda avoid=(), slots=1: 0
     begun = stays.clock.monotonic()
     while next(a, "ended") is None:
         assert stays.clock.monotonic() - begun < 200
