@@ -49,7 +49,10 @@ class Totals:
             record: The row as it was taken in.
             rest: All rows but this one; looked at only if it was the best.
         """
-        self.counts[tally_key(record)] -= 1
+        key = tally_key(record)
+        self.counts[key] -= 1
+        if key == State.SCREENED and not self.counts[key]:
+            del self.counts[key]  # as `record.counts` has it
         self.slot_seconds -= record.slot_seconds
         self.redrawn -= record.redrawn
         if _timed(record):
@@ -73,8 +76,8 @@ class Totals:
 
 
 def _timed(record: TrialRecord) -> bool:
-    done = record.outcome in {State.COMPLETED, State.SCREENED}
-    return done and bool(record.slot_seconds) and not record.stage
+    own = State.COMPLETED if record.rung is None else State.SCREENED
+    return record.outcome is own and bool(record.slot_seconds) and not record.stage
 
 
 def _best(records: Iterable[TrialRecord]) -> TrialRecord | None:
