@@ -31,7 +31,7 @@ from pgolf_sweep.gate.gate import Gate
 from pgolf_sweep.gate.grouped import numbers_in
 from pgolf_sweep.gate.probed import of_short_run
 from pgolf_sweep.gate.run_based import RunBased
-from pgolf_sweep.gate.script_steps import SHORT_STEPS, ScriptSteps
+from pgolf_sweep.gate.script_steps import CONTEST_GPUS, SHORT_STEPS, ScriptSteps
 from pgolf_sweep.script.probe.prober import ProbedTensor
 from pgolf_sweep.script.probe.runner import Counted, Exported, StoredTensor, Update
 
@@ -93,7 +93,10 @@ class Probes:
 
     case: Case
     code_bytes: int
-    steps: ScriptSteps = field(default_factory=ScriptSteps)
+    steps: ScriptSteps = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.steps = ScriptSteps(gpus_of(self.case.facts))
 
     def expected(self, knobs: object, steps: float | None = None) -> Prediction:
         del knobs
@@ -350,9 +353,14 @@ def case_of(facts: Mapping[str, Any]) -> Case | None:
     if counted.model_params != facts["model_params"]:
         return None
     kept = list(measured_of(counted, facts["exports"]))
-    runs = RunBased(Replayed(counted, kept), group_of)
+    runs = RunBased(Replayed(counted, kept), group_of, gpus_of(facts))
     runs._exports[()] = [*kept]
     return Case(facts["log"].partition("/")[0], runs, counted, facts)
+
+
+def gpus_of(facts: Mapping[str, Any]) -> int:
+    """Those that the run had, which whoever asks the gate knows (`--gpus`)."""
+    return facts["gpus"] or CONTEST_GPUS
 
 
 def counted_of(facts: Mapping[str, Any]) -> Counted:
