@@ -26,6 +26,7 @@ SHIPPED = {
     "knobs",
     "lr",
     "quant",
+    "rungs",
     "schedule",
     "width_depth",
 }

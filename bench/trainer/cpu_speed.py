@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "records")]
-TURNS, STEPS, TOKENS, LENGTH = 5, 4, 4096, 256
+TURNS, STEPS, TOKENS, LENGTH = 5, 2, 4096, 256
 
 
 def contest_step(source: str, shape: dict[str, int], batch: Callable[[], Any]) -> Callable[[], Any]:

@@ -83,9 +83,9 @@ def _kept(tree: ast.Module) -> Iterator[str]:
     """Names that are more than a function's own: the language's, imported, global, or spelled."""
     yield from keyword.kwlist
     yield from dir(builtins)
-    for node in tree.body:
-        if isinstance(node, ast.Assign | ast.AnnAssign):
-            yield from (each.id for each in ast.walk(node) if isinstance(each, ast.Name))
+    for statement in tree.body:
+        if isinstance(statement, ast.Assign | ast.AnnAssign):
+            yield from (each.id for each in ast.walk(statement) if isinstance(each, ast.Name))
     for node in ast.walk(tree):
         if isinstance(node, ast.alias):
             yield node.asname or node.name
