@@ -18,7 +18,18 @@ from pgolf_sweep.script.program import load_program
 
 FOLDER = Path(__file__).parent.parent / "sweeps"
 FILES = sorted(FOLDER.glob("*.yaml"))
-SHIPPED = {"baseline", "demo", "frontier", "lr", "quant", "schedule", "width_depth"}
+SHIPPED = {
+    "baseline",
+    "bits",
+    "demo",
+    "frontier",
+    "knobs",
+    "lr",
+    "quant",
+    "rungs",
+    "schedule",
+    "width_depth",
+}
 
 
 def test_the_promised_sweeps_are_there() -> None:

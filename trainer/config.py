@@ -107,8 +107,9 @@ class Config:
         weight_decay: Muon's decoupled weight decay, times the rate a step.
         embed_wd: Adam's decoupled weight decay of embedding and output layer.
         adam_wd: Adam's decoupled weight decay of scales, mixes and gates.
+        qat_frac: Last share of the run whose losses are those of the quantized weights; 0 is none.
         ema_decay: Decay of the averaged weights that are scored and shipped; 0 is off.
-        matrix_bits: Bits of a weight of the blocks.
+        matrix_bits: Bits of a weight of the blocks; 2 is ternary, 1 binary.
         attn_bits: Bits of attention weights; 0 follows matrix_bits.
         mlp_bits: Bits of MLP weights; 0 follows matrix_bits.
         embed_bits: Bits of the embedding and of an untied output layer.
@@ -210,6 +211,7 @@ class Config:
     weight_decay: float
     embed_wd: float
     adam_wd: float
+    qat_frac: float
     ema_decay: float
     matrix_bits: int
     attn_bits: int
@@ -264,7 +266,7 @@ class Config:
         """
         steps = self.grad_accum_steps or (SHARES_PER_STEP // self.world_size if on_gpu else 1)
         unit = self.world_size * steps * self.train_seq_len
-        require(
+        require(  # package only
             self.train_batch_tokens % unit == 0,
             f"TRAIN_BATCH_TOKENS={self.train_batch_tokens} must be a multiple of {unit} "
             f"({self.world_size} ranks x {steps} micro-batches x {self.train_seq_len} tokens)",
@@ -279,7 +281,7 @@ class Config:
             TrainerError: VAL_BATCH_SIZE does not hold one for each rank and micro-batch.
         """
         rows = self.val_batch_size // (shares * self.train_seq_len)
-        require(
+        require(  # package only
             rows >= 1,
             f"VAL_BATCH_SIZE={self.val_batch_size} must hold a sequence of {self.train_seq_len} "
             f"tokens for each of {shares} shares",
@@ -380,6 +382,7 @@ def _read_environment() -> Config:
         weight_decay=float(os.environ.get("MUON_WD") or os.environ.get("WEIGHT_DECAY", "0")),
         embed_wd=float(os.environ.get("EMBED_WD", 0.0)),
         adam_wd=float(os.environ.get("ADAM_WD", 0.0)),
+        qat_frac=float(os.environ.get("QAT_FRAC", 0.0)),
         ema_decay=float(os.environ.get("EMA_DECAY", 0.0)),
         matrix_bits=int(os.environ.get("MATRIX_BITS", 8)),
         attn_bits=int(os.environ.get("ATTN_BITS", 0)),

@@ -20,6 +20,7 @@ import torch.distributed as dist
 
 from trainer.adapt import evaluate_adapting
 from trainer.artifact import compress, pack, pack_body, unpack
+from trainer.attention import choose_attention
 from trainer.calibrate import input_products
 from trainer.checkpoint import load_checkpoint, save_checkpoint
 from trainer.config import Config, TrainerError, read_config, require
@@ -35,9 +36,10 @@ from trainer.muon import (
     clip_gradients,
     orthogonalize,
 )
+from trainer.qat import Rounding, rounded
 from trainer.quantize import FLOAT_NAMES, dequantize_all, quantize_all
 from trainer.runtime import Ema, Log, LossAndClock, Stopwatch
-from trainer.schedule import loops, lr_scale, muon_momentum, should_stop
+from trainer.schedule import loops, lr_scale, muon_momentum, rounds, should_stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -59,15 +61,20 @@ class Run:
         self.validation = validation_set(config, byte_tables(config))
         self.train_shards = find_shards(config.data_path, "train")
         self.stream = TokenStream(self.train_shards, config.vocab_size)
+        rows = config.train_batch_tokens // config.train_seq_len // self.shares // config.world_size
+        self.kernel = choose_attention(config, rows, device) if on_gpu else "torch"
         torch.manual_seed(config.seed)
         half = on_gpu if config.dtype == "auto" else config.dtype == "bf16"
         self.model = GPT(config, torch.bfloat16 if half else torch.float32).to(device)
         self.compiled = on_gpu if config.compile == "auto" else config.compile == "1"
         self.forward: Callable[[Tensor, Tensor], Tensor] = self.model
         orthogonalizer: Callable[..., Tensor] = orthogonalize
+        rounding: Callable[..., Tensor] = rounded
         if self.compiled:
             self.forward = torch.compile(self.model, dynamic=False, fullgraph=True)
             orthogonalizer = torch.compile(orthogonalize, dynamic=False, fullgraph=True)
+            rounding = torch.compile(rounded, dynamic=False, fullgraph=True)
+        self.rounding = Rounding(config, self.model, rounding)
         matrices, scalars = split_parameters(self.model)
         self.muon = Muon(
             matrices,
@@ -96,16 +103,17 @@ class Run:
             world_size=config.world_size,
         )
         self.agreed = LossAndClock(config, device)
+        self.reads_ahead = on_gpu
+        self.ahead: list[tuple[Tensor, Tensor]] = []
         self.ema = Ema(list(self.model.parameters()), config.ema_decay)
         self.steps, self.seconds, self.trained = 0, 0.0, False
         self.scoring, self.asked_to_stop = False, False
 
     def micro_batches(self) -> list[tuple[Tensor, Tensor]]:
-        """Inputs and targets of this rank's part of the next step."""
-        config = self.config
-        rows = self.stream.batch(
-            config.train_batch_tokens // config.train_seq_len, config.train_seq_len
-        )
+        """Inputs and targets of this rank's part of the next step, read from the stream."""
+        config, stream = self.config, self.stream
+        self.began_at = stream.shard_index, stream.position
+        rows = stream.batch(config.train_batch_tokens // config.train_seq_len, config.train_seq_len)
         parts = np.split(rows, self.shares * config.world_size)[config.rank :: config.world_size]
         batches = []
         for part in parts:
@@ -128,13 +136,15 @@ class Run:
             rank.
         """
         total = torch.zeros((), device=self.device)
-        batches = self.micro_batches()
-        for index, (inputs, targets) in enumerate(batches, start=1):
-            loss = self.forward(inputs, targets) / len(batches)
-            total += loss.detach()
-            if index == len(batches):
-                self.agreed.post(total, stopwatch.seconds(), stop=self.asked_to_stop)
-            loss.backward()
+        batches = self.ahead or self.micro_batches()
+        with self.rounding:
+            for index, (inputs, targets) in enumerate(batches, start=1):
+                loss = self.forward(inputs, targets) / len(batches)
+                total += loss.detach()
+                if index == len(batches):
+                    self.agreed.post(total, stopwatch.seconds(), stop=self.asked_to_stop)
+                loss.backward()
+        self.ahead = self.micro_batches() if self.reads_ahead else []  # while the GPU works
         train_loss, seconds, stop = self.agreed.read()
         if math.isfinite(train_loss):
             self.muon.reduce()
@@ -152,28 +162,31 @@ class Run:
         """Steps that make the compiler do its work; weights, optimizers and data start afresh."""
         initial = {name: value.clone() for name, value in self.model.state_dict().items()}
         stopwatch = Stopwatch(self.device)
+        self.rounding.on = self.config.qat_frac > 0
         for looping in {False, self.config.num_loops > 0}:
             self.model.looping = looping
             for index in range(1, self.config.warmup_steps + 1):
                 self.step(1.0, self.config.muon_momentum, stopwatch)
                 self.log(f"warmup_step:{index}/{self.config.warmup_steps}")
-        self.model.looping = False
+        self.model.looping = self.rounding.on = False
         self.model.load_state_dict(initial)
         self.muon.reset()
         self.adam.reset()
         self.stream = TokenStream(self.train_shards, self.config.vocab_size)
+        self.ahead = []
 
     def score(self, validation: Validation, stride: int = 0) -> tuple[float, float]:
         """Validation loss in nats and bits per byte, the same on every rank."""
         self.scoring = True
-        found = evaluate(
-            self.config,
-            self.forward,
-            validation,
-            shares=self.shares * self.config.world_size,
-            device=self.device,
-            stride=stride,
-        )
+        with self.rounding:
+            found = evaluate(
+                self.config,
+                self.forward,
+                validation,
+                shares=self.shares * self.config.world_size,
+                device=self.device,
+                stride=stride,
+            )
         self.scoring = False
         return found
 
@@ -194,6 +207,8 @@ class Run:
             step = self.steps
             planned = f"step:{step}/{config.iterations}"
             last = step == config.iterations or stopping
+            self.model.looping = loops(config, step, self.seconds)
+            self.rounding.on = rounds(config, step, self.seconds)
             if last:
                 self.finish()
             if last or (config.val_loss_every > 0 and step % config.val_loss_every == 0):
@@ -207,7 +222,6 @@ class Run:
                 stopwatch.resume()
             if last:
                 break
-            self.model.looping = loops(config, step, self.seconds)
             train_loss, self.seconds, stop = self.step(
                 lr_scale(config, step, self.seconds), muon_momentum(config, step), stopwatch
             )
@@ -238,6 +252,7 @@ class Run:
     def finish(self) -> None:
         """Put the weights that are scored and shipped in place."""
         self.model.looping = self.config.num_loops > 0
+        self.rounding.on = self.config.qat_frac > 0
         if not self.trained:
             self.ema.apply()
             self.trained = True
@@ -252,6 +267,7 @@ class Run:
 
     def leave(self) -> NoReturn:
         """End the process, with a checkpoint to go on from."""
+        self.rounding.__exit__()
         if not self.trained:
             save_checkpoint(self)
             self.log(f"stopped: SIGTERM step:{self.steps} checkpoint:{self.config.checkpoint}")
@@ -282,7 +298,8 @@ class Run:
         batches = (
             inputs for _ in range(self.config.gptq_batches) for inputs, _ in self.micro_batches()
         )
-        products = input_products(self.model, batches)
+        with self.rounding:
+            products = input_products(self.model, batches)
         if self.config.world_size > 1:
             for product in products.values():
                 dist.all_reduce(product)
@@ -376,6 +393,7 @@ class Run:
     @torch.no_grad()
     def load(self, blob: bytes) -> None:
         """Give the model an artifact's weights."""
+        self.rounding.on = False
         weights = dequantize_all(unpack(blob))
         for name, parameter in self.model.named_parameters():
             parameter.copy_(torch.from_numpy(weights[name]))
@@ -434,9 +452,6 @@ def describe(run: Run) -> None:
     """The lines that say what is about to run."""
     config, log = run.config, run.log
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
-    head_lr = 0.0 if config.tie_embeddings else config.head_lr
-    embed_lr = config.tied_embed_lr if config.tie_embeddings else config.embed_lr
-    log(f"val_bpb:enabled tokenizer_kind=sentencepiece tokenizer_path={config.tokenizer_path}")
     log(
         f"train_loader:dataset:{Path(config.data_path).name} train_shards:{len(run.train_shards)} "
         f"val_tokens:{len(run.validation.target_bytes)}"
@@ -444,12 +459,8 @@ def describe(run: Run) -> None:
     log(f"model_params:{parameters}")
     log(
         f"world_size:{config.world_size} grad_accum_steps:{run.shares} device:{run.device.type} "
-        f"dtype:{run.model.dtype} compiled:{run.compiled} threads:{torch.get_num_threads()}"
-    )
-    log(f"attention_mode:gqa num_heads:{config.num_heads} num_kv_heads:{config.num_kv_heads}")
-    log(
-        f"tie_embeddings:{config.tie_embeddings} embed_lr:{embed_lr} head_lr:{head_lr} "
-        f"matrix_lr:{config.matrix_lr} scalar_lr:{config.scalar_lr}"
+        f"dtype:{run.model.dtype} compiled:{run.compiled} threads:{torch.get_num_threads()} "
+        f"attention:{run.kernel}"
     )
     log(
         f"train_batch_tokens:{config.train_batch_tokens} train_seq_len:{config.train_seq_len} "

@@ -17,6 +17,7 @@ import json
 import math
 import statistics
 import sys
+import time
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,12 +25,13 @@ from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.core.trial import VerdictKind
 from pgolf_sweep.gate import run_based
+from pgolf_sweep.gate.declared import group_of
 from pgolf_sweep.gate.families import Family, family_of
 from pgolf_sweep.gate.gate import Gate
 from pgolf_sweep.gate.grouped import numbers_in
-from pgolf_sweep.gate.read_based import group_of
+from pgolf_sweep.gate.probed import of_short_run
 from pgolf_sweep.gate.run_based import RunBased
-from pgolf_sweep.gate.script_steps import ScriptSteps
+from pgolf_sweep.gate.script_steps import CONTEST_GPUS, SHORT_STEPS, ScriptSteps
 from pgolf_sweep.script.probe.prober import ProbedTensor
 from pgolf_sweep.script.probe.runner import Counted, Exported, StoredTensor, Update
 
@@ -45,6 +47,7 @@ PRIOR_RECORDS = 1.0
 """Records that the spread of all families counts for in that of one."""
 LEAST_SPREAD, LEAST_SEEDS = 0.003, 0.0005
 HELD, BEFORE, AFTER, DECIDED = (0.97, 0.999), 0.04, 0.01, 0.5
+FURTHER_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Case:
     def prediction(self, steps: float | None = None) -> Prediction:
         found = self.runs.predict(self.counted, {}, self.facts["values"], steps)
         assert not isinstance(found, run_based.RunFailed)
-        return found
+        return of_short_run(found) if found.steps < SHORT_STEPS else found
 
 
 @dataclass
@@ -90,15 +93,18 @@ class Probes:
 
     case: Case
     code_bytes: int
-    steps: ScriptSteps = field(default_factory=ScriptSteps)
+    steps: ScriptSteps = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.steps = ScriptSteps(gpus_of(self.case.facts))
 
     def expected(self, knobs: object, steps: float | None = None) -> Prediction:
         del knobs
         self.case.runs.steps = self.steps
         return self.case.prediction(steps)
 
-    def learn(self, knobs: object, model_bytes: int) -> None:
-        del knobs, model_bytes
+    def learn(self, knobs: object, model_bytes: int, steps: int | None = None) -> None:
+        del knobs, model_bytes, steps
 
     def learn_time(self, knobs: object, steps: int, seconds: float) -> None:
         del knobs
@@ -221,13 +227,27 @@ def judged(records: Mapping[str, Sequence[Case]]) -> int:
         for line in score.missed:
             print(f"    missed: {line}")
     print(caps)
+    times = sorted(further_seconds(case) for case in everything)
+    middle, longest = 1000 * statistics.median(times), 1000 * times[-1]
+    print(
+        f"a further configuration of a known structure: median {middle:.1f} ms, "
+        f"longest {longest:.1f} ms"
+    )
     held = statistics.mean(before.held)
     met = [
         HELD[0] <= held, statistics.median(before.halves) <= BEFORE,
         statistics.median(after.halves) <= AFTER, caps.decided >= DECIDED * caps.far,
-        not caps.discarded,
+        not caps.discarded, times[-1] <= FURTHER_SECONDS,
     ]  # fmt: skip
     return int(not all(met))
+
+
+def further_seconds(case: Case) -> float:
+    """Processor seconds of a prediction for other rates, whose walks are not known yet."""
+    updates = tuple(replace(one, rate=1.01 * one.rate) for one in case.counted.updates)
+    began = time.process_time()
+    case.runs.predict(replace(case.counted, updates=updates), {}, case.facts["values"], None)
+    return time.process_time() - began
 
 
 def gate_for(case: Case, cap: int = 16_000_000) -> Gate:
@@ -333,9 +353,14 @@ def case_of(facts: Mapping[str, Any]) -> Case | None:
     if counted.model_params != facts["model_params"]:
         return None
     kept = list(measured_of(counted, facts["exports"]))
-    runs = RunBased(Replayed(counted, kept), group_of)
+    runs = RunBased(Replayed(counted, kept), group_of, gpus_of(facts))
     runs._exports[()] = [*kept]
     return Case(facts["log"].partition("/")[0], runs, counted, facts)
+
+
+def gpus_of(facts: Mapping[str, Any]) -> int:
+    """Those that the run had, which whoever asks the gate knows (`--gpus`)."""
+    return facts["gpus"] or CONTEST_GPUS
 
 
 def counted_of(facts: Mapping[str, Any]) -> Counted:

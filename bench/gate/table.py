@@ -1,18 +1,28 @@
-"""The table of trainings: `trainings.py` writes it, `fit.py` and `replay.py` read it."""
+"""The table of trainings: `trainings.py` writes it, `fit.py` and `replay.py` read it.
+
+    python bench/gate/table.py bench/gate/trainings.csv runs/knobs
+
+adds a study's trials to it. All seeds of a configuration get indices of one parity, so that none is
+in both halves; trials that differ in the evaluation alone have one artifact, and are added once.
+"""
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from pgolf_sweep.gate.physics.inventory import read_config
+from pgolf_sweep.report.read import study_records
 from pgolf_sweep.script.program import load_program
+from trainer.roles import ROLES
 
 FIT, HELD = "fit", "held"
 
@@ -34,23 +44,41 @@ class Row:
 
 def read_rows(path: Path) -> list[Row]:
     """All trainings of a CSV, or of the JSON lines that `trainings.py` leaves."""
-    defaults = {
-        knob.name: knob.default
-        for knob in load_program("trainer", base=Path(), extra_files=()).knobs.values()
-        if knob.default is not None
-    }
-    rows = []
-    for document in _documents(path):
-        knobs = document["knobs"]
-        rows.append(
-            Row(
-                index=int(document["index"]),
-                knobs=knobs,
-                model_bytes=int(document["model_bytes"]),
-                config=read_config({**defaults, **knobs}),
-            )
-        )
+    return [
+        _row(int(found["index"]), found["knobs"], int(found["model_bytes"]))
+        for found in _documents(path)
+    ]
+
+
+def read_study(root: Path, first: int) -> list[Row]:
+    """The artifacts of a study's completed trials.
+
+    Args:
+        root: The study's folder.
+        first: Index of the first row, even.
+    """
+    parity: dict[str, int] = {}
+    seen, taken, rows = set(), [first, first + 1], []
+    for record in study_records(root):
+        knobs = {n: v for n, v in record.knobs.items() if ROLES.get(n) in {"train", "export"}}
+        if record.model_bytes is None or (key := repr(sorted(knobs.items()))) in seen:
+            continue
+        seen.add(key)
+        half = parity.setdefault(repr(sorted({**knobs, "SEED": 0}.items())), len(parity) % 2)
+        rows.append(_row(taken[half], knobs, record.model_bytes))
+        taken[half] += 2
     return rows
+
+
+def _row(index: int, knobs: dict[str, Any], model_bytes: int) -> Row:
+    config = read_config({**_defaults(), **knobs})
+    return Row(index=index, knobs=knobs, model_bytes=model_bytes, config=config)
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    knobs = load_program("trainer", base=Path(), extra_files=()).knobs.values()
+    return {knob.name: knob.default for knob in knobs if knob.default is not None}
 
 
 def _documents(path: Path) -> list[dict[str, Any]]:
@@ -84,4 +112,20 @@ def write_csv(rows: list[Row], path: Path) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["index", "model_bytes", *names])
         for row in sorted(rows, key=lambda row: row.index):
-            writer.writerow([row.index, row.model_bytes, *(row.knobs[name] for name in names)])
+            values = {**_defaults(), **row.knobs}
+            writer.writerow([row.index, row.model_bytes, *(values[name] for name in names)])
+
+
+def main() -> None:
+    """Add a study's trials to the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("table", type=Path)
+    parser.add_argument("study", type=Path)
+    options = parser.parse_args()
+    rows = read_rows(options.table)
+    first = 2 * (max(row.index for row in rows) // 2 + 1)
+    write_csv([*rows, *read_study(options.study, first)], options.table)
+
+
+if __name__ == "__main__":
+    main()

@@ -16,10 +16,12 @@ from pgolf_sweep.cli.common import (
     app,
     emit,
     out,
+    plain,
     say,
 )
 
 if TYPE_CHECKING:
+    from pgolf_sweep.report.alone import Alone, OneAtATime
     from pgolf_sweep.report.compare import Compared, Side
 
 ByOption = Annotated[
@@ -38,8 +40,12 @@ class RuleName(StrEnum):
 @app.command()
 def compare(
     study: StudyArgument,
-    base: Annotated[int, typer.Argument(metavar="A", help="A trial: what is compared to.")],
-    candidate: Annotated[int, typer.Argument(metavar="B", help="A trial: what is judged.")],
+    base: Annotated[
+        int | None, typer.Argument(metavar="[A]", help="A trial: what is compared to.")
+    ] = None,
+    candidate: Annotated[
+        int | None, typer.Argument(metavar="[B]", help="A trial: what is judged.")
+    ] = None,
     accept: Annotated[
         RuleName | None,
         typer.Option(help="Decide by this rule; else by the sweep file's `accept`."),
@@ -59,17 +65,31 @@ def compare(
     `significant` spends seeds one by one and drops a clear loser after one, `greedy` keeps any
     better mean, `none` never decides. Runs on which A was accepted before are not counted again.
 
+    Without A and B: the paired effect of each change in a study of `one_at_a_time`.
+
     Exit code 1: with --accept or --run, B is not kept.
 
     Example: pgolf-sweep compare demo 3 7 --run
+
+    Example: pgolf-sweep compare knobs
     """
     from pgolf_sweep.cli.detached import passed_on
-    from pgolf_sweep.core.errors import AnswerNoError
+    from pgolf_sweep.core.errors import AnswerNoError, InputError
     from pgolf_sweep.core.paths import StudyPaths
     from pgolf_sweep.workflows.compare import compare as compare_trials
-    from pgolf_sweep.workflows.compare import decide
+    from pgolf_sweep.workflows.compare import decide, each_change
 
     paths = StudyPaths.existing(runs, study)
+    if base is None and candidate is None and not run and accept is None:
+        if not passed_on(paths, "compare", paths.name, *["--json"] * json_output, opens_study=True):
+            changes = each_change(paths)
+            emit(plain(changes)) if json_output else _show_each(changes)
+        return
+    if base is None or candidate is None:
+        raise InputError(
+            "compare takes two trials, or none in a study of one_at_a_time",
+            next_step=f"pgolf-sweep compare {paths.name} A B",
+        )
     by = by or getpass.getuser()
     words = [str(base), str(candidate), f"--by={by}", *["--run"] * run, *["--json"] * json_output]
     words += [f"--accept={accept.value}"] if accept is not None else []
@@ -204,6 +224,40 @@ def _show(found: Compared) -> None:
             f"{again.high:+.5f})"
         )
     say(f"{found.rule.value}: {found.decision.value}; next: {found.next_step}")
+
+
+def _show_each(found: OneAtATime) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("change", "seeds", found.metric, "effect", "95 % interval", "p", "bytes"):
+        left = name == "change"
+        table.add_column(name, justify="left" if left else "right", no_wrap=not left)
+    for change in found.changes:
+        table.add_row(*(Text(cell) for cell in _change_cells(change)))
+    out.print(table)
+    shown = [change for change in found.changes if change.effect is not None]
+    say(
+        f"paired by seed; of {len(shown)} changes without effect {len(shown) * 0.05:.1f} have a p "
+        f"below 0.05 by chance; {'high' if found.maximize else 'low'} {found.metric} is better"
+    )
+
+
+def _change_cells(change: Alone) -> tuple[str, ...]:
+    beside = "".join(f", {name}={value}" for name, value in change.beside.items())
+    effect = change.effect
+    sizes = (change.artifact_bytes, change.base_artifact_bytes)
+    grown = None if None in sizes else (sizes[0] or 0) - (sizes[1] or 0)
+    return (
+        f"{change.knob}={change.value}{beside and f' (at{beside[1:]})'}",
+        str(len(change.seeds)),
+        "" if change.val_bpb is None else f"{change.val_bpb:.4f}",
+        "" if effect is None else f"{effect.value:+.4f}",
+        "" if effect is None else f"{effect.low:+.4f} to {effect.high:+.4f}",
+        "" if effect is None else f"{effect.p_value:.2g}",
+        "" if grown is None else f"{grown:+,.0f}",
+    )
 
 
 def _cells(side: Side) -> tuple[str, ...]:

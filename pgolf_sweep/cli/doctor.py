@@ -44,7 +44,8 @@ def doctor(
 
     Example: pgolf-sweep doctor sweeps/demo.yaml
     """
-    from pgolf_sweep.workflows.doctor import Grade, Needs, examine
+    from pgolf_sweep.workflows.doctor import Needs, examine
+    from pgolf_sweep.workflows.doctor_check import Grade
 
     needs = None
     if sweep is not None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
+from pgolf_sweep.config.fidelity import Fidelity, Rung
 from pgolf_sweep.config.models import METRIC_SPELLINGS
 from pgolf_sweep.config.types import (
     LOSSLESS_KNOBS,
@@ -24,7 +26,7 @@ from pgolf_sweep.core.trial import Metric
 from pgolf_sweep.space.domains import Choices, Constant
 from pgolf_sweep.space.space import check_expression
 from trainer.export import EXPORT_KNOBS
-from trainer.roles import ROLES
+from trainer.roles import ROLES, ROUNDED_KNOBS, ROUNDING_SWITCH
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,6 +86,10 @@ def read_method(document: Document, given: str | None, space: Space, *, rules: s
                 f"a grid needs values that end: {parameter.distribution} is continuous "
                 f"({parameter.domain.describe()}); use values, int_uniform or q_uniform",
             )
+    if space.one_at_a_time and given not in {None, "grid"}:
+        document.problem(
+            ("pgolf", "one_at_a_time"), f"is the order of a grid: write method: grid, not {given}"
+        )
     seeds = space.parameters.get("SEED")
     repeats = given == "grid" and seeds is not None and isinstance(seeds.domain, Choices)
     free = rules == NO_RULES or seeds is None or isinstance(seeds.domain, Constant) or repeats
@@ -189,14 +195,19 @@ def _reuse(document: Document, block: ReuseBlock, space: Space, program: str) ->
                 f"{', '.join(space.parameters)}",
             )
     roles = {**(ROLES if program == "trainer" else {}), **block.roles}
-    later = tuple(
-        parameter.name
-        for parameter in space.parameters.values()
-        if parameter.searched and roles.get(parameter.name) in LATER
-    )
-    return Reuse(
-        enabled=bool(later) if block.enabled is None else block.enabled,
+    ours = Reuse(
         roles=roles,
+        switch=ROUNDING_SWITCH,
+        switched=ROUNDED_KNOBS if program == "trainer" else frozenset(),
+    )
+    parameters = space.parameters.values()
+    fixed = {p.name: p.domain.value for p in parameters if isinstance(p.domain, Constant)}
+    later = tuple(
+        each.name for each in parameters if each.searched and ours.role(each.name, fixed) in LATER
+    )
+    return replace(
+        ours,
+        enabled=bool(later) if block.enabled is None else block.enabled,
         later=later,
         store=block.store,
         max_bytes=block.max_gib * 2**30,
@@ -259,6 +270,7 @@ def read_pgolf(
 ) -> PgolfBlock:
     """The ``pgolf:`` block with defaults filled in."""
     gate, plain = block.gate, block.rules == NO_RULES
+    gpus = _gpus(document, block.resources, command, plain=plain)
     reuse = _reuse(document, block.reuse, space, program)
     _check_data(document, block)
     _check_nodes(document, block)
@@ -267,7 +279,7 @@ def read_pgolf(
     return PgolfBlock(
         rules=block.rules,
         require=require,
-        gpus=_gpus(document, block.resources, command, plain=plain),
+        gpus=gpus,
         cpus=block.resources.cpus,
         gate_enabled=not plain if gate.enabled is None else gate.enabled,
         gate_confidence=gate.confidence,
@@ -286,6 +298,7 @@ def read_pgolf(
         budget=block.budget,
         warm_start=_read_warm_start(document, block.warm_start, space),
         pack=block.pack,
+        fidelity=_fidelity(document, block, gpus, command),
         max_retries=block.max_retries,
         nodes=block.nodes,
         seed=block.seed,
@@ -297,6 +310,40 @@ def read_pgolf(
         promote_seeds=block.promote.seeds,
         notify=block.notify,
     )
+
+
+def _fidelity(
+    document: Document, block: PgolfModel, gpus: int, command: Command
+) -> Fidelity | None:
+    """``fidelity``: the cheaper rungs; None where there are none."""
+    given = block.fidelity
+    if not given.rungs:
+        if given.model_fields_set:
+            document.problem(
+                ("pgolf", "fidelity"), "names no rung: write [{share: 0.125}], or leave it out"
+            )
+        return None
+    for index, rung in enumerate(given.rungs):
+        if rung.gpus not in {None, gpus} and (command.launches or command.processes):
+            document.problem(
+                ("pgolf", "fidelity", "rungs", index, "gpus"),
+                "contradiction: command starts the same processes on every rung; leave gpus out, "
+                "or let a trial be started without a launcher of its own",
+            )
+        if rung.gpus is not None and (not gpus or gpus % rung.gpus):
+            document.problem(
+                ("pgolf", "fidelity", "rungs", index, "gpus"),
+                f"must divide the {gpus} GPUs of a trial, to fill a node; not {rung.gpus}",
+            )
+    rungs = tuple(
+        Rung(
+            share=rung.share,
+            gpu_share=rung.gpus / gpus if rung.gpus and gpus else 1.0,
+            sets=rung.sets,
+        )
+        for rung in given.rungs
+    )
+    return Fidelity(rungs=rungs, keep=given.keep, scale=given.scale)
 
 
 def _gpus(document: Document, block: ResourcesBlock, command: Command, *, plain: bool) -> int:

@@ -98,7 +98,12 @@ class _Entry:
 
 
 def read_space(
-    document: Document, where: KeyPath, block: object, *, require: Sequence[str] = ()
+    document: Document,
+    where: KeyPath,
+    block: object,
+    *,
+    require: Sequence[str] = (),
+    one_at_a_time: bool = False,
 ) -> Space:
     """The search space of a sweep file; mistakes are noted on the document.
 
@@ -123,7 +128,7 @@ def read_space(
         path = (*parameters[circle[0]].keys, "when")
         document.problem(path, f"conditions in a circle: {' -> '.join(circle)}")
         return Space((replace(p, when={}) for p in parameters.values()), require)
-    return Space(parameters.values(), require)
+    return Space(parameters.values(), require, one_at_a_time=one_at_a_time)
 
 
 def _entries(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from pgolf_sweep.config.fidelity import Fidelity
     from pgolf_sweep.core.trial import KnobValue, Metric
     from pgolf_sweep.space.space import Space
 
@@ -149,6 +151,8 @@ class Reuse:
     Attributes:
         enabled: Whether checkpoints are kept, where the program can start from one.
         roles: Part of a run that a knob changes first: train, export, eval, or run for none.
+        switch: Knob that, above 0, has the training read `switched` as well.
+        switched: Knobs of the export.
         later: Searched parameters that change what follows the training alone.
         store: Folder or fsspec address of the checkpoints, or None for the study's own.
         max_bytes: Most that they occupy.
@@ -156,12 +160,18 @@ class Reuse:
 
     enabled: bool = False
     roles: Mapping[str, str] = field(default_factory=dict)
+    switch: str = ""
+    switched: frozenset[str] = frozenset()
     later: tuple[str, ...] = ()
     store: str | None = None
     max_bytes: float = math.inf
 
-    def role(self, knob: str) -> str:
-        """The part of a run that a knob changes first."""
+    def role(self, knob: str, knobs: Mapping[str, KnobValue]) -> str:
+        """The part of a run that a knob changes first, in a configuration."""
+        if knob in self.switched:
+            with suppress(ValueError):  # a value that is no number is refused elsewhere
+                if float(str(knobs.get(self.switch) or 0)) > 0:
+                    return "train"
         return self.roles.get(knob, "train")
 
 
@@ -192,6 +202,7 @@ class PgolfBlock:
         warm_start: What is tried first.
         pack: Whether trials run the program minified and compressed, as it would be submitted; None
             packs our own trainer, whose packed form is tested to be the same program.
+        fidelity: Cheaper rungs on which trials begin, or None.
         max_retries: How often a trial that infrastructure lost is run again.
         nodes: What is asked of the nodes.
         seed: The sampler's seed.
@@ -225,6 +236,7 @@ class PgolfBlock:
     budget: Budget = field(default_factory=Budget)
     warm_start: tuple[WarmStart, ...] = ()
     pack: bool | None = None
+    fidelity: Fidelity | None = None
     max_retries: int = 2
     nodes: NodesBlock = field(default_factory=NodesBlock)
     seed: int = 0

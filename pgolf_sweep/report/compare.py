@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pgolf_sweep.core.errors import AnswerNoError, InputError
 from pgolf_sweep.core.record import BASELINE, SCORE, State, score_name
 from pgolf_sweep.core.trial import knob_text
+from pgolf_sweep.space.space import is_seed
 from pgolf_sweep.submission.effects import Decision, Rule, Run, decide, fit, seeds_more
 
 if TYPE_CHECKING:
@@ -109,11 +110,6 @@ class Compared:
     metric: str = SCORE
 
 
-def is_seed(name: str) -> bool:
-    """Whether a knob is the seed, under which runs are repeats of one configuration."""
-    return name.lower() == "seed"
-
-
 def configuration(record: TrialRecord) -> str:
     """What a trial's repeats have in common: its program and its knobs, all but the seed."""
     knobs = sorted((n, knob_text(v)) for n, v in record.knobs.items() if not is_seed(n))
@@ -129,7 +125,7 @@ def seed_of(record: TrialRecord) -> int:
 
 
 def repeats(records: Sequence[TrialRecord], number: int) -> list[TrialRecord]:
-    """All trials of one trial's configuration, itself included, without duplicates.
+    """All trials of one trial's configuration and rung, itself included, without duplicates.
 
     Raises:
         InputError: The study has no such trial.
@@ -142,7 +138,8 @@ def repeats(records: Sequence[TrialRecord], number: int) -> list[TrialRecord]:
             next_step="pgolf-sweep trials STUDY",
         )
     wanted = configuration(named)
-    return [r for r in records if r.duplicate_of is None and configuration(r) == wanted]
+    own = [r for r in records if r.duplicate_of is None and r.rung == named.rung]
+    return [r for r in own if configuration(r) == wanted]
 
 
 def compared(

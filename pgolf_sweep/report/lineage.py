@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from pgolf_sweep.core.errors import AnswerNoError, InputError
 from pgolf_sweep.core.record import State
 from pgolf_sweep.core.trial import knob_text
-from pgolf_sweep.report.compare import compared, configuration, is_seed
+from pgolf_sweep.report.compare import compared, configuration
 from pgolf_sweep.report.text import SHORT
+from pgolf_sweep.space.space import is_seed
 from pgolf_sweep.submission.effects import Accept
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def lineage(
         variants: The programs that it keeps, by id.
         also: Trials that stand in the tree even where nothing was built on them.
     """
-    own = [r for r in records if r.duplicate_of is None]
+    own = [r for r in records if r.duplicate_of is None and r.rung is None]
     groups: dict[str, list[TrialRecord]] = {}
     for record in own:
         groups.setdefault(configuration(record), []).append(record)

@@ -16,6 +16,7 @@ from importlib import resources
 PACKAGE = "trainer"
 MODULES = (
     "config",
+    "eager",
     "layers",
     "model",
     "muon",
@@ -24,11 +25,13 @@ MODULES = (
     "evaluate",
     "adapt",
     "quantize",
+    "qat",
     "calibrate",
     "rans",
     "artifact",
     "export",
     "runtime",
+    "attention",
     "checkpoint",
     "train",
 )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from pgolf_sweep.core.trial import KnobValue
 
-__all__ = ["Parameter", "Space", "Suggester", "check_expression"]
+__all__ = ["Parameter", "Space", "Suggester", "check_expression", "is_seed"]
 
 MOST_EXPRESSION_CHARS = 1000
 MOST_EXPRESSION_DEPTH = 60
@@ -41,9 +41,16 @@ class Space:
     Attributes:
         parameters: By knob name, in the sweep file's order.
         require: Expressions over knobs that a configuration must make true.
+        one_at_a_time: Whether a grid changes one parameter at a time; see `grid`.
     """
 
-    def __init__(self, parameters: Iterable[Parameter], require: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        parameters: Iterable[Parameter],
+        require: Sequence[str] = (),
+        *,
+        one_at_a_time: bool = False,
+    ) -> None:
         """Build a space.
 
         Raises:
@@ -51,6 +58,7 @@ class Space:
         """
         self.parameters: Mapping[str, Parameter] = {p.name: p for p in parameters}
         self.require = tuple(require)
+        self.one_at_a_time = one_at_a_time
         graph = {p.name: set(p.when) & set(self.parameters) for p in self.parameters.values()}
         # Parents first: a condition is decided before what depends on it is asked for.
         self._ordered = [self.parameters[name] for name in TopologicalSorter(graph).static_order()]
@@ -70,6 +78,10 @@ class Space:
     def grid(self) -> Iterator[dict[str, KnobValue]]:
         """Every configuration, each once; the parameter that is first in the file varies slowest.
 
+        One at a time, these are the configuration of all first values and those that differ from
+        it in one parameter. A seed does not count, and neither does what a conditional parameter
+        depends on: it changes beside the value under which it exists.
+
         Raises:
             InputError: A parameter has no end of values.
         """
@@ -80,13 +92,13 @@ class Space:
                     f"continuous ({parameter.domain.describe()})",
                     expected="values, int_uniform or q_uniform for each parameter",
                 )
-        return (self._in_file_order(knobs) for knobs in self._expand(0, {}))
+        return (self._in_file_order(knobs) for knobs in self._expand(0, {}, frozenset()))
 
     def size(self) -> int | None:
         """Number of configurations of `grid`, or None where a parameter is continuous."""
         if any(parameter.domain.count() is None for parameter in self.parameters.values()):
             return None
-        return self._count(0, {})
+        return self._count(0, {}, frozenset())
 
     def encode(self, knobs: Mapping[str, KnobValue]) -> dict[str, Any]:
         """What a sampler has to answer for `suggest` to give these knobs.
@@ -195,37 +207,65 @@ class Space:
     def _in_file_order(self, knobs: Mapping[str, KnobValue]) -> dict[str, KnobValue]:
         return {name: knobs[name] for name in self.parameters if name in knobs}
 
-    def _expand(self, index: int, knobs: dict[str, KnobValue]) -> Iterator[dict[str, KnobValue]]:
+    def _expand(
+        self, index: int, knobs: dict[str, KnobValue], changed: frozenset[str]
+    ) -> Iterator[dict[str, KnobValue]]:
         if index == len(self._ordered):
             yield knobs
             return
         parameter = self._ordered[index]
         if not parameter.active(knobs):
-            yield from self._expand(index + 1, knobs)
+            yield from self._expand(index + 1, knobs, changed)
             return
-        for value in parameter.domain.values():
-            yield from self._expand(index + 1, {**knobs, parameter.name: value})
+        values = parameter.domain.values()
+        yield from self._expand(index + 1, {**knobs, parameter.name: next(values)}, changed)
+        if self._may_change(parameter, changed):
+            changed |= {parameter.name}
+            for value in values:
+                yield from self._expand(index + 1, {**knobs, parameter.name: value}, changed)
 
-    def _count(self, index: int, knobs: dict[str, Any]) -> int:
+    def _count(self, index: int, knobs: dict[str, Any], changed: frozenset[str]) -> int:
         """Configurations from a parameter on; only values that a condition names are told apart."""
         if index == len(self._ordered):
             return 1
         parameter = self._ordered[index]
         if not parameter.active(knobs):
-            return self._count(index + 1, knobs)
-        named = self._named_values(parameter)
-        total = sum(self._count(index + 1, {**knobs, parameter.name: value}) for value in named)
-        others = (parameter.domain.count() or 0) - len(named)
+            return self._count(index + 1, knobs, changed)
+        first = next(parameter.domain.values())
+        total = self._count(index + 1, {**knobs, parameter.name: first}, changed)
+        if not self._may_change(parameter, changed):
+            return total
+        changed |= {parameter.name}
+        known = value_key(first)
+        named = [v for v in self._named_values(parameter) if value_key(v) != known]
+        total += sum(self._count(index + 1, {**knobs, parameter.name: v}, changed) for v in named)
+        others = (parameter.domain.count() or 0) - len(named) - 1
         if others:
             unnamed = {**knobs, parameter.name: object()}
-            total += others * self._count(index + 1, unnamed)
+            total += others * self._count(index + 1, unnamed, changed)
         return total
+
+    def _may_change(self, parameter: Parameter, changed: frozenset[str]) -> bool:
+        """Whether a parameter may have another value than its first beside what changed before."""
+        if not self.one_at_a_time or is_seed(parameter.name):
+            return True
+        needed, parents = set(), list(parameter.when)
+        while parents:
+            name = parents.pop()
+            needed.add(name)
+            parents += self.parameters[name].when if name in self.parameters else ()
+        return all(name in needed or is_seed(name) for name in changed)
 
     def _named_values(self, parameter: Parameter) -> list[KnobValue]:
         """The parameter's values that some condition asks for."""
         asked = [v for p in self._ordered for v in p.when.get(parameter.name, ())]
         keys = [value_key(value) for value in asked]
         return [value for i, value in enumerate(asked) if keys[i] not in keys[:i]]
+
+
+def is_seed(name: str) -> bool:
+    """Whether a knob is the seed, under which runs are repeats of one configuration."""
+    return name.lower() == "seed"
 
 
 def _only(parameter: Parameter) -> KnobValue | None:

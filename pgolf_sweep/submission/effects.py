@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -135,19 +136,38 @@ class Fit:
         contrast[self.configs.index(base)] = -1.0
         value = float(contrast @ self.means)
         error = math.sqrt(self.variance * float(contrast @ self.covariance @ contrast))
-        half = student_quantile(self.freedom, 0.975) * error
-        if error == 0.0:  # every repeat gave the same score: certain one way or the other
-            p_value = 1.0 if value == 0.0 else 0.0
-        else:
-            p_value = 2 * student_tail(self.freedom, abs(value) / error)
-        return Effect(
-            value=value,
-            error=error,
-            low=value - half,
-            high=value + half,
-            p_value=p_value,
-            freedom=self.freedom,
-        )
+        return _effect(value, error, self.freedom)
+
+
+def paired(differences: Sequence[float]) -> Effect | None:
+    """Student's paired t of one change alone; None below two differences.
+
+    Args:
+        differences: Score with the change minus score without it, on one seed each.
+    """
+    count = len(differences)
+    if count < 2:  # one shows no spread
+        return None
+    value = fmean(differences)
+    error = stdev(differences) / math.sqrt(count)
+    return _effect(value, error, count - 1)
+
+
+def _effect(value: float, error: float, freedom: int) -> Effect:
+    """Interval and p of a difference with its standard error."""
+    half = student_quantile(freedom, 0.975) * error
+    if error == 0.0:  # every repeat gave the same score: certain one way or the other
+        p_value = 1.0 if value == 0.0 else 0.0
+    else:
+        p_value = 2 * student_tail(freedom, abs(value) / error)
+    return Effect(
+        value=value,
+        error=error,
+        low=value - half,
+        high=value + half,
+        p_value=p_value,
+        freedom=freedom,
+    )
 
 
 def fit(runs: Sequence[Run]) -> Fit:

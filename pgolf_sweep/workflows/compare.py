@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pgolf_sweep.core.ledger import Ledger
 from pgolf_sweep.driver.ledger import DECISION, decisions
 from pgolf_sweep.driver.session import reopen_session
+from pgolf_sweep.report.alone import one_at_a_time
 from pgolf_sweep.report.compare import compared
 from pgolf_sweep.report.read import study_records
 from pgolf_sweep.submission.effects import Accept, Decision, Rule
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from pgolf_sweep.config.models import AcceptBlock
     from pgolf_sweep.core.paths import StudyPaths
+    from pgolf_sweep.report.alone import OneAtATime
     from pgolf_sweep.report.compare import Compared
     from pgolf_sweep.workflows.open_runs import OpenRun
 
@@ -61,6 +63,16 @@ def compare(paths: StudyPaths, base: int, candidate: int, *, rule: str | None = 
     if found.decision in {Decision.KEEP, Decision.DROP}:
         _note(paths, found)
     return found
+
+
+def each_change(paths: StudyPaths) -> OneAtATime:
+    """The effect of each change of a study that changes one parameter at a time.
+
+    Raises:
+        InputError: It does not.
+    """
+    spec = reopen_session(paths, need_data=False).spec
+    return one_at_a_time(paths.name, spec.space, study_records(paths.root))
 
 
 def decide(

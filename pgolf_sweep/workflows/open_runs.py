@@ -14,7 +14,7 @@ from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.record import SEED_KNOB
 from pgolf_sweep.core.trial import knob_text
 from pgolf_sweep.driver.proposals import completed, readable
-from pgolf_sweep.report.compare import is_seed
+from pgolf_sweep.space.space import is_seed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

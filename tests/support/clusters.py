@@ -13,7 +13,9 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-HEAD = {"num_cpus": 0, "num_gpus": 0, "include_dashboard": False, "dashboard_port": None}
+SPARSE = {"include_dashboard": False, "no_monitor": True, "include_log_monitor": False}
+"""Without what no trial needs: the autoscaler and the reader of logs take 1.6 CPU-s of a start."""
+HEAD = {"num_cpus": 0, "num_gpus": 0, "dashboard_port": None, **SPARSE}
 """Of a `ray.cluster_utils.Cluster` in a test's own process, whose nodes are added later.
 
 Ray tries the port of the dashboard, if it has one, even where none is wanted; where another Ray has
@@ -23,7 +25,7 @@ CLUSTER = """
 import json, sys
 from ray.cluster_utils import Cluster
 
-node = {"include_dashboard": False, **json.loads(sys.argv[1])}
+node = json.loads(sys.argv[1])
 cluster = Cluster()
 for left in (2, 1, 0):
     try:
@@ -47,7 +49,7 @@ def cluster_of(**node: int) -> Iterator[str]:
     Ray keeps the address of the first cluster of a process, and other tests start theirs here.
     """
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    command = [sys.executable, "-c", CLUSTER, json.dumps(node)]
+    command = [sys.executable, "-c", CLUSTER, json.dumps(SPARSE | node)]
     with subprocess.Popen(command, **pipes, text=True) as cluster:
         assert cluster.stdin is not None
         assert cluster.stdout is not None

@@ -91,6 +91,8 @@ class Machine:
             f"--node-ip-address={self.address}",
             "--object-store-memory=100000000",
             "--disable-usage-stats",
+            "--no-monitor",  # nothing scales this cluster,
+            "--include-log-monitor=false",  # and nobody reads Ray's logs as they grow
         ]
         for left in (2, 1, 0):
             done = subprocess.run(

@@ -42,7 +42,7 @@ run_cap: {run_cap}
 parameters:
   MODEL_DIM: {width}
   MATRIX_LR: {rate}
-  SEED: {{value: 7}}
+  SEED: {seed}
 {extra}
 pgolf:
   rules: demo
@@ -204,6 +204,7 @@ def build_bench(
     program: bytes = SCRIPT,
     width: str = WIDTHS,
     rate: str = RATES,
+    seed: str = "{value: 7}",
 ) -> Bench:
     """A bench in a folder; the other arguments fill the sweep file."""
     sweep = folder / f"{name}.yaml"
@@ -216,6 +217,7 @@ def build_bench(
             block=block,
             width=width,
             rate=rate,
+            seed=seed,
         )
     )
     spec = load_spec(sweep)

@@ -212,3 +212,38 @@ def test_compare_runs_seeds_until_the_rule_decides(bench, monkeypatch):
     assert found.decision.value == "keep"
     assert all(row.proposer == "propose:ada" and row.seed is not None for row in ended)
     assert len(ended) <= 6
+
+
+def test_each_change_of_a_grid_is_paired_with_the_grid_without_it(tmp_path):
+    bench = build_bench(
+        tmp_path,
+        method="grid",
+        run_cap=20,
+        width="{values: [64, 96, 160]}",
+        rate="{values: [0.02, 0.03], when: {MODEL_DIM: 96}}",
+        seed="{values: [1, 2, 3]}",
+        block="  one_at_a_time: true\n",
+    )
+    (tmp_path / "train_gpt.py").write_bytes(SCRIPT)
+    prepare_folder(bench.session, bench.paths, sweep=tmp_path / "study.yaml", data_root=tmp_path)
+    bench.driver(slots=1, simulate=simulate).run()
+    document, done = compared(bench)
+    assert done.exit_code == 0
+    changes = document["changes"]
+    assert [(c["knob"], c["value"], c["beside"]) for c in changes] == [
+        ("MODEL_DIM", 96, {}),
+        ("MATRIX_LR", 0.03, {"MODEL_DIM": 96}),
+        ("MODEL_DIM", 160, {}),
+    ]
+    for change, true in zip(changes, (EFFECTS[96], 0.0, EFFECTS[160]), strict=True):
+        assert change["seeds"] == [1, 2, 3]
+        assert change["effect"]["value"] == pytest.approx(true, abs=4 * NOISE)
+        assert change["artifact_bytes"] == change["base_artifact_bytes"] == 109
+    assert changes[1]["effect"]["p_value"] == 1.0  # the score knows no rate
+    shown = run(bench, "compare", "study")
+    assert "MATRIX_LR=0.03 (at MODEL_DIM=96)" in shown.stdout
+
+
+def test_a_table_of_changes_needs_a_grid_of_them_and_a_comparison_two_trials(bench):
+    assert isinstance(run(bench, "compare", "study").exception, InputError)
+    assert "two trials" in str(run(bench, "compare", "study", "0").exception)

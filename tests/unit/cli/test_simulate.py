@@ -29,7 +29,14 @@ def sweep(tmp_path, monkeypatch):
     (tmp_path / "objective_of_test.py").write_text(OBJECTIVE)
     (tmp_path / "train_gpt.py").write_bytes(SCRIPT)
     text = SWEEP.format(
-        name="toy", method="random", run_cap=6, extra="", block="", width=WIDTHS, rate=RATES
+        name="toy",
+        method="random",
+        run_cap=6,
+        extra="",
+        block="",
+        width=WIDTHS,
+        rate=RATES,
+        seed="{value: 7}",
     )
     (tmp_path / "toy.yaml").write_text(text)
     return "toy.yaml"

@@ -174,7 +174,7 @@ pgolf:
     assert "did you mean 'log_uniform'" in found["parameters.C.distribution"][1]
     assert "{value: 5}" in found["parameters.D"][1]
     assert "lower is better" in found["metric.goal"][1]
-    assert "not supported yet" in found["pgolf.fidelity"][1]
+    assert "names no rung" in found["pgolf.fidelity"][1]
     assert "cheating" in found["parameters.SEED"][1]
 
 
@@ -244,6 +244,14 @@ def test_a_grid_needs_parameters_that_end() -> None:
 def test_seeds_may_be_listed_only_in_a_grid() -> None:
     assert read("method: grid\nparameters: {SEED: {values: [1, 2, 3]}}\n").space.size() == 3
     assert "SEED" in str(problems("method: grid\nparameters: {SEED: {min: 1, max: 9}}\n"))
+
+
+def test_one_at_a_time_is_the_order_of_a_grid_and_of_nothing_else() -> None:
+    text = "method: {}\nparameters: {{A: {{values: [1, 2]}}}}\npgolf: {{one_at_a_time: true}}\n"
+    assert read(text.format("grid")).space.one_at_a_time
+    found = problems(text.format("bayes"))
+    assert found.keys() == {"pgolf.one_at_a_time"}
+    assert "method: grid, not bayes" in found["pgolf.one_at_a_time"][1]
 
 
 @pytest.mark.parametrize(

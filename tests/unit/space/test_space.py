@@ -234,25 +234,59 @@ def test_a_conditional_grid_is_complete_unique_and_as_long_as_its_size() -> None
     assert len({tuple(sorted(knobs.items(), key=str)) for knobs in grid}) == len(grid)
 
 
+def test_one_at_a_time_changes_one_parameter_with_every_seed() -> None:
+    text = (
+        "method: grid\nparameters:\n  SEED: {values: [1, 2]}\n  SLOPE: {values: [0.0, 0.5]}\n"
+        "  BITS: {values: [8, 5, 4]}\n  GPTQ: {values: [0, 16], when: {BITS: [5, 4]}}\n"
+        "  LOOPS: {values: [0, 2]}\n  LOOP_END: {value: 1, when: {LOOPS: 2}}\n"
+        "pgolf: {one_at_a_time: true}\n"
+    )
+    space = parse_spec(text, Path("sweep.yaml")).space
+    grid = list(space.grid())
+    base = {"SLOPE": 0.0, "BITS": 8, "LOOPS": 0}
+    alone: list[dict[str, Any]] = [
+        base,
+        base | {"LOOPS": 2, "LOOP_END": 1},
+        base | {"BITS": 5, "GPTQ": 0},
+        base | {"BITS": 5, "GPTQ": 16},
+        base | {"BITS": 4, "GPTQ": 0},
+        base | {"BITS": 4, "GPTQ": 16},
+        base | {"SLOPE": 0.5},
+    ]
+    wanted = [{"SEED": seed, **knobs} for seed in (1, 2) for knobs in alone]
+    assert sorted(grid, key=repr) == sorted(
+        [{name: knobs[name] for name in space.parameters if name in knobs} for knobs in wanted],
+        key=repr,
+    )
+    assert [knobs["SEED"] for knobs in grid] == [1] * 7 + [2] * 7
+    assert space.size() == 14
+
+
 @settings(max_examples=60)
 @given(
     counts=st.lists(st.integers(1, 4), min_size=1, max_size=4),
     links=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=3),
+    alone=st.booleans(),
 )
-def test_size_is_the_length_of_any_grid(counts: list[int], links: list[tuple[int, int]]) -> None:
+def test_size_is_the_length_of_any_grid(
+    counts: list[int], links: list[tuple[int, int]], alone: bool
+) -> None:
     conditions: dict[int, dict[str, tuple[int, ...]]] = {}
     for child in range(1, len(counts)):
         for parent, value in links[child - 1 : child]:
             if parent < child and value < counts[parent]:
                 conditions[child] = {f"P{parent}": (value,)}
     space = Space(
-        Parameter(
-            name=f"P{i}",
-            distribution="int_uniform",
-            domain=Multiples(0, count - 1),
-            when=conditions.get(i, {}),
-        )
-        for i, count in enumerate(counts)
+        (
+            Parameter(
+                name=f"P{i}",
+                distribution="int_uniform",
+                domain=Multiples(0, count - 1),
+                when=conditions.get(i, {}),
+            )
+            for i, count in enumerate(counts)
+        ),
+        one_at_a_time=alone,
     )
     grid = [tuple(sorted(knobs.items())) for knobs in space.grid()]
     assert len(grid) == len(set(grid)) == space.size()
@@ -262,6 +296,8 @@ def test_huge_grids_are_counted_without_being_listed() -> None:
     space = space_of(A="{min: 1, max: 1000000000000}", B="{values: [1, 2], when: {A: 5}}")
     assert space.size() == 10**12 + 1
     assert next(space.grid()) == {"A": 1}
+    alone = Space(space.parameters.values(), one_at_a_time=True)
+    assert alone.size() == 10**12 + 1
 
 
 def test_a_grid_over_a_continuous_parameter_is_refused_by_name() -> None:

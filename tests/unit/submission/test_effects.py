@@ -17,6 +17,7 @@ from pgolf_sweep.submission.effects import (
     Run,
     decide,
     fit,
+    paired,
     seeds_more,
 )
 from pgolf_sweep.submission.stats import student_quantile
@@ -27,6 +28,17 @@ B = [1.05, 1.08, 1.06]
 
 def runs(config, scores, first=0):
     return [Run(config, first + at, score) for at, score in enumerate(scores)]
+
+
+def test_a_paired_effect_is_students_t_of_the_differences():
+    # As scipy.stats.ttest_1samp has it.
+    effect = paired([-0.03, -0.01, -0.02, -0.025])
+    assert effect.value == pytest.approx(-0.02125)
+    assert effect.value / effect.error == pytest.approx(-4.97709, abs=1e-5)
+    assert effect.p_value == pytest.approx(0.0155874, abs=1e-6)
+    assert effect.low < effect.value < effect.high < 0
+    assert paired([0.1]) is None
+    assert paired([0.0, 0.0]).p_value == 1.0
 
 
 def test_unpaired_effect_is_students_with_the_pooled_spread():

@@ -13,7 +13,11 @@ from typer.testing import CliRunner
 from pgolf_sweep.cli import app
 from pgolf_sweep.data import locate
 from pgolf_sweep.workflows import doctor
-from pgolf_sweep.workflows.doctor import GB, Gpu, Grade, Needs
+from pgolf_sweep.workflows import doctor_machine as machine
+from pgolf_sweep.workflows import doctor_software as software
+from pgolf_sweep.workflows.doctor import Needs
+from pgolf_sweep.workflows.doctor_check import GB, Grade
+from pgolf_sweep.workflows.doctor_software import Gpu
 
 H100 = Gpu(name="H100", memory_bytes=80 * GB)
 ROOT = Path(__file__).parents[3]
@@ -26,15 +30,15 @@ def test_libraries_are_those_of_the_project_file() -> None:
         for name, _, least in (line.partition(">=") for line in declared)
         if name != "torch"
     }
-    assert dict(doctor.LIBRARIES.values()) == wanted
+    assert dict(software.LIBRARIES.values()) == wanted
 
 
 def test_missing_old_and_broken_libraries_are_each_named() -> None:
-    versions = {name: "9999.0" for name, _ in doctor.LIBRARIES.values()}
-    assert doctor.judge_libraries(versions, {}).verdict is Grade.OK
+    versions = {name: "9999.0" for name, _ in software.LIBRARIES.values()}
+    assert software.judge_libraries(versions, {}).verdict is Grade.OK
     del versions["pandas"]
     versions["optuna"] = "4.9.1"
-    check = doctor.judge_libraries(versions, {"brotli": "ImportError: no symbol"})
+    check = software.judge_libraries(versions, {"brotli": "ImportError: no symbol"})
     assert check.verdict is Grade.FAIL
     assert "pandas is missing" in check.observed
     assert "optuna 4.9.1 is older than 5" in check.observed
@@ -43,7 +47,7 @@ def test_missing_old_and_broken_libraries_are_each_named() -> None:
 
 
 def test_import_that_fails_is_reported_and_one_that_works_is_not() -> None:
-    errors = doctor.import_errors(["json", "no_such_module_anywhere"])
+    errors = software.import_errors(["json", "no_such_module_anywhere"])
     assert errors == {
         "no_such_module_anywhere": "ModuleNotFoundError: No module named 'no_such_module_anywhere'"
     }
@@ -58,21 +62,21 @@ def test_import_that_fails_is_reported_and_one_that_works_is_not() -> None:
     ],
 )
 def test_probe_that_dies_gives_a_reason(code: str, reason: str) -> None:
-    assert doctor.probe(code) == {"error": reason}
+    assert software.probe(code) == {"error": reason}
 
 
 def test_probe_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_PROBE_SECONDS", 0.3)
+    monkeypatch.setattr(software, "_PROBE_SECONDS", 0.3)
     # Were it waited for, the test's own time limit would end it.
-    assert "no answer" in doctor.probe("import time; time.sleep(1000)")["error"]
+    assert "no answer" in software.probe("import time; time.sleep(1000)")["error"]
 
 
 def test_torch_is_judged_by_import_and_version() -> None:
     sound = {"version": "2.13.0+cpu", "cuda": None, "gpus": []}
-    assert doctor.judge_torch(sound).verdict is Grade.OK
-    assert doctor.judge_torch({**sound, "version": "2.9.1"}).verdict is Grade.FAIL
-    assert doctor.judge_torch({"error": "libcudart missing"}).observed == "libcudart missing"
-    assert doctor.judge_torch({"error": "libcudart missing"}).verdict is Grade.FAIL
+    assert software.judge_torch(sound).verdict is Grade.OK
+    assert software.judge_torch({**sound, "version": "2.9.1"}).verdict is Grade.FAIL
+    assert software.judge_torch({"error": "libcudart missing"}).observed == "libcudart missing"
+    assert software.judge_torch({"error": "libcudart missing"}).verdict is Grade.FAIL
 
 
 @pytest.mark.parametrize(
@@ -88,7 +92,7 @@ def test_torch_is_judged_by_import_and_version() -> None:
 def test_gpus_fail_only_where_a_sweep_needs_more(
     count: int, needed: int | None, verdict: Grade
 ) -> None:
-    check = doctor.judge_gpus([H100] * count, needed=needed)
+    check = software.judge_gpus([H100] * count, needed=needed)
     assert check.verdict is verdict
     assert (check.next_step is None) == (verdict is Grade.OK)
     if count:
@@ -96,35 +100,35 @@ def test_gpus_fail_only_where_a_sweep_needs_more(
 
 
 def test_limits_of_the_machine_are_judged() -> None:
-    assert doctor.judge_python((3, 10, 9)).verdict is Grade.FAIL
-    assert doctor.judge_python((3, 11, 0)).verdict is Grade.OK
-    assert doctor.judge_memory(2, GB).verdict is Grade.WARN
-    assert doctor.judge_memory(2, None).verdict is Grade.OK
-    assert doctor.judge_shared_memory(64 * 2**20).verdict is Grade.WARN
-    assert doctor.judge_shared_memory(None).observed == "no /dev/shm"
-    assert doctor.judge_shared_memory(16 * GB).verdict is Grade.OK
-    few = doctor.judge_descriptors(1024, 4096)
+    assert software.judge_python((3, 10, 9)).verdict is Grade.FAIL
+    assert software.judge_python((3, 11, 0)).verdict is Grade.OK
+    assert machine.judge_memory(2, GB).verdict is Grade.WARN
+    assert machine.judge_memory(2, None).verdict is Grade.OK
+    assert machine.judge_shared_memory(64 * 2**20).verdict is Grade.WARN
+    assert machine.judge_shared_memory(None).observed == "no /dev/shm"
+    assert machine.judge_shared_memory(16 * GB).verdict is Grade.OK
+    few = machine.judge_descriptors(1024, 4096)
     assert few.verdict is Grade.WARN
     assert few.next_step is not None
     assert few.next_step.startswith("ulimit -n 4096 ")
     unlimited = resource.RLIM_INFINITY
-    assert doctor.judge_descriptors(unlimited, unlimited).verdict is Grade.OK
-    grades = [doctor.judge_disk(ROOT, int(gb * GB)).verdict for gb in (0.1, 5, 50)]
+    assert machine.judge_descriptors(unlimited, unlimited).verdict is Grade.OK
+    grades = [machine.judge_disk(ROOT, int(gb * GB)).verdict for gb in (0.1, 5, 50)]
     assert grades == [Grade.FAIL, Grade.WARN, Grade.OK]
 
 
 def test_clock_that_lags_or_disagrees_is_a_warning() -> None:
-    assert doctor.judge_clock(time.time(), 0.1).verdict is Grade.OK
-    assert doctor.judge_clock(time.time(), 30).verdict is Grade.WARN
-    assert doctor.judge_clock(0.0, 0.1).observed == "earlier than the program's own files"
+    assert machine.judge_clock(time.time(), 0.1).verdict is Grade.OK
+    assert machine.judge_clock(time.time(), 30).verdict is Grade.WARN
+    assert machine.judge_clock(0.0, 0.1).observed == "earlier than the program's own files"
 
 
 def test_folder_of_studies_may_not_exist_yet_but_must_be_writable(tmp_path: Path) -> None:
-    disk, clock = doctor.folders(tmp_path / "not" / "yet")
+    disk, clock = machine.folders(tmp_path / "not" / "yet")
     assert str(tmp_path) in disk.observed
     assert clock.verdict is Grade.OK
     assert not list(tmp_path.iterdir())
-    [refused] = doctor.folders(Path("/proc/runs"))
+    [refused] = machine.folders(Path("/proc/runs"))
     assert refused.verdict is Grade.FAIL
 
 
@@ -175,7 +179,7 @@ def test_unreachable_cluster_fails_within_seconds_with_exit_code_3(tmp_path: Pat
 def test_sweep_without_its_gpus_and_data_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "probe", lambda code, *_: {"error": "not looked at"})
+    monkeypatch.setattr(software, "probe", lambda code, *_: {"error": "not looked at"})
     (tmp_path / "train_gpt.py").write_text(
         'import os\nLR = float(os.environ.get("MATRIX_LR", 0.04))\n'
     )
@@ -213,9 +217,9 @@ def test_token_of_ray_that_others_read_is_a_warning(
     tmp_path: Path, mode: int, grade: Grade
 ) -> None:
     token = tmp_path / "auth_token"
-    assert list(doctor.ray_token(token)) == []
+    assert list(machine.ray_token(token)) == []
     token.write_text("t")
     token.chmod(mode)
-    (check,) = doctor.ray_token(token)
+    (check,) = machine.ray_token(token)
     assert check.verdict is grade
     assert (check.next_step is None) is (grade is Grade.OK)
