@@ -16,6 +16,7 @@ from importlib import resources
 PACKAGE = "trainer"
 MODULES = (
     "config",
+    "eager",
     "layers",
     "model",
     "muon",
