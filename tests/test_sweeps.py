@@ -26,6 +26,7 @@ SHIPPED = {
     "knobs",
     "lr",
     "quant",
+    "recipe",
     "schedule",
     "width_depth",
 }
