@@ -7,9 +7,10 @@
 All numbers little-endian, tensors in the model's order in each section, no padding, no time, no
 names of machines: equal weights give equal bytes. Floats (scales, mixes, gates) and steps are
 float16; flag 1 says that each of those two sections is stored as low bytes, then high bytes.
-Codes have Q added, one byte each; at 4 bits two of a row share a byte. Measured on Gaussian rows:
-pairs of 4-bit codes compress to 0.7 to 1.0 % above their entropy, single ones to 1.4 to 1.6 %,
-while packing 5, 6 and 7 bits tightly costs 6 to 12 %, since a symbol then straddles bytes.
+Codes have Q added, one byte each; of 3 and 4 bits two share a byte, of ternary codes five (base 3),
+of binary ones eight. Measured on Gaussian rows: pairs of 4-bit codes compress to 0.7 to 1.0 % above
+their entropy, single ones to 1.4 to 1.6 %, while packing 5, 6 and 7 bits tightly costs 6 to 12 %,
+since a symbol then straddles bytes.
 Flag 2 says that codes of one kind of matrix lie together, over all blocks, and that a run of them
 is coded by `trainer.rans` where that is smaller: the codec then has one byte a run (1 is rANS) and
 the rANS tables between the steps and the codes that stay with it, and behind its own bytes, whose
@@ -30,7 +31,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trainer.config import CODEC_BEST_LEVEL, CODECS, Config, TrainerError, require
-from trainer.quantize import Quantized, Stored
+from trainer.quantize import BINARY, Quantized, Stored, top_code
 from trainer.rans import TABLE_BYTES, rans_decode, rans_encode
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 MAGIC = b"PGA1"
 SHUFFLED, RANS = 1, 2
 FLOAT16_BITS = 16
+DIGITS = {1: (2, 8), 2: (3, 5), 3: (16, 2), 4: (16, 2)}
+"""By bits: the base in which codes share a byte, and how many do. Others have a byte each."""
 
 
 def lzma_filters(level: int) -> list[dict[str, int]]:
@@ -91,24 +94,31 @@ def float16_bytes(parts: list[NDArray[np.float16]], *, shuffle: bool) -> bytes:
     return raw[0::2] + raw[1::2] if shuffle else raw
 
 
+def digits(bits: int, count: int) -> tuple[NDArray[np.uint8], int]:
+    """Place values of the codes in a byte, and bytes of `count` codes."""
+    base, places = DIGITS.get(bits, (1, 1))
+    return base ** np.arange(places, dtype=np.uint8), -(-count // places)
+
+
 def code_bytes(tensor: Quantized) -> bytes:
-    """A matrix's codes as unsigned bytes, two to a byte at 4 bits."""
-    unsigned = (tensor.codes.astype(np.int16) + (2 ** (tensor.bits - 1) - 1)).astype(np.uint8)
-    flat = unsigned.reshape(-1)
-    if tensor.bits != 4:
-        return bytes(flat.tobytes())
-    if len(flat) % 2:
-        flat = np.append(flat, np.uint8(0))
-    return bytes((flat[0::2] | flat[1::2] << 4).tobytes())
+    """A matrix's codes as unsigned bytes."""
+    bits, flat = tensor.bits, tensor.codes.reshape(-1)
+    values, length = digits(bits, len(flat))
+    # Binary codes are -1 and 1, hence 0 and 1; of all others Q is the middle.
+    unsigned = flat > 0 if bits == BINARY else (flat + np.int16(top_code(bits))).astype(np.uint8)
+    padded = np.zeros(length * len(values), np.uint8)
+    padded[: len(flat)] = unsigned
+    return bytes((padded.reshape(-1, len(values)) * values).sum(1, dtype=np.uint8).tobytes())
 
 
 def codes_from_bytes(raw: bytes, bits: int, shape: tuple[int, ...]) -> NDArray[np.int8]:
     """The inverse of `code_bytes`."""
+    values, _ = digits(bits, 0)
     flat = np.frombuffer(raw, dtype=np.uint8)
-    if bits == 4:
-        flat = np.stack((flat & 15, flat >> 4), axis=1).reshape(-1)
-    count = int(np.prod(shape))
-    signed = flat[:count].astype(np.int16) - (2 ** (bits - 1) - 1)
+    if len(values) > 1:
+        flat = (flat[:, None] // values % DIGITS[bits][0]).reshape(-1)
+    flat = flat[: int(np.prod(shape))]
+    signed = flat * np.int16(2) - 1 if bits == BINARY else flat - np.int16(top_code(bits))
     codes: NDArray[np.int8] = signed.astype(np.int8).reshape(shape)
     return codes
 
@@ -226,10 +236,7 @@ def read_codes(
         coded: What rANS coded.
         by_kind: Whether runs are by kind, and rANS may have coded some.
     """
-    sizes = {
-        name: (int(np.prod(shape)) + 1) // 2 if bits == 4 else int(np.prod(shape))
-        for name, bits, shape in entries
-    }
+    sizes = {name: digits(bits, int(np.prod(shape)))[1] for name, bits, shape in entries}
     runs = code_runs([entry[:2] for entry in entries], by_kind=by_kind)
     coders = bytes(len(runs))
     if by_kind:

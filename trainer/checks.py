@@ -17,7 +17,10 @@ from trainer.config import (
 ALIASES = {"MUON_WD": "WEIGHT_DECAY", "MATRIX_CLIP_SIGMAS": "CLIP_SIGMAS"}
 """Names of records for knobs of ours; one that is set comes before ours."""
 
-QUANT_BITS = (4, 5, 6, 7, 8)
+QUANT_BITS = (1, 2, 3, 4, 5, 6, 7, 8)
+FEWEST_ROUNDED_BITS = 3
+"""With fewer a model that was not trained for them says nothing."""
+QAT_SCALES = ("rowmax", "sdclip")
 QUANT_SCALES = ("rowmax", "percentile", "sdclip", "mse")
 CODEC_LEAST_LEVEL = {"zlib": 4, "zstd": 16, "lzma": 1, "brotli": 10}
 LARGEST_DIMENSION = 2**32 - 1  # the artifact's header keeps a dimension as a u32
@@ -78,7 +81,14 @@ def check_ranges(config: Config) -> None:
     for name in RATES:
         value = getattr(config, name)
         require(0 <= value <= 1000, f"{name.upper()} must be from 0 to 1000, got {value}")
-    for name in ("min_lr_frac", "min_lr", "warmdown_frac", "enable_looping_at", "mlp_slope"):
+    for name in (
+        "min_lr_frac",
+        "min_lr",
+        "warmdown_frac",
+        "enable_looping_at",
+        "mlp_slope",
+        "qat_frac",
+    ):
         value = getattr(config, name)
         require(0 <= value <= 1, f"{name.upper()} must be from 0 to 1, got {value}")
     for name in NOT_NEGATIVE:
@@ -173,6 +183,7 @@ def check_shape(config: Config) -> None:
         f"GPTQ_RESERVE_SECONDS must be below MAX_WALLCLOCK_SECONDS={config.max_wallclock_seconds}, "
         f"got {config.gptq_reserve_seconds}",
     )
+    check_rounding(config)
     last = config.num_layers - 1
     require(
         config.num_loops == 0 or 0 <= config.loop_start <= config.loop_end <= last,
@@ -192,4 +203,24 @@ def check_shape(config: Config) -> None:
     require(
         config.world_size >= 1 and SHARES_PER_STEP % config.world_size == 0,
         f"WORLD_SIZE={config.world_size} must divide {SHARES_PER_STEP}",
+    )
+
+
+def check_rounding(config: Config) -> None:
+    """What quantization-aware training can do, and what cannot do without it."""
+    groups = {
+        "ATTN_BITS": config.attn_bits or config.matrix_bits,
+        "MLP_BITS": config.mlp_bits or config.matrix_bits,
+        "EMBED_BITS": config.embed_bits,
+    }
+    least = min(groups, key=groups.__getitem__)
+    require(
+        config.qat_frac > 0 or groups[least] >= FEWEST_ROUNDED_BITS,
+        f"{least} of {groups[least]} (2 is ternary, 1 binary) needs QAT_FRAC above 0, got "
+        f"{config.qat_frac}: such a model has to be trained for it",
+    )
+    require(
+        config.qat_frac == 0 or config.quant_scale in QAT_SCALES,
+        f"QAT_FRAC={config.qat_frac} needs QUANT_SCALE to be one of {', '.join(QAT_SCALES)}, got "
+        f"{config.quant_scale!r}",
     )

@@ -107,8 +107,9 @@ class Config:
         weight_decay: Muon's decoupled weight decay, times the rate a step.
         embed_wd: Adam's decoupled weight decay of embedding and output layer.
         adam_wd: Adam's decoupled weight decay of scales, mixes and gates.
+        qat_frac: Last share of the run whose losses are those of the quantized weights; 0 is none.
         ema_decay: Decay of the averaged weights that are scored and shipped; 0 is off.
-        matrix_bits: Bits of a weight of the blocks.
+        matrix_bits: Bits of a weight of the blocks; 2 is ternary, 1 binary.
         attn_bits: Bits of attention weights; 0 follows matrix_bits.
         mlp_bits: Bits of MLP weights; 0 follows matrix_bits.
         embed_bits: Bits of the embedding and of an untied output layer.
@@ -210,6 +211,7 @@ class Config:
     weight_decay: float
     embed_wd: float
     adam_wd: float
+    qat_frac: float
     ema_decay: float
     matrix_bits: int
     attn_bits: int
@@ -380,6 +382,7 @@ def _read_environment() -> Config:
         weight_decay=float(os.environ.get("MUON_WD") or os.environ.get("WEIGHT_DECAY", "0")),
         embed_wd=float(os.environ.get("EMBED_WD", 0.0)),
         adam_wd=float(os.environ.get("ADAM_WD", 0.0)),
+        qat_frac=float(os.environ.get("QAT_FRAC", 0.0)),
         ema_decay=float(os.environ.get("EMA_DECAY", 0.0)),
         matrix_bits=int(os.environ.get("MATRIX_BITS", 8)),
         attn_bits=int(os.environ.get("ATTN_BITS", 0)),

@@ -1,7 +1,9 @@
 """Weights to n-bit integers with a step per row, and back; numpy only.
 
 A value is ``code * step`` with codes from -Q to Q, Q = 2^(bits - 1) - 1. The step is a float16,
-and codes are rounded against that float16, so what is stored is exactly what is scored. Rules:
+and codes are rounded against that float16, so what is stored is exactly what is scored. Two bits
+are ternary: -1, 0 or 1. One bit is binary: -1 or 1, the sign. Both have the row's mean |w| as step
+(arXiv 2402.17764 and 1603.05279), under any rule, and need `trainer.qat`. The rules of more bits:
 
     rowmax       step = max|w| / Q; no value is clipped
     percentile   step = CLIP_PERCENTILE of |w| / Q; the contest's baseline, without its floor
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 FLOAT_NAMES = ("scale", "mix", "gate")
 DAMPING = 0.01
 LOW_RANK_BITS = 4
+TERNARY, BINARY = 2, 1
 BLOCK = 128
 """Columns whose errors reach the further ones in one product."""
 
@@ -79,9 +82,16 @@ def tensor_sigmas(config: Config, name: str) -> float:
     return config.embed_clip_sigmas or config.clip_sigmas
 
 
-def row_clips(config: Config, weights: Floats, levels: int, name: str) -> Floats:
+def top_code(bits: int) -> int:
+    """The largest code, Q."""
+    return 2 ** (bits - 1) - 1 or 1
+
+
+def row_clips(config: Config, weights: Floats, bits: int, name: str) -> Floats:
     """The largest absolute value of each row that the rule keeps, [rows]."""
-    magnitudes = np.abs(weights)
+    magnitudes, levels = np.abs(weights), top_code(bits)
+    if bits <= TERNARY:
+        return np.asarray(magnitudes.mean(axis=1))
     top: Floats = magnitudes.max(axis=1)
     if config.quant_scale == "percentile":
         clips = np.percentile(magnitudes, config.clip_percentile, axis=1)
@@ -94,17 +104,18 @@ def row_clips(config: Config, weights: Floats, levels: int, name: str) -> Floats
         least = np.full(len(top), np.inf, dtype=np.float32)
         for shrink in MSE_SHRINKS:
             steps = (top * np.float32(shrink) / np.float32(levels))[:, None]
-            error: Floats = np.square(weights - round_to(weights, steps, levels) * steps).sum(
-                axis=1
-            )
+            error: Floats = np.square(weights - round_to(weights, steps, bits) * steps).sum(axis=1)
             best = np.where(error < least, top * np.float32(shrink), best)
             least = np.minimum(error, least)
         return best
     return top
 
 
-def round_to(weights: Floats, steps: Floats, levels: int) -> Floats:
+def round_to(weights: Floats, steps: Floats, bits: int) -> Floats:
     """Codes as floats: weights over steps, rounded, clipped; 0 where the step is 0."""
+    if bits == BINARY:
+        return np.where(weights < 0, np.float32(-1), np.float32(1))
+    levels = top_code(bits)
     ratio = np.divide(weights, steps, out=np.zeros_like(weights), where=steps > 0)
     return np.clip(np.rint(ratio), -levels, levels)
 
@@ -122,15 +133,16 @@ def as_float16(values: Floats | NDArray[np.float64], name: str) -> NDArray[np.fl
     return stored
 
 
-def row_steps(config: Config, weights: Floats, levels: int, name: str) -> NDArray[np.float16]:
+def row_steps(config: Config, weights: Floats, bits: int, name: str) -> NDArray[np.float16]:
     """The step of each row by the configured rule, [rows].
 
     Raises:
         TrainerError: A weight is not finite, or a step does not fit float16.
     """
     # The largest steps of any rule but sdclip's; bounded first, squares of weights stay finite.
-    as_float16(np.abs(weights).max(axis=1) / levels, f"a step of {name}")
-    return as_float16(row_clips(config, weights, levels, name) / levels, f"a step of {name}")
+    as_float16(np.abs(weights).max(axis=1) / top_code(bits), f"a step of {name}")
+    clips = row_clips(config, weights, bits, name)
+    return as_float16(clips / top_code(bits), f"a step of {name}")
 
 
 def quantize(config: Config, weights: Floats, bits: int, name: str = "a matrix") -> Quantized:
@@ -139,9 +151,8 @@ def quantize(config: Config, weights: Floats, bits: int, name: str = "a matrix")
     Raises:
         TrainerError: A weight is not finite, or a step does not fit float16.
     """
-    levels = 2 ** (bits - 1) - 1
-    steps = row_steps(config, weights, levels, name)
-    codes = round_to(weights, steps.astype(np.float32)[:, None], levels)
+    steps = row_steps(config, weights, bits, name)
+    codes = round_to(weights, steps.astype(np.float32)[:, None], bits)
     return Quantized(bits=bits, codes=codes.astype(np.int8), steps=steps)
 
 
@@ -163,8 +174,7 @@ def gptq(
     Raises:
         TrainerError: A weight is not finite, or a step does not fit float16.
     """
-    levels = 2 ** (bits - 1) - 1
-    steps = row_steps(config, weights_RC, levels, name)
+    steps = row_steps(config, weights_RC, bits, name)
     scale = steps.astype(np.float32)[:, None]
     damped = products_CC.astype(np.float64)
     unused = damped.diagonal() == 0
@@ -181,7 +191,7 @@ def gptq(
         errors = np.empty_like(left[:, start:end])
         for column in range(start, end):
             own = left[:, column : column + 1]
-            codes[:, column : column + 1] = round_to(own, scale, levels)
+            codes[:, column : column + 1] = round_to(own, scale, bits)
             error = (own - codes[:, column : column + 1] * scale) / upper[column, column]
             left[:, column + 1 : end] -= error * upper[column, column + 1 : end]
             errors[:, column - start : column - start + 1] = error

@@ -28,9 +28,18 @@ RUN_KNOBS = (
 )  # fmt: skip
 """Knobs that say where and how a run goes, not what it computes."""
 
+ROUNDING_SWITCH = "QAT_FRAC"
+ROUNDED_KNOBS = frozenset({
+    "MATRIX_BITS", "ATTN_BITS", "MLP_BITS", "EMBED_BITS", "QUANT_SCALE", "CLIP_SIGMAS",
+    "MATRIX_CLIP_SIGMAS", "ATTN_CLIP_SIGMAS", "MLP_CLIP_SIGMAS", "EMBED_CLIP_SIGMAS",
+})  # fmt: skip
+"""Knobs of the export that the training reads too where the switch is above 0."""
+
 
 def role(knob: str) -> Role:
     """The first part of a run that a knob changes; ``run`` for one that changes none.
+
+    `ROUNDED_KNOBS` change the training first where `ROUNDING_SWITCH` is above 0.
 
     Raises:
         KeyError: The trainer has no such knob.

@@ -35,6 +35,13 @@ def loops(config: Config, step: int, elapsed_seconds: float) -> bool:
     )
 
 
+def rounds(config: Config, step: int, elapsed_seconds: float) -> bool:
+    """Whether the step's loss is that of the rounded weights."""
+    return config.qat_frac > 0 and (
+        progress(config, step, elapsed_seconds) >= 1.0 - config.qat_frac
+    )
+
+
 def warmdown_progress(config: Config, step: int, elapsed_seconds: float) -> float:
     """How far the warmdown is: 0 before it starts, towards 1 at the end of the run.
 

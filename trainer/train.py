@@ -35,9 +35,10 @@ from trainer.muon import (
     clip_gradients,
     orthogonalize,
 )
+from trainer.qat import Rounding, rounded
 from trainer.quantize import FLOAT_NAMES, dequantize_all, quantize_all
 from trainer.runtime import Ema, Log, LossAndClock, Stopwatch
-from trainer.schedule import loops, lr_scale, muon_momentum, should_stop
+from trainer.schedule import loops, lr_scale, muon_momentum, rounds, should_stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -65,9 +66,12 @@ class Run:
         self.compiled = on_gpu if config.compile == "auto" else config.compile == "1"
         self.forward: Callable[[Tensor, Tensor], Tensor] = self.model
         orthogonalizer: Callable[..., Tensor] = orthogonalize
+        rounding: Callable[..., Tensor] = rounded
         if self.compiled:
             self.forward = torch.compile(self.model, dynamic=False, fullgraph=True)
             orthogonalizer = torch.compile(orthogonalize, dynamic=False, fullgraph=True)
+            rounding = torch.compile(rounded, dynamic=False, fullgraph=True)
+        self.rounding = Rounding(config, self.model, rounding)
         matrices, scalars = split_parameters(self.model)
         self.muon = Muon(
             matrices,
@@ -129,12 +133,13 @@ class Run:
         """
         total = torch.zeros((), device=self.device)
         batches = self.micro_batches()
-        for index, (inputs, targets) in enumerate(batches, start=1):
-            loss = self.forward(inputs, targets) / len(batches)
-            total += loss.detach()
-            if index == len(batches):
-                self.agreed.post(total, stopwatch.seconds(), stop=self.asked_to_stop)
-            loss.backward()
+        with self.rounding:
+            for index, (inputs, targets) in enumerate(batches, start=1):
+                loss = self.forward(inputs, targets) / len(batches)
+                total += loss.detach()
+                if index == len(batches):
+                    self.agreed.post(total, stopwatch.seconds(), stop=self.asked_to_stop)
+                loss.backward()
         train_loss, seconds, stop = self.agreed.read()
         if math.isfinite(train_loss):
             self.muon.reduce()
@@ -152,12 +157,13 @@ class Run:
         """Steps that make the compiler do its work; weights, optimizers and data start afresh."""
         initial = {name: value.clone() for name, value in self.model.state_dict().items()}
         stopwatch = Stopwatch(self.device)
+        self.rounding.on = self.config.qat_frac > 0
         for looping in {False, self.config.num_loops > 0}:
             self.model.looping = looping
             for index in range(1, self.config.warmup_steps + 1):
                 self.step(1.0, self.config.muon_momentum, stopwatch)
                 self.log(f"warmup_step:{index}/{self.config.warmup_steps}")
-        self.model.looping = False
+        self.model.looping = self.rounding.on = False
         self.model.load_state_dict(initial)
         self.muon.reset()
         self.adam.reset()
@@ -166,14 +172,15 @@ class Run:
     def score(self, validation: Validation, stride: int = 0) -> tuple[float, float]:
         """Validation loss in nats and bits per byte, the same on every rank."""
         self.scoring = True
-        found = evaluate(
-            self.config,
-            self.forward,
-            validation,
-            shares=self.shares * self.config.world_size,
-            device=self.device,
-            stride=stride,
-        )
+        with self.rounding:
+            found = evaluate(
+                self.config,
+                self.forward,
+                validation,
+                shares=self.shares * self.config.world_size,
+                device=self.device,
+                stride=stride,
+            )
         self.scoring = False
         return found
 
@@ -194,6 +201,8 @@ class Run:
             step = self.steps
             planned = f"step:{step}/{config.iterations}"
             last = step == config.iterations or stopping
+            self.model.looping = loops(config, step, self.seconds)
+            self.rounding.on = rounds(config, step, self.seconds)
             if last:
                 self.finish()
             if last or (config.val_loss_every > 0 and step % config.val_loss_every == 0):
@@ -207,7 +216,6 @@ class Run:
                 stopwatch.resume()
             if last:
                 break
-            self.model.looping = loops(config, step, self.seconds)
             train_loss, self.seconds, stop = self.step(
                 lr_scale(config, step, self.seconds), muon_momentum(config, step), stopwatch
             )
@@ -238,6 +246,7 @@ class Run:
     def finish(self) -> None:
         """Put the weights that are scored and shipped in place."""
         self.model.looping = self.config.num_loops > 0
+        self.rounding.on = self.config.qat_frac > 0
         if not self.trained:
             self.ema.apply()
             self.trained = True
@@ -252,6 +261,7 @@ class Run:
 
     def leave(self) -> NoReturn:
         """End the process, with a checkpoint to go on from."""
+        self.rounding.__exit__()
         if not self.trained:
             save_checkpoint(self)
             self.log(f"stopped: SIGTERM step:{self.steps} checkpoint:{self.config.checkpoint}")
@@ -282,7 +292,8 @@ class Run:
         batches = (
             inputs for _ in range(self.config.gptq_batches) for inputs, _ in self.micro_batches()
         )
-        products = input_products(self.model, batches)
+        with self.rounding:
+            products = input_products(self.model, batches)
         if self.config.world_size > 1:
             for product in products.values():
                 dist.all_reduce(product)
@@ -376,6 +387,7 @@ class Run:
     @torch.no_grad()
     def load(self, blob: bytes) -> None:
         """Give the model an artifact's weights."""
+        self.rounding.on = False
         weights = dequantize_all(unpack(blob))
         for name, parameter in self.model.named_parameters():
             parameter.copy_(torch.from_numpy(weights[name]))

@@ -17,6 +17,7 @@ import json
 import math
 import statistics
 import sys
+import time
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,10 +25,10 @@ from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.core.trial import VerdictKind
 from pgolf_sweep.gate import run_based
+from pgolf_sweep.gate.declared import group_of
 from pgolf_sweep.gate.families import Family, family_of
 from pgolf_sweep.gate.gate import Gate
 from pgolf_sweep.gate.grouped import numbers_in
-from pgolf_sweep.gate.read_based import group_of
 from pgolf_sweep.gate.run_based import RunBased
 from pgolf_sweep.gate.script_steps import ScriptSteps
 from pgolf_sweep.script.probe.prober import ProbedTensor
@@ -45,6 +46,7 @@ PRIOR_RECORDS = 1.0
 """Records that the spread of all families counts for in that of one."""
 LEAST_SPREAD, LEAST_SEEDS = 0.003, 0.0005
 HELD, BEFORE, AFTER, DECIDED = (0.97, 0.999), 0.04, 0.01, 0.5
+FURTHER_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -221,13 +223,27 @@ def judged(records: Mapping[str, Sequence[Case]]) -> int:
         for line in score.missed:
             print(f"    missed: {line}")
     print(caps)
+    times = sorted(further_seconds(case) for case in everything)
+    middle, longest = 1000 * statistics.median(times), 1000 * times[-1]
+    print(
+        f"a further configuration of a known structure: median {middle:.1f} ms, "
+        f"longest {longest:.1f} ms"
+    )
     held = statistics.mean(before.held)
     met = [
         HELD[0] <= held, statistics.median(before.halves) <= BEFORE,
         statistics.median(after.halves) <= AFTER, caps.decided >= DECIDED * caps.far,
-        not caps.discarded,
+        not caps.discarded, times[-1] <= FURTHER_SECONDS,
     ]  # fmt: skip
     return int(not all(met))
+
+
+def further_seconds(case: Case) -> float:
+    """Processor seconds of a prediction for other rates, whose walks are not known yet."""
+    updates = tuple(replace(one, rate=1.01 * one.rate) for one in case.counted.updates)
+    began = time.process_time()
+    case.runs.predict(replace(case.counted, updates=updates), {}, case.facts["values"], None)
+    return time.process_time() - began
 
 
 def gate_for(case: Case, cap: int = 16_000_000) -> Gate:

@@ -202,6 +202,8 @@ class Storm:
                 self.endings[driver.process.returncode] += 1
                 if driver.process.returncode in {2, 4}:
                     print(driver.said[-3000:], flush=True)
+                    for fault in self.folder.parent.glob("machines/head/tmp/pgolf-sweep-fault-*"):
+                        print(fault.read_text(), flush=True)
                 self.drive(name)
         for name, node in self.nodes.items():
             # A raylet that was cut off for too long ends itself, as its machine's keeper sees.

@@ -1,14 +1,11 @@
 """How many scripts that others wrote the size probe can count, against what their logs print.
 
-    python bench/records/probe.py CHECKOUT [--quantizers] [--only TEXT]
-    python bench/records/probe.py CHECKOUT --run [--export] [--one] [--only TEXT]
+    python bench/records/probe.py CHECKOUT [--only TEXT]
 
 CHECKOUT is a checkout of openai/parameter-golf. For each log that prints `model_params`: the script
 is the source that the log begins with, else the record's; the environment is what the log says of
 its hyperparameters, else what the record's README tells to type. Each disagreement is listed with
-its reason; exit code 1 when fewer than 92 % agree. With --run the script's `main()` is run instead
-of read; --export goes on to its export, of weights as wide as the logged steps leave them, and
-compares the bytes; --one takes the first log of each record.
+its reason; exit code 1 when fewer than 92 % agree. `running.py` runs the scripts instead.
 """
 
 from __future__ import annotations
@@ -23,12 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.errors import InputError
-from pgolf_sweep.gate.read_based import group_of
-from pgolf_sweep.gate.run_based import RunBased
 from pgolf_sweep.script.fstrings import readable
 from pgolf_sweep.script.logs.stream import parse_log
 from pgolf_sweep.script.probe.prober import Probed, Prober, Unprobed, stop_helper
-from pgolf_sweep.script.probe.runner import Counted, RunFailed, Runner
 from pgolf_sweep.script.probe.slicing import class_attributes
 from pgolf_sweep.script.program import Program, from_files
 from pgolf_sweep.script.unpack import unpack
@@ -42,23 +36,21 @@ RULE = re.compile(r"^={60,}$", re.MULTILINE)
 BLOCK_LINE = re.compile(r"^(?:\d+:)?\s*(\w+)\s*[:=]\s*(\S.*?)\s*$")
 PAIR = re.compile(r"\b([a-z]\w*)[:=](\[[^\]]*\]|[\w.+-]+)(?![\w\[({:=])")
 ASSIGNMENT = re.compile(r"\b([A-Z][A-Z0-9_]{2,})=([^\s\\`'\"|]+)")
+DEFAULTED = re.compile(r'"\$\{\w+:-([^}"]*)\}"')
+CASE = re.compile(r"^case .*?^esac", re.MULTILINE | re.DOTALL)
+UNCOMPARED = re.compile(r"^SEED$|_(PATH|DIR)$")
+SHELL = "a shell script beside it"
 RUN_ONLY = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "RUN_ID"}
 
 
 def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("checkout", type=Path)
-    arguments.add_argument("--quantizers", action="store_true", help="measure quantizers too")
     arguments.add_argument("--only", default="", help="part of the log's path")
-    arguments.add_argument("--run", action="store_true", help="run main() instead of reading it")
-    arguments.add_argument("--export", action="store_true", help="with --run: the export's bytes")
-    arguments.add_argument("--one", action="store_true", help="with --run: one log a record")
     options = arguments.parse_args()
-    if options.run:
-        return run_all(options.checkout, options.only, export=options.export, one=options.one)
     probers: dict[tuple[str, str], Prober] = {}
     right: Counter[str] = Counter()
-    wrong, seconds, quantized, uncertain = [], [], 0, 0
+    wrong, seconds, uncertain = [], [], 0
     for path in logs(options.checkout, options.only):
         params = parse_log(path).model_params
         if params is None:
@@ -69,9 +61,7 @@ def main() -> int:
         except (InputError, FileNotFoundError) as error:
             wrong.append(f"{where}: {error}")
             continue
-        prober = probers.setdefault(
-            (str(path.parent), program.sha256), Prober(program, quantizer=options.quantizers)
-        )
+        prober = probers.setdefault((str(path.parent), program.sha256), Prober(program))
         first = ""
         for source, env in environments(path, program, source_in_log=from_log):
             started = time.perf_counter()
@@ -79,7 +69,6 @@ def main() -> int:
             seconds.append(time.perf_counter() - started)
             if isinstance(result, Probed) and result.model_params == params:
                 right[source] += 1
-                quantized += bool(result.classes)
                 uncertain += result.incomplete
                 break
             first = first or f"{where}: {reason(result, params)}"
@@ -92,71 +81,12 @@ def main() -> int:
     )
     print("    environment from " + ", ".join(f"{source} {n}" for source, n in right.most_common()))
     print(f"{uncertain} of them said to be uncertain")
-    if options.quantizers:
-        print(f"{quantized} of them with a quantizer that was recognised")
     seconds.sort()
     middle, most = seconds[len(seconds) // 2], seconds[-1]
     print(f"seconds a log: median {middle:.3f}, longest {most:.1f}, all {sum(seconds):.0f}")
     for failure in wrong:
         print(f"    {failure}")
     return int(agreed < BAR * count)
-
-
-def run_all(checkout: Path, only: str, *, export: bool, one: bool) -> int:
-    """Count, and export, by running."""
-    right, count, seconds, errors, done = 0, 0, [], [], set()
-    for path in logs(checkout, only):
-        log = parse_log(path)
-        where = path.relative_to(checkout / "records").as_posix().partition("/")[2]
-        record = where.partition("/")[0]
-        if log.model_params is None or (one and record in done):
-            continue
-        done.add(record)
-        try:
-            program, from_log = program_of(path)
-        except (InputError, FileNotFoundError) as error:
-            print(f"    {where}: {error}")
-            continue
-        runner = Runner(program, seconds=150)
-        found, env = None, {}
-        for _source, given in environments(path, program, source_in_log=from_log):
-            result = runner.count(given)
-            if found is None or getattr(result, "model_params", None) == log.model_params:
-                found, env = result, given
-            if getattr(result, "model_params", None) == log.model_params:
-                break
-        count += 1
-        if not isinstance(found, Counted):
-            print(f"    {where}: {'' if found is None else found.reason}", flush=True)
-            continue
-        right += found.model_params == log.model_params
-        line = f"{where}: run {found.model_params:,}, log {log.model_params:,}"
-        seconds.append(found.cpu_seconds)
-        if export and log.model_bytes:
-            line += ", " + exported(runner, found, program, env, log, errors)
-        print(f"    {line}; count {found.cpu_seconds:.1f} CPU-s", flush=True)
-    stop_helper()
-    seconds.sort()
-    print(f"{right} of {count} logs agree; count takes {seconds[len(seconds) // 2]:.1f} CPU-s")
-    if errors:
-        errors.sort()
-        print(
-            f"{len(errors)} exports: median {errors[len(errors) // 2]:.2%}, worst {errors[-1]:.2%}"
-        )
-    return int(right < BAR * count)
-
-
-def exported(runner, found, program, env, log, errors) -> str:
-    """What the gate says of a log's configuration, its steps known."""
-    values = {n: k.default for n, k in program.knobs.items() if k.default is not None}
-    values |= {name: value_of(text) for name, text in env.items()}
-    size = RunBased(runner, group_of).predict(found, env, values, log.steps)
-    if isinstance(size, RunFailed):
-        return size.reason
-    error = size.model_bytes / log.model_bytes - 1
-    if found.model_params == log.model_params:
-        errors.append(abs(error))
-    return f"{size.model_bytes:,.0f} bytes, log {log.model_bytes:,}: {error:+.2%}"
 
 
 def value_of(text: str) -> float | str:
@@ -223,16 +153,32 @@ def environments(
     """
     said = said_in(log, attribute_knobs(program), source_in_log=source_in_log)
     given = {name: value for name, value in said.items() if readable_value(name, value, program)}
+    commands = [(source, one) for source, several in documented(log) for one in several]
+    commands.sort(key=lambda one: not log.stem.startswith(run_of(one[1])))
+    found = [
+        (source, {name: value for name, value in ASSIGNMENT.findall(command)
+                  if readable_value(name, value, program)})
+        for source, command in commands
+    ]  # fmt: skip
+    more = [(source, values) for source, values in found if values.items() - given.items()]
+    # A script that says all that the log says, and more, is what was typed.
+    typed = [(source, values | given) for source, values in more
+             if source == SHELL and agree(values, given)]  # fmt: skip
+    yield from typed
     yield "the log", given
-    for source, commands in documented(log):
-        for command in commands:
-            found = {
-                name: value
-                for name, value in ASSIGNMENT.findall(command)
-                if readable_value(name, value, program)
-            }
-            if found and found.items() - given.items():
-                yield source, found | given
+    yield from ((source, values | given) for source, values in more)
+
+
+def run_of(command: str) -> str:
+    """The run's name that a command sets."""
+    named = re.search(r"\bRUN_ID=(\w+)", command)
+    return named[1] if named else "-"
+
+
+def agree(values: dict[str, str], given: dict[str, str]) -> bool:
+    """Whether a command sets what a log says, names of runs and files aside."""
+    both = {name for name in values.keys() & given.keys() if not UNCOMPARED.search(name)}
+    return len(both) > 2 and all(value_of(values[n]) == value_of(given[n]) for n in both)
 
 
 def said_in(log: Path, by_attribute: dict[str, str], *, source_in_log: bool) -> dict[str, str]:
@@ -305,7 +251,17 @@ def documented(log: Path) -> Iterator[tuple[str, list[str]]]:
         text = path.read_text(errors="replace")
         commands = re.split(r"```|\n\s*\n", text)
         yield "a command of the README", [one for one in commands if ASSIGNMENT.search(one)]
-    yield "a shell script beside it", [p.read_text() for p in sorted(folder.glob("*.sh"))]
+    yield SHELL, [one for p in sorted(folder.glob("*.sh")) for one in branches(p.read_text())]
+
+
+def branches(script: str) -> list[str]:
+    """A shell script's text as it reads under each branch of its first `case`."""
+    script = DEFAULTED.sub(r"\1", script)
+    case = CASE.search(script)
+    if case is None:
+        return [script]
+    rest = script[: case.start()] + script[case.end() :]
+    return [rest + one for one in case[0].split(";;")]
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 For each script of the records, and the contest's own: its defaults, then configurations in which
 one to three knobs that its size depends on are changed at random, one after the other. Each is
-probed in the process that is kept for the script, and again in a fresh one that knows as much; any
+probed in the process that is kept for the script, and again in a fresh one; any
 difference is listed, and the exit code is 1 then. Times are of a processor, so that a busy machine
 does not count.
 """
@@ -12,7 +12,6 @@ does not count.
 from __future__ import annotations
 
 import argparse
-import copy
 import random
 import statistics
 import sys
@@ -96,13 +95,11 @@ def tried(program: Program, options: argparse.Namespace) -> tuple[list[float], l
         return [], []
     for _ in range(options.changes):
         knobs = changed(program, numbers(program, first.relevant), rng)
-        known = copy.deepcopy(warm._known)
         started = time.process_time()
         quick = warm.probe(knobs)
         seconds.append(quick.cpu_seconds + time.process_time() - started)
         if not options.no_compare:
             cold = Prober(program, fresh=True)
-            cold._known = known
             if said(cold.probe(knobs)) != said(quick):
                 different.append(f"{knobs}")
     return seconds, different

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from probe import HEAD_BYTES, environments, logs, program_of, value_of
 
 from pgolf_sweep.core.errors import InputError
-from pgolf_sweep.gate.read_based import group_of
+from pgolf_sweep.gate.declared import group_of
 from pgolf_sweep.gate.run_based import RunBased
 from pgolf_sweep.script.logs.stream import parse_log
 from pgolf_sweep.script.probe.client import stop_helper

@@ -41,7 +41,7 @@ from pgolf_sweep.gate.plan import fit_share, sample_space
 from pgolf_sweep.report.compare import noise_floor
 from pgolf_sweep.report.read import study_records, study_status
 from pgolf_sweep.workflows.compare import compare, request_runs
-from pgolf_sweep.workflows.promote import prepare_promotion
+from pgolf_sweep.workflows.promotion_plan import prepare_promotion
 from pgolf_sweep.workflows.propose import propose
 
 if TYPE_CHECKING:

@@ -258,9 +258,8 @@ def _show_probe(found: Mapping[str, Any] | None) -> None:
     """Where the numbers of a script that is not ours come from."""
     if found is None or not found["ok"]:
         return
-    quantizer = found["quantizer"] or "no quantizer recognised"
-    codec = found["codec"] or "no codec recognised"
-    say(f"probed in {found['seconds']:.2f} s: {found['how'][:70]}; {quantizer}, {codec}")
+    export = f"{found['quantizer'] or 'no export'}{found['codec'] and ', '}{found['codec']}"
+    say(f"probed in {found['seconds']:.2f} s: {found['how'][:70]}; {export}")
     say(f"  contained by {found['containment']}")
     for note in found["notes"]:
         say(f"  {note}")

@@ -97,8 +97,8 @@ def promote(
     Example: pgolf-sweep promote lr --top 3 --pack --record records/latest.yaml
     """
     from pgolf_sweep.promote.candidate import About
-    from pgolf_sweep.workflows.promote import prepare_promotion
     from pgolf_sweep.workflows.promote import promote as run
+    from pgolf_sweep.workflows.promotion_plan import prepare_promotion
 
     choice: Any = {
         "runs": runs,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from pgolf_sweep.config.models import METRIC_SPELLINGS
@@ -24,7 +25,7 @@ from pgolf_sweep.core.trial import Metric
 from pgolf_sweep.space.domains import Choices, Constant
 from pgolf_sweep.space.space import check_expression
 from trainer.export import EXPORT_KNOBS
-from trainer.roles import ROLES
+from trainer.roles import ROLES, ROUNDED_KNOBS, ROUNDING_SWITCH
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -193,14 +194,19 @@ def _reuse(document: Document, block: ReuseBlock, space: Space, program: str) ->
                 f"{', '.join(space.parameters)}",
             )
     roles = {**(ROLES if program == "trainer" else {}), **block.roles}
-    later = tuple(
-        parameter.name
-        for parameter in space.parameters.values()
-        if parameter.searched and roles.get(parameter.name) in LATER
-    )
-    return Reuse(
-        enabled=bool(later) if block.enabled is None else block.enabled,
+    ours = Reuse(
         roles=roles,
+        switch=ROUNDING_SWITCH,
+        switched=ROUNDED_KNOBS if program == "trainer" else frozenset(),
+    )
+    parameters = space.parameters.values()
+    fixed = {p.name: p.domain.value for p in parameters if isinstance(p.domain, Constant)}
+    later = tuple(
+        each.name for each in parameters if each.searched and ours.role(each.name, fixed) in LATER
+    )
+    return replace(
+        ours,
+        enabled=bool(later) if block.enabled is None else block.enabled,
         later=later,
         store=block.store,
         max_bytes=block.max_gib * 2**30,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -149,6 +150,8 @@ class Reuse:
     Attributes:
         enabled: Whether checkpoints are kept, where the program can start from one.
         roles: Part of a run that a knob changes first: train, export, eval, or run for none.
+        switch: Knob that, above 0, has the training read `switched` as well.
+        switched: Knobs of the export.
         later: Searched parameters that change what follows the training alone.
         store: Folder or fsspec address of the checkpoints, or None for the study's own.
         max_bytes: Most that they occupy.
@@ -156,12 +159,18 @@ class Reuse:
 
     enabled: bool = False
     roles: Mapping[str, str] = field(default_factory=dict)
+    switch: str = ""
+    switched: frozenset[str] = frozenset()
     later: tuple[str, ...] = ()
     store: str | None = None
     max_bytes: float = math.inf
 
-    def role(self, knob: str) -> str:
-        """The part of a run that a knob changes first."""
+    def role(self, knob: str, knobs: Mapping[str, KnobValue]) -> str:
+        """The part of a run that a knob changes first, in a configuration."""
+        if knob in self.switched:
+            with suppress(ValueError):  # a value that is no number is refused elsewhere
+                if float(str(knobs.get(self.switch) or 0)) > 0:
+                    return "train"
         return self.roles.get(knob, "train")
 
 

@@ -45,7 +45,7 @@ def training_of(session: Session, record: TrialRecord, *, upto: str = TRAIN) -> 
     knobs = record.knobs
     roles = session.spec.pgolf.reuse
     parts = {TRAIN} if upto == TRAIN else {TRAIN, EXPORT}
-    own = {name: value for name, value in knobs.items() if roles.role(name) in parts}
+    own = {name: value for name, value in knobs.items() if roles.role(name, knobs) in parts}
     data = "" if session.dataset is None else session.dataset.name
     own |= {" gpus": session.resources.gpus, " data": data}
     return configuration_hash(own, session.program.sha256)

@@ -1,17 +1,14 @@
 """The artifact of a script that is not ours, predicted from what a probe of it found.
 
-First the script's own `main()` is run (`pgolf_sweep.gate.run_based`): its model, its optimizers and
-its export say what they are. Where a run does not get that far, the script is read: the reading
-probe (`pgolf_sweep.script.probe.prober`) counts the tensors and measures what the script's
-quantizer makes of Gaussians at several sigmas. What is left to guess then is the sigma of the
-trained weights. How much that matters is the slope of the measured curve: nothing where the scale
-follows the weights, a bit an octave where it is fixed. So the uncertainty is carried as bytes an
-octave, and calibration narrows it from finished trials.
+The script's own `main()` is run (`pgolf_sweep.gate.run_based`): its model, its optimizers and its
+export say what they are. Configurations of other shapes need no run where the reading probe
+(`pgolf_sweep.script.probe.prober`) counts the same tensors as the run did: the measured export is
+carried over. It also counts where a run does not get as far as that.
 
-Where the quantizer was not recognised, a scheme that the sweep file declares stands in for it;
-without one, the first finished trial's bytes a parameter do. Nothing is guessed silently: an
-`Unknown` says why. What a finished trial's log says otherwise is reported once, and the probe is
-not asked again about configurations of that branch.
+Where the export did not run, a scheme that the sweep file declares stands in for it; without one,
+the first finished trial's bytes a parameter do. Nothing is guessed silently: an `Unknown` says why.
+What a finished trial's log says otherwise is reported once, and the probe is not asked again about
+configurations of that branch.
 """
 
 from __future__ import annotations
@@ -23,9 +20,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from pgolf_sweep.gate.ahead import Ahead
+from pgolf_sweep.gate.declared import Scheme, from_scheme, group_of
 from pgolf_sweep.gate.physics.entropy import ScaleRule
 from pgolf_sweep.gate.physics.predict import GroupSize, Prediction
-from pgolf_sweep.gate.read_based import Scheme, from_curves, from_scheme, group_of
 from pgolf_sweep.gate.run_based import Reference, RunBased
 from pgolf_sweep.gate.script_steps import CONTEST_GPUS, SHORT_STEPS, is_short
 from pgolf_sweep.script.knobs.knobs import worded
@@ -42,9 +39,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.script.program import Program
 
 INFERRED_SHARE = 0.04
-"""Spread of bytes a parameter between configurations of a script whose quantizer is unknown."""
-READING_FACTOR = 1.5
-"""How much wider a prediction is where the script was read because it did not run."""
+"""Spread of bytes a parameter between configurations of a script whose export is unknown."""
 SHORT_SHARE = 0.04
 """Spread of a short run beside all else: below 600 steps errors are 4 to 10 % of the bytes."""
 _MAY_MODEL = re.compile(rb"\btorch|\bexec\b|import_|\brunpy\b")
@@ -74,7 +69,7 @@ class ProberLike(Protocol):
     """What is asked of `pgolf_sweep.script.probe.prober.Prober`."""
 
     def probe(self, knobs: Mapping[str, KnobValue]) -> Probed | Unprobed:
-        """What a configuration's model and quantizer are."""
+        """What a configuration's model is."""
 
 
 @dataclass(frozen=True)
@@ -125,11 +120,10 @@ class Foreign:
     """Predictions for one program that is not ours.
 
     Args:
-        prober: Reads the script.
+        prober: Reads the script for its parameters.
         defaults: The script's own values of its knobs.
-        scheme: What the sweep file declares; it wins over what the probe measured.
+        scheme: What the sweep file declares; it wins over the script's export.
         runs: Runs the script's `main()`; without it the script is only read.
-        counter: Reads it for its parameters alone; `prober` where there is none.
     """
 
     def __init__(
@@ -138,10 +132,8 @@ class Foreign:
         defaults: Mapping[str, KnobValue],
         scheme: Scheme | None = None,
         runs: RunBased | None = None,
-        counter: ProberLike | None = None,
     ) -> None:
         self._runs = runs
-        self._counter = counter or prober
         self._references: dict[tuple[str, ...], tuple[Reference, bool]] = {}
         self._ahead = Ahead(self.prepare)
         self._contradicted: dict[tuple[str, ...], str] = {}
@@ -180,7 +172,8 @@ class Foreign:
                 return self._by_length(answer, knobs, steps)
             failed = answer
         answer = self._from_reading(knobs, steps)
-        answer = _less_sure(answer, failed) if failed else answer
+        if failed and isinstance(answer, Unknown):
+            answer = replace(answer, reason=f"{answer.reason}; {failed}")
         return self._by_length(answer, knobs, steps)
 
     def _by_length(
@@ -267,7 +260,7 @@ class Foreign:
         if self._runs is None or reference is None or self._runs.knows(knobs):
             return None
         found: Probed | Unprobed | Counted | RunFailed
-        found = self._counter.probe(knobs) if read_right else self._runs.count(knobs)
+        found = self._prober.probe(knobs) if read_right else self._runs.count(knobs)
         if isinstance(found, Unprobed | RunFailed) or found.incomplete:
             return None
         values = {**self._defaults, **knobs}
@@ -297,21 +290,23 @@ class Foreign:
         if isinstance(found, Prediction):
             branch = self._branch(knobs)
             if branch not in self._references:
-                seen = self._counter.probe(knobs)
+                seen = self._prober.probe(knobs)
                 right = isinstance(seen, Probed) and seen.model_params == counted.model_params
                 self._references[branch] = Reference(knobs=knobs, counted=counted), right
             return found
-        read = self._from_reading(knobs, steps)
-        if read.model_params != counted.model_params or isinstance(read, Unknown):
-            # The reading is of another model than the one that ran, or knows nothing.
-            if measured := self._measured[is_short({**self._defaults, **knobs}, steps)]:
-                return _inferred(counted.model_params, measured)
-            return Unknown(
-                reason=f"{counted.model_params:,} parameters; {found.reason}; declare "
-                "pgolf.gate.scheme, or the first finished trial tells",
-                model_params=counted.model_params,
-            )
-        return found.reason
+        return self._counted_alone(counted.model_params, found.reason, knobs, steps)
+
+    def _counted_alone(
+        self, model_params: int, why: str, knobs: Mapping[str, KnobValue], steps: float | None
+    ) -> Expected:
+        """What is to be said of a model whose parameters are known, and whose export is not."""
+        if measured := self._measured[is_short({**self._defaults, **knobs}, steps)]:
+            return _inferred(model_params, measured)
+        return Unknown(
+            reason=f"{model_params:,} parameters; {why}; declare pgolf.gate.scheme, or the first "
+            "finished trial tells",
+            model_params=model_params,
+        )
 
     def contradict(
         self,
@@ -370,21 +365,12 @@ class Foreign:
         found = self.probed(knobs)
         if isinstance(found, Unprobed):
             return self._refused(found, knobs)
-        values = {**self._defaults, **knobs}
         if self._scheme is not None:
             return from_scheme(found, self._scheme)
         if found.incomplete:
             return Unknown(reason=f"the probe saw only a part: {'; '.join(found.notes)}")
-        if found.classes:
-            return from_curves(found, values)
-        if measured := self._measured[is_short(values, steps)]:
-            return _inferred(found.model_params, measured)
-        why = "; ".join(found.notes) or "its quantizer was not recognised"
-        return Unknown(
-            reason=f"{found.model_params:,} parameters; {why}; declare pgolf.gate.scheme, "
-            "or the first finished trial tells",
-            model_params=found.model_params,
-        )
+        why = "; ".join((*found.notes, "its export did not run"))
+        return self._counted_alone(found.model_params, why, knobs, steps)
 
     def probed(self, knobs: Mapping[str, KnobValue]) -> Probed | Unprobed:
         """What the probe found, for people."""
@@ -393,7 +379,7 @@ class Foreign:
     def learn(
         self, knobs: Mapping[str, KnobValue], model_bytes: int, steps: int | None = None
     ) -> None:
-        """Take in a finished trial's bytes; matters where the quantizer is unknown."""
+        """Take in a finished trial's bytes; matters where its export did not run."""
         believed = self._believed(knobs)
         if believed:
             short = is_short({**self._defaults, **knobs}, steps)
@@ -452,18 +438,9 @@ def foreign_of(
             codec=scheme.codec,
             keep_below=scheme.keep_below,
         )
-    prober = _Worded(Prober(program, env=env, quantizer=declared is None), program.knobs)
+    prober = _Worded(Prober(program, env=env), program.knobs)
     runs = RunBased(_WordedRunner(Runner(program, env=env), program.knobs), group_of, gpus)
-    counter = _Worded(Prober(program, env=env, quantizer=False), program.knobs)
-    return Foreign(prober, defaults, declared, runs, counter)
-
-
-def _less_sure(answer: Expected, failed: str) -> Expected:
-    """A reading where the run failed: a wider prediction, or both reasons."""
-    if isinstance(answer, Unknown):
-        return replace(answer, reason=f"{answer.reason}; {failed}")
-    traits = {name: READING_FACTOR * size for name, size in answer.traits.items()}
-    return replace(answer, traits=traits)
+    return Foreign(prober, defaults, declared, runs)
 
 
 def _key(knobs: Mapping[str, KnobValue]) -> Hashable:

@@ -23,6 +23,8 @@ model (start of kernels, data, the first batch) may be all of a small one's time
 ACTIVATIONS = 34.0
 """Bytes kept for the backward pass, for each token, layer and unit of width, with an MLP of twice
 the width. Judged from the model's graph; the baseline's logged 10,184 MiB give 33."""
+ROUNDING_TOKENS = 150
+"""Tokens of a step whose arithmetic takes as long as rounding all weights once, on a CPU."""
 DOCUMENT_TOKENS = 1000
 """Of a document of the contest's validation split, about: 50,000 in 62 million tokens (sp1024)."""
 MEMORY_SURE = 0.8
@@ -107,7 +109,8 @@ def step_flops(config: Any, model_params: int) -> float:
     """Arithmetic of a mean training step: forward and backward, attention's products left out."""
     share = 1.0 - config.enable_looping_at
     looped = share * _repeated_blocks(config) * _block_params(config)
-    return float(6.0 * (model_params + looped) * config.train_batch_tokens)
+    rounding = ROUNDING_TOKENS * config.qat_frac * model_params
+    return float(6.0 * ((model_params + looped) * config.train_batch_tokens + rounding))
 
 
 def _repeated_blocks(config: Any) -> int:
@@ -140,4 +143,5 @@ def peak_bytes(config: Any, model_params: int, gpus: int) -> float:
     blocks = config.num_layers + _repeated_blocks(config)
     activations = ACTIVATIONS * tokens * blocks * width
     logits = 10.0 * tokens * config.vocab_size  # bfloat16, float32 and the latter's gradient
-    return float(16.0 * model_params + activations + logits)
+    weights = 16.0 + 4.0 * (config.qat_frac > 0)  # the rounded ones beside the others
+    return float(weights * model_params + activations + logits)

@@ -121,7 +121,6 @@ class RunBased:
         self._factors: dict[tuple[str, ...], Mapping[str, float]] = {}
         self.steps = ScriptSteps(gpus)
         self.code_bytes: int | None = None
-        self.codec = ""
 
     def copy(self) -> RunBased:
         """Predictions that share what was run and learn by themselves."""
@@ -251,7 +250,7 @@ class RunBased:
             # A decay that the script applies between its steps, where a count does not get to.
             self._factors[self._runner.structure(knobs)] = exported.factors
             return self.predict(counted, knobs, values, steps)
-        self.code_bytes, self.codec = exported.code_bytes, exported.codec
+        self.code_bytes = exported.code_bytes
         moved = measured.per_octave * self._octaves(counted, measured.sigmas, sigmas)
         size = exported.model_bytes + moved
         return self._prediction(counted, measured, size, values, made)

@@ -24,6 +24,7 @@ MODULES = (
     "evaluate",
     "adapt",
     "quantize",
+    "qat",
     "calibrate",
     "rans",
     "artifact",

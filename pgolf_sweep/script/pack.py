@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.errors import AnswerNoError, InputError
 from pgolf_sweep.script.dense import dense_script
+from pgolf_sweep.script.shorten import shortened
 from pgolf_sweep.script.unpack import unpack
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ def pack(script: bytes, *, name: str = "train_gpt.py", ours: bool = False) -> Pa
     except UnicodeDecodeError as error:
         raise InputError("a script to pack must be UTF-8", where=name, got=str(error)) from error
     plain = unpack(text)
-    minified = _minified(plain, name, rename_globals=ours)
+    given = shortened(plain) if ours else plain
+    minified = _minified(given, name, rename_globals=ours)
     inner = minified if minified is not None else plain
     if not inner.strip():
         return Packed(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import optuna
 from optuna.trial import TrialState
@@ -16,7 +17,7 @@ from pgolf_sweep.search.proposing import expected_noise
 from pgolf_sweep.search.storage import close_backend, first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Callable, Container, Iterator
 
     from pgolf_sweep.config.sweep_file import SweepSpec
     from pgolf_sweep.core.record import Posterior, TrialRecord
@@ -25,6 +26,23 @@ if TYPE_CHECKING:
 
 LEAST_FOR_IMPORTANCE = 10
 """Completed trials below which the importance of a knob is noise."""
+
+Words = ParamSpec("Words")
+Answer = TypeVar("Answer")
+Reader = TypeVar("Reader", bound="StudyReader")
+
+
+def reaching(
+    act: Callable[Concatenate[Reader, Words], Answer],
+) -> Callable[Concatenate[Reader, Words], Answer]:
+    """Turn what a database says in a method when it is away into `StorageAwayError`."""
+
+    @wraps(act)
+    def reached(self: Reader, /, *args: Words.args, **kwargs: Words.kwargs) -> Answer:
+        with self.reach():
+            return act(self, *args, **kwargs)
+
+    return reached
 
 
 class StudyReader:
@@ -54,14 +72,20 @@ class StudyReader:
         return str(self._study.study_name)
 
     @contextmanager
-    def _reaching(self) -> Iterator[None]:
-        """Turn what a database says when it is away into one error; others pass."""
+    def reach(self) -> Iterator[None]:
+        """Turn what a database says when it is away into one error; others pass.
+
+        Raises:
+            StorageAwayError: It is.
+        """
         try:
             yield
+        except StorageAwayError:
+            raise
         except Exception as error:
-            from pgolf_sweep.search.storage_lock import is_away  # noqa: PLC0415 - only for a database
+            from pgolf_sweep.search.storage_lock import is_away  # noqa: PLC0415 - loads sqlalchemy
 
-            if self._lock is None or isinstance(error, StorageAwayError) or not is_away(error):
+            if not is_away(error):
                 raise
             raise StorageAwayError(
                 "the study's storage does not answer",
@@ -69,10 +93,10 @@ class StudyReader:
                 next_step="see to the database; the same command resumes the study",
             ) from error
 
+    @reaching
     def records(self) -> list[TrialRecord]:
         """A row for every trial, by number."""
-        with self._reaching():
-            return [self._row(frozen) for frozen in self._study.get_trials(deepcopy=False)]
+        return [self._row(frozen) for frozen in self._study.get_trials(deepcopy=False)]
 
     def posteriors(self) -> dict[int, Posterior]:
         """What all scores say of each completed trial's; empty while there are too few."""
@@ -82,10 +106,10 @@ class StudyReader:
         """The same for one who looks again and again."""
         return Posteriors(self._space, self._noise)
 
+    @reaching
     def curves(self) -> dict[int, list[tuple[int, float]]]:
         """Validations of each trial that has any: their ordinal, from 1, and `val_bpb`."""
-        with self._reaching():
-            trials = self._study.get_trials(deepcopy=False)
+        trials = self._study.get_trials(deepcopy=False)
         curves = ((frozen.number, self._curve(frozen)) for frozen in trials)
         return {number: curve for number, curve in curves if curve}
 
@@ -100,6 +124,7 @@ class StudyReader:
             self._ended_curves[frozen.number] = curve
         return curve
 
+    @reaching
     def importances(self) -> dict[str, float]:
         """Share of what tells good trials from the rest that each parameter explains.
 
@@ -108,13 +133,13 @@ class StudyReader:
         Returns:
             Empty while fewer than ten trials have completed: their order says little.
         """
-        with self._reaching():
-            done = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        done = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if len(done) < LEAST_FOR_IMPORTANCE:
             return {}
         evaluator = optuna.importance.PedAnovaImportanceEvaluator()
         return optuna.importance.get_param_importances(self._study, evaluator=evaluator)
 
+    @reaching
     def ended_besides(self, known: Container[int]) -> list[TrialRecord]:
         """Rows of the trials that ended, without those that are known, by number."""
         return [
@@ -123,19 +148,20 @@ class StudyReader:
             if frozen.number not in known and frozen.state.is_finished()
         ]
 
+    @reaching
     def attribute(self, key: str) -> Any:
         """A value that `set_attribute` stored, or None."""
         return self._study.user_attrs.get(key)
 
+    @reaching
     def attributes(self) -> dict[str, Any]:
         """All that `set_attribute` stored, by key."""
-        with self._reaching():
-            return dict(self._study.user_attrs)
+        return dict(self._study.user_attrs)
 
+    @reaching
     def set_attribute(self, key: str, value: Any) -> None:
         """Store JSON data with the study: its identity, its drivers' leases."""
-        with self._reaching():
-            self._study.set_user_attr(key, value)
+        self._study.set_user_attr(key, value)
 
     def close(self) -> None:
         """Give the storage's connections back; a file needs none."""

@@ -51,6 +51,7 @@ _AWAY = (
     exc.InterfaceError,  # connection closed underneath
     exc.InternalError,  # transaction ended by the server, as a frozen driver's is
     exc.TimeoutError,
+    exc.PendingRollbackError,  # the connection broke before: the next try begins anew
 )
 
 
@@ -186,7 +187,7 @@ def link_settings(url: str) -> dict[str, Any]:
 def is_away(error: BaseException | None) -> bool:
     """Whether an error, or one that led to it, says that the database cannot be reached now."""
     while error is not None:
-        if isinstance(error, _AWAY):
+        if isinstance(error, _AWAY) or getattr(error, "connection_invalidated", False):
             return True
         error = error.__cause__
     return False

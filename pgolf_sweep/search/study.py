@@ -38,7 +38,7 @@ from pgolf_sweep.search.journal import (
 from pgolf_sweep.search.judging import StudyPruner
 from pgolf_sweep.search.origin import PRIOR, Origin
 from pgolf_sweep.search.pruner import make_pruner
-from pgolf_sweep.search.reader import StudyReader
+from pgolf_sweep.search.reader import StudyReader, reaching
 from pgolf_sweep.search.sampler import make_sampler
 from pgolf_sweep.search.storage import (
     check_storage,
@@ -136,7 +136,7 @@ class Study(StudyReader):
         if self._lock is None or self._held:
             yield
             return
-        with self._reaching(), self._lock.held():
+        with self.reach(), self._lock.held():
             self._held = True
             try:
                 yield
@@ -145,6 +145,7 @@ class Study(StudyReader):
 
     # -- proposing ------------------------------------------------------------------------------
 
+    @reaching
     def ask(self) -> Proposal | None:
         """The next proposal, or None when a grid is exhausted."""
         if self._grid is not None and not self._waiting():
@@ -155,6 +156,7 @@ class Study(StudyReader):
         trial = self._study.ask()
         return self._proposal(trial)
 
+    @reaching
     def enqueue(self, knobs: Mapping[str, KnobValue], *, by: str) -> None:
         """Have these knobs proposed before anything that the sampler draws."""
         self._enqueue(knobs, Origin(proposer=by))
@@ -163,6 +165,7 @@ class Study(StudyReader):
         attributes = {**origin.attributes(), _POINT: _point(knobs)}
         self._study.enqueue_trial(self._space.encode(knobs), user_attrs=attributes)
 
+    @reaching
     def enqueue_once(self, knobs: Mapping[str, KnobValue], origin: Origin) -> int:
         """`enqueue`, unless it was done for an equal origin before; the trial's number.
 
@@ -176,6 +179,7 @@ class Study(StudyReader):
         assert found is not None  # noqa: S101 - it was just written
         return found
 
+    @reaching
     def begin_once(self, knobs: Mapping[str, KnobValue], origin: Origin) -> int:
         """A trial that runs already, unless it was begun for this origin before; its number.
 
@@ -192,6 +196,7 @@ class Study(StudyReader):
             self._space.suggest(trial)
         return number
 
+    @reaching
     def requested(self) -> dict[str, int]:
         """Trials that requests asked for: the request's name to the trial's number."""
         trials = self._study.get_trials(deepcopy=False)
@@ -202,6 +207,7 @@ class Study(StudyReader):
         trials = reversed(self._study.get_trials(deepcopy=False))
         return next((t.number for t in trials if Origin.read(t.user_attrs) == origin), None)
 
+    @reaching
     def unfinished(self) -> list[tuple[Proposal, TrialRecord | None]]:
         """Trials that were asked and not told, oldest first: what a dead driver left behind.
 
@@ -214,12 +220,13 @@ class Study(StudyReader):
             left.append((proposal, record if frozen.user_attrs.get(RECORD) else None))
         return left
 
+    @reaching
     def open_rows(self) -> list[TrialRecord]:
         """Rows of the trials that were asked and not told, oldest first; changes nothing."""
-        with self._reaching():
-            running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         return [self._row(frozen) for frozen in running]
 
+    @reaching
     def proposal(self, number: int) -> Proposal:
         """What a trial that was asked is to try, for a driver that takes it over."""
         return self._proposal(self._trial(number))
@@ -250,6 +257,7 @@ class Study(StudyReader):
 
     # -- while a trial runs ---------------------------------------------------------------------
 
+    @reaching
     def note(self, record: TrialRecord, *, of: str | None = None) -> bool:
         """Store the row of a trial that has not ended.
 
@@ -270,6 +278,7 @@ class Study(StudyReader):
             trial.set_user_attr(RECORD, record.to_json())
         return True
 
+    @reaching
     def report(
         self,
         number: int,
@@ -291,24 +300,23 @@ class Study(StudyReader):
         Returns:
             The judgement of a trial that is found behind the others, else None.
         """
-        with self._reaching():
-            trial = self._trial(number)
-            frozen = self._frozen(trial)
-            # Optuna keeps the first value of a step: a retried trial has reported it before.
-            if frozen.state.is_finished():
-                return None
-            if ordinal in frozen.intermediate_values and self._pruner is not None:
-                return self._pruner.again(frozen, ordinal)
-            value, judgement = self._metric.sign * val_bpb, None
-            if self._pruner is not None:
-                judgement = self._pruner.report(trial, frozen, value, fraction, knobs or {})
-            if ordinal not in frozen.intermediate_values:
-                trial.report(value, ordinal)
-            if self._pruner is None and trial.should_prune():
-                judgement = Judgement(
-                    spared=False, ordinal=ordinal, at=fraction, expected=None, sd=None
-                )
-            return judgement
+        trial = self._trial(number)
+        frozen = self._frozen(trial)
+        # Optuna keeps the first value of a step: a retried trial has reported it before.
+        if frozen.state.is_finished():
+            return None
+        if ordinal in frozen.intermediate_values and self._pruner is not None:
+            return self._pruner.again(frozen, ordinal)
+        value, judgement = self._metric.sign * val_bpb, None
+        if self._pruner is not None:
+            judgement = self._pruner.report(trial, frozen, value, fraction, knobs or {})
+        if ordinal not in frozen.intermediate_values:
+            trial.report(value, ordinal)
+        if self._pruner is None and trial.should_prune():
+            judgement = Judgement(
+                spared=False, ordinal=ordinal, at=fraction, expected=None, sd=None
+            )
+        return judgement
 
     def never_prunes(self, number: int) -> str | None:
         """Why no trial that reports as this one can be stopped early; None: one can."""
@@ -316,6 +324,7 @@ class Study(StudyReader):
 
     # -- the single door through which a trial ends ----------------------------------------------
 
+    @reaching
     def tell(self, record: TrialRecord) -> bool:
         """End a trial with its final row, exactly once.
 
@@ -377,6 +386,7 @@ class Study(StudyReader):
 
     # -- rebuilding -----------------------------------------------------------------------------
 
+    @reaching
     def rebuild(
         self,
         record: TrialRecord,
@@ -409,12 +419,14 @@ class Study(StudyReader):
             trial.report(score, ordinal)
         trial.set_user_attr(RECORD, record.to_json())
 
+    @reaching
     def enqueue_again(self, lost: OldTrial) -> None:
         """Enqueue what waited in a lost journal for its turn; leaves others alone."""
         if lost.waiting is not None:
             fixed, attributes = lost.waiting
             self._study.enqueue_trial(fixed, user_attrs=attributes)
 
+    @reaching
     def waiting_points(self) -> list[dict[str, Any]]:
         """Parameters of the trials that wait for their turn, as they were enqueued."""
         waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
@@ -499,6 +511,7 @@ def _open_study(
             if url is not None:
                 # Drivers that begin together must not draw the same.
                 asked += secrets.randbelow(2**31)
+            _refuse_unordered(study, spec)
         else:
             study = optuna.load_study(storage=backend, study_name=name)
     except (InputError, InfraError):
@@ -511,7 +524,6 @@ def _open_study(
         # Every database driver has errors of its own; to the user they are one.
         raise unreachable(paths, url, error) from error
     if write:
-        _refuse_unordered(study, spec)
         with warnings.catch_warnings():
             # `group` and some samplers are marked experimental; the tests hold what we need.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

@@ -404,14 +404,9 @@ def _read(found: Probed | Unprobed) -> dict[str, Any]:
     """What the reading of a script showed, as plain data."""
     if isinstance(found, Unprobed):
         return {"ok": False, "reason": found.reason, "seconds": found.seconds}
-    document = {"ok": True} | dataclasses.asdict(found)
+    document = {"ok": True, "quantizer": "", "codec": ""} | dataclasses.asdict(found)
     document["relevant"] = sorted(found.relevant)
     document["tensors"] = [dataclasses.asdict(one) for one in found.tensors]
-    document["classes"] = [
-        dataclasses.asdict(one)
-        | {"bytes_by_sigma": {str(s): round(n) for s, n in one.bytes_by_sigma.items()}}
-        for one in found.classes
-    ]
     return document
 
 

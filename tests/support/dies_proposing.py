@@ -95,7 +95,7 @@ def told(name: str, status: int) -> None:
     print(json.dumps({"step": name, "signal": os.WTERMSIG(status), "code": status >> 8}))
 
 
-def drive(bench: Bench) -> None:
+def drive(bench: Bench, train: Callable[[Any], Iterable[tuple[float, Any]]] = train) -> None:
     """Run what was asked for; note each run that ends in a file."""
 
     def simulate(job: Any) -> Iterable[tuple[float, Any]]:

@@ -32,7 +32,7 @@ def probed(source: str, seconds: float = 30.0, **others: str) -> Probed | Unprob
 
 def counted(source: str, **others: str) -> Probed:
     """The same of a script that can be probed; its quantizer is left alone."""
-    result = Prober(program(source, **others), quantizer=False).probe({})
+    result = Prober(program(source, **others)).probe({})
     assert isinstance(result, Probed), result.reason
     return result
 

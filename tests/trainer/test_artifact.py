@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from trainer.artifact import chosen_coders, pack, pack_body, unpack
+from trainer.artifact import chosen_coders, code_bytes, pack, pack_body, unpack
 from trainer.config import TrainerError
 from trainer.quantize import Quantized, dequantize, quantize_all
 from trainer.rans import TABLE_BYTES, rans_decode, rans_encode
@@ -45,9 +45,9 @@ def assert_same(got, stored):
 @pytest.mark.parametrize("shuffle", [0, 1])
 @pytest.mark.parametrize("rans", [0, 1])
 def test_unpack_inverts_pack_bit_for_bit(tiny_config, codec, shuffle, rans):
-    for bits in (4, 5, 6, 7, 8):
+    for bits in range(1, 9):
         config = tiny_config(
-            CODEC=codec, BYTE_SHUFFLE=shuffle, MATRIX_BITS=bits, RANS=rans, LQER_RANK=2
+            CODEC=codec, BYTE_SHUFFLE=shuffle, MATRIX_BITS=bits, RANS=rans, LQER_RANK=2, QAT_FRAC=1
         )
         stored = quantize_all(config, gaussian_model())
         assert_same(unpack(pack(config, stored)), stored)
@@ -56,9 +56,9 @@ def test_unpack_inverts_pack_bit_for_bit(tiny_config, codec, shuffle, rans):
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(rows=st.integers(1, 7), columns=st.integers(1, 7), bits=st.sampled_from((4, 5, 6, 7, 8)))
+@given(rows=st.integers(1, 7), columns=st.integers(1, 7), bits=st.integers(1, 8))
 def test_every_shape_survives(tiny_config, rows, columns, bits):
-    config = tiny_config(MATRIX_BITS=bits, EMBED_BITS=bits, RANS=rows % 2)
+    config = tiny_config(MATRIX_BITS=bits, EMBED_BITS=bits, RANS=rows % 2, QAT_FRAC=1)
     rng = np.random.default_rng(rows * 8 + columns)
     weights = rng.standard_normal((rows, columns)).astype(np.float32)
     stored = quantize_all(config, {"embed.weight": weights, "head.weight": -weights})
@@ -133,13 +133,24 @@ def test_size_is_within_three_percent_of_the_codes_entropy(tiny_config, codec, b
     assert entropy_bytes < model_bytes < 1.03 * entropy_bytes + tensor.steps.nbytes
 
 
-def test_four_bit_codes_share_bytes(tiny_config):
+def test_few_bits_share_bytes(tiny_config):
     body = {
         bits: sum(map(len, pack_body(quantize_all(config, gaussian_model()), shuffle=True)))
-        for bits in (4, 5)
-        for config in [tiny_config(MATRIX_BITS=bits)]
+        for bits in (1, 2, 3, 4, 5)
+        for config in [tiny_config(MATRIX_BITS=bits, QAT_FRAC=1)]
     }
-    assert body[5] - body[4] == (24 * 24 + 48 * 24) // 2
+    weights = 24 * 24 + 48 * 24
+    assert body[5] - body[4] == weights // 2
+    assert body[4] == body[3]
+    ternary = -(-24 * 24 // 5) - (-48 * 24 // 5)  # five to a byte, each matrix by itself
+    assert body[5] - body[2] == weights - ternary
+    assert body[5] - body[1] == weights - weights // 8
+
+
+def test_bytes_of_four_bit_codes_are_those_of_artifacts_before():
+    codes = np.array([[-7, 0, 7], [1, -1, 3]], np.int8)
+    tensor = Quantized(bits=4, codes=codes, steps=np.ones(2, np.float16))
+    assert code_bytes(tensor) == bytes([0x70, 0x8E, 0xA6])
 
 
 def test_zstd_does_not_take_chance_repetitions_for_cheap(tiny_config):

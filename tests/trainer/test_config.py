@@ -90,7 +90,7 @@ def test_no_other_module_reads_the_environment():
         ({"MODEL_DIM": 36}, "must be even"),
         ({"NUM_KV_HEADS": 3}, "NUM_HEADS=4 must be divisible by NUM_KV_HEADS=3"),
         ({"NUM_LAYERS": 0}, "NUM_LAYERS must be at least 1, got 0"),
-        ({"MATRIX_BITS": 3}, "MATRIX_BITS must be one of 4, 5, 6, 7, 8, got 3"),
+        ({"MATRIX_BITS": 9}, "MATRIX_BITS must be one of 1, 2, 3, 4, 5, 6, 7, 8, got 9"),
         ({"CODEC": "gzip"}, "CODEC must be one of zlib, zstd, lzma, brotli, got 'gzip'"),
         ({"CODEC": "zlib", "CODEC_LEVEL": 22}, "CODEC_LEVEL must be 0 or from 4 to 9 for zlib"),
         ({"CODEC_LEVEL": 3}, "CODEC_LEVEL must be 0 or from 4 to 9 for zlib"),

@@ -94,7 +94,7 @@ def test_a_setting_may_change_several_knobs_of_any_type(tiny_config):
     [
         ("MODEL_DIM=32", "'MODEL_DIM=32' is no matter of the export"),
         ("EMBED_BITS", "'EMBED_BITS': invalid literal"),
-        ("EMBED_BITS=3", "EMBED_BITS must be one of 4, 5, 6, 7, 8"),
+        ("EMBED_BITS=9", "EMBED_BITS must be one of 1, 2, 3, 4, 5, 6, 7, 8"),
         ("EMBED_BITS=7;", "'' is no matter of the export"),
     ],
 )

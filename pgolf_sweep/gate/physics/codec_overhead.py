@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from pgolf_sweep.gate.physics.entropy import rounded_gaussian_bits, top_level
+from pgolf_sweep.gate.physics.entropy import TERNARY, rounded_gaussian_bits, top_level
+from trainer.artifact import DIGITS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -88,6 +89,9 @@ RATIOS: dict[tuple[str, str], tuple[tuple[float, ...], tuple[float, ...]]] = {
 """Compressed bytes of the codes over their entropy, by codec and packing: along `SIGMAS`, for each
 of `WEIGHTS`."""
 
+PACKED_EXCESS = 1.004
+"""Bytes of ternary codes over their entropy, where a codec saves anything at all."""
+
 FEWEST_BITS = {"zlib": 8 / 1030}
 """What a byte costs where all are alike: zlib's longest match, 258 bytes, takes 2 bits."""
 
@@ -110,7 +114,11 @@ def coded_bits(codec: str, bits: int, entropy: Floats) -> tuple[Floats, Floats]:
     Returns:
         One array for each of `WEIGHTS`; `size_share` says where in between a model lies.
     """
-    packing = PAIRED if bits == 4 else SINGLE
+    if bits <= TERNARY:
+        # Bytes of five or eight codes are nearly even: what a codec finds, a table's bytes cost.
+        one = np.minimum(entropy * PACKED_EXCESS, 8 / codes_a_byte(bits)) + 0 * entropy
+        return one, one
+    packing = PAIRED if codes_a_byte(bits) > 1 else SINGLE
     at = np.log(np.maximum(entropy, 1e-12))
     fewest = FEWEST_BITS.get(codec, 0.0) / (1 + (packing == PAIRED))
     few, many = (
@@ -126,13 +134,17 @@ def rans_bits(bits: int, entropy: Floats) -> Floats:
     Measured on Gaussian codes, 3,000 to 6 million of them at 1 to 8 steps of deviation: 0.07 to
     0.24 % over the entropy, 3.4 bytes of which for each 8,192 that go in.
     """
-    coded_bytes = 0.5 if bits == 4 else 1.0
-    return entropy * 1.0002 + 8 * 3.4 / 8192 * coded_bytes
+    return entropy * 1.0002 + 8 * 3.4 / 8192 / codes_a_byte(bits)
 
 
 def rans_table_bytes(bits: int) -> float:
     """A run's table of frequencies after the codec, and its length: 36 to 130 bytes measured."""
-    return 24 + (110 if bits == 4 else 0.8 * min(2**bits, 128))
+    return 24 + (110 if codes_a_byte(bits) > 1 else 0.8 * min(2**bits, 128))
+
+
+def codes_a_byte(bits: int) -> int:
+    """Codes that share a byte in the container."""
+    return DIGITS.get(bits, (256, 1))[1]
 
 
 def size_share(weights: int) -> float:

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from pgolf_sweep.gate.physics.entropy import BINARY
+from trainer.artifact import DIGITS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -41,15 +44,19 @@ def byte_shares(levels: Shares, bits: int) -> Shares:
 
     Args:
         levels: As of `entropy.level_shares`: levels from 0 up, the level 0 by half its share.
-        bits: 4 for two codes to a byte, else one.
+        bits: Of a code; few of them share a byte.
     """
     signed = np.concatenate((levels[:0:-1], [2 * levels[0]], levels[1:]))
+    if bits == BINARY:
+        signed = levels[[1, 1]]
+    base, places = DIGITS.get(bits, (256, 1))
+    digit = np.zeros(base)
+    digit[: len(signed)] = signed
+    found = digit
+    for _ in range(places - 1):
+        found = np.outer(found, digit).reshape(-1)
     shares = np.zeros(256)
-    if bits == 4:
-        pairs = np.zeros((16, 16))
-        pairs[: len(signed), : len(signed)] = np.outer(signed, signed)
-        return pairs.reshape(-1)
-    shares[: len(signed)] = signed
+    shares[: len(found)] = found
     return shares
 
 

@@ -82,12 +82,3 @@ def weight_drift(
         kept *= left
         grown = grown * left + (source * (1 - left) / sink if sink > 1e-12 else source * length)
     return WeightDrift(kept, grown * (1.0 - warmup_fraction(steps)))
-
-
-def trapezoid(steps: float, warmdown: float) -> Callable[[float], float]:
-    """The contest's schedule: constant, then linear to zero over the last `warmdown` steps."""
-
-    def scale(step: float) -> float:
-        return min(1.0, (steps - step) / warmdown) if warmdown > 0 else 1.0
-
-    return scale

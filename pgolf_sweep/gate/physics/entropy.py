@@ -43,9 +43,13 @@ class ScaleRule(StrEnum):
     """The clip with the least squared error of rounding, at most the row's largest weight."""
 
 
+TERNARY, BINARY = 2, 1
+"""Bits of quantizers whose step is the row's mean absolute weight, under any rule."""
+
+
 def top_level(bits: int) -> int:
-    """Largest integer of a symmetric quantizer: 127 for 8 bits, 7 for 4."""
-    return int(2 ** (bits - 1)) - 1
+    """Largest integer of a symmetric quantizer: 127 for 8 bits, 7 for 4, 1 for 2 and for 1."""
+    return int(2 ** (bits - 1)) - 1 or 1
 
 
 def normal_cdf(x: float) -> float:
@@ -137,6 +141,13 @@ def level_shares(
     """
     uniform = min(uniform, _WIDEST_UNIFORM)
     top = top_level(bits)
+    if bits == BINARY:
+        return np.array([0.0, 0.5])
+    if bits == TERNARY:
+        below = _below(uniform)
+        mean = float(np.diff(below) @ (_GRID[1:] + _GRID[:-1])) / 2
+        zero = float(np.interp(mean / 2, _GRID, below))
+        return np.array([zero, 1.0 - zero]) / 2
     above = (1 - parameter / 100) * (row_length - 1)
     beyond = 0.0  # share of a row that is known to lie at its clip or beyond
     if rule is ScaleRule.SDCLIP:
@@ -201,4 +212,4 @@ def rounded_gaussian_bits(sigma_over_step: float, top: int) -> float:
 
 def widest_bits(bits: int) -> float:
     """Most that a weight can carry under any rule: all levels equally likely."""
-    return math.log2(2 * top_level(bits) + 1)
+    return 1.0 if bits == BINARY else math.log2(2 * top_level(bits) + 1)

@@ -162,7 +162,7 @@ def layout(config: Any, parameter: float) -> Layout:
         kept += rows * step_bytes
         ceiling += count / 8 * _most_bits(config.codec, tensor.bits) + 2.1 * rows
         tables.append(table)
-        lengths.append(tensor.params / 2 if tensor.bits == 4 else tensor.params)
+        lengths.append(tensor.params / codec_overhead.codes_a_byte(tensor.bits))
     container_bytes, mixing, switches = _spare(config, found, lengths, tables, kept)
     spare = container_bytes + mixing + switches
     by_uniform: dict[str, tuple[float, ...]] = {

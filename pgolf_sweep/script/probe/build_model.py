@@ -45,14 +45,12 @@ class Built:
         model: The module, its tensors on the meta device.
         how: The call's source, with its line.
         notes: What did not go as in the script.
-        namespace: The names that the constructor's call was evaluated in.
         uncertain: Whether the script's model may be another; `notes` say why.
     """
 
     model: Any
     how: str
     notes: list[str]
-    namespace: dict[str, Any]
     uncertain: bool = False
 
 
@@ -131,7 +129,6 @@ def _repeat(site: CallSite, script: Script, tried: list[str]) -> tuple[Built | N
         model=model,
         how=how,
         notes=[*frame.notes, *frame.guessed, *failed],
-        namespace=frame.scope,
         uncertain=bool(frame.guessed or failed),
     )
     return built, not frame.guessed
@@ -139,7 +136,7 @@ def _repeat(site: CallSite, script: Script, tried: list[str]) -> tuple[Built | N
 
 def _by_name(name: str, kind: Any, script: Script, tried: list[str]) -> Built | None:
     """Build a model from hyperparameters of the same names as its constructor's arguments."""
-    settings, namespace = script.settings, script.namespace
+    settings = script.settings
     settings.nodes.append(ast.Name(id=name, ctx=ast.Load()))
     values: dict[str, Any] = {}
     for argument in inspect.signature(kind).parameters.values():
@@ -156,7 +153,7 @@ def _by_name(name: str, kind: Any, script: Script, tried: list[str]) -> Built | 
     how = f"{name}({', '.join(values)}) by the names of its arguments"
     model = _on_meta(lambda: kind(**values), tried, how)
     notes = ["the constructor's arguments were matched by name"]
-    return None if model is None else Built(model=model, how=how, notes=notes, namespace=namespace)
+    return None if model is None else Built(model=model, how=how, notes=notes)
 
 
 def _on_meta(make: Any, tried: list[str], how: str) -> Any:

@@ -2,10 +2,9 @@
 
 A fork of the probe's helper (`pgolf_sweep.script.probe.server`). For each request the script is
 imported anew under that configuration's environment (its calls of its own functions at the module's
-level are left out), its model is built on the meta device and random weights are pushed through its
-quantizer. Then the process is put back as it was, so that the next request costs no fork and no
-reading of source; where that cannot be, the process ends. It cannot open connections, start
-programs or see a GPU.
+level are left out) and its model is built on the meta device. Then the process is put back as it
+was, so that the next request costs no fork and no reading of source; where that cannot be, the
+process ends. It cannot open connections, start programs or see a GPU.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from pgolf_sweep.script.probe import build_model as construct
 from pgolf_sweep.script.probe import call_sites as sites
 from pgolf_sweep.script.probe import entrypoints as starts
-from pgolf_sweep.script.probe import hyperparameters, quantizers, slicing
+from pgolf_sweep.script.probe import hyperparameters, slicing
 from pgolf_sweep.script.probe import stubs as standins
 from pgolf_sweep.script.probe.frames import Script
 from pgolf_sweep.script.probe.restore import Folder, Found
@@ -223,7 +222,6 @@ class _Probe:
         relevant = set(self._relevant(settings))
         self._counted = True
         self._tell(
-            stage="quantizer",
             notes=self._notes,
             model_params=sum(tensor.numel() for _, tensor in parameters),
             tensors=[[name, list(t.shape), str(t.dtype)[6:]] for name, t in parameters],
@@ -232,10 +230,7 @@ class _Probe:
             how=built.how,
             relevant=sorted(relevant),
         )
-        if self._request["quantizer"]:
-            relevant |= self._quantize(script, built)
-            relevant |= set(self._relevant(settings))
-        self._tell(stage="done", notes=self._notes, relevant=sorted(relevant))
+        self._tell(stage="done")
         return True
 
     def _relevant(self, settings: Any) -> list[str]:
@@ -258,31 +253,6 @@ class _Probe:
             text = f"it runs when imported ({', '.join(left_out)}()); that was left out"
             self._notes.append(text)
         exec(starts.importable(self._tree, path), namespace)  # noqa: S102 - this is the probe
-
-    def _quantize(self, script: Script, built: construct.Built) -> set[str]:
-        """Measure the quantizer and tell what was found; the knobs that it depends on."""
-        settings = script.settings
-        before, read = set(settings.seen), settings.seen
-        evaluated = list(settings.nodes)
-        read.clear()
-        settings.nodes.clear()
-        same = self._request["known"]
-        known = {(o["name"], tuple(o["shape"])): o for group in same for o in group["classes"]}
-        told = same[-1]["curves"] if same else None
-        try:
-            found = quantizers.measure(script, built.model, known, told)
-        except BaseException as error:  # noqa: BLE001 - all that others' code raises
-            self._notes.append(f"its quantizer fails: {type(error).__name__}: {error}"[:300])
-            return set()
-        finally:
-            # A class taken over was decided by what decided it then.
-            decided_by = set(self._relevant(settings))
-            decided_by |= {name for group in same for name in group["knobs"]}
-            read |= before
-            settings.nodes += evaluated
-        self._notes += found.pop("notes")
-        self._tell(**found, quantizer_knobs=sorted(decided_by))
-        return decided_by
 
     def _fail(self, error: BaseException) -> None:
         """Say why the import failed, by its cause rather than by its last exception."""

@@ -70,7 +70,6 @@ def frame_of(
     script: Script,
     given: Mapping[str, Any],
     *,
-    settable: bool = False,
     depth: int = 0,
 ) -> Frame:
     """The frame in which a call is made, after the statements that `names` need.
@@ -80,7 +79,6 @@ def frame_of(
         names: What will be asked of the frame.
         script: The script.
         given: Values that win over what the script would make them.
-        settable: Whether to leave parameters out that no hyperparameter could be.
         depth: How many calls are being followed already.
     """
     import torch  # noqa: PLC0415
@@ -92,8 +90,6 @@ def frame_of(
     before = statements_before(site, script)
     _, needed = needed_statements(before, names, frame.known)
     wanted = [name for name in parameters_of(site) if name in needed]
-    if settable:
-        wanted = [name for name in wanted if _by_name(name, site, script.settings)]
     if wanted:
         _bind(wanted, site, script, given, frame, depth)
     run_in(frame, before, names, script)

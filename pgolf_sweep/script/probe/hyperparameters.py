@@ -6,7 +6,6 @@ Runs inside the probe's helper process, on a module that was imported there.
 from __future__ import annotations
 
 import ast
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +19,6 @@ SETTINGS_NAMES = ("Hyperparameters", "Hyperparams", "HParams", "Config", "Args",
 SETTINGS_ARGUMENTS = frozenset(
     {"args", "h", "hp", "hps", "hparams", "cfg", "config", "hyperparameters", "a"}
 )
-OF_TRAINING = re.compile(
-    r"(^|_)(LR|ADAM|BETA\d|WD|WEIGHT_DECAY|MOMENTUM|WARMUP|WARMDOWN|ITERATIONS|SEED|RUN_ID|EVERY"
-    r"|WALLCLOCK|DATA_PATH|TOKENIZER_PATH)(_|$)"
-)
-"""Knobs that a script may read on its way to its quantizer, as where it makes its optimizers,
-without their deciding anything about sizes."""
 GIVEN: dict[str, Any] = {
     "rank": 0, "local_rank": 0, "world_size": 1, "distributed": False, "grad_accum_steps": 8,
     "master_process": True, "is_main_process": True, "code": "",
@@ -42,7 +35,6 @@ class Settings:
         kind: The class, made to note what is read of it.
         seen: Attributes that were read.
         nodes: What of the script was evaluated beside its import.
-        on_the_way: Attributes that statements before the quantizer's call read.
     """
 
     name: str
@@ -50,7 +42,6 @@ class Settings:
     value: Any
     seen: set[str] = field(default_factory=set)
     nodes: list[ast.AST] = field(default_factory=list)
-    on_the_way: set[str] = field(default_factory=set)
 
 
 def read_settings(namespace: dict[str, Any], tree: ast.Module, knobs: Iterable[str]) -> Settings:
@@ -114,14 +105,12 @@ def relevant_knobs(
         elsewhere: Words of its siblings: what these make of a knob is not followed.
     """
     names = set(knobs)
-    if "__dict__" in settings.seen | settings.on_the_way:
+    if "__dict__" in settings.seen:
         return names
     nodes = reached(tree, settings.nodes, settings.name)
     attributes = class_attributes(tree, settings.name, names)
     read = {""} | settings.seen | attributes_of(nodes, settings.name)
     inside = set().union(*(attributes.get(one, set()) for one in read))
-    passed = set().union(*(attributes.get(one, set()) for one in settings.on_the_way))
-    inside |= {name for name in passed if not OF_TRAINING.search(name)}
     hidden = names - named_in([tree], names)  # read under a name that is put together
     hidden |= names & elsewhere
     return inside | named_in(nodes, names) | hidden

@@ -1,9 +1,9 @@
-"""The size of somebody else's model without a run of their `main()`.
+"""The parameters of somebody else's model without a run of their `main()`.
 
 A `Prober` keeps one helper process with torch loaded (`server`). Each probe
-is a fork of it: the script is imported there, its model built on the meta device, and random
-weights pushed through its quantizer. What was found is kept by script and by the knobs that it
-depends on, so that a configuration that differs only in others costs microseconds.
+is a fork of it: the script is imported there and its model built on the meta device. What was
+found is kept by script and by the knobs that it depends on, so that a configuration that differs
+only in others costs microseconds, and one of another shape milliseconds: a run takes seconds.
 
 Each script is contained by what the kernel gives (`pgolf_sweep.script.probe.contain`).
 """
@@ -31,15 +31,13 @@ if TYPE_CHECKING:
     from pgolf_sweep.core.trial import KnobValue
     from pgolf_sweep.script.program import Program
 
-__all__ = ["Probed", "ProbedTensor", "Prober", "QuantizedClass", "Unprobed", "stop_helper"]
+__all__ = ["Probed", "ProbedTensor", "Prober", "Unprobed", "stop_helper"]
 
 FAILURES_UNTIL_GIVEN_UP = 3
 """Configurations that could not be probed, and none that could, until a script is left alone."""
 
 PROBE_SECONDS = 60.0
 NOT_UNDERSTOOD = (TypeError, ValueError, KeyError, AttributeError)
-MOST_KNOWN = 16
-"""Probes whose measured classes are offered to the next."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,45 +62,12 @@ class ProbedTensor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QuantizedClass:
-    """What the script's quantizer makes of tensors of one shape and role.
-
-    Attributes:
-        name: A member's name, digits of layers as ``*``.
-        shape: Shape of each member.
-        count: Members.
-        kept: Stored as floating-point numbers.
-        levels: Distinct integers seen at the widest sigma; 0 when kept.
-        bytes_by_sigma: What the quantizer stores for one member, in bytes, by the standard
-            deviation of its weights: after zlib, zstd or lzma, else as entropy.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    count: int
-    kept: bool
-    levels: int
-    bytes_by_sigma: Mapping[float, float]
-
-    @property
-    def params(self) -> int:
-        """Numbers in all members."""
-        count = self.count
-        for side in self.shape:
-            count *= side
-        return count
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Probed:
     """What a probe found.
 
     Attributes:
         model_params: Parameters of the model.
         tensors: The same, by tensor.
-        classes: What the quantizer does; empty when it was not recognised.
-        quantizer: Its name in the script, or an empty string.
-        codec: ``zlib``, ``lzma``, ``zstd``, ``brotli``, or an empty string.
         how: The constructor's call that was repeated.
         notes: What did not go as in the script; empty for a clean probe.
         incomplete: The count may be wrong, as `notes` say: parts of the model come from packages
@@ -115,9 +80,6 @@ class Probed:
 
     model_params: int
     tensors: tuple[ProbedTensor, ...]
-    classes: tuple[QuantizedClass, ...] = ()
-    quantizer: str = ""
-    codec: str = ""
     how: str = ""
     notes: tuple[str, ...] = ()
     stand_ins: tuple[str, ...] = ()
@@ -181,7 +143,6 @@ class Prober:
         program: The program; its files are laid out for the helper.
         seconds: Time limit of one probe.
         env: Environment beside the knobs, for example the data set's paths.
-        quantizer: Whether to measure the quantizer, or only to count parameters.
         fresh: Whether each probe gets a process of its own; for comparisons, it is far slower.
     """
 
@@ -191,22 +152,19 @@ class Prober:
         *,
         seconds: float = PROBE_SECONDS,
         env: Mapping[str, str] | None = None,
-        quantizer: bool = True,
         fresh: bool = False,
     ) -> None:
         self._program = program
         self._seconds = seconds
         self._env = dict(env or {})
-        self._quantizer = quantizer
         self._fresh = fresh
         self._memory = _Memory()
-        self._known: list[dict[str, Any]] = []  # measured classes, with the knobs that decided
         self._folder: Path | None = None
         self._failures = 0.0
         self._given_up: Unprobed | None = None
 
     def probe(self, knobs: Mapping[str, KnobValue]) -> Probed | Unprobed:
-        """What a configuration's model and quantizer are; never raises for what the script does.
+        """What a configuration's model is; never raises for what the script does.
 
         Args:
             knobs: Values by name; absent ones have the script's defaults.
@@ -226,17 +184,6 @@ class Prober:
         started = time.perf_counter()
         answer = helper().ask(lambda root: self._request(values, root))
         result = _understood(answer, time.perf_counter() - started)
-        if answer.get("classes"):
-            # Matrices follow from the curves; what else was measured is told to the next probe.
-            others = [one for one in answer["classes"] if one["kept"] or len(one["shape"]) != 2]
-            self._known = [
-                *self._known[-MOST_KNOWN:],
-                {
-                    "knobs": {k: values.get(k, "") for k in answer["quantizer_knobs"]},
-                    "classes": others,
-                    "curves": answer["curves"],
-                },
-            ]
         relevant = result.relevant
         names = frozenset(self._program.knobs) if relevant is None else relevant
         self._memory.put(names | self._strange(values), values, result)
@@ -257,21 +204,6 @@ class Prober:
         reason = f"given up after {FAILURES_UNTIL_GIVEN_UP} failures, the last: {result.reason}"
         self._given_up = replace(result, reason=reason, relevant=frozenset())
 
-    def _known_under(self, values: Mapping[str, str]) -> list[dict[str, Any]]:
-        """What was measured under the same knobs of the quantizer, each class once."""
-        found: dict[tuple[tuple[str, str], ...], dict[str, Any]] = {}
-        for group in self._known:
-            knobs = group["knobs"]
-            if all(values.get(name, "") == value for name, value in knobs.items()):
-                classes = {(c["name"], *c["shape"]): c for c in group["classes"]}
-                before = found.get(key := tuple(knobs.items()))
-                found[key] = {
-                    "knobs": knobs,
-                    "classes": classes if before is None else before["classes"] | classes,
-                    "curves": group["curves"],
-                }
-        return [group | {"classes": [*group["classes"].values()]} for group in found.values()]
-
     def _request(self, values: Mapping[str, str], root: Path) -> dict[str, Any]:
         if self._folder is None or self._folder.parent != root:
             self._folder = Path(tempfile.mkdtemp(dir=root))
@@ -291,8 +223,6 @@ class Prober:
             "knobs": sorted(self._program.knobs.keys() | values.keys()),
             "env": kept | self._env | dict(values) | {"CUDA_VISIBLE_DEVICES": ""},
             "seconds": self._seconds,
-            "quantizer": self._quantizer,
-            "known": self._known_under(values),
             "fresh": self._fresh,
         }
 
@@ -327,27 +257,12 @@ def _result(answer: Mapping[str, Any], seconds: float) -> Probed | Unprobed:
     notes = list(answer["notes"])
     if answer["lacks"]:
         notes.append(_hint(answer["stand_ins"]))
-    if answer.get("late"):
-        notes.append("measuring its quantizer took too long and was given up")
     return Probed(
         model_params=operator.index(answer["model_params"]),
         tensors=tuple(
             ProbedTensor(name=name, shape=tuple(shape), dtype=dtype)
             for name, shape, dtype in answer["tensors"]
         ),
-        classes=tuple(
-            QuantizedClass(
-                name=one["name"],
-                shape=tuple(one["shape"]),
-                count=one["count"],
-                kept=one["kept"],
-                levels=one["levels"],
-                bytes_by_sigma={float(sigma): size for sigma, size in one["bytes"]},
-            )
-            for one in answer.get("classes", ())
-        ),
-        quantizer=answer.get("quantizer", ""),
-        codec=answer.get("codec", ""),
         how=answer["how"],
         notes=tuple(notes),
         stand_ins=tuple(answer["stand_ins"]),

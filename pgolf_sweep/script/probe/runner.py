@@ -38,7 +38,15 @@ VOCABULARY = 1024
 """Pieces of the tokenizer of a script that has no knob for it."""
 LEAST_SHARE = 0.3
 """Of the largest compressed piece: what is smaller is no export."""
+HEADER_BYTES = 64
+"""At most, before what a codec made."""
 FORCED_WALLCLOCK = "600"
+SHORTENED = (
+    (re.compile(r"^WARMUP_STEPS$"), 2),
+    (re.compile(r"CALIB\w*_(BATCHES|SAMPLES|SEQS)$"), 8),
+)
+"""Steps that only warm kernels up, or raise a rate, and batches of statistics of what nobody knows:
+each costs a run time, and changes nothing. By knob, the most of them."""
 SAME_RATE = 1e-3
 """Relative difference of two rates up to which they are the same: one was measured."""
 
@@ -300,6 +308,9 @@ class Runner:
         given = self._defaults | knobs
         if "MAX_WALLCLOCK_SECONDS" in given and not _number(given["MAX_WALLCLOCK_SECONDS"]) > 0:
             knobs["MAX_WALLCLOCK_SECONDS"] = FORCED_WALLCLOCK  # else it runs all its iterations
+        for pattern, most in SHORTENED:
+            knobs |= {name: str(most) for name, value in given.items()
+                      if pattern.search(name) and _number(value) > most}  # fmt: skip
         return {
             "run": True,
             "folder": str(self._folder / "program"),
@@ -480,13 +491,15 @@ def _exported(answer: Mapping[str, Any]) -> Exported | RunFailed:
     largest = max((made for _, _, _, made, _ in calls), default=0)
     if not largest:
         return RunFailed(reason=f"its export was not reached: {_reason(answer)}", cpu_seconds=cpu)
-    codec, _, _, made, sampled = next(
-        call for call in reversed(calls) if call[3] >= LEAST_SHARE * largest
-    )
-    written = [size for name, size in answer.get("files", {}).items() if made <= size <= 2 * made]
-    model_bytes = printed.get("model_bytes")
-    if not model_bytes or model_bytes < made:
-        model_bytes = min(written, default=made)
+    printed_bytes, files = printed.get("model_bytes") or 0, answer.get("files", {}).values()
+    last = next(call for call in reversed(calls) if call[3] >= LEAST_SHARE * largest)
+    # Of several codecs that were tried on the same data, the one whose bytes were kept.
+    rivals = sorted((call for call in calls if call[2] == last[2]), key=operator.itemgetter(3))
+    kept = (call for call in rivals for size in (printed_bytes, *files)
+            if 0 <= size - call[3] <= HEADER_BYTES)  # fmt: skip
+    codec, _, _, made, sampled = next(kept, rivals[0])
+    written = [size for size in files if made <= size <= 2 * made]
+    model_bytes = printed_bytes if printed_bytes >= made else min(written, default=made)
     return Exported(
         model_bytes=model_bytes,
         code_bytes=printed.get("code_bytes"),

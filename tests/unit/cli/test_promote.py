@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from pgolf_sweep.cli import app
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.driver.session import open_session
-from pgolf_sweep.workflows.promote import promotion_rules
+from pgolf_sweep.workflows.promotion_plan import promotion_rules
 from pgolf_sweep.workflows.study_folder import prepare_folder
 
 

@@ -12,7 +12,7 @@ from pgolf_sweep.core.record import State, ranked
 from pgolf_sweep.core.trial import EndCause, LogSummary
 from pgolf_sweep.launch.inline import Finish
 from pgolf_sweep.search.study import Study
-from pgolf_sweep.workflows.promote import run_seconds
+from pgolf_sweep.workflows.promotion_plan import run_seconds
 
 CAP = 300_000
 

@@ -105,6 +105,19 @@ def test_what_decides_a_training(write):
         assert one != training_of(session, record(session, 1, **other))
 
 
+def test_bits_that_the_training_rounds_to_belong_to_it(write):
+    searched = opened(write(knob=BITS + "\n  QAT_FRAC: {values: [0.0, 0.5]}"))
+    one, other, free, freer = (
+        training_of(searched, record(searched, number, QAT_FRAC=share, MATRIX_BITS=bits))
+        for number, (share, bits) in enumerate(((0.5, 5), (0.5, 6), (0.0, 5), (0.0, 6)))
+    )
+    assert len({one, other, free}) == 3
+    assert free == freer
+    fixed = opened(write(knob=BITS + "\n  QAT_FRAC: {value: 0.5}"))
+    assert fixed.spec.pgolf.reuse.later == ()
+    assert not can_reuse(fixed)
+
+
 def test_the_checkpoint_that_was_unused_for_longest_goes(write, tmp_path):
     session = opened(write(more=f", reuse: {{max_gib: {25 / 2**30}}}"))
     trainings = Trainings(session, StudyPaths(tmp_path / "runs" / "s"))

@@ -100,6 +100,18 @@ def test_few_levels_in_use_are_sized_by_what_they_carry(defaults, gate, codec, b
     assert predicted.mid == pytest.approx(packed, rel=0.07)
 
 
+@pytest.mark.parametrize("codec", ["zlib", "zstd", "lzma", "brotli"])
+@pytest.mark.parametrize(("bits", "rans"), [(1, 0), (2, 0), (2, 1), (3, 0)])
+def test_weights_that_are_trained_for_few_bits_are_sized(defaults, gate, codec, bits, rans):
+    knobs = SMALL | {
+        "MODEL_DIM": 192, "MATRIX_BITS": bits, "EMBED_BITS": 6, "QAT_FRAC": 0.5, "CODEC": codec,
+        "RANS": rans, "QUANT_SCALE": "sdclip", "CLIP_SIGMAS": 4.0, "TRAIN_BATCH_TOKENS": 2**30,
+    }  # fmt: skip
+    predicted, packed = gate.verdict(knobs).model_bytes, packed_bytes(defaults, knobs, 0.02)
+    assert predicted.low <= packed <= predicted.high
+    assert predicted.mid == pytest.approx(packed, rel=0.02)
+
+
 def test_a_continuous_clip_needs_few_layouts_and_is_interpolated_well(defaults, gate, monkeypatch):
     knobs = SMALL | {"QUANT_SCALE": "sdclip", "MATRIX_BITS": 6}
     exact, computed = predict.layout, []
@@ -186,7 +198,7 @@ EXTREMES = st.sampled_from(
             "TRAIN_BATCH_TOKENS", "MAX_WALLCLOCK_SECONDS", "ROPE_DIMS", "XSA_LAST_N", "MLP_SLOPE",
             "NUM_LOOPS", "LOOP_START", "LOOP_END", "PARALLEL_START_LAYER", "GATE_WINDOW",
             "ATTN_CLIP_SIGMAS", "EMBED_CLIP_SIGMAS", "SMEAR_GATE_ENABLED", "EVAL_STRIDE", "RANS",
-            "LQER_RANK", "LQER_TOP_K", "GPTQ_BATCHES",
+            "LQER_RANK", "LQER_TOP_K", "GPTQ_BATCHES", "QAT_FRAC", "EMBED_BITS",
         ]),
         KNOB_VALUES | st.integers(1, 12) | EXTREMES,
         max_size=5,

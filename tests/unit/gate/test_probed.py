@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +11,11 @@ import pytest
 
 from pgolf_sweep.config.types import SchemeBlock
 from pgolf_sweep.core.trial import VerdictKind
+from pgolf_sweep.gate.declared import Scheme, group_of
 from pgolf_sweep.gate.gate import Gate
 from pgolf_sweep.gate.physics.entropy import ScaleRule
 from pgolf_sweep.gate.probed import Foreign, foreign_of
-from pgolf_sweep.gate.read_based import Scheme, group_of
-from pgolf_sweep.script.probe.prober import Probed, ProbedTensor, Prober, QuantizedClass, Unprobed
+from pgolf_sweep.script.probe.prober import Probed, ProbedTensor, Unprobed
 from pgolf_sweep.script.program import load_program
 
 if TYPE_CHECKING:
@@ -26,22 +26,12 @@ if TYPE_CHECKING:
 SCRIPTS = Path(__file__).parents[2] / "data" / "scripts"
 MATRIX = ProbedTensor(name="blocks.0.mlp.weight", shape=(1024, 512), dtype="float32")
 GAIN = ProbedTensor(name="blocks.0.scale", shape=(512,), dtype="float32")
-FLAT = {0.02: 400_000.0, 0.16: 400_000.0}
-STEEP = {0.005 * 2.0**k: 100_000.0 + 60_000.0 * k for k in range(9)}
+SIX_BITS = Scheme(bits=6, scale=ScaleRule.SDCLIP, parameter=6.0, codec="brotli")
 
 
-def found(curve: Mapping[float, float] | None = None, **changes: object) -> Probed:
-    classes = () if curve is None else (matrix_class(curve),)
+def found(**changes: object) -> Probed:
     values: dict[str, object] = {"model_params": 524_800, "tensors": (MATRIX, GAIN)}
-    values |= {"classes": classes, "codec": "zlib", "quantizer": "quantize_state_dict"}
     return Probed(**values | changes)  # type: ignore[arg-type]
-
-
-def matrix_class(curve: Mapping[float, float]) -> QuantizedClass:
-    return QuantizedClass(
-        name="blocks.*.mlp.weight", shape=(1024, 512), count=1, kept=False, levels=63,
-        bytes_by_sigma=curve,
-    )  # fmt: skip
 
 
 @dataclass
@@ -64,42 +54,15 @@ def gate(prober: FakeProber, scheme: Scheme | None = None, cap: int = 600_000) -
     return Gate(Stranger(), cap, 0.99, foreign=Foreign(prober, {}, scheme))
 
 
-def test_width_of_a_group_is_that_of_most_of_it() -> None:
-    kept = QuantizedClass(
-        name="blocks.*.mlp.gate", shape=(8, 512), count=1, kept=True, levels=0,
-        bytes_by_sigma={0.02: 8_000.0},
-    )  # fmt: skip
-    both = found(FLAT)
-    predicted = Foreign(FakeProber(replace(both, classes=(*both.classes, kept))), {}).expected({})
-    assert {group.group: group.bits for group in predicted.groups}["mlp"] == 6
-
-
-def test_flat_curve_gives_a_narrow_interval_and_a_steep_one_a_wide_interval() -> None:
-    flat = gate(FakeProber(found(FLAT))).verdict({}).model_bytes
-    steep = gate(FakeProber(found(STEEP))).verdict({}).model_bytes
-    assert flat is not None
-    assert steep is not None
-    assert 400_000 < flat.mid < 410_000
-    assert (flat.high - flat.low) / flat.mid < 0.25 < (steep.high - steep.low) / steep.mid
-
-
-def test_parameter_that_is_a_single_number_is_predicted_too() -> None:
-    scalar = QuantizedClass(
-        name="skip_gain", shape=(), count=3, kept=True, levels=0, bytes_by_sigma={0.02: 2.0}
-    )
-    both = found(classes=(matrix_class(FLAT), scalar))
-    assert gate(FakeProber(both)).verdict({}).kind is VerdictKind.FITS
-
-
 def test_probed_configuration_over_the_cap_is_discarded_before_anything_ran() -> None:
-    verdict = gate(FakeProber(found(FLAT)), cap=300_000).verdict({})
+    verdict = gate(FakeProber(found()), SIX_BITS, cap=200_000).verdict({})
     assert (verdict.kind, verdict.regime) == (VerdictKind.TOO_BIG, "probed")
     assert verdict.model_params == 524_800
 
 
 def test_one_finished_trial_narrows_its_own_configuration_and_the_others() -> None:
-    judge = gate(FakeProber(found(STEEP)))
-    before, measured = judge.verdict({"A": 1}).model_bytes, 500_000
+    judge = gate(FakeProber(found()), SIX_BITS)
+    before, measured = judge.verdict({"A": 1}).model_bytes, 310_000
     judge.learn({"A": 1}, measured)
     own, other = judge.verdict({"A": 1}), judge.verdict({"A": 2})
     assert own.regime == "measured"
@@ -112,11 +75,11 @@ def test_one_finished_trial_narrows_its_own_configuration_and_the_others() -> No
         assert interval.high - interval.low < width * (before.high - before.low)
 
 
-def test_unknown_quantizer_is_said_and_then_inferred_from_the_first_trial() -> None:
-    judge = gate(FakeProber(found(notes=("no quantizer recognised: none is called",))))
+def test_unknown_export_is_said_and_then_inferred_from_the_first_trial() -> None:
+    judge = gate(FakeProber(found()))
     first = judge.verdict({"A": 1})
     assert first.kind is VerdictKind.UNKNOWN
-    assert "no quantizer recognised" in first.reason
+    assert "its export did not run" in first.reason
     assert "pgolf.gate.scheme" in first.reason
     assert first.model_params == 524_800
     judge.learn({"A": 1}, 410_000)
@@ -125,9 +88,8 @@ def test_unknown_quantizer_is_said_and_then_inferred_from_the_first_trial() -> N
     assert later.model_bytes.mid == pytest.approx(410_000, rel=0.01)
 
 
-def test_declared_scheme_needs_no_quantizer() -> None:
-    scheme = Scheme(bits=6, scale=ScaleRule.SDCLIP, parameter=6.0, codec="brotli")
-    verdict = gate(FakeProber(found()), scheme).verdict({})
+def test_declared_scheme_needs_no_export() -> None:
+    verdict = gate(FakeProber(found()), SIX_BITS).verdict({})
     assert verdict.model_bytes is not None
     bits = 2.047 + math.log2(31 / 6)
     assert verdict.model_bytes.mid == pytest.approx(524_288 * bits / 8 * 1.022, rel=0.01)
@@ -146,13 +108,13 @@ def test_unprobed_script_is_unknown_with_the_reason_and_falls_back_to_measured_r
 
 def test_model_that_only_the_default_configuration_can_build_is_invalid() -> None:
     refused = Unprobed(reason="cannot be built: ValueError: heads", refused_by_script=True)
-    judge = gate(FakeProber(found(FLAT), {"HEADS=3": refused}))
+    judge = gate(FakeProber(found(), {"HEADS=3": refused}))
     assert judge.verdict({"HEADS": 3}).kind is VerdictKind.INVALID
     assert gate(FakeProber(refused)).verdict({"HEADS": 3}).kind is VerdictKind.UNKNOWN
 
 
 def test_part_of_a_model_is_never_taken_for_the_whole() -> None:
-    verdict = gate(FakeProber(found(FLAT, incomplete=True, notes=("mamba",)))).verdict({})
+    verdict = gate(FakeProber(found(incomplete=True, notes=("mamba",)))).verdict({})
     assert verdict.kind is VerdictKind.UNKNOWN
     assert "mamba" in verdict.reason
 
@@ -177,8 +139,7 @@ def test_prediction_agrees_with_what_the_script_itself_would_write() -> None:
     import torch
 
     program = load_program("tiny_gpt.py", base=SCRIPTS)
-    defaults = {name: k.default for name, k in program.knobs.items() if k.default is not None}
-    verdict = Gate(program, 1_000_000, foreign=Foreign(Prober(program), defaults)).verdict({})
+    verdict = Gate(program, 1_000_000, foreign=foreign_of(program)).verdict({})
     names = runpy.run_path(str(SCRIPTS / "tiny_gpt.py"))
     torch.manual_seed(0)
     model = names["GPT"](256, 2, 128, 4, 1.0)

@@ -89,24 +89,24 @@ def test_a_log_that_contradicts_the_count_ends_the_belief_in_that_branch_alone()
     assert size(foreign).model_params == BLOCKS
 
 
-def test_a_script_that_does_not_run_is_read_and_less_sure() -> None:
-    readable = (HEAD + MAIN).replace("quantize(", "quantize_state_dict(")
-    broken = readable.replace("def main():", "def main():\n    open('/nowhere/needed.json')")
+def test_a_script_that_does_not_run_is_counted_by_reading() -> None:
+    broken = (HEAD + MAIN).replace("def main():", "def main():\n    open('/nowhere/needed.json')")
     foreign = strange(broken)
     assert foreign.ran({}) is None
-    found = size(foreign)
+    found = foreign.expected({})
+    assert isinstance(found, Unknown)
     assert found.model_params == BLOCKS
-    sure = Foreign(foreign._prober, {}).expected({})
-    assert isinstance(sure, Prediction)
-    assert found.model_bytes == sure.model_bytes
-    assert found.traits == {name: 1.5 * worth for name, worth in sure.traits.items()}
+    assert "FileNotFoundError" in found.reason
+    foreign.learn({}, 100_000)
+    assert size(foreign).model_bytes == 100_000
 
 
-def test_a_script_that_neither_runs_nor_reads_is_unknown_with_both_reasons() -> None:
+def test_a_script_that_does_not_run_is_unknown_with_both_reasons() -> None:
     found = strange(HEAD + "def main():\n    open('/nowhere/needed.json')\nmain()\n").expected({})
     assert isinstance(found, Unknown)
     assert "FileNotFoundError" in found.reason
-    assert "quantizer" in found.reason
+    assert "matched by name" in found.reason
+    assert "pgolf.gate.scheme" in found.reason
 
 
 def test_short_runs_are_taught_by_short_runs_alone() -> None:

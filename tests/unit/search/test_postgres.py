@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,9 @@ from support.terminal import wait_for
 
 from pgolf_sweep.core.errors import InfraError, StorageAwayError
 from pgolf_sweep.search import storage_lock
-from pgolf_sweep.search.study import open_study
+from pgolf_sweep.search.journal import OldTrial
+from pgolf_sweep.search.origin import Origin
+from pgolf_sweep.search.study import Study, open_study
 
 pytestmark = pytest.mark.slow
 
@@ -93,6 +96,8 @@ def test_only_what_a_retry_may_mend_counts_as_away(database):
         connection.execute(sqlalchemy.text("SELECT nothing FROM nowhere"))
     assert not storage_lock.is_away(wrong.value)
     assert not storage_lock.is_away(ValueError())
+    broken = sqlalchemy.exc.DatabaseError("SELECT 1", {}, OSError(), connection_invalidated=True)
+    assert storage_lock.is_away(broken)
     engine.dispose()
 
 
@@ -297,20 +302,31 @@ def test_outage_is_one_error_whatever_the_study_is_asked(make_bench, server, dat
         record = study.records()[0]
         server.stop()
         try:
-            for act in (
-                study.attributes,
-                study.records,
-                lambda: study.note(record),
-                lambda: study.report(proposal.number, 1, 2.0),
-                lambda: study.set_attribute("key", 1),
-                lambda: study.tell(record),
-            ):
+            for act in everything_asked(study, record, proposal.number):
                 with pytest.raises(StorageAwayError, match="does not answer"):
                     act()
         finally:
             server.start()
         # A connection that was made before may be dead; the next one is not.
         wait_for(lambda: _answers(study), 10)
+
+
+def everything_asked(study, record, number):
+    """A call of each public method that reaches the storage."""
+    origin = Origin(proposer="somebody")
+    old = OldTrial(record=record, waiting=({}, {}))
+    calls = {
+        "ask": (), "attribute": ("key",), "attributes": (), "begin_once": ({}, origin),
+        "curves": (), "ended_besides": ((),), "enqueue_again": (old,), "enqueue_once": ({}, origin),
+        "importances": (), "note": (record,), "open_rows": (), "posteriors": (),
+        "proposal": (number,), "rebuild": (record, {}), "records": (), "report": (number, 1, 2.0),
+        "requested": (), "set_attribute": ("key", 1), "tell": (record,), "unfinished": (),
+        "waiting_points": (),
+    }  # fmt: skip
+    local = {"close", "exclusive", "growing_posteriors", "never_prunes", "reach", "enqueue"}
+    methods = {n for n in dir(Study) if n[0] != "_" and callable(getattr(Study, n))}
+    assert methods == calls.keys() | local
+    return [partial(getattr(study, name), *words) for name, words in calls.items()]
 
 
 def _answers(study):

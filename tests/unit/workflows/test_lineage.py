@@ -24,7 +24,8 @@ from pgolf_sweep.track.mode import resolve_mode
 from pgolf_sweep.variants.store import kept_all, variant_program
 from pgolf_sweep.verify.verify import verify
 from pgolf_sweep.workflows.lineage import read_lineage
-from pgolf_sweep.workflows.promote import prepare_promotion, provenance, seed_jobs
+from pgolf_sweep.workflows.promote import provenance, seed_jobs
+from pgolf_sweep.workflows.promotion_plan import prepare_promotion
 from pgolf_sweep.workflows.rerun import rerun_env, rerun_yaml
 from pgolf_sweep.workflows.study_folder import prepare_folder
 

@@ -18,7 +18,7 @@ import torch
 
 from pgolf_sweep.script.probe.dryrun.unknown import Unknown, root_mean_square
 
-SLOW_SECONDS = 0.25
+SLOW_SECONDS = 0.03
 """Of processor time: a quantizer that takes less runs for every matrix."""
 SAME_SPREAD = 0.03
 """Relative difference of the spread up to which two matrices are alike."""

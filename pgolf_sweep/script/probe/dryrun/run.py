@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
-from pgolf_sweep.script.fstrings import readable
 from pgolf_sweep.script.logs.stream import LogStream
 from pgolf_sweep.script.probe import stubs
 from pgolf_sweep.script.probe.dryrun import accelerator, environment
@@ -103,7 +102,7 @@ class Run:
         sys.modules["__main__"] = module
         text = Path(path).read_text(encoding="utf-8", errors="replace")
         try:
-            exec(compile(_parsable(text, path), path, "exec"), module.__dict__)  # noqa: S102 - this is the probe
+            exec(compile(text, path, "exec"), module.__dict__)  # noqa: S102 - this is the probe
         except SystemExit as error:
             if error.code not in (None, 0):
                 self._fail(error)
@@ -223,16 +222,6 @@ def draw(parameters: list[tuple[str, torch.nn.Parameter]], sigmas: Mapping[str, 
                 tensor.copy_(sigma * noise)
             else:
                 tensor.add_(sigma * noise)
-
-
-def _parsable(text: str, path: str) -> str:
-    try:
-        compile(text, path, "exec")
-    except SyntaxError as error:
-        if "f-string" not in (error.msg or ""):
-            raise
-        return readable(text)
-    return text
 
 
 def _written(folder: Path, name: str) -> dict[str, int]:

@@ -58,6 +58,8 @@ class Watch:
         self._measuring = False
         self._passes = 0
         self._zeros: dict[torch.dtype, Any] = {}
+        self._root_of_trained: Any = None
+        self._trained: list[Any] = []
 
     def install(self) -> None:
         """From here on, for the rest of this process."""
@@ -274,7 +276,10 @@ class Watch:
         def backward(*_: Any, **__: Any) -> None:
             if not self._optimizers:
                 self._clock.jump()  # it updates its weights itself
-            for _name, parameter in self.parameters():
+            if self._root_of_trained is not self.root:
+                self._root_of_trained = self.root
+                self._trained = [parameter for _, parameter in self.parameters()]
+            for parameter in self._trained:
                 self._zero_gradient(parameter)
 
         def grad(_outputs: Any, inputs: Any, *_: Any, **__: Any) -> Any:

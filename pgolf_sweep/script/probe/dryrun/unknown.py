@@ -201,13 +201,47 @@ def _wrapped(value: Any) -> Any:
     return value
 
 
+_MADE: dict[Any, Any] = {}
+"""What operations gave, by their arguments' shapes and types. Most of torch's operations on meta
+tensors are written in Python and take a millisecond; layers and micro-steps repeat them."""
+
+
 def _on_meta(func: Any, name: str, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     if name in _OF_VALUES:
         return _OF_VALUES[name](args, keywords)
     if name == "index":
         args = (args[0], _without_masks(args[1]))
+    keywords = {key: one for key, one in keywords.items() if key != "pin_memory"}
+    if func._schema.is_mutable:
+        return _computed(func, args, keywords)
+    key = func, _signature(args), _signature(tuple(keywords.items()))
+    if key in _MADE:
+        return _again(_MADE[key])
+    made = _MADE[key] = _computed(func, args, keywords)
+    return _again(made)
+
+
+def _signature(value: Any) -> Any:
+    """All of an argument that the shape and type of an answer depend on."""
+    if isinstance(value, torch.Tensor):
+        return value.shape, value.stride(), value.storage_offset(), value.dtype
+    if isinstance(value, list | tuple):
+        return tuple([_signature(one) for one in value])
+    return type(value), value  # 1 and 1.0 make other types
+
+
+def _again(made: Any) -> Any:
+    """An answer anew: what one caller does to its tensor is not seen by the next."""
+    if isinstance(made, torch.Tensor):
+        return made.detach()
+    if isinstance(made, list | tuple):
+        return type(made)(_again(one) for one in made)
+    return made
+
+
+def _computed(func: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     positional = [_meta(one) for one in args]
-    keywords = {key: _meta(one) for key, one in keywords.items() if key != "pin_memory"}
+    keywords = {key: _meta(one) for key, one in keywords.items()}
     if keywords.get("device") is not None:
         keywords["device"] = torch.device("meta")
     try:

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from pgolf_sweep.gate.physics.dynamics import trapezoid, warmup_fraction, weight_drift
+from pgolf_sweep.gate.physics.dynamics import warmup_fraction, weight_drift
 
 
 def run(*, steps=5000.0, rate=0.02, decay=0.0, momentum=0.95, warmdown=0.0):
-    scale = trapezoid(steps, warmdown)
+    def scale(step):
+        return min(1.0, (steps - step) / warmdown) if warmdown else 1.0
+
     return weight_drift(
         steps=steps,
         decay=decay,

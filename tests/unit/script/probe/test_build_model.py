@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from support.probing import MODEL, counted, probed, program
+from support.probing import MODEL, counted, program
 
 from pgolf_sweep.script.probe.prober import Probed, Prober, Unprobed, stop_helper
 
@@ -60,7 +60,7 @@ def test_settings_are_made_as_the_script_makes_them() -> None:
         "    model = build(args)\n" + TAIL
     )
     source = source.replace(HEAD, HEAD[: HEAD.index("class Hyper")])
-    prober = Prober(program(source), quantizer=False)
+    prober = Prober(program(source))
     first, wide = prober.probe({}), prober.probe({"WIDTH": 48})
     assert isinstance(first, Probed)
     assert isinstance(wide, Probed)
@@ -176,7 +176,7 @@ def test_knob_of_a_sibling_is_asked_again_for_another_value() -> None:
     sibling = (
         'import os\nDEPTH = int(os.environ.get("DEPTH", 2)) + int(os.environ.get("MORE", 0))\n'
     )
-    prober = Prober(program(source, config_py=sibling), quantizer=False)
+    prober = Prober(program(source, config_py=sibling))
     asked = [{}, {"DEPTH": 8}, {"MORE": 1}, {"DEPTH": 8, "MORE": 1}, {}]
     found = [prober.probe(one) for one in asked]
     assert all(isinstance(one, Probed) for one in found)
@@ -203,7 +203,7 @@ CHECKED = MODEL.replace("from torch", "import torch\nfrom torch").replace(
 def test_only_what_a_run_would_refuse_too_is_refused_by_the_script(
     check: str, refused: bool | None
 ) -> None:
-    prober = Prober(program("import absent\n" + CHECKED.replace("CHECK", check)), quantizer=False)
+    prober = Prober(program("import absent\n" + CHECKED.replace("CHECK", check)))
     assert isinstance(prober.probe({}), Probed)
     result = prober.probe({"MODEL_DIM": 24})
     if refused is None:
@@ -212,62 +212,3 @@ def test_only_what_a_run_would_refuse_too_is_refused_by_the_script(
     else:
         assert isinstance(result, Unprobed)
         assert result.refused_by_script == refused
-
-
-QUANTIZED = """
-import io, lzma, zlib
-import torch
-def quantize_state_dict(state):
-    found = {}
-    for name, t in state.items():
-        scale = t.abs().amax(1, keepdim=True) / 31
-        found[name] = ((t / scale).round().to(torch.int8), scale.half())
-    return found
-"""
-
-
-@pytest.mark.parametrize(
-    ("source", "codec"),
-    [
-        (
-            (
-                "def export(model):\n    buffer = io.BytesIO()\n"
-                "    torch.save(quantize_state_dict(model.state_dict()), buffer)\n"
-                "    blob = zlib.compress(buffer.getvalue())\n"
-                "    code = len(lzma.compress(open(__file__, 'rb').read()))\n"
-            ),
-            "zlib",
-        ),
-        (
-            (
-                "def pack(data):\n    return zlib.compress(data)\n"
-                "def export(model):\n    q = quantize_state_dict(model.state_dict())\n"
-                "    blob = pack(bytes(q))\n    code = len(lzma.compress(b''))\n"
-            ),
-            "zlib",
-        ),
-        (
-            (
-                "def export(model):\n    q = quantize_state_dict(model.state_dict())\n"
-                "    tool = zstandard.ZstdCompressor()\n    blob = tool.compress(bytes(q))\n"
-                "    code = len(lzma.compress(b''))\n"
-            ),
-            "zstd",
-        ),
-    ],
-)
-def test_codec_is_the_one_that_gets_what_the_quantizer_made(source: str, codec: str) -> None:
-    result = probed(MODEL + QUANTIZED + source)
-    assert isinstance(result, Probed)
-    assert result.codec == codec
-    assert not result.notes
-
-
-def test_choice_between_several_codecs_is_noted() -> None:
-    source = (
-        "def export(model):\n    q = bytes(quantize_state_dict(model.state_dict()))\n"
-        "    blob = min(zlib.compress(q), lzma.compress(q), key=len)\n"
-    )
-    result = probed(MODEL + QUANTIZED + source)
-    assert isinstance(result, Probed)
-    assert result.notes == ("several codecs (lzma, zlib): lzma is taken",)

@@ -152,7 +152,7 @@ def needs(name: str) -> Callable[[Containment], bool]:
 
 
 def read(room: Room, source: str) -> Probed | Unprobed:
-    return Prober(program(source), seconds=3.0, env=room.env, quantizer=False).probe({})
+    return Prober(program(source), seconds=3.0, env=room.env).probe({})
 
 
 def ran(room: Room, source: str) -> Counted | RunFailed:
@@ -181,7 +181,7 @@ def test_attack_changes_reads_and_leaves_nothing(
     while room.left() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not room.left()
-    friendly = Prober(program(MODEL), quantizer=False).probe({})
+    friendly = Prober(program(MODEL)).probe({})
     assert isinstance(friendly, Probed), friendly.reason
 
 

@@ -139,7 +139,7 @@ def test_folder_is_put_back_between_probes() -> None:
         "open('seen', 'a').write('x')\nos.mkdir('logs')\nopen('parts.py', 'a').write('N += 1\\n')\n"
         "N = len(open('seen').read()) * len(open('parts.py').read())\nclass GPT",
     ).replace("nn.Linear(dim, dim", "nn.Linear(dim, N")
-    prober = Prober(program(source, parts_py="N = 1\n"), quantizer=False)
+    prober = Prober(program(source, parts_py="N = 1\n"))
     for dim in (8, 16, 24):
         result = prober.probe({"MODEL_DIM": dim})
         assert isinstance(result, Probed), result.reason

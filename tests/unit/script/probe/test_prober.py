@@ -1,8 +1,7 @@
-"""Somebody else's script is measured without being run; nothing that it does gets out."""
+"""Somebody else's script is counted without being run; nothing that it does gets out."""
 
 from __future__ import annotations
 
-import copy
 import random
 import time
 from dataclasses import replace
@@ -44,38 +43,6 @@ def test_parameters_are_counted_by_the_scripts_own_constructor_call(tiny: Prober
     deeper = tiny.probe({"NUM_LAYERS": 3})
     assert isinstance(deeper, Probed)
     assert deeper.model_params == 256 * 128 + 3 * LAYER
-
-
-def test_quantizer_and_codec_are_recognised_and_measured(tiny: Prober) -> None:
-    result = tiny.probe({})
-    assert isinstance(result, Probed)
-    assert (result.quantizer, result.codec) == ("quantize_state_dict_int6", "zlib")
-    classes = {one.name: one for one in result.classes}
-    assert classes["blocks.*.scale"].kept
-    matrix = classes["blocks.*.mlp.weight"]
-    assert matrix.count == 2
-    assert 40 < matrix.levels <= 63
-    bits = [8 * size / (512 * 128) for size in matrix.bytes_by_sigma.values()]
-    # 2.047 + log2(31 / 6) = 4.42 bits whatever sigma is, 16 bits of step for 128 weights, and what
-    # zlib adds to codes of six bits.
-    assert all(1.0 < one / (4.42 + 0.11) < 1.15 for one in bits)
-    assert max(bits) - min(bits) < 0.02
-
-
-def test_fixed_step_shows_as_one_bit_an_octave(tiny: Prober) -> None:
-    result = tiny.probe({"STEP_FLOOR": 0.05, "CLIP_SIGMAS": 0.001})
-    assert isinstance(result, Probed)
-    curve = next(c for c in result.classes if c.name == "blocks.*.mlp.weight").bytes_by_sigma
-    assert 8 * (curve[0.32] - curve[0.16]) / (512 * 128) == pytest.approx(0.9, abs=0.15)
-
-
-def test_quantizer_that_keeps_a_small_model_as_it_is_is_recognised(tiny: Prober) -> None:
-    result = tiny.probe({"MODEL_DIM": 16, "VOCAB_SIZE": 64})
-    assert isinstance(result, Probed)
-    assert all(one.kept for one in result.classes)
-    assert "keeps every tensor" in result.notes[0]
-    embedding = next(one for one in result.classes if one.name == "tok_emb.weight")
-    assert 0.8 < embedding.bytes_by_sigma[0.02] / (2 * 64 * 16) < 1
 
 
 @pytest.fixture
@@ -168,18 +135,6 @@ def test_failure_that_a_knob_decides_is_asked_again_for_another_value() -> None:
     assert isinstance(prober.probe({"MODE": "a"}), Probed)
 
 
-def test_width_between_measured_ones_is_as_good_as_measured(tiny: Prober) -> None:
-    for width in (128, 160):
-        tiny.probe({"MODEL_DIM": width})
-    quick = tiny.probe({"MODEL_DIM": 192})
-    slow = Prober(program(TINY.read_text())).probe({"MODEL_DIM": 192})
-    assert isinstance(quick, Probed)
-    assert isinstance(slow, Probed)
-    for one, other in zip(quick.classes, slow.classes, strict=True):
-        assert (one.name, one.shape, one.kept) == (other.name, other.shape, other.kept)
-        assert one.bytes_by_sigma[0.02] == pytest.approx(other.bytes_by_sigma[0.02], rel=0.01)
-
-
 def test_another_shape_costs_no_import_of_its_own(tiny: Prober) -> None:
     tiny.probe({})
     costs = [tiny.probe({"NUM_LAYERS": depth}).cpu_seconds for depth in range(4, 13)]
@@ -189,9 +144,8 @@ def test_another_shape_costs_no_import_of_its_own(tiny: Prober) -> None:
 
 
 def same(prober: Prober, knobs: dict[str, object]) -> bool:
-    """Whether the kept process answers as a fresh one that knows as much."""
+    """Whether the kept process answers as a fresh one."""
     fresh = Prober(prober._program, fresh=True)
-    fresh._known = copy.deepcopy(prober._known)
     kept, other = (one.probe(knobs) for one in (prober, fresh))
     return replace(kept, seconds=0, cpu_seconds=0) == replace(other, seconds=0, cpu_seconds=0)
 
@@ -204,7 +158,6 @@ def test_kept_process_answers_as_a_fresh_one() -> None:
             "MODEL_DIM": rng.choice([16, 96, 128, 160, 384]),
             "NUM_LAYERS": rng.randint(1, 5),
             "NUM_HEADS": rng.choice([2, 4, 5]),  # five heads are refused
-            "STEP_FLOOR": rng.choice([0.0, 0.01]),
         }
         assert same(prober, knobs), knobs
 

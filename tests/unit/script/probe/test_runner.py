@@ -155,6 +155,40 @@ def test_the_codec_that_runs_is_the_one_whose_package_is_here(*, missing: bool) 
     assert exported(source).codec == ("zlib" if missing else "zstd")
 
 
+def test_of_codecs_that_were_tried_the_one_that_is_kept_counts() -> None:
+    tried = "import bz2\ndef best(data):\n    return min((f(data) for f in (zlib.compress, "
+    tried += "lambda d: bz2.compress(d, 1), lambda d: zlib.compress(d, 0))), key=len)\n"
+    last = MAIN.replace("quantize(model.state_dict())", "quantize(model.state_dict()), best")
+    found, stored = exported(tried + HEAD + last), exported(HEAD + MAIN)
+    assert found.model_bytes <= 1.02 * stored.model_bytes
+
+
+def test_a_script_that_takes_its_launcher_for_granted_runs() -> None:
+    asking = "    assert 'RANK' not in os.environ and not os.getenv('RANK')\n"
+    asking += "    assert int(os.environ['LOCAL_RANK']) == 0\n    args ="
+    assert counted(HEAD + MAIN.replace("    args =", asking)).model_params == BLOCKS
+
+
+def test_layers_of_mamba_are_counted() -> None:
+    mixed = HEAD.replace(
+        "        self.down",
+        "        self.mixers = nn.ModuleList((Mamba2(d_model=dim, d_state=16, headdim=8),"
+        " Mamba3(d_model=dim, d_state=16, headdim=8)))\n        self.down",
+        1,
+    ).replace("x = self.tok_emb(ids)", "x = self.mixers[1](self.mixers[0](self.tok_emb(ids)))")
+    imported = "from mamba_ssm import Mamba2\nfrom mamba_ssm.modules.mamba3 import Mamba3\n"
+    passing = "    ids = torch.zeros(1, 8, dtype=torch.long, device='cuda')\n"
+    passing += "    assert model(ids, ids).shape == ()\n    export("
+    found = counted(imported + mixed + MAIN.replace("    export(", passing))
+    # By hand, of state-spaces/mamba: in, convolution, dt, A, D, norm, out;
+    # in, dt, biases and norms of B and C, D, out.
+    second = 32 * (128 + 32 + 8) + 96 * 4 + 96 + 3 * 8 + 64 + 64 * 32
+    third = 32 * (128 + 32 + 24 + 4) + 8 + 2 * 8 * 16 + 2 * 16 + 8 + 64 * 32
+    assert found.model_params == BLOCKS + second + third
+    assert not found.incomplete
+    assert "AssertionError" not in str(found.notes)
+
+
 def test_a_codec_that_the_nodes_lack_is_not_found() -> None:
     source = (
         "try:\n    import zstandard as better\nexcept ImportError:\n    better = None\n"

@@ -1,0 +1,138 @@
+"""Shorter names inside our own bundled trainer, which a general minifier must leave alone.
+
+A minifier cannot know who calls a function by keyword, or whose attribute a name is. Of the bundle
+all of it is known: every caller is in the file. Two changes are made to its syntax tree:
+
+* Parameters that no call names become positional-only, so that the minifier may rename them.
+* Fields and methods of the bundle's own plain classes get short names, except those that a foreign
+  object may have too (`FOREIGN`), those that a string spells, and all that belongs to a
+  `torch.nn.Module`, whose attributes name the tensors of the artifact.
+"""
+
+from __future__ import annotations
+
+import ast
+import keyword
+from collections import Counter
+from itertools import count, product
+from string import ascii_letters
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FOREIGN = frozenset({
+    "apply", "compile", "config", "device", "gradient", "load", "log", "mean", "path", "pause",
+    "read", "reduce", "seed", "step", "update", "wait",
+})  # fmt: skip
+"""Attributes of torch, numpy or the standard library that the trainer's classes have as well."""
+
+
+def shortened(text: str) -> str:
+    """The bundle with short names; it does the same.
+
+    Args:
+        text: Source of the whole program.
+    """
+    tree = ast.parse(text)
+    _make_positional(tree)
+    names = attributes(tree)
+    _Rename(names, _dataclasses(tree)).visit(tree)
+    return ast.unparse(tree)
+
+
+def _make_positional(tree: ast.Module) -> None:
+    """Leave callers no way to name a parameter that none of them names."""
+    named = {node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            given = node.args
+            while given.args and given.args[0].arg not in named:
+                given.posonlyargs.append(given.args.pop(0))
+
+
+def _classes(tree: ast.Module) -> Iterator[ast.ClassDef]:
+    return (node for node in tree.body if isinstance(node, ast.ClassDef))
+
+
+def _is_dataclass(node: ast.ClassDef) -> bool:
+    return any("dataclass" in ast.unparse(each) for each in node.decorator_list)
+
+
+def _dataclasses(tree: ast.Module) -> frozenset[str]:
+    return frozenset(node.name for node in _classes(tree) if _is_dataclass(node))
+
+
+def attributes(tree: ast.Module) -> dict[str, str]:
+    """The attributes that get a short name, and that name: the shortest for the most frequent."""
+    own: set[str] = set()
+    kept = {text.lower() for text in _spelled(tree)} | FOREIGN
+    for node in _classes(tree):
+        is_module = any(
+            "Module" in ast.unparse(base) or ast.unparse(base) == "nn.Linear" for base in node.bases
+        )
+        (kept if is_module else own).update(_defined(node))
+    found = Counter(
+        node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in own
+    )
+    taken = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    taken.update(keyword.kwlist)
+    short = ("".join(parts) for size in count(1) for parts in product(ascii_letters, repeat=size))
+    return {
+        name: next(each for each in short if each not in taken)
+        for name, _ in found.most_common()
+        if name not in kept and not name.startswith("__")
+    }
+
+
+def _defined(node: ast.ClassDef) -> Iterator[str]:
+    """Methods, fields, and what methods set on themselves."""
+    for part in ast.walk(node):
+        if isinstance(part, ast.FunctionDef):
+            yield part.name
+        elif isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name):
+            yield part.target.id
+        elif (
+            isinstance(part, ast.Attribute)
+            and isinstance(part.ctx, ast.Store)
+            and isinstance(part.value, ast.Name)
+            and part.value.id == "self"
+        ):
+            yield part.attr
+
+
+def _spelled(tree: ast.Module) -> Iterator[str]:
+    """Strings that may be names, but for the environment's."""
+    reads = {
+        id(node.args[0])
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "os.environ.get"
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in reads:
+            yield node.value
+
+
+class _Rename(ast.NodeTransformer):
+    def __init__(self, names: dict[str, str], dataclasses: frozenset[str]) -> None:
+        self.names = names
+        self.constructors = dataclasses | {"replace"}
+        self.inside: list[ast.ClassDef] = []
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        node.attr = self.names.get(node.attr, node.attr)
+        return self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        if isinstance(node.func, ast.Name) and node.func.id in self.constructors:
+            for keyword in node.keywords:
+                keyword.arg = self.names.get(keyword.arg or "", keyword.arg)
+        return self.generic_visit(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        for part in node.body:
+            if isinstance(part, ast.FunctionDef):
+                part.name = self.names.get(part.name, part.name)
+            elif isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name):
+                part.target.id = self.names.get(part.target.id, part.target.id)
+        return self.generic_visit(node)
