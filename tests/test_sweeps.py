@@ -27,6 +27,7 @@ SHIPPED = {
     "lr",
     "quant",
     "recipe",
+    "rungs",
     "schedule",
     "width_depth",
 }

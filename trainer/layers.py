@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainer.eager import ReluSquare, RmsNorm, Rotation, is_eager
+
 if TYPE_CHECKING:
     from trainer.config import Config
 
@@ -47,6 +49,8 @@ class Linear(nn.Linear):
 
 def rms_norm(x: Tensor) -> Tensor:
     """Rows of unit root mean square."""
+    if is_eager(x):
+        return RmsNorm.apply(x)
     return functional.rms_norm(x, (x.size(-1),))
 
 
@@ -59,6 +63,8 @@ def rotary_tables(seq_len: int, rotated: int, base: float) -> tuple[Tensor, Tens
 
 def rotate(x_BHTE: Tensor, cos_TR: Tensor, sin_TR: Tensor) -> Tensor:
     """Turn each pair (first half, second half) of a head's first R dimensions by its angle."""
+    if is_eager(x_BHTE):
+        return Rotation.apply(x_BHTE, cos_TR, sin_TR)
     half = cos_TR.size(-1)
     first, second, rest = x_BHTE.split((half, half, x_BHTE.size(-1) - 2 * half), dim=-1)
     turned = (first * cos_TR + second * sin_TR, second * cos_TR - first * sin_TR)
@@ -125,5 +131,7 @@ class MLP(nn.Module):
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Each position by itself."""
         hidden = self.up(x_BTD)
+        if not self.slope and is_eager(hidden):
+            return self.down(ReluSquare.apply(hidden))
         active = functional.leaky_relu(hidden, self.slope) if self.slope else hidden.relu()
         return self.down(active.square())

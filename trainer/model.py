@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainer.eager import SoftcapLoss, is_eager
 from trainer.layers import MLP, Attention, Linear, adapted, rms_norm, rotary_tables
 
 if TYPE_CHECKING:
@@ -166,5 +167,9 @@ class GPT(nn.Module):
 
     def forward(self, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
         """Mean over the targets that are not -100."""
+        head = self.head or self.embed
+        if self.dtype == torch.float32 and is_eager(head.weight):
+            x_ND = self.hidden(inputs_BT).flatten(0, 1)
+            return SoftcapLoss.apply(x_ND, head.weight, targets_BT.flatten(), self.softcap)
         logits = self.logits(inputs_BT).flatten(0, 1)
         return functional.cross_entropy(logits.float(), targets_BT.flatten())

@@ -29,8 +29,9 @@ from pgolf_sweep.gate.declared import group_of
 from pgolf_sweep.gate.families import Family, family_of
 from pgolf_sweep.gate.gate import Gate
 from pgolf_sweep.gate.grouped import numbers_in
+from pgolf_sweep.gate.probed import of_short_run
 from pgolf_sweep.gate.run_based import RunBased
-from pgolf_sweep.gate.script_steps import ScriptSteps
+from pgolf_sweep.gate.script_steps import CONTEST_GPUS, SHORT_STEPS, ScriptSteps
 from pgolf_sweep.script.probe.prober import ProbedTensor
 from pgolf_sweep.script.probe.runner import Counted, Exported, StoredTensor, Update
 
@@ -83,7 +84,7 @@ class Case:
     def prediction(self, steps: float | None = None) -> Prediction:
         found = self.runs.predict(self.counted, {}, self.facts["values"], steps)
         assert not isinstance(found, run_based.RunFailed)
-        return found
+        return of_short_run(found) if found.steps < SHORT_STEPS else found
 
 
 @dataclass
@@ -92,15 +93,18 @@ class Probes:
 
     case: Case
     code_bytes: int
-    steps: ScriptSteps = field(default_factory=ScriptSteps)
+    steps: ScriptSteps = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.steps = ScriptSteps(gpus_of(self.case.facts))
 
     def expected(self, knobs: object, steps: float | None = None) -> Prediction:
         del knobs
         self.case.runs.steps = self.steps
         return self.case.prediction(steps)
 
-    def learn(self, knobs: object, model_bytes: int) -> None:
-        del knobs, model_bytes
+    def learn(self, knobs: object, model_bytes: int, steps: int | None = None) -> None:
+        del knobs, model_bytes, steps
 
     def learn_time(self, knobs: object, steps: int, seconds: float) -> None:
         del knobs
@@ -349,9 +353,14 @@ def case_of(facts: Mapping[str, Any]) -> Case | None:
     if counted.model_params != facts["model_params"]:
         return None
     kept = list(measured_of(counted, facts["exports"]))
-    runs = RunBased(Replayed(counted, kept), group_of)
+    runs = RunBased(Replayed(counted, kept), group_of, gpus_of(facts))
     runs._exports[()] = [*kept]
     return Case(facts["log"].partition("/")[0], runs, counted, facts)
+
+
+def gpus_of(facts: Mapping[str, Any]) -> int:
+    """Those that the run had, which whoever asks the gate knows (`--gpus`)."""
+    return facts["gpus"] or CONTEST_GPUS
 
 
 def counted_of(facts: Mapping[str, Any]) -> Counted:

@@ -203,6 +203,8 @@ def _show_plain(found: SweepPlan) -> None:
 
 
 def _show_plan(found: SweepPlan) -> None:
+    from pgolf_sweep.cli.render import duration, value_text
+
     if found.containment is not None:
         say(f"probed: contained by {found.containment}")
     if found.plain:
@@ -216,6 +218,13 @@ def _show_plan(found: SweepPlan) -> None:
         cost = f": {hours:.1f} GPU-hours" if hours else ""
         runs = f"{found.noise_floor} of them run the baseline, each on a seed of its own"
         out.print(f"{runs}, to measure the noise{cost}.")
+    for rung in found.rungs:
+        seconds = rung["trial_seconds"]
+        each = "" if seconds is None else f" of about {duration(seconds)}"
+        each += f" on {rung['gpus']} GPU{'s' * (rung['gpus'] != 1)}" if rung["gpus"] else ""
+        sets = ", ".join(f"{name} {value_text(value)}" for name, value in rung["instead"].items())
+        begun = f"{rung['begun']:g} trials{each} begin on rung {rung['rung']}"
+        out.print(f"For each of them {begun}: {sets}.", markup=False)
     if found.deadline_hours is not None:
         slots = found.slots_needed
         answer = "no number of slots would do" if slots is None else f"{slots} slots at a time"

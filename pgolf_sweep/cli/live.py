@@ -199,6 +199,9 @@ class Page:
         if outcome == State.COMPLETED.value:
             metric = self._document.get("metric") or SCORE
             said = f"{metric} {score(last['val_bpb'])}"
+        elif outcome == State.SCREENED.value:
+            metric = self._document.get("metric") or SCORE
+            said = f"{metric} {score(last['val_bpb'])} on rung {last['rung']}"
         else:
             said = f"{outcome}: {last.get('reason') or 'no reason given'}"
         return f"trial {last['number']}{ago}: {said}"
@@ -245,7 +248,9 @@ class Page:
         metric = str(self._document.get("metric") or SCORE)
         cells = [
             {
-                "trial": str(one["number"]),
+                "trial": f"{one['number']} (rung {one['rung']})"
+                if one.get("rung")
+                else str(one["number"]),
                 "node": node_text(one.get("node") or ""),
                 "step": one.get("step_text")
                 or progress_text(one.get("step"), one.get("total_steps")),
@@ -318,6 +323,8 @@ def tally_text(document: Mapping[str, Any]) -> str:
     if not count:
         return ""
     parts = [f"{count[word]} {word}" for word in ("completed", "pruned", "failed")]
+    if count.get("screened"):
+        parts.insert(1, f"{count['screened']} screened on cheaper rungs")
     if count["discarded"] or (document.get("metric") or SCORE) == SCORE:
         parts.append(f"{count['discarded']} discarded by the gate")
     if document.get("redrawn"):

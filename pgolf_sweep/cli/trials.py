@@ -89,7 +89,9 @@ def trials(
     study: AnyStudyArgument = None,
     outcome: Annotated[
         str | None,
-        typer.Option(help="Only completed, pruned, discarded, failed, running or queued ones."),
+        typer.Option(
+            help="Only completed, screened, pruned, discarded, failed, running or queued ones."
+        ),
     ] = None,
     sort: Annotated[
         str | None,

@@ -65,8 +65,8 @@ class Binding:
             found[name] = handed if isinstance(handed, str) else knob_text(handed)
         return found
 
-    def argv(self, knobs: Mapping[str, KnobValue]) -> tuple[str, ...]:
-        """The words that start a trial; empty for the script alone, in the trainer's way."""
+    def argv(self, knobs: Mapping[str, KnobValue], gpus: int) -> tuple[str, ...]:
+        """The words that start a trial of so many GPUs; empty for the script in its usual way."""
         values = self.config(knobs)
         words = self.spec.command.words
         name = self.program.name
@@ -74,11 +74,11 @@ class Binding:
             script = self.spec.command.script
             template = tuple("${program}" if word == script else word for word in words)
             name = self.spec.command.module or name
-            return self._with_ranks(filled(template, program_name=name, values=values))
+            return self._with_ranks(filled(template, program_name=name, values=values), gpus)
         flags = {top: value for top, value in values.items() if self._by_default(top)}
         if not flags:
             return ()
-        return self._with_ranks((INTERPRETER, "-u", name, *self._flag_words(flags)))
+        return self._with_ranks((INTERPRETER, "-u", name, *self._flag_words(flags)), gpus)
 
     def _handed(self, parameter: Parameter, value: Any) -> Any:
         """A value as W&B has it, or as the program's own type says where nothing is lost."""
@@ -111,7 +111,7 @@ class Binding:
             elif knob.switch:
                 yield knob.switch
 
-    def _with_ranks(self, words: tuple[str, ...]) -> tuple[str, ...]:
+    def _with_ranks(self, words: tuple[str, ...], gpus: int) -> tuple[str, ...]:
         """The words with torchrun where a trial of the contest has GPUs that nothing shares out.
 
         A torchrun without a meeting point of its own gets one: trials share a node's ports.
@@ -121,7 +121,6 @@ class Binding:
             meets = any(w.startswith(("--standalone", "--rdzv")) for w in words)
             at = modules[0] + 1
             return words if meets else (*words[:at], "--standalone", *words[at:])
-        gpus = self.spec.pgolf.gpus
         plain = self.spec.pgolf.rules == NO_RULES
         if gpus <= 1 or plain or self.spec.command.launches or INTERPRETER not in words:
             return words

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
+from pgolf_sweep.config.fidelity import Fidelity, Rung
 from pgolf_sweep.config.models import METRIC_SPELLINGS
 from pgolf_sweep.config.types import (
     LOSSLESS_KNOBS,
@@ -269,6 +270,7 @@ def read_pgolf(
 ) -> PgolfBlock:
     """The ``pgolf:`` block with defaults filled in."""
     gate, plain = block.gate, block.rules == NO_RULES
+    gpus = _gpus(document, block.resources, command, plain=plain)
     reuse = _reuse(document, block.reuse, space, program)
     _check_data(document, block)
     _check_nodes(document, block)
@@ -277,7 +279,7 @@ def read_pgolf(
     return PgolfBlock(
         rules=block.rules,
         require=require,
-        gpus=_gpus(document, block.resources, command, plain=plain),
+        gpus=gpus,
         cpus=block.resources.cpus,
         gate_enabled=not plain if gate.enabled is None else gate.enabled,
         gate_confidence=gate.confidence,
@@ -296,6 +298,7 @@ def read_pgolf(
         budget=block.budget,
         warm_start=_read_warm_start(document, block.warm_start, space),
         pack=block.pack,
+        fidelity=_fidelity(document, block, gpus, command),
         max_retries=block.max_retries,
         nodes=block.nodes,
         seed=block.seed,
@@ -307,6 +310,40 @@ def read_pgolf(
         promote_seeds=block.promote.seeds,
         notify=block.notify,
     )
+
+
+def _fidelity(
+    document: Document, block: PgolfModel, gpus: int, command: Command
+) -> Fidelity | None:
+    """``fidelity``: the cheaper rungs; None where there are none."""
+    given = block.fidelity
+    if not given.rungs:
+        if given.model_fields_set:
+            document.problem(
+                ("pgolf", "fidelity"), "names no rung: write [{share: 0.125}], or leave it out"
+            )
+        return None
+    for index, rung in enumerate(given.rungs):
+        if rung.gpus not in {None, gpus} and (command.launches or command.processes):
+            document.problem(
+                ("pgolf", "fidelity", "rungs", index, "gpus"),
+                "contradiction: command starts the same processes on every rung; leave gpus out, "
+                "or let a trial be started without a launcher of its own",
+            )
+        if rung.gpus is not None and (not gpus or gpus % rung.gpus):
+            document.problem(
+                ("pgolf", "fidelity", "rungs", index, "gpus"),
+                f"must divide the {gpus} GPUs of a trial, to fill a node; not {rung.gpus}",
+            )
+    rungs = tuple(
+        Rung(
+            share=rung.share,
+            gpu_share=rung.gpus / gpus if rung.gpus and gpus else 1.0,
+            sets=rung.sets,
+        )
+        for rung in given.rungs
+    )
+    return Fidelity(rungs=rungs, keep=given.keep, scale=given.scale)
 
 
 def _gpus(document: Document, block: ResourcesBlock, command: Command, *, plain: bool) -> int:

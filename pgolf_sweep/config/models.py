@@ -358,6 +358,47 @@ class ReuseBlock(Block):
     """Most that the checkpoints occupy; those unused for longest go first."""
 
 
+class RungBlock(Block):
+    """A cheaper rung, by what is otherwise there than in the sweep."""
+
+    share: Annotated[float, Field(gt=0, le=1)] = Field(default=1.0, examples=[0.125])
+    """Share of the training. The schedule shrinks with it: iterations, wallclock, warmups, warmdown
+    and the horizon of EMA."""
+    gpus: Count | None = Field(default=None, examples=[1])
+    """GPUs of each trial there, which divide the sweep's: eight of one GPU run at a time on a node.
+    The wallclock grows with fewer of them, so that the training stays the same share. The sweep's
+    if absent."""
+    sets: dict[str, AnyValue] = Field(default={}, alias="set", examples=[{"ITERATIONS": 500}])
+    """Knobs that all its trials have instead, whatever the share."""
+
+
+def _rungs(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+class FidelityBlock(Block):
+    """Rungs below the sweep's own, on which trials begin; the leading ones go on.
+
+    Scores of the sweep's own rung alone are results, and `run_cap` counts its trials. With the
+    methods `bayes`, `gp`, `random` and `qmc`.
+    """
+
+    rungs: Annotated[tuple[RungBlock, ...], BeforeValidator(_rungs)] = Field(
+        default=(), examples=[[{"gpus": 1, "share": 0.125}]]
+    )
+    """The cheaper ones, cheapest first; `fidelity: [...]` is short for it."""
+    keep: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    """Share of a rung's trials that go on to the next."""
+    scale: Texts = Field(default=(), examples=[["SWA_START_STEP"]])
+    """Further knobs that count steps, of a script that is not ours; those with the names of the
+    contest's scripts are known."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return {"rungs": value} if isinstance(value, list) else value
+
+
 class NodesBlock(Block):
     """What is asked of the machines that trials run on; docs/nodes.md."""
 
@@ -440,10 +481,6 @@ class ReadMetricBlock(Block):
 class PgolfModel(Block):
     """What W&B has no word for; all of it optional."""
 
-    REFUSED: ClassVar[Mapping[str, str]] = {
-        "fidelity": "rungs are not supported yet; early_terminate stops weak trials"
-    }
-
     rules: Text = Field(default="parameter-golf-2026", examples=["none"])
     """A preset, or the path of a rules file; `none` is a plain sweep without the contest."""
     require: Texts = Field(default=(), examples=[["MODEL_DIM % NUM_HEADS == 0"]])
@@ -480,6 +517,8 @@ class PgolfModel(Block):
     trainer is if absent."""
     reuse: ReuseBlock = Field(default=ReuseBlock(), examples=[{"max_gib": 50}])
     """How trials share a training."""
+    fidelity: FidelityBlock = Field(default=FidelityBlock(), examples=[[{"share": 0.125}]])
+    """Cheaper rungs on which trials begin; docs/trainer.md."""
     max_retries: Annotated[int, Field(ge=0)] = 2
     """How often a trial that infrastructure lost is run again."""
     nodes: NodesBlock = Field(default=NodesBlock(), examples=[{"failures": 3}])

@@ -37,6 +37,11 @@ def sweep_schema() -> dict[str, Any]:
     schema = SweepFile.model_json_schema()
     data = schema["$defs"]["PgolfModel"]["properties"]["data"]
     data["anyOf"] = [{"type": "string"}, *data["anyOf"]]  # a name is short for {name: ...}
+    fidelity = schema["$defs"]["PgolfModel"]["properties"]["fidelity"]
+    block = {"$ref": fidelity.pop("$ref")}
+    rungs = schema["$defs"]["FidelityBlock"]["properties"]["rungs"]
+    listed = {"type": "array", "items": rungs["items"]}
+    fidelity["anyOf"] = [listed, block]  # rungs alone are short for {rungs: ...}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "pgolf-sweep sweep file",

@@ -19,6 +19,7 @@ from pgolf_sweep.config.blocks import (
     study_name,
 )
 from pgolf_sweep.config.command import read_command
+from pgolf_sweep.config.fidelity import note_fidelity
 from pgolf_sweep.config.models import SweepFile
 from pgolf_sweep.config.overrides import NONE, Overrides
 from pgolf_sweep.config.parameters import read_space
@@ -190,6 +191,7 @@ def check_against_program(spec: SweepSpec, program: Program) -> None:
 def note_against_program(document: Document, spec: SweepSpec, program: Program) -> list[str]:
     """`check_against_program`, the mistakes noted on a document; what people should know."""
     notes = Binding(spec, program).note(document)
+    note_fidelity(document, spec, program)
     known = {*program.knobs, *program.flags.known, *spec.space.parameters}
     for index, expression in enumerate(spec.pgolf.require):
         for name in sorted(check_expression(expression) - known):

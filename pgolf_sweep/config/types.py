@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from pgolf_sweep.config.fidelity import Fidelity
     from pgolf_sweep.core.trial import KnobValue, Metric
     from pgolf_sweep.space.space import Space
 
@@ -201,6 +202,7 @@ class PgolfBlock:
         warm_start: What is tried first.
         pack: Whether trials run the program minified and compressed, as it would be submitted; None
             packs our own trainer, whose packed form is tested to be the same program.
+        fidelity: Cheaper rungs on which trials begin, or None.
         max_retries: How often a trial that infrastructure lost is run again.
         nodes: What is asked of the nodes.
         seed: The sampler's seed.
@@ -234,6 +236,7 @@ class PgolfBlock:
     budget: Budget = field(default_factory=Budget)
     warm_start: tuple[WarmStart, ...] = ()
     pack: bool | None = None
+    fidelity: Fidelity | None = None
     max_retries: int = 2
     nodes: NodesBlock = field(default_factory=NodesBlock)
     seed: int = 0

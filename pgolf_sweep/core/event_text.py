@@ -162,6 +162,9 @@ def trial_line(record: TrialRecord) -> str:
             if headroom is not None and headroom < 0:
                 room = f", {-headroom:,} B over the cap: cannot be submitted"
             return f"trial {record.number}: {record.metric or SCORE} {record.val_bpb:.4f}{room}"
+        case State.SCREENED:
+            name = record.metric or SCORE
+            return f"trial {record.number}: {name} {record.val_bpb:.4f} on rung {record.rung}"
         case State.PRUNED:
             return f"trial {record.number}: {record.reason}"
         case _:

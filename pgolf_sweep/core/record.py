@@ -39,11 +39,13 @@ SEED_KNOB = "SEED"
 
 
 class State(StrEnum):
-    """Where a trial is in its life; the last four are final."""
+    """Where a trial is in its life; the last five are final."""
 
     QUEUED = "queued"
     RUNNING = "running"
     COMPLETED = "completed"
+    SCREENED = "screened"
+    """Completed on a cheaper rung: its score is of that rung, and no result."""
     PRUNED = "pruned"
     DISCARDED = "discarded"
     FAILED = "failed"
@@ -118,6 +120,8 @@ class TrialRecord:
         parent: The trial that it was proposed as a change of.
         idea: Its proposer's one line.
         seed: The seed that its proposal asked for; None for the sweep's.
+        rung: Number of the cheaper rung that it runs on, 1 for the cheapest; None for the sweep's
+            own. `knobs` are those that it would have there.
         taken_from: Study and number, ``lr:12``, of a trial that was taken over; it took no slot
             here. Empty for one that ran here.
     """
@@ -168,6 +172,7 @@ class TrialRecord:
     parent: int | None = None
     idea: str = ""
     seed: int | None = None
+    rung: int | None = None
     taken_from: str = ""
 
     @property
@@ -243,7 +248,7 @@ class TrialRecord:
             case Completed(val_bpb=val_bpb, artifact_bytes=artifact_bytes):
                 headroom = None if artifact_bytes is None else cap_bytes - artifact_bytes
                 changes |= {
-                    "outcome": State.COMPLETED,
+                    "outcome": State.COMPLETED if self.rung is None else State.SCREENED,
                     "val_bpb": val_bpb,
                     "artifact_bytes": artifact_bytes,
                     "headroom_bytes": headroom,
@@ -308,7 +313,7 @@ def second_seeds(records: Iterable[TrialRecord]) -> dict[int, int]:
     for record in records:
         if record.seed is not None:
             asked.append(record)
-        elif record.duplicate_of is None:
+        elif record.duplicate_of is None and record.rung is None:
             first.setdefault(record.configuration, record.number)
     if not asked:
         return {}
@@ -353,10 +358,15 @@ def named(document: Any, metric: str) -> Any:
 
 
 def counts(records: Iterable[TrialRecord]) -> dict[str, int]:
-    """How many trials are in each state, in the order of the states; duplicates on their own."""
-    result = dict.fromkeys((state.value for state in State), 0) | {"duplicates": 0}
+    """How many trials are in each state, in the order of the states; duplicates on their own.
+
+    Of a sweep without rungs none is screened, and none is counted so.
+    """
+    always = (state.value for state in State if state is not State.SCREENED)
+    result = dict.fromkeys(always, 0) | {"duplicates": 0}
     for record in records:
-        result[tally_key(record)] += 1
+        key = tally_key(record)
+        result[key] = result.get(key, 0) + 1
     return result
 
 

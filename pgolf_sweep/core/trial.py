@@ -232,6 +232,7 @@ class TrialSpec:
         metric: What is read from its log and from ``wandb.log``.
         passes: Variables of the node that the script gets beyond the system's.
         variant: Id of its program; empty for the study's own.
+        rung: Number of the cheaper rung that it runs on; None for the sweep's own.
     """
 
     study: str
@@ -248,11 +249,12 @@ class TrialSpec:
     metric: Metric = field(default_factory=Metric)
     passes: tuple[str, ...] = ()
     variant: str = ""
+    rung: int | None = None
 
     @property
     def identity(self) -> str:
         """Hash of what decides the result: two trials that share it are the same run."""
-        return configuration_hash(self.knobs, self.program_sha256)
+        return run_identity(self.knobs, self.program_sha256, self.rung)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,6 +281,12 @@ def configuration_hash(knobs: Mapping[str, KnobValue], program_sha256: str) -> s
         separators=(",", ":"),
     )
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def run_identity(knobs: Mapping[str, KnobValue], program_sha256: str, rung: int | None) -> str:
+    """`configuration_hash` of a run: one on a cheaper rung is another."""
+    own = knobs if rung is None else {**knobs, " rung": rung}
+    return configuration_hash(own, program_sha256)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -412,6 +420,7 @@ class RunEnd:
         model_file_bytes: Size of the compressed model file that it left, or None.
         start_at: The part that it started at: train, or export or eval from what another left.
         checkpoint_bytes: Size of the checkpoint that was kept of its training, or None.
+        gpu_share: Share of a trial's GPUs that it had; the driver knows.
     """
 
     cause: EndCause
@@ -425,11 +434,12 @@ class RunEnd:
     model_file_bytes: int | None = None
     start_at: str = TRAIN
     checkpoint_bytes: int | None = None
+    gpu_share: float = 1.0
 
     @property
     def slot_seconds(self) -> float:
-        """Seconds for which the run held its slot."""
-        return max(0.0, self.ended_at - self.started_at)
+        """Seconds for which the run held the GPUs of a trial, or its share of them."""
+        return self.gpu_share * max(0.0, self.ended_at - self.started_at)
 
 
 class FailureKind(StrEnum):

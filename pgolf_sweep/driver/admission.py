@@ -62,10 +62,14 @@ class Admission:
         if change.seed is not None:
             knobs[SEED_KNOB] = change.seed
         run_id = f"{self.writer.study.name}-{proposal.number}"
-        spec = session.trial_spec(proposal.number, knobs, proposal.proposer, run_id=run_id)
+        rung = proposal.rung
+        spec = session.trial_spec(
+            proposal.number, knobs, proposal.proposer, run_id=run_id, rung=rung
+        )
         verdict = session.verdict_of(proposal.knobs)
-        env = {**spec.env, **session.export_env(knobs, verdict)}
-        spec = dataclasses.replace(spec, env=env)
+        if rung is None:  # the artifact of a short training is nobody's to submit
+            env = {**spec.env, **session.export_env(knobs, verdict)}
+            spec = dataclasses.replace(spec, env=env)
         record = TrialRecord(
             number=proposal.number,
             outcome=State.QUEUED,
@@ -84,6 +88,7 @@ class Admission:
             expected_bpb=proposal.expected_bpb,
             expected_sd=proposal.expected_sd,
             redrawn=proposal.redrawn,
+            rung=rung,
             driver=self.writer.me,
             **dataclasses.asdict(change),
         )
@@ -145,7 +150,7 @@ class Admission:
         if changed is None:
             return verdict
         try:
-            origin = Origin.repair(proposal.number, proposal.change)
+            origin = Origin.repair(proposal.number, proposal.change, rung=proposal.rung)
             number = self.writer.study.enqueue_once(changed, origin)
         except InputError as error:
             # One repair less, rather than a loop that ends here again at each launch.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from pgolf_sweep.driver.snapshot import BudgetRow
 from pgolf_sweep.gate.plan import Draw, trial_seconds
 
 if TYPE_CHECKING:
+    from pgolf_sweep.config.fidelity import Fidelity
     from pgolf_sweep.config.types import Budget
     from pgolf_sweep.core.clock import Clock
     from pgolf_sweep.driver.reuse import Trainings
@@ -43,6 +45,7 @@ class Quota:
         nodes: Which of their nodes are trusted.
         clock: What held slots cost until now.
         lease: The other drivers' slots; None where there are no others.
+        fidelity: Cheaper rungs, whose trials cost less; None where there are none.
     """
 
     run_cap: int | None
@@ -55,30 +58,60 @@ class Quota:
     nodes: NodeBook
     clock: Clock
     lease: DriverLease | None
+    fidelity: Fidelity | None = None
 
     def room(self) -> float:
-        """How many trials this driver should propose now."""
-        return min(self.wanted(), self.left(), self.affordable())
+        """How many trials this driver should propose now, those of several slots counted so."""
+        return min(self.wanted(), self.rest())
+
+    def rest(self) -> float:
+        """The same as far as `run_cap` and budget go."""
+        return self.slots_of(None) * min(self.left(), self.affordable())
 
     def left(self) -> float:
         """How many trials may be proposed before `run_cap` is reached."""
         if self.run_cap is None:
             return math.inf
-        held = self.table.queued_count + len(self.table.probing)
-        return self.run_cap - (self.table.counted + held + self.table.reserved)
+        return self.run_cap - (self.table.counted + self.table.held + self.table.reserved)
 
     def wanted(self) -> float:
         """How many more trials this driver should hold: one ahead of its free slots.
 
+        One of several slots counts as so many, and as one while it waits.
+
         The last trials of a shared study are left to those that have free slots for them.
         """
         near = self.table.near_count()
+        emptied = self.emptied()
         blocked = min(self._blocked(), MOST_NEAR_WAITING)
         ahead = self.lease is None or self.left() > self.lease.other_slots
         waiting = min(near, self._may_wait()) if near else 0
-        free = self.launcher.free(self.nodes.closed())
-        held = self.table.queued_count + len(self.table.probing)
+        free = self.launcher.free(self.nodes.closed() | emptied)
+        held = self.table.queued_count + len(self.table.probing) - len(emptied)
         return free + ahead - (held - max(waiting, blocked))
+
+    def slots_of(self, rung: int | None) -> int:
+        """Slots of the launcher that a trial on a rung takes."""
+        return 1 if self.fidelity is None else self.fidelity.slots(rung)
+
+    def emptied(self) -> frozenset[str]:
+        """The node on which no narrow trial starts, since a wide one waits; empty: none does."""
+        wide = self.slots_of(None)
+        waits = [one.record for one in self.table.queued if self.slots_of(one.record.rung) == wide]
+        if wide == 1 or not waits:
+            return frozenset()
+        closed = self.nodes.closed(waits[0].number)
+        if self.launcher.free(closed, wide):
+            return frozenset()
+        slots = [slot for slot in self.launcher.slots() if slot.node not in closed]
+        all_of = Counter(slot.node for slot in slots)
+        idle = Counter(slot.node for slot in slots if slot.busy_with is None)
+        large = sorted(node for node, count in all_of.items() if count >= wide)
+        return frozenset({max(large, key=lambda node: idle[node])} if large else ())
+
+    def _whole_slots(self) -> int:
+        """Trials on the sweep's own rung that the slots hold."""
+        return len(self.launcher.slots()) // self.slots_of(None)
 
     def _blocked(self) -> int:
         """How many queued trials wait for a training that runs."""
@@ -93,7 +126,7 @@ class Quota:
         A sampler that learns proposes each without what the trials before it will teach, so it is
         not asked for more of them than there are slots.
         """
-        return len(self.launcher.slots()) if self.learns else MOST_NEAR_WAITING
+        return self._whole_slots() if self.learns else MOST_NEAR_WAITING
 
     def affordable(self) -> float:
         """How many more trials the budget pays for beyond those that wait or run.
@@ -111,9 +144,9 @@ class Quota:
         if not each:
             # Nothing says what a trial takes: one for each slot will.
             begun = len(self.table.running) + self._waiting()
-            return max(0.0, len(self.launcher.slots()) - begun) if spent < limit else 0.0
+            return max(0.0, self._whole_slots() - begun) if spent < limit else 0.0
         first = not self.table.counted and not self._waiting() and spent < limit
-        held = spent + self._rest_of_running(each) + self._waiting() * each
+        held = spent + self._rest_of_running(each) + self._waiting_cost() * each
         return max(self.spending.affordable(each, spent=held), float(first))
 
     def last_trials(self) -> float:
@@ -126,9 +159,19 @@ class Quota:
         each = self.seconds_each
         if self.spending.deadline_at is None or not each:
             return more
-        slots = len(self.launcher.slots())
+        slots = self._whole_slots()
         left = self.spending.seconds_to_start(each, slots=slots, now=self.clock.now())
         return more if left >= each else min(more, 1.0)
+
+    def ending(self) -> bool:
+        """Whether what is left of the budget is one more trial for each slot, or less."""
+        each, slots = self.seconds_each, self._whole_slots()
+        if self.affordable() <= slots:
+            return True
+        if self.spending.deadline_at is None or not each:
+            return False
+        now = self.clock.now()
+        return self.spending.seconds_to_start(each, slots=slots, now=now) < each
 
     def in_time(self) -> bool:
         """Whether a trial that starts now is expected to end by the deadline."""
@@ -138,7 +181,7 @@ class Quota:
         if not self.table.counted:
             return now < self.spending.deadline_at
         each = self.seconds_each or 0.0
-        slots = len(self.launcher.slots())
+        slots = self._whole_slots()
         return self.spending.seconds_to_start(each, slots=slots, now=now) >= 0
 
     def ended_by(self, *, is_open: bool) -> str | None:
@@ -178,7 +221,9 @@ class Quota:
             spent_gpu_hours=self.spending.gpu_hours_of(spent),
             spent_usd=self.spending.usd_of(spent),
             reserved_runs=self.spending.reserved_runs,
-            trials_left=None if each is None or math.isinf(more) else int(more + self._waiting()),
+            trials_left=None
+            if each is None or math.isinf(more)
+            else int(more + self.table.held + self.table.reserved),
         )
 
     def _slot_seconds(self) -> float:
@@ -187,16 +232,38 @@ class Quota:
     def _waiting(self) -> int:
         return self.table.queued_count + len(self.table.probing) + self.table.reserved
 
+    def _waiting_cost(self) -> float:
+        """What the trials that wait will cost, in trials of the sweep's own rung."""
+        if self.fidelity is None:
+            return self._waiting()
+        here = [trial.record for trial in self.table.queued]
+        rows = [*here, *self.table.probing.values()]
+        return sum(self._cost(row.rung) for row in rows) + self.table.reserved
+
+    def _cost(self, rung: int | None) -> float:
+        """What a trial on a rung costs, as a share of one on the sweep's own."""
+        if rung is None or self.fidelity is None:
+            return 1.0
+        whole, own = self.table.typical_seconds, self.table.typical_on(rung)
+        return own / whole if own and whole else self.fidelity.rungs[rung - 1].share
+
     def _rest_of_running(self, each: float) -> float:
         """Slot-seconds until all that run have ended, if each takes as long as the others did."""
         now, epoch = self.clock.monotonic(), self.clock.now()
-        ran = [now - attempt.held_from for attempt in self.table.running.values()]
+        share = self.table.gpu_share
+        ran = [
+            (now - attempt.held_from, attempt.trial.record.rung)
+            for attempt in self.table.running.values()
+        ]
         ran += [
-            epoch - row.started_at
+            (epoch - row.started_at, row.rung)
             for row in self.table.elsewhere.values()
             if row.outcome is State.RUNNING and row.started_at
         ]
-        return sum(max(0.0, each - max(0.0, seconds)) for seconds in ran)
+        return sum(
+            max(0.0, self._cost(rung) * each - share(rung) * max(0.0, seconds))
+            for seconds, rung in ran
+        )
 
 
 def spending_of(session: Session, *, begun: float) -> Spending:

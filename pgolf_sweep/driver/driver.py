@@ -135,6 +135,7 @@ class Driver:
     _proposals: set[int] = field(default_factory=set)
     """Trials that people asked for, as far as they are known to wait."""
     _began_at: float = field(init=False)
+    _slots_each: int = field(init=False)
     _sessions: Sessions = field(init=False)
     _intake: Intake = field(init=False)
     _shown_at: float = -math.inf
@@ -149,6 +150,11 @@ class Driver:
 
     def __post_init__(self) -> None:
         self._began_at = self.clock.now()
+        fidelity = self.session.spec.pgolf.fidelity
+        self._slots_each = self.session.slots_each
+        if fidelity is not None:
+            rungs = range(1, len(fidelity.rungs) + 1)
+            self._table.gpu_shares = {rung: fidelity.gpu_share(rung) for rung in rungs}
         trainings = self.trainings or Trainings(self.session, self.paths)
         self._sessions = Sessions(self.session, self.paths, self.study)
         self._intake = Intake(
@@ -179,6 +185,7 @@ class Driver:
             nodes=self._nodes,
             clock=self.clock,
             lease=self.lease,
+            fidelity=fidelity,
         )
         self._writer = TrialWriter(
             sessions=self._sessions,
@@ -304,7 +311,7 @@ class Driver:
         while self._storage_retry.events:
             self._runs.handle(self._storage_retry.events.popleft())
         seconds = self.clock.monotonic() - turn_began
-        self._table.idle_seconds += self.launcher.free() * seconds
+        self._table.idle_seconds += self.launcher.free() * seconds / self._slots_each
         self._show()
 
     def _keep_in_touch(self) -> None:
@@ -399,7 +406,7 @@ class Driver:
         snapshot = self._table.snapshot(
             state=self._phase.state,
             reason=self._phase.reason,
-            slots=len(self.launcher.slots()),
+            slots=len(self.launcher.slots()) // self._slots_each,
             run_cap=self.options.run_cap,
             now=self.clock.now(),
             budget=self._quota.row(),

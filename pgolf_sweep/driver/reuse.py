@@ -48,6 +48,8 @@ def training_of(session: Session, record: TrialRecord, *, upto: str = TRAIN) -> 
     own = {name: value for name, value in knobs.items() if roles.role(name, knobs) in parts}
     data = "" if session.dataset is None else session.dataset.name
     own |= {" gpus": session.resources.gpus, " data": data}
+    if record.rung is not None:
+        own |= {" rung": record.rung}
     return configuration_hash(own, session.program.sha256)
 
 

@@ -103,8 +103,9 @@ class Runs:
                 folder=self.paths.trial(record.number).root,
                 tracking=self.tracking(record),
                 wandb_folder=self.paths.wandb,
-                avoid=self.nodes.closed(record.number),
+                avoid=self._avoided(record),
                 reuse=reuse,
+                slots=self.quota.slots_of(record.rung),
             )
             try:
                 node = self.launcher.start(job)
@@ -125,12 +126,20 @@ class Runs:
             return None
         running = [attempt.trial.record for attempt in self.table.running.values()]
         running += [] if self._ending is None else [self._ending]
-        return self.table.next_to_start(
-            lambda number: (
-                self.launcher.free(self.nodes.closed(number))
-                and not self.trainings.waits(self.table.records[number], running)
-            )
-        )
+
+        def may_start(number: int) -> bool:
+            record = self.table.records[number]
+            slots = self.quota.slots_of(record.rung)
+            has_room = self.launcher.free(self._avoided(record), slots)
+            return bool(has_room) and not self.trainings.waits(record, running)
+
+        return self.table.next_to_start(may_start)
+
+    def _avoided(self, record: TrialRecord) -> frozenset[str]:
+        """Nodes on which a trial does not start: one is emptied for a wide trial that waits."""
+        closed = self.nodes.closed(record.number)
+        narrow = self.quota.slots_of(record.rung) < self.quota.slots_of(None)
+        return closed | self.quota.emptied() if narrow else closed
 
     def handle(self, event: Started | Reported | Ended) -> None:
         """Take in what a launcher says of an attempt."""
@@ -171,6 +180,8 @@ class Runs:
         attempt.scores.append(val_bpb)
         attempt.val_bpb = val_bpb
         number, ordinal = attempt.trial.record.number, len(attempt.scores)
+        if attempt.trial.record.rung is not None:
+            return  # its curve compares with none of the sweep's own
         knobs = attempt.trial.record.knobs
         fraction = schedule_fraction(report, knobs)
         judgement = self.storage_retry.call(
@@ -194,6 +205,7 @@ class Runs:
         number = trial.record.number
         source = trial.record.reused_from
         end = self.trainings.whole(end, None if source is None else self.table.records[source])
+        end = dataclasses.replace(end, gpu_share=self.table.gpu_share(trial.record.rung))
         end, smaller = split_export(end)
         outcome = classify(
             end,

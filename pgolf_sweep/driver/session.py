@@ -51,6 +51,13 @@ if TYPE_CHECKING:
     from pgolf_sweep.script.program import Program
 
 
+def _part(whole: Resources, share: float) -> Resources:
+    """A share of what a trial occupies."""
+    if share == 1:
+        return whole
+    return Resources(gpus=round(whole.gpus * share), cpus=whole.cpus * share)
+
+
 class DamagedError(InputError):
     """A file that a launch keeps in the study's folder is damaged or gone; a launch restores it."""
 
@@ -211,11 +218,18 @@ class Session:
         )
 
     def trial_spec(
-        self, number: int, knobs: Mapping[str, KnobValue], proposer: str, *, run_id: str
+        self,
+        number: int,
+        knobs: Mapping[str, KnobValue],
+        proposer: str,
+        *,
+        run_id: str,
+        rung: int | None = None,
     ) -> TrialSpec:
-        """What a trial runs, from its resolved knobs."""
+        """What a trial runs, from its resolved knobs, on a cheaper rung or on the sweep's own."""
         binding = Binding(self.spec, self.program)
-        env = binding.env(knobs)
+        run = {**knobs, **self.instead(knobs, rung)}
+        env = binding.env(run)
         env |= self.dataset.env() if self.dataset is not None else {}
         return TrialSpec(
             study=self.spec.name,
@@ -224,15 +238,23 @@ class Session:
             env=env | {"RUN_ID": run_id},
             program_name=self.program.name,
             program_sha256=self.program.sha256,
-            resources=self.resources,
-            limits=self.limits,
+            resources=self.resources_on(rung),
+            limits=self.limits_on(rung),
             proposer=proposer,
-            argv=binding.argv(knobs),
-            config=binding.config(knobs),
+            argv=binding.argv(run, self.resources_on(rung).gpus),
+            config=binding.config(run),
             metric=self.spec.metric,
             passes=self.spec.pgolf.env_pass,
             variant=self.variant,
+            rung=rung,
         )
+
+    def instead(self, knobs: Mapping[str, KnobValue], rung: int | None) -> dict[str, KnobValue]:
+        """The resolved knobs that are others on a cheaper rung."""
+        fidelity = self.spec.pgolf.fidelity
+        if rung is None or fidelity is None:
+            return {}
+        return fidelity.instead(rung, knobs, self.defaults)
 
     @cached_property
     def bytes_per_token(self) -> float | None:
@@ -261,6 +283,35 @@ class Session:
         block = self.spec.pgolf
         cpus = block.cpus if block.cpus is not None else float(max(1, block.gpus))
         return Resources(gpus=block.gpus, cpus=cpus)
+
+    def resources_on(self, rung: int | None) -> Resources:
+        """What one trial occupies on a cheaper rung, or on the sweep's own."""
+        whole, fidelity = self.resources, self.spec.pgolf.fidelity
+        return whole if fidelity is None else _part(whole, fidelity.gpu_share(rung))
+
+    @property
+    def slot_resources(self) -> Resources:
+        """What a slot has: the part of a trial that its smallest rung occupies."""
+        whole, fidelity = self.resources, self.spec.pgolf.fidelity
+        return whole if fidelity is None else _part(whole, fidelity.slot_share)
+
+    @property
+    def slots_each(self) -> int:
+        """Slots that a trial on the sweep's own rung takes."""
+        fidelity = self.spec.pgolf.fidelity
+        return 1 if fidelity is None else fidelity.slots(None)
+
+    def limits_on(self, rung: int | None) -> Limits:
+        """The limits of a trial on a rung: fewer GPUs take as much longer for all that they do."""
+        limits, fidelity = self.limits, self.spec.pgolf.fidelity
+        share = 1.0 if fidelity is None else fidelity.gpu_share(rung)
+        if share == 1:
+            return limits
+        return dataclasses.replace(
+            limits,
+            total_seconds=limits.total_seconds / share,
+            silent_seconds=limits.silent_seconds / share,
+        )
 
     @property
     def train_seconds(self) -> float | None:

@@ -47,6 +47,7 @@ class RunningTrial:
         curve: Its validations, or its training losses where they are fewer than three; oldest
             first.
         seconds_left: Until it ends, by its schedule or by the time that a trial takes.
+        rung: Number of the cheaper rung that it runs on, or None.
     """
 
     number: int
@@ -58,6 +59,7 @@ class RunningTrial:
     started_at: float
     curve: tuple[float, ...] = ()
     seconds_left: float | None = None
+    rung: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -114,6 +114,7 @@ class Supply:
                     knobs=session.resolve(proposal.knobs),
                     proposer=proposal.proposer,
                     repair_of=proposal.repair_of,
+                    rung=proposal.rung,
                     driver=self.writer.me,
                     **dataclasses.asdict(proposal.change),
                 )
@@ -205,18 +206,19 @@ class Supply:
             if self._anchors.waits(self._unfinished()):
                 return
             self._second_seeds.enqueue(self.quota.last_trials() - len(self._held))
-            proposal = self.study.ask()
+            proposal = self.study.ask(ending=self.quota.ending())
             if proposal is None:
                 self.phase.finish("every point of the grid was proposed")
                 return
+            slots = self.quota.slots_of(proposal.rung)
             if not self._is_judged(proposal):
                 self._held.append((proposal, None))
-                room -= 1
+                room -= slots
             elif self._take(proposal):
-                room -= 1
+                room -= slots
             else:
                 # It may have had its result already.
-                room = min(room, self.quota.left(), self.quota.affordable())
+                room = min(room, self.quota.rest())
                 if self._discarded(proposal):
                     return
 
@@ -238,7 +240,9 @@ class Supply:
             )
         rescue = self._anchors.rescue()
         if rescue is not None:
-            self.study.enqueue_once(rescue[0], Origin(proposer=RANDOM, request=rescue[1]))
+            rung = None if self.session.spec.pgolf.fidelity is None else 1
+            origin = Origin(proposer=RANDOM, request=rescue[1], rung=rung)
+            self.study.enqueue_once(rescue[0], origin)
         reason = self._anchors.infeasible()
         if reason:
             self.phase.finish(reason)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pgolf_sweep.core.record import TrialRecord
-    from pgolf_sweep.core.trial import StepReport, TrialSpec
+    from pgolf_sweep.core.trial import KnobValue, StepReport, TrialSpec
     from pgolf_sweep.driver.snapshot import BudgetRow
 
 
@@ -61,6 +61,14 @@ class OpenTrial:
     fit_probability: float = 1.0
     """That a trial near the cap is within it."""
 
+    @property
+    def run_knobs(self) -> Mapping[str, KnobValue]:
+        """Its knobs, with the limit on the wallclock that it has on its rung."""
+        limit = self.spec.env.get("MAX_WALLCLOCK_SECONDS")
+        if self.record.rung is None or limit is None:
+            return self.record.knobs
+        return {**self.record.knobs, "MAX_WALLCLOCK_SECONDS": float(limit)}
+
 
 @dataclass(slots=True)
 class Attempt:
@@ -90,7 +98,7 @@ class Attempt:
         """Keep what a line says of the attempt's progress; validations are the driver's."""
         self.step = report.step
         self.total_steps = report.total_steps or self.total_steps
-        fraction = schedule_fraction(report, self.trial.record.knobs)
+        fraction = schedule_fraction(report, self.trial.run_knobs)
         if fraction:
             self.fraction, self.fraction_at = fraction, now
         if report.train_loss_nats is not None:
@@ -123,6 +131,7 @@ class Attempt:
             started_at=self.started_at,
             curve=tuple(curve[-MOST_POINTS:]),
             seconds_left=self.seconds_left(now, typical),
+            rung=record.rung,
         )
 
 
@@ -135,12 +144,14 @@ class TrialTable:
         idle_seconds: Slot-seconds in which slots of this driver were free.
         elsewhere: Rows of the open trials of a shared study that this driver does not hold.
         probing: Those that this driver holds and judges once the probe of their script is done.
+        gpu_shares: Share of a trial's GPUs that one on a cheaper rung has, by the rung's number.
     """
 
     records: dict[int, TrialRecord] = field(default_factory=dict)
     idle_seconds: float = 0.0
     elsewhere: dict[int, TrialRecord] = field(default_factory=dict)
     probing: dict[int, TrialRecord] = field(default_factory=dict)
+    gpu_shares: Mapping[int, float] = field(default_factory=dict)
     _queued: deque[OpenTrial] = field(default_factory=deque)
     _running: dict[int, Attempt] = field(default_factory=dict)
     _duplicates: dict[int, list[OpenTrial]] = field(default_factory=dict)
@@ -195,7 +206,8 @@ class TrialTable:
         number = trial.record.number
         self._unqueue(number)
         self._running[number] = Attempt(trial, started_at, held_from)
-        self._counted.add(number)
+        if trial.record.rung is None:
+            self._counted.add(number)
 
     def vacate(self, number: int) -> None:
         """A trial's run is over: its slot is free."""
@@ -224,7 +236,7 @@ class TrialTable:
         self._first.setdefault(record.identity, record.number)
         if (record.ended_at or 0.0) >= (0.0 if self._last is None else self._last.ended_at or 0.0):
             self._last = record
-        if record.export_of is None and not record.taken_from:
+        if record.export_of is None and not record.taken_from and record.rung is None:
             self._counted.add(record.number)
         return True
 
@@ -251,7 +263,7 @@ class TrialTable:
         self.elsewhere = {record.number: record for record in rows}
         for record in self.elsewhere.values():
             self.note(record)
-            if record.outcome is State.RUNNING:
+            if record.outcome is State.RUNNING and record.rung is None:
                 self._counted.add(record.number)
             else:
                 self._counted.discard(record.number)
@@ -309,16 +321,27 @@ class TrialTable:
         return len(self._counted)
 
     @property
+    def held(self) -> int:
+        """How many that wait here will count against `run_cap`."""
+        waiting = [*(trial.record for trial in self._queued), *self.probing.values()]
+        return sum(record.rung is None for record in waiting)
+
+    @property
     def reserved(self) -> int:
         """How many trials elsewhere will count against `run_cap` and do not yet."""
         counted = {State.RUNNING, State.DISCARDED}
         rows = self.elsewhere.values()
-        return sum(r.outcome not in counted and r.duplicate_of is None for r in rows)
+        open_rows = [r for r in rows if r.outcome not in counted and r.duplicate_of is None]
+        return sum(r.rung is None for r in open_rows)
 
     @property
     def typical_seconds(self) -> float | None:
         """Median of the slot-seconds of completed trials, those that share a training aside."""
         return self._totals.typical_seconds
+
+    def typical_on(self, rung: int) -> float | None:
+        """The same of the trials that completed on a cheaper rung."""
+        return self._totals.typical_on(rung)
 
     def slot_seconds(self, *, now: float, epoch: float) -> float:
         """Time for which slots were held, by trials that ended and by those that run.
@@ -328,11 +351,24 @@ class TrialTable:
             epoch: Seconds of the epoch, which other drivers' rows are in.
         """
         ended = self._totals.slot_seconds
-        here = sum(now - attempt.held_from for attempt in self._running.values())
-        others = self.elsewhere.values()
-        begun = [r.started_at for r in others if r.outcome is State.RUNNING and r.started_at]
+        here = sum(
+            (now - attempt.held_from) * self.gpu_share(attempt.trial.record.rung)
+            for attempt in self._running.values()
+        )
+        others = [r for r in self.elsewhere.values() if r.outcome is State.RUNNING]
+        begun = [(r.started_at, self.gpu_share(r.rung)) for r in others if r.started_at]
         # Another host's clock may be ahead of this one's.
-        return ended + here + sum(max(0.0, epoch - at) for at in begun)
+        return ended + here + sum(share * max(0.0, epoch - at) for at, share in begun)
+
+    def gpu_share(self, rung: int | None) -> float:
+        """Share of a trial's GPUs that one on a rung has."""
+        return 1.0 if rung is None else self.gpu_shares.get(rung, 1.0)
+
+    def _typical_of(self, attempt: Attempt) -> float | None:
+        """Seconds that a trial like one that runs takes; None where none has completed."""
+        rung = attempt.trial.record.rung
+        held = self._totals.typical_on(rung)
+        return None if held is None else held / self.gpu_share(rung)
 
     def _seconds_left(
         self,
@@ -344,7 +380,7 @@ class TrialTable:
         now: float,
     ) -> float | None:
         """Until the sweep ends, by the time that a trial takes; None where nothing says it."""
-        rests = [one.seconds_left(now, typical) for one in self._running.values()]
+        rests = [one.seconds_left(now, self._typical_of(one)) for one in self._running.values()]
         known = [rest for rest in rests if rest is not None]
         if len(known) < len(rests):
             return None
@@ -382,7 +418,7 @@ class TrialTable:
             run_cap=run_cap,
             slots=slots,
             running=tuple(
-                self._running[number].row(now, typical) for number in sorted(self._running)
+                one.row(now, self._typical_of(one)) for _, one in sorted(self._running.items())
             ),
             best=totals.best,
             trained_seconds=totals.slot_seconds,

@@ -29,16 +29,17 @@ class Totals:
     slot_seconds: float = 0.0
     redrawn: int = 0
     best: TrialRecord | None = None
-    _times: list[float] = field(default_factory=list)
-    """Slot-seconds of completed trials that trained, ascending."""
+    _times: dict[int | None, list[float]] = field(default_factory=dict)
+    """Slot-seconds of completed trials that trained, ascending, by their rung."""
 
     def add(self, record: TrialRecord) -> None:
         """Take a row in."""
-        self.counts[tally_key(record)] += 1
+        key = tally_key(record)
+        self.counts[key] = self.counts.get(key, 0) + 1
         self.slot_seconds += record.slot_seconds
         self.redrawn += record.redrawn
         if _timed(record):
-            bisect.insort(self._times, record.slot_seconds)
+            bisect.insort(self._times.setdefault(record.rung, []), record.slot_seconds)
         self.best = _best(filter(None, (self.best, record)))
 
     def remove(self, record: TrialRecord, rest: Iterable[TrialRecord]) -> None:
@@ -48,25 +49,35 @@ class Totals:
             record: The row as it was taken in.
             rest: All rows but this one; looked at only if it was the best.
         """
-        self.counts[tally_key(record)] -= 1
+        key = tally_key(record)
+        self.counts[key] -= 1
+        if key == State.SCREENED and not self.counts[key]:
+            del self.counts[key]  # as `record.counts` has it
         self.slot_seconds -= record.slot_seconds
         self.redrawn -= record.redrawn
         if _timed(record):
-            del self._times[bisect.bisect_left(self._times, record.slot_seconds)]
+            times = self._times[record.rung]
+            del times[bisect.bisect_left(times, record.slot_seconds)]
         if self.best is not None and self.best.number == record.number:
             self.best = _best(rest)
 
     @property
     def typical_seconds(self) -> float | None:
         """Median of the slot-seconds of completed trials that trained."""
-        if not self._times:
+        return self.typical_on(None)
+
+    def typical_on(self, rung: int | None) -> float | None:
+        """The same on one rung."""
+        times = self._times.get(rung)
+        if not times:
             return None
-        middle = len(self._times) // 2
-        return (self._times[middle] + self._times[-1 - middle]) / 2
+        middle = len(times) // 2
+        return (times[middle] + times[-1 - middle]) / 2
 
 
 def _timed(record: TrialRecord) -> bool:
-    return record.outcome is State.COMPLETED and bool(record.slot_seconds) and not record.stage
+    own = State.COMPLETED if record.rung is None else State.SCREENED
+    return record.outcome is own and bool(record.slot_seconds) and not record.stage
 
 
 def _best(records: Iterable[TrialRecord]) -> TrialRecord | None:

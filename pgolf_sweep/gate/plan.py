@@ -331,6 +331,7 @@ def expected_cost(
     train_seconds: float | None,
     spending: Spending,
     now: float = 0.0,
+    beside: float = 0.0,
 ) -> Cost:
     """Time and money, with start, compilation and evaluation of each trial counted.
 
@@ -342,6 +343,7 @@ def expected_cost(
         train_seconds: The limit on training; None where there is none.
         spending: What the sweep may spend, GPUs of a trial and their price.
         now: When it would begin, in seconds of the epoch.
+        beside: What each costs on cheaper rungs, as a share of what it costs itself.
     """
     launched = [draw for draw in draws if not draw.verdict.discards]
     asked = trials = trials if launched else 0
@@ -359,14 +361,15 @@ def expected_cost(
         if spending.gpus and launched:
             warm = 1 - compiled_share(launched, ends, slots)
             each = cold - warm * (SECONDS_TO_COMPILE - SECONDS_TO_LOAD)
+        whole = (1 + beside) * each
         possible = min(
-            max(1.0, spending.affordable(each)),  # a driver lets the first one run
-            spending.trials_by_deadline(each, slots=slots, now=now),
+            max(1.0, spending.affordable(whole)),  # a driver lets the first one run
+            spending.trials_by_deadline(whole, slots=slots, now=now),
         )
     by_budget = bool(launched) and possible < (math.inf if trials is None else trials)
     if by_budget:
         trials = int(possible)
-    held = None if trials is None else trials * each
+    held = None if trials is None else trials * whole
     reserved = spending.reserved_runs * each
     on_gpus = bool(spending.gpus)
     return Cost(
@@ -375,7 +378,7 @@ def expected_cost(
         slots=slots,
         gpu_hours=spending.gpu_hours_of(held) if on_gpus and held is not None else None,
         usd=spending.usd_of(held) if on_gpus and held is not None else None,
-        wall_seconds=None if trials is None else math.ceil(trials / slots) * each,
+        wall_seconds=None if trials is None else math.ceil(trials / slots) * whole,
         ended_by_budget=by_budget,
         asked_trials=asked,
         reserved_runs=spending.reserved_runs,

@@ -184,11 +184,7 @@ class Foreign:
             return answer
         values = {**self._defaults, **knobs}
         made = steps or self._runs.steps.planned(values, answer.model_params).made
-        if made >= SHORT_STEPS:
-            return answer
-        traits = {f"{name} of short runs": worth for name, worth in answer.traits.items()}
-        traits["foreign shortness"] = SHORT_SHARE * answer.model_bytes
-        return replace(answer, traits=traits)
+        return answer if made >= SHORT_STEPS else of_short_run(answer)
 
     @property
     def code_bytes(self) -> int | None:
@@ -391,6 +387,13 @@ class Foreign:
             reason=f"the script cannot be probed: {found.reason}",
             invalid=isinstance(default, Probed),
         )
+
+
+def of_short_run(answer: Prediction) -> Prediction:
+    """A prediction for a run of few steps: wider, by traits that short runs alone teach."""
+    traits = {f"{name} of short runs": worth for name, worth in answer.traits.items()}
+    traits["foreign shortness"] = SHORT_SHARE * answer.model_bytes
+    return replace(answer, traits=traits)
 
 
 def _inferred(model_params: int, measured: Sequence[float]) -> Prediction:

@@ -1,6 +1,7 @@
 """The launcher protocol: start a run, hear of it, end it.
 
-A launcher owns slots. A slot runs one trial at a time on the GPUs (or CPUs) of one node. The
+A launcher owns slots. A slot runs one trial at a time on the GPUs (or CPUs) of one node; a trial
+that needs more takes several slots of a node, and runs on the GPUs of all. The
 driver calls from one thread and never blocks for longer than `poll`'s timeout. Launchers know
 nothing of studies, samplers or gates.
 """
@@ -37,6 +38,7 @@ class Job:
         wandb_folder: Where the driver's machine gets W&B's offline runs, or None to drop them.
         avoid: Names of nodes on which it must not start.
         reuse: What it takes over from another run, and leaves to others.
+        slots: How many slots of one node it takes.
     """
 
     key: str
@@ -48,6 +50,7 @@ class Job:
     wandb_folder: Path | None = None
     avoid: Collection[str] = frozenset()
     reuse: TrainingReuse = field(default_factory=TrainingReuse)
+    slots: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,15 +110,15 @@ class Launcher(Protocol):
         """Every node that has slots, or would have if it were not refused or taken away."""
         ...
 
-    def free(self, avoid: Collection[str] = frozenset()) -> int:
-        """How many jobs that avoid these nodes `start` takes now."""
+    def free(self, avoid: Collection[str] = frozenset(), slots: int = 1) -> int:
+        """How many jobs of so many slots that avoid these nodes `start` takes now."""
         ...
 
     def start(self, job: Job) -> str:
-        """Start a job on a free slot and return at once the name of the slot's node.
+        """Start a job on free slots of one node and return at once the name of the node.
 
         Raises:
-            InfraError: There is no free slot on a node that the job may use.
+            InfraError: No node that the job may use has as many free slots.
         """
         ...
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -104,7 +105,7 @@ class InlineLauncher:
 
     def slots(self) -> list[SlotInfo]:
         """Every slot; they neither come nor go."""
-        busy = {run.slot: run.job.key for run in self._runs.values()}
+        busy = {slot: run.job.key for run in self._runs.values() for slot in run.slots}
         return [
             SlotInfo(node=node, gpus=0, busy_with=busy.get(index))
             for index, node in enumerate(self._nodes)
@@ -114,27 +115,33 @@ class InlineLauncher:
         """Every node; none is ever refused or drained."""
         return list(self._infos)
 
-    def free(self, avoid: Collection[str] = frozenset()) -> int:
-        """How many jobs that avoid these nodes `start` takes now."""
-        if not avoid:
-            return len(self._idle)
-        return sum(self._nodes[slot] not in avoid for slot in self._idle)
+    def free(self, avoid: Collection[str] = frozenset(), slots: int = 1) -> int:
+        """How many jobs of so many slots that avoid these nodes `start` takes now."""
+        if slots == 1:
+            if not avoid:
+                return len(self._idle)
+            return sum(self._nodes[slot] not in avoid for slot in self._idle)
+        idle = Counter(self._nodes[slot] for slot in self._idle)
+        return sum(count // slots for node, count in idle.items() if node not in avoid)
 
     def start(self, job: Job) -> str:
-        """Start a job on a free slot and return the name of its node.
+        """Start a job on free slots of one node and return the name of the node.
 
         Raises:
-            InfraError: There is no free slot that the job may use, or the key is in use.
+            InfraError: There are no such slots that the job may use, or the key is in use.
         """
-        refuse_start(job, self.free(job.avoid), job.key in self._runs)
-        place = next(
-            place
-            for place in reversed(range(len(self._idle)))
-            if self._nodes[self._idle[place]] not in job.avoid
+        refuse_start(job, self.free(job.avoid, job.slots), job.key in self._runs)
+        idle = Counter(self._nodes[slot] for slot in self._idle)
+        node = next(
+            self._nodes[slot]
+            for slot in reversed(self._idle)
+            if self._nodes[slot] not in job.avoid and idle[self._nodes[slot]] >= job.slots
         )
-        slot = self._idle.pop(place)
-        node = self._nodes[slot]
-        run = _Run(job, slot, self._clock.now(), iter(self._instead.get(node, self._simulate)(job)))
+        slots = [slot for slot in reversed(self._idle) if self._nodes[slot] == node][: job.slots]
+        for slot in slots:
+            self._idle.remove(slot)
+        steps = iter(self._instead.get(node, self._simulate)(job))
+        run = _Run(job, slots, self._clock.now(), steps)
         self._runs[job.key] = run
         self._events.append(Started(key=job.key, attempt=job.attempt, node=node, at=run.started_at))
         self._plan_next(run)
@@ -180,7 +187,7 @@ class InlineLauncher:
     def _end(self, run: _Run, finish: Finish) -> None:
         run.over = True
         del self._runs[run.job.key]
-        self._idle.append(run.slot)
+        self._idle.extend(reversed(run.slots))
         for name, content in finish.files.items():
             write_bytes(run.job.folder / name, content)
         end = RunEnd(
@@ -188,7 +195,7 @@ class InlineLauncher:
             exit_code=finish.exit_code,
             detail=finish.detail,
             summary=finish.summary,
-            node=self._nodes[run.slot],
+            node=self._nodes[run.slots[0]],
             started_at=run.started_at,
             ended_at=self._clock.now(),
             log_tail=finish.log_tail,
@@ -211,7 +218,7 @@ class InlineLauncher:
         """Forget everything."""
         for run in self._runs.values():
             run.over = True
-        self._idle.extend(run.slot for run in self._runs.values())
+        self._idle.extend(slot for run in self._runs.values() for slot in run.slots)
         self._runs.clear()
         self._planned.clear()
 
@@ -224,11 +231,13 @@ def without_slots() -> InlineLauncher:
 class _Run:
     """A run that is going on; compared by nothing, since the heap's counter decides before."""
 
-    __slots__ = ("cancelled", "job", "over", "slot", "started_at", "steps")
+    __slots__ = ("cancelled", "job", "over", "slots", "started_at", "steps")
 
-    def __init__(self, job: Job, slot: int, started_at: float, steps: Iterator[Step]) -> None:
+    def __init__(
+        self, job: Job, slots: list[int], started_at: float, steps: Iterator[Step]
+    ) -> None:
         self.job = job
-        self.slot = slot
+        self.slots = slots
         self.started_at = started_at
         self.steps = steps
         self.cancelled = False

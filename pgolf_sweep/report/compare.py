@@ -125,7 +125,7 @@ def seed_of(record: TrialRecord) -> int:
 
 
 def repeats(records: Sequence[TrialRecord], number: int) -> list[TrialRecord]:
-    """All trials of one trial's configuration, itself included, without duplicates.
+    """All trials of one trial's configuration and rung, itself included, without duplicates.
 
     Raises:
         InputError: The study has no such trial.
@@ -138,7 +138,8 @@ def repeats(records: Sequence[TrialRecord], number: int) -> list[TrialRecord]:
             next_step="pgolf-sweep trials STUDY",
         )
     wanted = configuration(named)
-    return [r for r in records if r.duplicate_of is None and configuration(r) == wanted]
+    own = [r for r in records if r.duplicate_of is None and r.rung == named.rung]
+    return [r for r in own if configuration(r) == wanted]
 
 
 def compared(

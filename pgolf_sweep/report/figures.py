@@ -74,7 +74,8 @@ class Figure:
 def figures(story: Story) -> list[Figure]:
     """The charts for which the study has data, in the order of the page."""
     records = sorted(story.status.records, key=lambda record: record.number)
-    scored = [r for r in in_order_of_their_end(records) if math.isfinite(r.val_bpb or math.nan)]
+    whole = [record for record in records if record.rung is None]
+    scored = [r for r in in_order_of_their_end(whole) if math.isfinite(r.val_bpb or math.nan)]
     knobs = sorted(varied_knobs(records))
     drawn = [
         _progress(scored),

@@ -176,7 +176,7 @@ def lineage(
         variants: The programs that it keeps, by id.
         also: Trials that stand in the tree even where nothing was built on them.
     """
-    own = [r for r in records if r.duplicate_of is None]
+    own = [r for r in records if r.duplicate_of is None and r.rung is None]
     groups: dict[str, list[TrialRecord]] = {}
     for record in own:
         groups.setdefault(configuration(record), []).append(record)

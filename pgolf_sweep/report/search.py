@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.core.record import State, ranked, second_seeds
 from pgolf_sweep.core.record import cost as cost_of
+from pgolf_sweep.report.rungs import rung_lines, rungs_document
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,7 +50,7 @@ def search_document(records: Sequence[TrialRecord]) -> dict[str, Any]:
         "sampler_error_sd": _root_mean_square(told) if enough and told else None,
         "spread_bpb": statistics.pstdev([r.val_bpb or 0.0 for r in expected]) if enough else None,
         "early_stopping": stopping_document(records),
-    }
+    } | rungs_document(records)
 
 
 def stopping_document(records: Sequence[TrialRecord]) -> dict[str, Any]:
@@ -110,7 +111,7 @@ def search_lines(document: dict[str, Any]) -> list[str]:
             f"early stopping ended {_trials(stopping['stopped'])} and saved "
             f"{stopping['saved_share'] or 0:.0%} of the slot time; {told}"
         )
-    return lines
+    return lines + rung_lines(document.get("rungs", ()))
 
 
 def tied(records: Sequence[TrialRecord], posteriors: Mapping[int, Posterior]) -> list[int]:

@@ -77,7 +77,8 @@ def program_text(record: TrialRecord) -> str:
 
 def outcome_text(record: TrialRecord) -> str:
     """The outcome; a trial that shares another's result is called a duplicate."""
-    return record.outcome.value if record.duplicate_of is None else "duplicate"
+    rung = "" if record.rung is None else f" (rung {record.rung})"
+    return record.outcome.value + rung if record.duplicate_of is None else "duplicate"
 
 
 def budget_text(row: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from importlib import resources
 PACKAGE = "trainer"
 MODULES = (
     "config",
+    "eager",
     "layers",
     "model",
     "muon",
@@ -30,6 +31,7 @@ MODULES = (
     "artifact",
     "export",
     "runtime",
+    "attention",
     "checkpoint",
     "train",
 )

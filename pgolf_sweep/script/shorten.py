@@ -1,17 +1,20 @@
 """Shorter names inside our own bundled trainer, which a general minifier must leave alone.
 
 A minifier cannot know who calls a function by keyword, or whose attribute a name is. Of the bundle
-all of it is known: every caller is in the file. Two changes are made to its syntax tree:
+all of it is known: every caller is in the file. Three changes are made to its syntax tree:
 
 * Parameters that no call names become positional-only, so that the minifier may rename them.
+* Those that calls name get short names, in the calls too, unless a foreign function is called with
+  a parameter of that name.
 * Fields and methods of the bundle's own plain classes get short names, except those that a foreign
-  object may have too (`FOREIGN`), those that a string spells, and all that belongs to a
-  `torch.nn.Module`, whose attributes name the tensors of the artifact.
+  object may have too (`FOREIGN`), those that a string spells, and what a `torch.nn.Module` holds,
+  whose attributes name the tensors of the artifact.
 """
 
 from __future__ import annotations
 
 import ast
+import builtins
 import keyword
 from collections import Counter
 from itertools import count, product
@@ -22,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FOREIGN = frozenset({
-    "apply", "compile", "config", "device", "gradient", "load", "log", "mean", "path", "pause",
-    "read", "reduce", "seed", "step", "update", "wait",
+    "apply", "backward", "compile", "config", "device", "eps", "forward", "gradient", "load", "log",
+    "mean", "path", "pause", "read", "reduce", "seed", "step", "update", "wait",
 })  # fmt: skip
 """Attributes of torch, numpy or the standard library that the trainer's classes have as well."""
 
@@ -37,8 +40,78 @@ def shortened(text: str) -> str:
     tree = ast.parse(text)
     _make_positional(tree)
     names = attributes(tree)
+    _rename_parameters(tree)
     _Rename(names, _dataclasses(tree)).visit(tree)
     return ast.unparse(tree)
+
+
+def _rename_parameters(tree: ast.Module) -> None:
+    """Give parameters that only the program's own functions have short names, everywhere."""
+    kept = set(_kept(tree))
+    nodes = list(ast.walk(tree))
+    own = _callables(tree)
+    constructors = _dataclasses(tree) | {"replace"}
+    calls = [n for n in nodes if isinstance(n, ast.Call) and _called(n) not in constructors]
+    found: Counter[str] = Counter()
+    for call in calls:
+        named = [each.arg for each in call.keywords if each.arg]
+        found.update(named)
+        kept.update(named if _called(call) not in own else ())
+    parameters = {node.arg for node in nodes if isinstance(node, ast.arg)}
+    used = {node.id for node in nodes if isinstance(node, ast.Name)}
+    short = _short_names(kept | parameters | used)
+    names = {name: next(short) for name, _ in found.most_common() if name in parameters - kept}
+    fields = {
+        target
+        for node in _classes(tree)
+        for part in node.body
+        for target in ast.walk(part)
+        if isinstance(part, ast.AnnAssign | ast.Assign)
+    }
+    for node in nodes:
+        if node in fields:
+            continue
+        if isinstance(node, ast.Name):
+            node.id = names.get(node.id, node.id)
+        elif isinstance(node, ast.arg):
+            node.arg = names.get(node.arg, node.arg)
+    for each in (argument for call in calls for argument in call.keywords):
+        each.arg = names.get(each.arg or "", each.arg)
+
+
+def _kept(tree: ast.Module) -> Iterator[str]:
+    """Names that are more than a function's own: the language's, imported, global, or spelled."""
+    yield from keyword.kwlist
+    yield from dir(builtins)
+    for statement in tree.body:
+        if isinstance(statement, ast.Assign | ast.AnnAssign):
+            yield from (each.id for each in ast.walk(statement) if isinstance(each, ast.Name))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.alias):
+            yield node.asname or node.name
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Global | ast.Nonlocal):
+            yield from node.names
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            yield node.name
+
+
+def _called(node: ast.Call) -> str:
+    """Name of the function or method that is called."""
+    return getattr(node.func, "attr", getattr(node.func, "id", ""))
+
+
+def _callables(tree: ast.Module) -> set[str]:
+    """Functions, classes and methods of the program, and `partial`, which is given one."""
+    own = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    return own - FOREIGN - {"__init__"} | {*attributes(tree), "partial"}
+
+
+def _short_names(taken: set[str]) -> Iterator[str]:
+    """Free names, the shortest first."""
+    short = ("".join(parts) for size in count(1) for parts in product(ascii_letters, repeat=size))
+    return (name for name in short if name not in taken)
 
 
 def _make_positional(tree: ast.Module) -> None:
@@ -77,9 +150,9 @@ def attributes(tree: ast.Module) -> dict[str, str]:
     )
     taken = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     taken.update(keyword.kwlist)
-    short = ("".join(parts) for size in count(1) for parts in product(ascii_letters, repeat=size))
+    short = _short_names(taken)
     return {
-        name: next(each for each in short if each not in taken)
+        name: next(short)
         for name, _ in found.most_common()
         if name not in kept and not name.startswith("__")
     }

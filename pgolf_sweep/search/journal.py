@@ -173,5 +173,6 @@ def record_of(frozen: optuna.trial.FrozenTrial) -> TrialRecord:
         proposer=origin.proposer,
         export_of=origin.export_of,
         repair_of=origin.repair_of,
+        rung=origin.rung,
         **dataclasses.asdict(origin.change),
     )

@@ -132,7 +132,8 @@ def observed(trial: FrozenTrial) -> Observation | None:
     row = trial.user_attrs.get(RECORD)
     if row is None or row.get("duplicate_of") is not None:
         return None
-    if row["outcome"] == State.COMPLETED.value and row["val_bpb"] is not None:
+    scored = row["outcome"] in {State.COMPLETED.value, State.SCREENED.value}
+    if scored and row["val_bpb"] is not None:
         headroom = row.get("headroom_bytes")
         score = -row["val_bpb"] if row.get("maximize") else row["val_bpb"]
         return Observation(score, feasible=headroom is None or headroom >= 0)

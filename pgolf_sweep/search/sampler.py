@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pgolf_sweep.search.gp import Reuse
     from pgolf_sweep.search.gp.prior import Earlier
     from pgolf_sweep.search.proposing import Verdicts
+    from pgolf_sweep.search.rungs import Rungs
 
 GAUSSIAN = frozenset({"bayes", "gp"})
 """Methods of the Gaussian process that knows the gate."""
@@ -61,6 +62,7 @@ def make_sampler(
     verdicts: Verdicts | None = None,
     earlier: Earlier = tuple,
     reuse: Reuse | None = None,
+    rungs: Rungs | None = None,
 ) -> optuna.samplers.BaseSampler:
     """The sampler of a sweep.
 
@@ -74,6 +76,7 @@ def make_sampler(
         verdicts: The gate; None proposes without one.
         earlier: What trials under another program scored; asked when it is needed.
         reuse: The trainings that trials may share; None shares none.
+        rungs: The cheaper rungs of the sweep; None where it has none.
     """
     method = spec.method
     seed = spec.pgolf.seed if method in {"qmc", *GAUSSIAN} else spec.pgolf.seed + asked
@@ -84,7 +87,7 @@ def make_sampler(
             # A grid's points are enqueued; the sampler only fills what is not fixed: nothing.
             return samplers.RandomSampler(seed=seed)
         case "bayes" | "gp":
-            return _gaussian(spec, seed, verdicts, earlier, reuse)
+            return _gaussian(spec, seed, verdicts, earlier, reuse, rungs)
         case "tpe":
             return ThinnedTPE(seed=seed, group=conditional)
         case "cmaes":
@@ -100,6 +103,7 @@ def _gaussian(
     verdicts: Verdicts | None,
     earlier: Earlier,
     reuse: Reuse | None,
+    rungs: Rungs | None,
 ) -> optuna.samplers.BaseSampler:
     space = distributions(spec.space)
     for name in never(spec.space):
@@ -111,10 +115,11 @@ def _gaussian(
         judge=None if verdicts is None else GateJudge(spec.space, verdicts),
         noise=expected_noise(spec),
         seed=seed,
-        observe=observed,
+        observe=observed if rungs is None else rungs.observe,
         effort=None if builtin else PROBED,
         earlier=earlier,
-        reuse=reuse,
+        reuse=None if rungs is not None else reuse,  # a rung's trials share no training with others
+        fidelity=rungs,
     )
 
 

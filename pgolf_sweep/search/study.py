@@ -11,7 +11,8 @@ How each end is told (measured: docs/adr/0001):
 * pruned -> PRUNED, which keeps the last intermediate score;
 * discarded -> FAIL, from which no sampler learns: it redraws. The row says that it was discarded;
 * failed -> FAIL;
-* any end of another program than the study's -> FAIL: its score says nothing of the knobs of ours.
+* any end of another program than the study's -> FAIL: its score says nothing of the knobs of ours;
+* any end on a cheaper rung -> FAIL: the Gaussian process reads its row, for all others it is none.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from pgolf_sweep.search.judging import StudyPruner
 from pgolf_sweep.search.origin import PRIOR, Origin
 from pgolf_sweep.search.pruner import make_pruner
 from pgolf_sweep.search.reader import StudyReader, reaching
+from pgolf_sweep.search.rungs import Rungs
 from pgolf_sweep.search.sampler import make_sampler
 from pgolf_sweep.search.storage import (
     check_storage,
@@ -80,6 +82,7 @@ class Proposal:
         expected_bpb: `val_bpb` that the sampler expects, and `expected_sd` how well it knows.
         redrawn: Configurations that it passed over because they cannot fit.
         change: Program, parent, idea and seed of what somebody proposed.
+        rung: Number of the cheaper rung that it is to run on; None: the sweep's own.
     """
 
     number: int
@@ -90,6 +93,7 @@ class Proposal:
     expected_sd: float | None = None
     redrawn: int = 0
     change: Change = field(default_factory=Change)
+    rung: int | None = None
 
 
 class Study(StudyReader):
@@ -99,12 +103,18 @@ class Study(StudyReader):
         optuna_study: It.
         spec: The sweep as launched.
         lock: What its drivers take turns by; None where it can have only one.
+        rungs: The sweep's cheaper rungs; None where it has none.
     """
 
     def __init__(
-        self, optuna_study: optuna.Study, spec: SweepSpec, lock: StudyLock | None = None
+        self,
+        optuna_study: optuna.Study,
+        spec: SweepSpec,
+        lock: StudyLock | None = None,
+        rungs: Rungs | None = None,
     ) -> None:
         super().__init__(optuna_study, spec, lock)
+        self._rungs = rungs
         self._held = False
         self._method = spec.method
         early = spec.early_terminate
@@ -146,8 +156,15 @@ class Study(StudyReader):
     # -- proposing ------------------------------------------------------------------------------
 
     @reaching
-    def ask(self) -> Proposal | None:
-        """The next proposal, or None when a grid is exhausted."""
+    def ask(self, *, ending: bool = False) -> Proposal | None:
+        """The next proposal, or None when a grid is exhausted.
+
+        Args:
+            ending: Whether what is left of the budget is for trials on the sweep's own rung.
+        """
+        if self._rungs is not None and not self._waiting():
+            self._rungs.ending = ending
+            self._advance(self._rungs)
         if self._grid is not None and not self._waiting():
             knobs = self._next_of_grid()
             if knobs is None:
@@ -155,6 +172,15 @@ class Study(StudyReader):
             self.enqueue(knobs, by="grid")
         trial = self._study.ask()
         return self._proposal(trial)
+
+    def _advance(self, rungs: Rungs) -> None:
+        """Enqueue for the next rung what leads on its own, if it is time for that."""
+        found = rungs.leading(self.records(), self.requested().keys())
+        if found is not None:
+            record, origin = found
+            parameters = self._space.parameters
+            knobs = {name: v for name, v in record.knobs.items() if name in parameters}
+            self.enqueue_once(knobs, origin)
 
     @reaching
     def enqueue(self, knobs: Mapping[str, KnobValue], *, by: str) -> None:
@@ -244,6 +270,7 @@ class Study(StudyReader):
             expected_sd=told.get("sd"),
             redrawn=told.get("redrawn", 0),
             change=origin.change,
+            rung=None if self._rungs is None else self._rungs.rung_of(self._frozen(trial)),
         )
 
     def _waiting(self) -> bool:
@@ -341,7 +368,7 @@ class Study(StudyReader):
         if frozen.state.is_finished() or not _is_held(frozen, record.driver):
             return False
         # CMA-ES knows no constraints and warns of each one.
-        known = self._method != "cmaes" and not record.variant
+        known = self._method != "cmaes" and not record.variant and record.rung is None
         constraint = _constraint(record) if known else None
         # Optuna keeps the first value of a key; a driver that died here may have set it.
         if constraint is not None and constraint[0] not in frozen.constraints:
@@ -353,7 +380,7 @@ class Study(StudyReader):
 
     def _told_as(self, record: TrialRecord) -> tuple[TrialState, float | None]:
         match record.outcome:
-            case outcome if record.variant and outcome.final:
+            case outcome if (record.variant or record.rung is not None) and outcome.final:
                 return TrialState.FAIL, None
             case State.COMPLETED:
                 assert record.val_bpb is not None  # noqa: S101 - it completed
@@ -370,7 +397,7 @@ class Study(StudyReader):
         """Scores of the trials that have one, low ones good."""
         trials = self._study.get_trials(deepcopy=False)
         rows = [t.user_attrs.get(RECORD, {}) for t in trials if t.state.is_finished()]
-        own = [row for row in rows if not row.get("variant")]
+        own = [row for row in rows if not row.get("variant") and row.get("rung") is None]
         scores = [row["val_bpb"] for row in own if row.get("val_bpb") is not None]
         return [self._metric.sign * score for score in scores]
 
@@ -409,6 +436,7 @@ class Study(StudyReader):
             export_of=record.export_of,
             repair_of=record.repair_of,
             change=record.change,
+            rung=record.rung,
         )
         self._enqueue(point, origin)
         trial = self._study.ask()
@@ -523,19 +551,20 @@ def _open_study(
             raise no_trials(paths) from error
         # Every database driver has errors of its own; to the user they are one.
         raise unreachable(paths, url, error) from error
+    rungs = None if spec.pgolf.fidelity is None else Rungs(spec)
     if write:
         with warnings.catch_warnings():
             # `group` and some samplers are marked experimental; the tests hold what we need.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.sampler = make_sampler(
-                spec, asked, verdicts, lambda: study.user_attrs.get(PRIOR, ()), reuse
+                spec, asked, verdicts, lambda: study.user_attrs.get(PRIOR, ()), reuse, rungs
             )
     lock = None
     if write and url is not None:
         from pgolf_sweep.search.storage_lock import lock_of  # noqa: PLC0415 - only for a database
 
         lock = lock_of(study._storage._backend.engine, study._study_id)  # type: ignore[attr-defined]
-    return Study(study, spec, lock)
+    return Study(study, spec, lock, rungs)
 
 
 def _refuse_unordered(study: optuna.Study, spec: SweepSpec) -> None:

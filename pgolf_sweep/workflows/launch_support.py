@@ -50,7 +50,7 @@ WORKER_LEASES = 4
 
 def node_comparison(session: Session) -> NodeComparison | None:
     """What a session's trials need of a node; None where the sweep file wants no check."""
-    rules, resources = session.spec.pgolf.nodes, session.resources
+    rules, resources = session.spec.pgolf.nodes, session.slot_resources
     if not rules.check:
         return None
     files: dict[str, FileMark] = {}
@@ -180,8 +180,9 @@ def ray_launcher(
     report(f"Ray: {'connecting to ' + address if address else 'starting on this machine'} ...")
     launcher = RayLauncher(
         address=address,
-        resources=session.resources,
-        slots=slots,
+        resources=session.slot_resources,
+        slots=None if slots is None else slots * session.slots_each,
+        largest=session.resources,
         comparison=comparison,
         lease_seconds=lease_seconds,
         driver_lease_seconds=WORKER_LEASES * lease_seconds,

@@ -60,6 +60,8 @@ class SweepPlan:
         configurations: How many the space has, or None where it has no end.
         noise_floor: Trials that are runs of the baseline, for the noise; 0 for none.
         example: How one trial starts: its ``command``, and the variables that its knobs set.
+        rungs: Of each cheaper rung its number, the GPUs of a trial, how many trials begin there for
+            one on the sweep's own, the seconds of one, and its own knobs, by an example.
     """
 
     sweep: Path
@@ -83,6 +85,7 @@ class SweepPlan:
     configurations: int | None = None
     noise_floor: int = 0
     example: Mapping[str, Any] = field(default_factory=dict)
+    rungs: Sequence[Mapping[str, Any]] = ()
 
     @property
     def plain(self) -> bool:
@@ -192,6 +195,7 @@ def plan(
         configurations=space.size(),
         noise_floor=noise_runs(session),
         example=_example(session, sampled),
+        rungs=_rungs(session, sampled),
     )
 
 
@@ -263,7 +267,62 @@ def _cost(session: Session, judge: planning.Judge, sampled: Sequence[Draw], *, s
         train_seconds=session.train_seconds,
         spending=spending_of(session, begun=now),
         now=now,
+        beside=_beside(session, sampled),
     )
+
+
+def _rungs(session: Session, sampled: Sequence[Draw]) -> list[dict[str, Any]]:
+    """What the cheaper rungs are and cost, cheapest first."""
+    fidelity = session.spec.pgolf.fidelity
+    if fidelity is None:
+        return []
+    launched = [draw for draw in sampled if not draw.verdict.discards]
+    found = []
+    for number, begun in enumerate(fidelity.begun(), start=1):
+        instead = [session.instead(draw.knobs, number) for draw in launched]
+        gpus = session.resources_on(number).gpus
+        seconds = _mean_seconds(
+            session,
+            gpus,
+            [
+                dataclasses.replace(draw, knobs={**draw.knobs, **knobs})
+                for draw, knobs in zip(launched, instead, strict=True)
+            ],
+        )
+        example = instead[0] if instead else {}
+        found.append(
+            {
+                "rung": number,
+                "gpus": gpus,
+                "begun": begun,
+                "trial_seconds": seconds,
+                "instead": example,
+            }
+        )
+    return found
+
+
+def _beside(session: Session, sampled: Sequence[Draw]) -> float:
+    """What a trial costs on the cheaper rungs, as a share of what it costs on the sweep's own."""
+    rungs, gpus = _rungs(session, sampled), session.resources.gpus
+    launched = [draw for draw in sampled if not draw.verdict.discards]
+    whole = _mean_seconds(session, gpus, launched) if rungs else None
+    if not whole:
+        return 0.0
+    parts = [rung["gpus"] / gpus if gpus else 1.0 for rung in rungs]
+    held = [
+        part * rung["begun"] * (rung["trial_seconds"] or 0.0)
+        for part, rung in zip(parts, rungs, strict=True)
+    ]
+    return float(sum(held) / whole)
+
+
+def _mean_seconds(session: Session, gpus: int, draws: Sequence[Draw]) -> float | None:
+    seconds = [
+        planning.trial_seconds(draw, session.gate, gpus, session.train_seconds) for draw in draws
+    ]
+    known = [one for one in seconds if one is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _example(session: Session, sampled: Sequence[Draw]) -> dict[str, Any]:

@@ -54,7 +54,8 @@ def simulate(
         run: From the resolved knobs of a trial to ``val_bpb``, ``artifact_bytes`` and ``minutes``,
             and where the pruner shall have something to judge, ``curve``: pairs of a fraction of
             the schedule and the `val_bpb` there. With ``export_minutes``, what a trial takes that
-            goes on from an earlier training, trials share their trainings.
+            goes on from an earlier training, trials share their trainings. A trial on a cheaper
+            rung has that rung's knobs, and its number, 1 for the cheapest, under ``rung``.
         slots: Trials at a time.
         seed: Of the sampler, in place of the sweep file's.
 
@@ -91,7 +92,12 @@ def simulate(
             driver = Driver(
                 session=session,
                 study=study,
-                launcher=InlineLauncher(slots, _simulated(session, run), clock),
+                launcher=InlineLauncher(
+                    slots * session.slots_each,
+                    _simulated(session, run),
+                    clock,
+                    slots_per_node=8 if session.slots_each == 1 else session.slots_each,
+                ),
                 tracker=NullStudyTracker(),
                 paths=paths,
                 clock=clock,
@@ -135,7 +141,9 @@ def _simulated(
     """What the inline launcher does for a job."""
 
     def steps(job: Job) -> Iterator[Step]:
-        answer = run(dict(job.spec.knobs))
+        rung = job.spec.rung
+        there = {} if rung is None else {**session.instead(job.spec.knobs, rung), "rung": rung}
+        answer = run({**job.spec.knobs, **there})
         shares = job.reuse.start_at != TRAIN and "export_minutes" in answer
         leaves = not shares and job.reuse.keep_at and "export_minutes" in answer
         try:

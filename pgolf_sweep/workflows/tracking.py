@@ -53,12 +53,14 @@ class Tracking:
             config={
                 **self._defaults(),
                 **record.knobs,
+                **self.session.instead(record.knobs, record.rung),
+                **({} if record.rung is None else {"rung": record.rung}),
                 "trial": record.number,
                 "proposer": record.proposer,
                 "predicted_bytes": None if predicted is None else round(predicted.mid),
                 "model_params": record.model_params,
             },
-            tags=(record.proposer,),
+            tags=(record.proposer, *(() if record.rung is None else (f"rung {record.rung}",))),
         )
 
     def run(

@@ -64,7 +64,12 @@ class Bench:
         self.events: list[Event] = []
 
     def job(
-        self, key: str, kind: str, attempt: int = 0, avoid: Collection[str] = frozenset()
+        self,
+        key: str,
+        kind: str,
+        attempt: int = 0,
+        avoid: Collection[str] = frozenset(),
+        slots: int = 1,
     ) -> Job:
         spec = TrialSpec(
             study="contract",
@@ -79,7 +84,15 @@ class Bench:
         )
         files = {"train_gpt.py": SCRIPTS[kind].encode()}
         folder = self.folder / key
-        return Job(key=key, attempt=attempt, spec=spec, files=files, folder=folder, avoid=avoid)
+        return Job(
+            key=key,
+            attempt=attempt,
+            spec=spec,
+            files=files,
+            folder=folder,
+            avoid=avoid,
+            slots=slots,
+        )
 
     def start(
         self, key: str, kind: str, attempt: int = 0, avoid: Collection[str] = frozenset()
@@ -113,6 +126,24 @@ def bench(launcher: Launcher, tmp_path: Path) -> Iterator[Bench]:
             break
         launcher.poll(0.2)
     assert launcher.free() == SLOTS
+
+
+def test_a_job_of_two_slots_takes_both_of_one_node(bench: Bench) -> None:
+    wide = bench.job("wide", "hangs", slots=2)
+    if len({slot.node for slot in bench.launcher.slots()}) == SLOTS:
+        assert bench.launcher.free(slots=2) == 0
+        with pytest.raises(InfraError, match="no free slot"):
+            bench.launcher.start(wide)
+        return
+    assert bench.launcher.free(slots=2) == 1
+    bench.launcher.start(wide)
+    assert bench.launcher.free() == bench.launcher.free(slots=2) == 0
+    assert [slot.busy_with for slot in bench.launcher.slots()] == ["wide", "wide"]
+    bench.poll_until(Started)
+    bench.launcher.cancel("wide", "seen enough")
+    bench.poll_until(Ended)
+    assert bench.end("wide").end.cause is EndCause.CANCELLED
+    assert bench.launcher.free(slots=2) == 1
 
 
 def test_run_starts_reports_in_order_and_ends_once(bench: Bench) -> None:

@@ -95,7 +95,7 @@ CASES = {
         sweep(pgolf="data: mydata"),
         ["bad.yaml:11", "pgolf.data", "mydata", "pgolf-sweep data"],
     ),
-    "rungs, which are not there yet": (
+    "no rungs": (
         sweep(pgolf="fidelity: []"),
         ["bad.yaml:11", "pgolf.fidelity"],
     ),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -74,6 +76,22 @@ def test_muon_step_is_the_scaled_orthogonal_update():
     muon.step(lr=0.1, momentum=0.9)
     assert torch.allclose(before[0] - square, 0.1 * expected[0], atol=1e-5)
     assert torch.allclose(before[1] - tall, 0.1 * 2.0 * expected[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("rows_alike", [False, True])
+def test_tall_and_wide_matrices_share_a_bank_and_are_updated_as_alone(rows_alike):
+    tensors = with_gradients((32, 8), (8, 32), (32, 8), (8, 8))
+    turn = partial(orthogonalize, rows_alike=rows_alike)
+    expected = [
+        tensor - 0.1 * turn(tensor.grad[None], 5)[0] * max(1, len(tensor) / tensor.size(1)) ** 0.5
+        for tensor in tensors
+    ]
+    muon = Muon(tensors, orthogonalizer=turn)
+    assert [len(bank.matrices) for bank in muon.banks] == [3, 1]
+    muon.reduce()
+    muon.step(lr=0.1, momentum=0.9)
+    for tensor, wanted in zip(tensors, expected, strict=True):
+        assert torch.allclose(tensor, wanted, atol=1e-5)
 
 
 def test_weight_decay_is_decoupled_from_the_gradient():

@@ -27,7 +27,7 @@ DEFAULT_RATE = 0.02
 DEFAULT_MOMENTUM = 0.95
 VECTOR_SIGMA = 0.02
 """Noise of gains and scales; they are stored as floating-point numbers."""
-MOST_STEPS = 40_000
+MOST_STEPS = 20_000
 """Longer runs are summed as ones of that many steps, of a rate that leaves the same variance."""
 
 

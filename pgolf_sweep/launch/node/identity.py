@@ -13,6 +13,7 @@ from pgolf_sweep.core.errors import Finding
 
 PACKAGE = Path(__file__).parents[2]
 _OF_INIT = "project"
+DEVICES = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,12 +25,14 @@ class Identity:
         code: Of its source, eight hexadecimal digits; the version of a checkout may stay the same.
         place: Folder that it was imported from.
         pid: The process.
+        devices: GPUs that it may use, as CUDA_VISIBLE_DEVICES names them.
     """
 
     version: str
     code: str
     place: str
     pid: int
+    devices: str = ""
 
     def describe(self) -> str:
         """What it runs, for people."""
@@ -43,6 +46,7 @@ def own_identity() -> Identity:
         code=_code(),
         place=str(PACKAGE),
         pid=os.getpid(),
+        devices=os.environ.get(DEVICES, ""),
     )
 
 

@@ -27,6 +27,7 @@ from pgolf_sweep.launch.node import checkpoints
 from pgolf_sweep.launch.node.bounded_log import BoundedLog
 from pgolf_sweep.launch.node.environment import environment, read_places, withheld
 from pgolf_sweep.launch.node.forking import forkable
+from pgolf_sweep.launch.node.identity import DEVICES
 from pgolf_sweep.launch.node.process import MARKER, exit_code
 from pgolf_sweep.launch.node.tracker_thread import TrackerFeed
 from pgolf_sweep.launch.node.wandb_lines import WandbJoin
@@ -91,6 +92,7 @@ class RunOrder:
     Attributes:
         run: Unique for the worker.
         node: The node's name as the driver tells it to people.
+        devices: GPUs, by CUDA_VISIBLE_DEVICES, where they are more than this worker's own.
     """
 
     run: str
@@ -99,6 +101,7 @@ class RunOrder:
     files: Mapping[str, bytes]
     tracking: RunTracking | None = None
     reuse: TrainingReuse = field(default_factory=TrainingReuse)
+    devices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,6 +282,8 @@ class Run:
             env = self._joined.environment(env)
         self._start_at, taken_over = checkpoints.take_over(self.order.reuse, work, self._say)
         env |= taken_over
+        if self.order.devices:
+            env[DEVICES] = ",".join(self.order.devices)
         env[MARKER] = f"{FOLDER_PREFIX}{os.getpid()}-{self.order.run}"
         alike = spec.resources.gpus == 0 and forkable(argv, self.order.files)
         self.forkable_env = env if alike else None

@@ -78,13 +78,14 @@ class RayLauncher:
 
     Args:
         address: ``HOST:PORT`` of an existing cluster, ``auto``, or None to start one here.
-        resources: What one trial occupies.
+        resources: What one slot has.
         slots: At most that many slots, or None for as many as the cluster has room for.
         scratch: Folder on the nodes for running trials, or None for a temporary one.
         lease_seconds: A worker that has not answered for this long is lost, and its run with it.
         driver_lease_seconds: A worker that was not asked for this long ends its run and itself.
         ready_seconds: How long to wait for the first slots.
         comparison: What nodes are checked for before their first trial; None: nothing.
+        largest: What the trials occupy that take most; None: one slot.
 
     Raises:
         InfraError: No cluster, or no node of it can hold a trial, or none is fit to.
@@ -101,6 +102,7 @@ class RayLauncher:
         driver_lease_seconds: float = 120.0,
         ready_seconds: float = 60.0,
         comparison: NodeComparison | None = None,
+        largest: Resources | None = None,
     ) -> None:
         self._address = address
         self._resources = resources
@@ -127,7 +129,7 @@ class RayLauncher:
         self._local = self._owns and address is None
         try:
             self._watch = cluster.NodeWatch()
-            cluster.require_room(self._watch.nodes, resources)
+            cluster.require_room(self._watch.nodes, largest or resources)
             self._wait_for_slots(ready_seconds)
         except BaseException:
             self._let_go()
@@ -145,23 +147,32 @@ class RayLauncher:
         drained = [n for n in self._watch.nodes if n.draining and n.capacity(self._resources)]
         return nodes_by_slots(self._slots, drained)
 
-    def free(self, avoid: Collection[str] = frozenset()) -> int:
-        """How many jobs that avoid these nodes `start` takes now."""
+    def free(self, avoid: Collection[str] = frozenset(), slots: int = 1) -> int:
+        """How many jobs of so many slots that avoid these nodes `start` takes now."""
         if self._watch.silent_seconds > HEADLESS_SECONDS:
             return 0
-        return sum(slot.takes_jobs and slot.node.name not in avoid for slot in self._slots)
+        return sum(len(own) // slots for own in self._open(avoid).values())
+
+    def _open(self, avoid: Collection[str]) -> dict[str, list[Slot]]:
+        """Slots that take jobs, by node, without those of some nodes."""
+        found: dict[str, list[Slot]] = {}
+        for slot in self._slots:
+            if slot.takes_jobs and slot.node.name not in avoid:
+                found.setdefault(slot.node.name, []).append(slot)
+        return found
 
     def start(self, job: Job) -> str:
-        """Start a job on a free slot and return at once the name of the slot's node.
+        """Start a job on free slots of one node and return at once the name of the node.
 
         A folder of the job that cannot be written is reported by its `Ended` (cause
         ``output_write_failed``).
 
         Raises:
-            InfraError: There is no free slot that the job may use, or the key is in use.
+            InfraError: There are no such slots that the job may use, or the key is in use.
         """
-        refuse_start(job, self.free(job.avoid), job.key in self._live)
-        slot = next(s for s in self._slots if s.takes_jobs and s.node.name not in job.avoid)
+        refuse_start(job, self.free(job.avoid, job.slots), job.key in self._live)
+        nodes = self._open(job.avoid).values()
+        slot, *others = next(own for own in nodes if len(own) >= job.slots)[: job.slots]
         run = f"{job.key}.{job.attempt}.{next(self._run_ids)}"
         try:
             live = Live(job, run)
@@ -172,6 +183,8 @@ class RayLauncher:
             return slot.node.name
         slot.live = live
         self._live[job.key] = slot
+        for other in others:
+            other.lent_to = job.key
         order = RunOrder(
             run=run,
             node=slot.node.name,
@@ -179,6 +192,7 @@ class RayLauncher:
             files=dict(job.files),
             tracking=job.tracking,
             reuse=job.reuse,
+            devices=tuple(one.devices for one in (slot, *others) if one.devices and others),
         )
         live.order = slot.actor.start.remote(order)
         self._ask(slot, live)
@@ -329,6 +343,8 @@ class RayLauncher:
             if not node.draining:
                 continue
             if live is None:
+                if slot.lent_to:
+                    continue
                 if slot.harvest not in self._harvests:
                     self._slots.remove(slot)
                     self._checks.forget(slot)
@@ -375,6 +391,8 @@ class RayLauncher:
         logger.warning("lost a worker on %s: %s", slot.node.name, why)
         if slot.live is not None:
             self._end(slot, slot.live, slot.lost(why))
+        elif slot.lent_to:
+            self.cancel(slot.lent_to, why, cause=EndCause.LOST)  # its GPUs are of this slot, too
 
     # ---- what comes back ---------------------------------------------------------------------
 
@@ -448,6 +466,7 @@ class RayLauncher:
                     worker.describe(),
                     own.describe(),
                 )
+            slot.devices = worker.devices
             self._checks.begin(slot)
             return
         slot.same = False
@@ -483,6 +502,9 @@ class RayLauncher:
 
     def _end(self, slot: Slot, live: Live, end: RunEnd) -> None:
         del self._live[live.job.key]
+        for other in self._slots:
+            if other.lent_to == live.job.key:
+                other.lent_to = ""
         self._events.append(slot.vacate(live, end))
 
     def _expire(self) -> None:

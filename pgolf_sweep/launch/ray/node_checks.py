@@ -50,7 +50,7 @@ class Checks:
                     self.refuse(slot, no_answer(slot.node.name, CHECK_SECONDS))
             elif not (self.comparison and slot.refusals and slot.same):
                 continue
-            elif now >= slot.check_at and slot.live is None:
+            elif now >= slot.check_at and slot.live is None and not slot.lent_to:
                 self._ask(slot, self.comparison)
 
     def hears(self, slot: Slot, ref: Any) -> bool:

@@ -43,6 +43,8 @@ class Slot:
         held_at: When its worker last answered, monotonic seconds.
         speed: Its share of the others' tokens per second, where measured.
         lacks: Packages of codecs that are not installed on its node.
+        lent_to: The job that runs on its GPUs beside those of another slot; empty: none does.
+        devices: Its GPUs, as its worker's CUDA_VISIBLE_DEVICES names them.
     """
 
     __slots__ = (
@@ -51,10 +53,12 @@ class Slot:
         "asked",
         "check_at",
         "checks",
+        "devices",
         "harvest",
         "held_at",
         "hold",
         "lacks",
+        "lent_to",
         "live",
         "node",
         "ready",
@@ -81,6 +85,8 @@ class Slot:
         self.speed: float | None = None
         self.lacks: tuple[str, ...] = ()
         self.live: Live | None = None
+        self.lent_to = ""
+        self.devices = ""
 
     def unanswered(self) -> Iterator[Any]:
         """What its worker was asked and has not answered yet."""
@@ -97,11 +103,12 @@ class Slot:
     @property
     def takes_jobs(self) -> bool:
         """Whether a job may start here now."""
-        return self.up and self.live is None and not self.node.draining and not self.refusals
+        idle = self.live is None and not self.lent_to
+        return self.up and idle and not self.node.draining and not self.refusals
 
     def info(self, gpus: int) -> SlotInfo:
         """The slot as people see it."""
-        busy_with = self.live.job.key if self.live else None
+        busy_with = self.live.job.key if self.live else self.lent_to or None
         return SlotInfo(node=self.node.name, gpus=gpus, busy_with=busy_with)
 
     def silent_seconds(self, now: float) -> float:

@@ -38,10 +38,13 @@ class PriorMean:
         x: Inputs of the related values, (n, inputs).
         values: They, (n,).
         noise: Standard deviation that is expected between repeats.
+        rungs: As of `Surrogate`.
     """
 
-    def __init__(self, x: Floats, values: Floats, *, noise: float | None) -> None:
-        self._model = Surrogate(x, values, noise=noise)
+    def __init__(
+        self, x: Floats, values: Floats, *, noise: float | None, rungs: bool = False
+    ) -> None:
+        self._model = Surrogate(x, values, noise=noise, rungs=rungs)
         self._model.condition(self._model.fit([self._model.prior.means]))
 
     def __call__(self, x: Floats) -> Floats:
@@ -78,3 +81,7 @@ class Shifted:
         """Mean and standard deviation, in the values' unit; (n,) each."""
         mean, sd = self._model.posterior(x)
         return mean + self._slope * self._mean(x), sd
+
+    def worth(self, x: Floats) -> Floats:
+        """As of `Surrogate`."""
+        return self._model.worth(x)

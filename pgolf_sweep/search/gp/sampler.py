@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 STATE = "gp"
 """System attribute of a trial that this sampler proposed."""
 
+BELOW = "below"
+"""In that attribute: how many rungs below the objective the trial is to run."""
+
 STARTUP_FINISHED = 5
 """Trials that have finished before the model proposes."""
 
@@ -101,11 +104,13 @@ class Observation:
         value: The objective; less is better.
         variance: Variance of the value beside the objective's own noise.
         feasible: Whether it is within the limit, as measured.
+        below: How many rungs below the objective it was measured.
     """
 
     value: float
     variance: float = 0.0
     feasible: bool = True
+    below: int = 0
 
 
 class Reuse(Protocol):
@@ -122,6 +127,24 @@ class Reuse(Protocol):
     @property
     def share(self) -> float:
         """Cost of going on, as a share of a whole trial's; one where cost does not count."""
+
+
+class Fidelity(Protocol):
+    """Cheaper rungs on which a trial may run, whose value resembles the objective."""
+
+    @property
+    def depth(self) -> int:
+        """How many there are below the objective."""
+
+    def below(self, trial: FrozenTrial) -> int:
+        """On which of them a trial runs; 0: on none."""
+
+    def costs(self, trials: Sequence[FrozenTrial]) -> Sequence[float]:
+        """What a trial costs on each, from the objective's own on down."""
+
+    @property
+    def ending(self) -> bool:
+        """Whether only trials of the objective itself are worth their cost from now on."""
 
 
 def completed(trial: FrozenTrial) -> Observation | None:
@@ -145,6 +168,9 @@ class GaussianProcessSampler(BaseSampler):
         earlier: What is known of a related objective: a prior mean; asked at the first proposal.
         reuse: What trials may go on from; improvement then counts by its cost, and values that
             share their expensive part share their noise. None: every trial costs alike.
+        fidelity: Cheaper rungs. What is proposed is new, and is begun on the cheapest, unless a
+            measurement there tells too little for what it costs; what goes on to the next rung is
+            the caller's to enqueue. None: there are none.
     """
 
     def __init__(
@@ -159,6 +185,7 @@ class GaussianProcessSampler(BaseSampler):
         effort: Effort | None = None,
         earlier: Earlier = tuple,
         reuse: Reuse | None = None,
+        fidelity: Fidelity | None = None,
     ) -> None:
         self.encoding = Encoding(space, when)
         self._space = dict(space)
@@ -170,6 +197,7 @@ class GaussianProcessSampler(BaseSampler):
         self._earlier = earlier
         self._prior: PriorMean | None = None
         self._reuse = reuse
+        self._fidelity = fidelity
         later = frozenset() if reuse is None else frozenset(reuse.names)
         dear = [at for at, d in enumerate(self.encoding.dimensions) if d.name not in later]
         self.dear = np.array(dear, dtype=int)
@@ -227,10 +255,13 @@ class GaussianProcessSampler(BaseSampler):
     def _proposal(
         self, trials: Sequence[FrozenTrial], rng: np.random.Generator, held: Mapping[int, float]
     ) -> tuple[Floats, dict[str, Any]]:
-        tried = {self.key(self._row(trial)) for trial in trials if trial.params}
+        tried = {self.key(self._row(t)) for t in trials if t.params and not self._may_rise(t)}
         finished, observed = self._observations(trials)
         if len(finished) < STARTUP_FINISHED:
-            return self._first(trials, tried, rng, held)
+            first, state = self._first(trials, tried, rng, held)
+            if self._fidelity is not None:
+                state[BELOW] = 0 if self._fidelity.ending else self._fidelity.depth
+            return first, state
         model = self._model(trials, finished, observed)
         kept = self._kept(trials)
         state = {"theta": model.theta.tolist(), "values": len(finished)}
@@ -238,9 +269,36 @@ class GaussianProcessSampler(BaseSampler):
         row = search.best(np.array(finished), observed)
         if row is None:
             row = _hold(self.encoding.snapped(rng.random((1, len(self.encoding)))), held)[0]
-        mean, sd = model.posterior(self._inputs(row[None, :]))
+        below = 0
+        if self._fidelity is not None:
+            truest = min(one.below for one in observed)
+            below = self._rung_of(row, model, self._fidelity, trials, truest)
+            state[BELOW] = below
+            below = max(0, below - truest)
+        mean, sd = model.posterior(self._inputs(row[None, :], below))
         state |= {"mean": float(mean[0]), "sd": float(sd[0]), "noise": model.noise}
         return row, state | {"redrawn": int(search.passed_over)}
+
+    def _may_rise(self, trial: FrozenTrial) -> bool:
+        """Whether the objective itself is to be measured now where a cheaper rung was."""
+        return (
+            self._fidelity is not None and self._fidelity.ending and self._fidelity.below(trial) > 0
+        )
+
+    def _rung_of(
+        self,
+        row: Floats,
+        model: Surrogate | Shifted,
+        fidelity: Fidelity,
+        trials: Sequence[FrozenTrial],
+        truest: int,
+    ) -> int:
+        """The rung on which a measurement tells most for what it costs."""
+        if truest or fidelity.ending:
+            return fidelity.depth * (not fidelity.ending)
+        belows = np.arange(fidelity.depth + 1)
+        worth = model.worth(self._inputs(np.repeat(row[None, :], len(belows), axis=0), belows))
+        return int(np.argmax(worth / np.array(fidelity.costs(trials))))
 
     def _observations(
         self, trials: Sequence[FrozenTrial]
@@ -291,9 +349,15 @@ class GaussianProcessSampler(BaseSampler):
         shown = np.where(exists, rows, 0.5).round(9)[:, self.dear]
         return [row.tobytes() for row in np.ascontiguousarray(shown)]
 
-    def _inputs(self, rows: Floats) -> Floats:
-        x = self.encoding.inputs(rows)
-        return np.hstack([x, self.limit.derived(x)])
+    def _inputs(self, rows: Floats, below: float | Ints | Floats = 0.0) -> Floats:
+        return self.whole(self.encoding.inputs(rows), below)
+
+    def whole(self, x: Floats, below: float | Ints | Floats = 0.0) -> Floats:
+        """Inputs with those that are derived, and how many rungs below the truest seen they are."""
+        columns = [x, self.limit.derived(x)]
+        if self._fidelity is not None:
+            columns.append(np.broadcast_to(below, len(x))[:, None])
+        return np.hstack(columns)
 
     def _model(
         self,
@@ -302,11 +366,16 @@ class GaussianProcessSampler(BaseSampler):
         observed: Sequence[Observation],
     ) -> Surrogate | Shifted:
         """The model of what finished, conditioned on what runs."""
-        values = clipped(np.array([one.value for one in observed]))
+        belows = np.array([one.below for one in observed])
+        values = np.array([one.value for one in observed])
+        for below in np.unique(belows):
+            values[belows == below] = clipped(values[belows == below])
+        truest = int(belows.min())
         extra = np.array([one.variance for one in observed])
-        x = self._inputs(np.array(finished))
+        x = self._inputs(np.array(finished), belows - truest)
         prior = self._prior_mean()
-        slope = 0.0 if prior is None else prior.slope(x, values)
+        own = belows == truest
+        slope = 0.0 if prior is None else prior.slope(x[own], values[own])
         if prior is not None:
             values = values - slope * prior(x)
         groups = None
@@ -314,7 +383,8 @@ class GaussianProcessSampler(BaseSampler):
             keys = self.dear_keys(np.array(finished))
             places = {key: at for at, key in enumerate(dict.fromkeys(keys))}
             groups = [places[key] for key in keys]
-        model = Surrogate(x, values, noise=self._noise, extra=extra, groups=groups)
+        rungs = self._fidelity is not None
+        model = Surrogate(x, values, noise=self._noise, extra=extra, groups=groups, rungs=rungs)
         last = next((t.system_attrs[STATE] for t in reversed(trials) if _has_theta(t)), None)
         theta = model.prior.means
         known = last is not None and len(last["theta"]) == len(theta)
@@ -322,8 +392,13 @@ class GaussianProcessSampler(BaseSampler):
             theta = np.array(last["theta"])
         if last is None or not known or _is_due(last["values"], len(finished)):
             theta = model.fit([theta, model.prior.means] if known else [theta])
-        running = [self._row(t) for t in trials if t.state is TrialState.RUNNING and t.params]
-        model.condition(theta, self._inputs(np.array(running)) if running else None)
+        running = [t for t in trials if t.state is TrialState.RUNNING and t.params]
+        believed = None
+        if running:
+            on = [self._fidelity.below(t) if self._fidelity else 0 for t in running]
+            rows = np.array([self._row(t) for t in running])
+            believed = self._inputs(rows, np.maximum(np.array(on) - truest, 0))
+        model.condition(theta, believed)
         return model if prior is None else Shifted(model, prior, slope)
 
     def _prior_mean(self) -> PriorMean | None:
@@ -334,7 +409,9 @@ class GaussianProcessSampler(BaseSampler):
             if len(known) >= LEAST_EARLIER:
                 rows = np.array([self.encoding.row(answers) for answers, _ in known])
                 values = clipped(np.array([value for _, value in known]))
-                self._prior = PriorMean(self._inputs(rows), values, noise=self._noise)
+                self._prior = PriorMean(
+                    self._inputs(rows), values, noise=self._noise, rungs=self._fidelity is not None
+                )
         return self._prior
 
     def _first(
@@ -431,6 +508,8 @@ class _Search:
         around = np.repeat(finished[order], -(-LOCAL // len(order)), axis=0)[:LOCAL]
         uniform = self._rng.random((UNIFORM, len(encoding)))
         rows = np.vstack([encoding.snapped(uniform), encoding.moved(around, self._rng)])
+        if any(one.below for one in observed):
+            rows = np.vstack([rows, finished])  # what was measured on a cheaper rung may go on
         if self._kept is not None:
             rows = np.vstack([rows, self._going_on(self._kept)])
         found = self._verified(_hold(rows, self._held), effort.verified)
@@ -467,7 +546,7 @@ class _Search:
         """The most promising rows that the judge lets pass, with their acquisition, best first."""
         sampler, limit = self._sampler, self._sampler.limit
         x = sampler.encoding.inputs(rows)
-        mean, sd = self._model.posterior(np.hstack([x, limit.derived(x)]))
+        mean, sd = self._model.posterior(sampler.whole(x))
         gain = log_expected_improvement(mean, sd, self._incumbent) - self._prices(rows)
         self._first = rows[int(np.argmax(gain))]
         if limit.excess is None:

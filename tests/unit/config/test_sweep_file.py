@@ -174,7 +174,7 @@ pgolf:
     assert "did you mean 'log_uniform'" in found["parameters.C.distribution"][1]
     assert "{value: 5}" in found["parameters.D"][1]
     assert "lower is better" in found["metric.goal"][1]
-    assert "not supported yet" in found["pgolf.fidelity"][1]
+    assert "names no rung" in found["pgolf.fidelity"][1]
     assert "cheating" in found["parameters.SEED"][1]
 
 

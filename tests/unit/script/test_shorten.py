@@ -18,6 +18,7 @@ from torch import nn
 class Point:
     across: int
     spelled_out: int
+    scale: int = 1
 
     def doubled(self, times: int = 2) -> int:
         return self.across * times
@@ -30,11 +31,16 @@ class Layer(nn.Module):
     def __init__(self, across):
         self.across_layer = across
 
-def area(length, width, *, scale=1):
-    return length * width * scale
+def area(length, width, *, scale=1, key=None):
+    def inner():
+        nonlocal width
+        width = width + 0
+    inner()
+    return length * width * scale * len(sorted([1], key=key))
 
-point = replace(Point(across=int(os.environ.get("ACROSS", 3)), spelled_out=4), across=5)
-RESULT = point.doubled() + point.whole, area(2, width=3, scale=2), getattr(point, "spelled_out")
+point = replace(Point(across=int(os.environ.get("ACROSS", 3)), spelled_out=4, scale=2), across=5)
+SPELLED = getattr(point, "spelled_out")
+RESULT = point.doubled() + point.whole, area(2, width=3, scale=2, key=None), SPELLED
 """
 
 
@@ -50,14 +56,16 @@ def test_a_shortened_program_computes_the_same():
     assert "ACROSS" in text
 
 
-def test_parameters_that_a_call_names_keep_their_names():
+def test_parameters_are_renamed_with_their_calls_unless_a_foreign_function_has_them():
     function = next(
         node
         for node in ast.walk(ast.parse(shortened(SOURCE)))
         if isinstance(node, ast.FunctionDef) and node.name == "area"
     )
     assert [each.arg for each in function.args.posonlyargs] == ["length"]
-    assert [each.arg for each in function.args.args] == ["width"]
+    assert [each.arg for each in function.args.args] == ["width"]  # which `nonlocal` spells
+    short, foreign = (each.arg for each in function.args.kwonlyargs)
+    assert (len(short), foreign) == (1, "key")
 
 
 def test_no_name_is_taken_that_a_foreign_object_has():
@@ -84,7 +92,7 @@ def test_no_name_is_taken_that_a_foreign_object_has():
         nn.Embedding, nn.init, nn.functional, np, np.ndarray, np.random, np.linalg, np.dtype,
         np.lib.stride_tricks, Path, os.stat_result, struct, time, zlib, zlib.compressobj(), lzma,
         math, os, sys, signal, resource, resource.getrusage(0), str, bytes, bytearray, list, dict,
-        tuple, set, int, float,
+        tuple, set, int, float, torch.autograd.Function, torch.autograd.function.FunctionCtx,
     )  # fmt: skip
     taken = {name for name in attributes(tree) for each in foreign if hasattr(each, name)}
     assert not taken

@@ -137,7 +137,8 @@ def _patch_moves() -> None:
     tensor.cuda = lambda self, *_, **__: _moved(self, self)
     tensor.pin_memory = tensor.record_stream = _self
     tensor.is_pinned = lambda *_: True
-    tensor.is_cuda = property(lambda _: True)
+    # Activations and weights lie there; an export asserts that its copies do not.
+    tensor.is_cuda = property(lambda self: isinstance(self, Unknown | torch.nn.Parameter))
     module.to = module_moved
     module.cuda = _self
 

@@ -365,7 +365,7 @@ def test_driver_without_nodes_does_not_wait_for_ever_for_what_a_dead_one_left(ma
         step(b, 1)
     assert stays.snapshot().state is SweepState.FINISHED
     stays.launcher.nodes = list
-    stays.launcher.free = lambda avoid=(): 0
+    stays.launcher.free = lambda avoid=(), slots=1: 0
     begun = stays.clock.monotonic()
     while next(a, "ended") is None:
         assert stays.clock.monotonic() - begun < 200
@@ -469,9 +469,9 @@ def test_outage_in_the_middle_of_a_proposal_is_no_inheritance(make_bench):
     driver = team.driver("a", slots=1)
     ask, begun = driver.study.ask, None
 
-    def ask_and_lose_the_storage():
+    def ask_and_lose_the_storage(**how):
         nonlocal begun
-        proposal = ask()
+        proposal = ask(**how)
         if proposal is not None and proposal.number == 3 and begun is None:
             begun = driver.clock.monotonic()
             team.storage.mishap = lambda: away() if driver.clock.monotonic() < begun + 60 else None

@@ -163,6 +163,16 @@ def test_of_codecs_that_were_tried_the_one_that_is_kept_counts() -> None:
     assert found.model_bytes <= 1.02 * stored.model_bytes
 
 
+def test_only_a_copy_of_a_weight_lies_outside_the_gpu() -> None:
+    checked = MAIN.replace(
+        "    export(quantize(model.state_dict()))",
+        "    assert model.tok_emb.weight.is_cuda\n    state = model.state_dict()\n"
+        "    stored = {name: t.detach().cpu().float() for name, t in state.items()}\n"
+        "    assert not any(t.is_cuda for t in stored.values())\n    export(quantize(stored))",
+    )
+    assert exported(HEAD + checked).model_bytes == exported(HEAD + MAIN).model_bytes
+
+
 def test_a_script_that_takes_its_launcher_for_granted_runs() -> None:
     asking = "    assert 'RANK' not in os.environ and not os.getenv('RANK')\n"
     asking += "    assert int(os.environ['LOCAL_RANK']) == 0\n    args ="

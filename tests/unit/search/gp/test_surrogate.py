@@ -104,3 +104,51 @@ def test_values_that_share_their_noise_teach_less():
         model.condition(model.prior.means)
         sds.append(float(model.posterior(x[-1:])[1][0]))
     assert sds[1] > 1.2 * sds[0]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_with_rungs_the_gradient_is_that_of_central_differences(seed: int) -> None:
+    x, y = sample(24, 3, seed)
+    squares = (x.T[:, :, None] - x.T[:, None, :]) ** 2
+    phi = quadratic_features(x)
+    prior = priors(3, 0.05, rungs=True)
+    below = np.arange(24.0) % 3
+    fixed = (squares, phi @ phi.T, (y - y.mean()) / y.std(), np.zeros(24), prior, np.eye(24), below)
+    theta = prior.means + np.random.default_rng(seed).standard_normal(8) * 0.5
+    _, gradient = negative_log_posterior(theta, *fixed)
+    for at in range(len(theta)):
+        moved = 1e-5 * (np.arange(8) == at)
+        high, _ = negative_log_posterior(theta + moved, *fixed)
+        low, _ = negative_log_posterior(theta - moved, *fixed)
+        assert gradient[at] == pytest.approx((high - low) / 2e-5, rel=1e-4, abs=1e-4)
+
+
+def on_rungs(y: np.ndarray, short: np.ndarray, x: np.ndarray) -> Surrogate:
+    """A model of all short values and every fifth whole one."""
+    few = x[::5]
+    both = np.vstack(
+        [np.hstack([x, np.ones((len(x), 1))]), np.hstack([few, np.zeros((len(few), 1))])]
+    )
+    model = Surrogate(both, np.concatenate([short, y[::5]]), noise=0.01, rungs=True)
+    model.condition(model.fit([model.prior.means]))
+    return model
+
+
+def test_a_faithful_rung_tells_of_the_other_whatever_its_level() -> None:
+    x, y = sample(60, 3)
+    model = on_rungs(y, y + 5.0, x)
+    new, truth = sample(100, 3, seed=9)
+    mean, _ = model.posterior(np.hstack([new, np.zeros((100, 1))]))
+    assert model.agreement > 0.9
+    assert np.sqrt(np.mean((mean - truth) ** 2)) < 0.1
+    short, _ = model.posterior(np.hstack([new, np.ones((100, 1))]))
+    assert np.sqrt(np.mean((short - 5.0 - truth) ** 2)) < 0.1
+
+
+def test_a_rung_that_has_nothing_to_do_with_the_other_is_found_out() -> None:
+    x, y = sample(60, 3)
+    model = on_rungs(y, np.sin(7 * x[:, 2]) - 2 * x[:, 1], x)
+    assert model.agreement < 0.6
+    pair = np.hstack([np.full((2, 3), 0.5), [[0.0], [1.0]]])
+    whole, short = model.worth(pair)
+    assert short < whole <= 1
