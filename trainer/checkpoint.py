@@ -33,7 +33,7 @@ def save_checkpoint(run: Run) -> None:
         "world_size": config.world_size,
         "counts": (run.steps, run.seconds, run.adam.steps, run.ema.steps),
         "trained": run.trained,
-        "stream": (stream.shard_index, stream.position),
+        "stream": run.began_at if run.ahead else (stream.shard_index, stream.position),
         "model": run.model.state_dict(),
         "optimizers": [] if run.trained else optimizer_state(run),
     }

@@ -266,7 +266,7 @@ class Config:
         """
         steps = self.grad_accum_steps or (SHARES_PER_STEP // self.world_size if on_gpu else 1)
         unit = self.world_size * steps * self.train_seq_len
-        require(
+        require(  # package only
             self.train_batch_tokens % unit == 0,
             f"TRAIN_BATCH_TOKENS={self.train_batch_tokens} must be a multiple of {unit} "
             f"({self.world_size} ranks x {steps} micro-batches x {self.train_seq_len} tokens)",
@@ -281,7 +281,7 @@ class Config:
             TrainerError: VAL_BATCH_SIZE does not hold one for each rank and micro-batch.
         """
         rows = self.val_batch_size // (shares * self.train_seq_len)
-        require(
+        require(  # package only
             rows >= 1,
             f"VAL_BATCH_SIZE={self.val_batch_size} must hold a sequence of {self.train_seq_len} "
             f"tokens for each of {shares} shares",

@@ -20,6 +20,7 @@ import torch.distributed as dist
 
 from trainer.adapt import evaluate_adapting
 from trainer.artifact import compress, pack, pack_body, unpack
+from trainer.attention import choose_attention
 from trainer.calibrate import input_products
 from trainer.checkpoint import load_checkpoint, save_checkpoint
 from trainer.config import Config, TrainerError, read_config, require
@@ -60,6 +61,8 @@ class Run:
         self.validation = validation_set(config, byte_tables(config))
         self.train_shards = find_shards(config.data_path, "train")
         self.stream = TokenStream(self.train_shards, config.vocab_size)
+        rows = config.train_batch_tokens // config.train_seq_len // self.shares // config.world_size
+        self.kernel = choose_attention(config, rows, device) if on_gpu else "torch"
         torch.manual_seed(config.seed)
         half = on_gpu if config.dtype == "auto" else config.dtype == "bf16"
         self.model = GPT(config, torch.bfloat16 if half else torch.float32).to(device)
@@ -100,16 +103,17 @@ class Run:
             world_size=config.world_size,
         )
         self.agreed = LossAndClock(config, device)
+        self.reads_ahead = on_gpu
+        self.ahead: list[tuple[Tensor, Tensor]] = []
         self.ema = Ema(list(self.model.parameters()), config.ema_decay)
         self.steps, self.seconds, self.trained = 0, 0.0, False
         self.scoring, self.asked_to_stop = False, False
 
     def micro_batches(self) -> list[tuple[Tensor, Tensor]]:
-        """Inputs and targets of this rank's part of the next step."""
-        config = self.config
-        rows = self.stream.batch(
-            config.train_batch_tokens // config.train_seq_len, config.train_seq_len
-        )
+        """Inputs and targets of this rank's part of the next step, read from the stream."""
+        config, stream = self.config, self.stream
+        self.began_at = stream.shard_index, stream.position
+        rows = stream.batch(config.train_batch_tokens // config.train_seq_len, config.train_seq_len)
         parts = np.split(rows, self.shares * config.world_size)[config.rank :: config.world_size]
         batches = []
         for part in parts:
@@ -132,7 +136,7 @@ class Run:
             rank.
         """
         total = torch.zeros((), device=self.device)
-        batches = self.micro_batches()
+        batches = self.ahead or self.micro_batches()
         with self.rounding:
             for index, (inputs, targets) in enumerate(batches, start=1):
                 loss = self.forward(inputs, targets) / len(batches)
@@ -140,6 +144,7 @@ class Run:
                 if index == len(batches):
                     self.agreed.post(total, stopwatch.seconds(), stop=self.asked_to_stop)
                 loss.backward()
+        self.ahead = self.micro_batches() if self.reads_ahead else []  # while the GPU works
         train_loss, seconds, stop = self.agreed.read()
         if math.isfinite(train_loss):
             self.muon.reduce()
@@ -168,6 +173,7 @@ class Run:
         self.muon.reset()
         self.adam.reset()
         self.stream = TokenStream(self.train_shards, self.config.vocab_size)
+        self.ahead = []
 
     def score(self, validation: Validation, stride: int = 0) -> tuple[float, float]:
         """Validation loss in nats and bits per byte, the same on every rank."""
@@ -446,9 +452,6 @@ def describe(run: Run) -> None:
     """The lines that say what is about to run."""
     config, log = run.config, run.log
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
-    head_lr = 0.0 if config.tie_embeddings else config.head_lr
-    embed_lr = config.tied_embed_lr if config.tie_embeddings else config.embed_lr
-    log(f"val_bpb:enabled tokenizer_kind=sentencepiece tokenizer_path={config.tokenizer_path}")
     log(
         f"train_loader:dataset:{Path(config.data_path).name} train_shards:{len(run.train_shards)} "
         f"val_tokens:{len(run.validation.target_bytes)}"
@@ -456,12 +459,8 @@ def describe(run: Run) -> None:
     log(f"model_params:{parameters}")
     log(
         f"world_size:{config.world_size} grad_accum_steps:{run.shares} device:{run.device.type} "
-        f"dtype:{run.model.dtype} compiled:{run.compiled} threads:{torch.get_num_threads()}"
-    )
-    log(f"attention_mode:gqa num_heads:{config.num_heads} num_kv_heads:{config.num_kv_heads}")
-    log(
-        f"tie_embeddings:{config.tie_embeddings} embed_lr:{embed_lr} head_lr:{head_lr} "
-        f"matrix_lr:{config.matrix_lr} scalar_lr:{config.scalar_lr}"
+        f"dtype:{run.model.dtype} compiled:{run.compiled} threads:{torch.get_num_threads()} "
+        f"attention:{run.kernel}"
     )
     log(
         f"train_batch_tokens:{config.train_batch_tokens} train_seq_len:{config.train_seq_len} "

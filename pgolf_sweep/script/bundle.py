@@ -31,6 +31,7 @@ MODULES = (
     "artifact",
     "export",
     "runtime",
+    "attention",
     "checkpoint",
     "train",
 )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from trainer.checkpoint import load_checkpoint, save_checkpoint
 from trainer.config import TrainerError
 from trainer.runtime import Ema, Log, Stopwatch
 from trainer.train import Run, describe, main
@@ -145,6 +146,27 @@ def test_ranks_divide_the_batch_that_one_process_takes(tiny_config):
         for inputs, _ in start(tiny_config(WORLD_SIZE=4, RANK=rank)).micro_batches()
     ]
     assert torch.equal(torch.cat(parts), whole)
+
+
+def test_batches_that_are_read_ahead_are_the_same_and_a_checkpoint_goes_on_before_them(
+    tiny_config, capsys
+):
+    curves = []
+    for ahead in (False, True):
+        run = start(tiny_config(VAL_LOSS_EVERY=0))
+        run.reads_ahead = ahead
+        run.train()
+        curves.append(train_losses(capsys.readouterr().out))
+    assert curves[0] == curves[1]
+    config = tiny_config(VAL_LOSS_EVERY=0, CHECKPOINT="left")
+    run = start(config)
+    run.reads_ahead = True
+    for _ in range(3):
+        run.step(1.0, 0.9, Stopwatch(CPU))
+    save_checkpoint(run)
+    resumed = start(config)
+    assert load_checkpoint(resumed)
+    assert torch.equal(resumed.micro_batches()[0][0], run.ahead[0][0])
 
 
 def test_warm_up_leaves_no_trace(tiny_config):
