@@ -26,6 +26,7 @@ SHIPPED = {
     "knobs",
     "lr",
     "quant",
+    "recipe",
     "rungs",
     "schedule",
     "width_depth",

@@ -2,8 +2,8 @@
 
     python bench/gate/table.py bench/gate/trainings.csv runs/knobs
 
-adds a study's trials to it. All seeds of a configuration get indices of one parity, so that none is
-in both halves; trials that differ in the evaluation alone have one artifact, and are added once.
+adds a study's trials to it: one of each configuration, since seeds alone hardly move the size.
+Trials that differ in the evaluation alone have one artifact, and are one configuration.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from pgolf_sweep.core.trial import knob_text
 from pgolf_sweep.gate.physics.inventory import read_config
 from pgolf_sweep.report.read import study_records
 from pgolf_sweep.script.program import load_program
@@ -50,23 +51,22 @@ def read_rows(path: Path) -> list[Row]:
     ]
 
 
-def read_study(root: Path, first: int) -> list[Row]:
+def read_study(root: Path, first: int, *, seeds: bool = False) -> list[Row]:
     """The artifacts of a study's completed trials.
 
     Args:
         root: The study's folder.
-        first: Index of the first row, even.
+        first: Index of the first row.
+        seeds: Whether each seed of a configuration is a row, not the first alone.
     """
-    parity: dict[str, int] = {}
-    seen, taken, rows = set(), [first, first + 1], []
+    seen: set[str] = set()
+    rows = []
     for record in study_records(root):
         knobs = {n: v for n, v in record.knobs.items() if ROLES.get(n) in {"train", "export"}}
-        if record.model_bytes is None or (key := repr(sorted(knobs.items()))) in seen:
-            continue
-        seen.add(key)
-        half = parity.setdefault(repr(sorted({**knobs, "SEED": 0}.items())), len(parity) % 2)
-        rows.append(_row(taken[half], knobs, record.model_bytes))
-        taken[half] += 2
+        key = repr(sorted((knobs if seeds else {**knobs, "SEED": 0}).items()))
+        if record.model_bytes is not None and key not in seen:
+            seen.add(key)
+            rows.append(_row(first + len(rows), knobs, record.model_bytes))
     return rows
 
 
@@ -113,7 +113,9 @@ def write_csv(rows: list[Row], path: Path) -> None:
         writer.writerow(["index", "model_bytes", *names])
         for row in sorted(rows, key=lambda row: row.index):
             values = {**_defaults(), **row.knobs}
-            writer.writerow([row.index, row.model_bytes, *(values[name] for name in names)])
+            writer.writerow(
+                [row.index, row.model_bytes, *(knob_text(values[name]) for name in names)]
+            )
 
 
 def main() -> None:
@@ -123,7 +125,7 @@ def main() -> None:
     parser.add_argument("study", type=Path)
     options = parser.parse_args()
     rows = read_rows(options.table)
-    first = 2 * (max(row.index for row in rows) // 2 + 1)
+    first = max(row.index for row in rows) + 1
     write_csv([*rows, *read_study(options.study, first)], options.table)
 
 

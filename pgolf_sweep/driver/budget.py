@@ -84,7 +84,7 @@ class Quota:
         near = self.table.near_count()
         emptied = self.emptied()
         blocked = min(self._blocked(), MOST_NEAR_WAITING)
-        ahead = self.lease is None or self.left() > self.lease.other_slots
+        ahead = self.lease is None or self.slots_of(None) * self.left() > self.lease.other_slots
         waiting = min(near, self._may_wait()) if near else 0
         free = self.launcher.free(self.nodes.closed() | emptied)
         held = self.table.queued_count + len(self.table.probing) - len(emptied)
