@@ -75,7 +75,7 @@ def write_tiny_data(folder: Path) -> dict[str, str]:
         minloglevel=2,
     )
     rng = np.random.default_rng(0)
-    for split, count in (("train", 5000), ("val", 1000)):
+    for split, count in (("train", 5000), ("val", 300)):
         header = np.zeros(256, dtype="<i4")
         header[:3] = 20240520, 1, count
         tokens = rng.integers(3, 290, size=count).astype("<u2")
@@ -106,7 +106,7 @@ def write_tiny_data(folder: Path) -> dict[str, str]:
         "RANS": 1,
         "EVAL_STRIDE": 8,
         "TTT_ENABLED": 1,
-        "TTT_CHUNK_SIZE": 8,
+        "TTT_CHUNK_SIZE": 16,
         "TTT_LORA_RANK": 2,
         "ATTN_GATE_ENABLED": 1,
         "SMEAR_GATE_ENABLED": 1,
