@@ -239,8 +239,8 @@ class Pruner:
     def _is_behind(self, at: float, own: float, scores: Sequence[float]) -> bool:
         if self._rule.kind == "median":
             return own > statistics.median(scores)
-        last = min(FIRST_SHARE, self._rule.eta**-2)
-        share = FIRST_SHARE * (last / FIRST_SHARE) ** ((at - FIRST) / (1 - FIRST))
+        last = min(FIRST_SHARE, math.pow(self._rule.eta, -2))
+        share = FIRST_SHARE * math.pow(last / FIRST_SHARE, (at - FIRST) / (1 - FIRST))
         kept = max(1, round((len(scores) + 1) * share))
         return sum(score < own for score in scores) >= kept
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from support import dies_serving
 from support.dies_serving import STEPS
 
@@ -17,6 +18,8 @@ from pgolf_sweep.core.paths import StudyPaths
 from pgolf_sweep.driver.ledger import contradictions, decisions
 from pgolf_sweep.driver.proposals import readable
 from pgolf_sweep.report.read import study_records
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[3]
 
