@@ -100,7 +100,11 @@ def kept_rows(paths: StudyPaths) -> dict[int, TrialRecord]:
 
 
 def strangers(paths: StudyPaths, records: Iterable[TrialRecord]) -> list[int]:
-    """Trials with a folder that a study does not know, or knows as another configuration."""
+    """Trials with a folder that a study does not know, or knows as another configuration.
+
+    A folder of another configuration in which nothing has run is none: a driver of a shared study
+    that froze while it asked for the trial made it, and another driver has asked in its place.
+    """
     known = {}
     for index, record in enumerate(records):
         # A journal that lost a record in its middle gives rows to the wrong trials.
@@ -109,10 +113,16 @@ def strangers(paths: StudyPaths, records: Iterable[TrialRecord]) -> list[int]:
     for number in paths.trial_numbers():
         if number in known and known[number] == "":
             continue  # its driver died before it noted a row
-        identity = identity_of(paths.trial(number))
-        if number not in known or (identity is not None and known[number] != identity):
+        folder = paths.trial(number)
+        if number not in known or (
+            _has_run(folder) and identity_of(folder) not in {None, known[number]}
+        ):
             found.append(number)
     return found
+
+
+def _has_run(folder: TrialPaths) -> bool:
+    return any(path.exists() for path in (folder.result, folder.log, folder.live_log))
 
 
 def lost_trials(paths: StudyPaths, numbers: Sequence[int]) -> InputError:

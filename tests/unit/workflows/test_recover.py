@@ -108,6 +108,22 @@ def test_launch_of_a_study_that_lost_its_journal_is_refused(
     assert bench.paths.trial(0).result.read_bytes() == result
 
 
+def test_folder_that_a_frozen_driver_made_for_anothers_trial_stops_no_launch(
+    make_bench: Callable[..., Bench],
+) -> None:
+    bench = launched(make_bench(run_cap=4))
+    folder = bench.paths.trial(2)
+    spec = json.loads(folder.spec.read_text())
+    spec["knobs"]["MATRIX_LR"] = 0.5
+    folder.spec.write_text(json.dumps(spec))
+    assert strangers(bench.paths, bench.study().records()) == []  # its result says what it is
+    folder.result.unlink()
+    folder.log.write_text("step:1")
+    assert strangers(bench.paths, bench.study().records()) == [2]  # somebody paid for it
+    folder.log.unlink()
+    check_whole(bench.study(), bench.paths)
+
+
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
 def test_journal_cut_anywhere_loses_no_trial(
     make_bench: Callable[..., Bench], share: float
