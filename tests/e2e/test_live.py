@@ -18,6 +18,11 @@ def rows(page: str) -> list[str]:
     return [line for line in page.splitlines() if "/40 " in line]
 
 
+def completed(page: str) -> int:
+    said = re.search(r"(\d+) completed", page)
+    return 0 if said is None else int(said[1])
+
+
 def test_page_fits_follows_the_size_and_is_right_while_draining(terminal: Terminal) -> None:
     file = terminal.sweep(
         "live",
@@ -33,8 +38,7 @@ def test_page_fits_follows_the_size_and_is_right_while_draining(terminal: Termin
 
     def has_all() -> bool:
         pages.append(driver.screen)
-        some = re.search(r"[1-9]\d* completed", pages[-1])
-        return some is not None and len(rows(pages[-1])) == 2
+        return completed(pages[-1]) > 0 and len(rows(pages[-1])) == 2
 
     wait_for(has_all, 120.0, of=driver)
     page = pages[-1]
@@ -52,6 +56,9 @@ def test_page_fits_follows_the_size_and_is_right_while_draining(terminal: Termin
     seen = terminal.start("watch", "live", tty=True, size=(100, 30))
     wait_for(lambda: "live: running" in seen.screen, of=seen)
 
+    before = completed(driver.screen)
+    # The trial that begins then takes six seconds: the page has time to say that it drains.
+    wait_for(lambda: completed(driver.screen) > before, 60.0, of=driver)
     driver.type("\x03")
     wait_for(lambda: "live: draining (stopped by the user)" in driver.screen, of=driver)
     assert driver.wait(60.0) == 130
