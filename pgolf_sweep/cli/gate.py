@@ -223,7 +223,7 @@ def _show_plan(found: SweepPlan) -> None:
         each = "" if seconds is None else f" of about {duration(seconds)}"
         each += f" on {rung['gpus']} GPU{'s' * (rung['gpus'] != 1)}" if rung["gpus"] else ""
         sets = ", ".join(f"{name} {value_text(value)}" for name, value in rung["instead"].items())
-        begun = f"{rung['begun']:g} trials{each} begin on rung {rung['rung']}"
+        begun = f"{round(rung['begun'], 1):g} trials{each} begin on rung {rung['rung']}"
         out.print(f"For each of them {begun}: {sets}.", markup=False)
     if found.deadline_hours is not None:
         slots = found.slots_needed

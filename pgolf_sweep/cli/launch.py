@@ -227,8 +227,10 @@ def _show_result(found: LaunchedStudy) -> None:
         f"; {count['discarded']} discarded by the gate before they took a slot, {final.redrawn} "
         f"passed over by the sampler because they cannot fit{saved}"
     )
+    screened = count.get("screened", 0)
+    short = f", {screened} screened on cheaper rungs" if screened else ""
     out.print(
-        f"{count['completed']} completed, {count['pruned']} pruned, {count['failed']} failed"
+        f"{count['completed']} completed{short}, {count['pruned']} pruned, {count['failed']} failed"
         + ("" if plain else gated),
         soft_wrap=True,
     )

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from pgolf_sweep.core.errors import InfraError, InputError
 from pgolf_sweep.core.paths import on_disk, put_aside, read_json
 from pgolf_sweep.core.record import State, TrialRecord
-from pgolf_sweep.core.trial import configuration_hash
+from pgolf_sweep.core.trial import run_identity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pgolf_sweep.core.paths import StudyPaths, TrialPaths
 
@@ -64,7 +64,12 @@ def identity_of(folder: TrialPaths) -> str | None:
         if (result := read_result(folder)) is not None:
             return str(result["record"]["identity"])
     spec = read_spec(folder)
-    return None if spec is None else configuration_hash(spec["knobs"], spec["program_sha256"])
+    return None if spec is None else spec_identity(spec)
+
+
+def spec_identity(spec: Mapping[str, Any]) -> str:
+    """The identity of the run that a ``spec.json`` asks for."""
+    return run_identity(spec["knobs"], spec["program_sha256"], spec.get("rung"))
 
 
 def make_room(folder: TrialPaths, identity: str, message: Callable[[str], None]) -> None:

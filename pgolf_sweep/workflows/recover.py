@@ -15,10 +15,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.core.errors import InfraError, InputError
-from pgolf_sweep.core.kept import kept_rows, lost_trials, read_result, read_spec, strangers
+from pgolf_sweep.core.kept import (
+    kept_rows,
+    lost_trials,
+    read_result,
+    read_spec,
+    spec_identity,
+    strangers,
+)
 from pgolf_sweep.core.paths import StudyPaths, put_aside, read_json
 from pgolf_sweep.core.record import State, TrialRecord, former_origin
-from pgolf_sweep.core.trial import Change, FailureKind, run_identity
+from pgolf_sweep.core.trial import Change, FailureKind
 from pgolf_sweep.driver.proposals import answer, answered
 from pgolf_sweep.script.logs.stream import LogStream
 from pgolf_sweep.search.journal import readable_trials
@@ -207,7 +214,7 @@ def _waiting_row(folder: TrialPaths, number: int) -> TrialRecord | None:
         **_change(spec),
         attempts=len(list(folder.root.glob("train.attempt*.log"))),
         rung=spec.get("rung"),
-        identity=run_identity(spec["knobs"], spec["program_sha256"], spec.get("rung")),
+        identity=spec_identity(spec),
     )
 
 

@@ -10,11 +10,12 @@ import pytest
 from support.sweeps import score_of, train
 
 from pgolf_sweep.config.fidelity import Fidelity, Rung
+from pgolf_sweep.core.kept import identity_of
 from pgolf_sweep.core.record import State, TrialRecord, ranked
 from pgolf_sweep.core.spending import Spending
 from pgolf_sweep.launch.inline import Finish, InlineLauncher
 from pgolf_sweep.search.rungs import Rungs
-from pgolf_sweep.workflows.recover import recover
+from pgolf_sweep.workflows.recover import check_whole, recover
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -146,8 +147,14 @@ def test_a_killed_driver_s_trials_go_on_where_they_were(with_rungs):
     turns = driver.turns()
     while len(screened(bench_rows(driver))) < 6:
         next(turns)
-    left = {r.number: r.rung for r in bench.study().records() if not r.outcome.final}
-    assert left
+    begun = [r for r in bench.study().records() if not r.outcome.final]
+    left = {record.number: record.rung for record in begun}
+    assert set(left.values()) == {1, None}
+    for record in begun:
+        if (folder := bench.paths.trial(record.number)).spec.is_file():
+            folder.log.write_text("step:1")
+            assert identity_of(folder) == record.identity
+    check_whole(bench.study(), bench.paths)
     bench.driver(simulate=short).run()
     records = bench.study().records()
     assert {number: records[number].rung for number in left} == left
