@@ -7,6 +7,7 @@ and the momentum's rise take the same part of it; the horizon of an average over
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -137,6 +138,13 @@ def note_fidelity(document: Document, spec: SweepSpec, program: Program) -> None
     reads = {*program.knobs, *spec.space.parameters}
     for index, rung in enumerate(fidelity.rungs):
         _note_rung(document, spec, index, rung, reads)
+    for index, (rung, dearer) in enumerate(pairwise(fidelity.rungs)):
+        if rung.share > dearer.share:
+            document.problem(
+                (*where, "rungs", index + 1, "share"),
+                f"less of the training than on the rung before, {rung.share:g}: write the cheapest "
+                "first",
+            )
     for index, name in enumerate(fidelity.scale):
         if name not in reads:
             document.problem((*where, "scale", index), f"{spec.program} does not read {name}")

@@ -387,7 +387,7 @@ class FidelityBlock(Block):
         default=(), examples=[[{"gpus": 1, "share": 0.125}]]
     )
     """The cheaper ones, cheapest first; `fidelity: [...]` is short for it."""
-    keep: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    keep: Annotated[float, Field(ge=0.001, lt=1)] = 0.25
     """Share of a rung's trials that go on to the next."""
     scale: Texts = Field(default=(), examples=[["SWA_START_STEP"]])
     """Further knobs that count steps, of a script that is not ours; those with the names of the

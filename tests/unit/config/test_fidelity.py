@@ -41,6 +41,8 @@ def test_a_list_of_rungs_is_short_for_the_block() -> None:
         ("[{}]", "pgolf.fidelity.rungs.0", "like the sweep itself"),
         ("[{share: 0.5, gpus: 3}]", "pgolf.fidelity.rungs.0.gpus", "must divide the 8 GPUs"),
         ("[{share: 2}]", "pgolf.fidelity.rungs.0.share", "at most 1"),
+        ("[{share: 0.5}, {share: 0.2}]", "pgolf.fidelity.rungs.1.share", "the cheapest first"),
+        ("{rungs: [{share: 0.1}], keep: 1.0e-300}", "pgolf.fidelity.keep", "at least 0.001"),
         ("[{sahre: 0.1}]", "pgolf.fidelity.rungs.0.sahre", "did you mean 'share'"),
         ("[{set: {NONE: 1}}]", "pgolf.fidelity.rungs.0.set.NONE", "does not read NONE"),
         ("[{set: {MATRIX_LR: 1}}]", "pgolf.fidelity.rungs.0.set.MATRIX_LR", "is searched"),
