@@ -16,7 +16,7 @@ from pgolf_sweep.config.rules import SEED_NOISE_BPB
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.record import SEED_KNOB, Posterior, State, ranked
 from pgolf_sweep.search.gp.encoding import Encoding
-from pgolf_sweep.search.gp.sampler import clipped
+from pgolf_sweep.search.gp.observation import clipped
 from pgolf_sweep.search.gp.surrogate import Surrogate
 from pgolf_sweep.search.proposing import conditions, distributions
 

@@ -17,7 +17,7 @@ import numpy as np
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.record import SEED_KNOB, State, cost
 from pgolf_sweep.search.gp.encoding import Encoding
-from pgolf_sweep.search.gp.sampler import BELOW, STATE, Observation, clipped
+from pgolf_sweep.search.gp.observation import BELOW, STATE, Observation, clipped
 from pgolf_sweep.search.gp.surrogate import Surrogate
 from pgolf_sweep.search.journal import RECORD
 from pgolf_sweep.search.origin import PROPOSER, RUNG, Origin

@@ -30,7 +30,7 @@ from optuna.trial import TrialState
 from pgolf_sweep.core.errors import InfraError, InputError
 from pgolf_sweep.core.record import State, TrialRecord
 from pgolf_sweep.core.trial import Change, FailureCode, configuration_hash
-from pgolf_sweep.search.gp.sampler import STATE
+from pgolf_sweep.search.gp.observation import STATE
 from pgolf_sweep.search.halving import Judgement
 from pgolf_sweep.search.journal import (
     RECORD,

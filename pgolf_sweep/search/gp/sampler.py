@@ -10,21 +10,30 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from zlib import crc32
 
 import numpy as np
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from pgolf_sweep.search.gp.acquisition import log_expected_improvement
+from pgolf_sweep.search.gp.candidates import Candidates, hold
 from pgolf_sweep.search.gp.encoding import Encoding
 from pgolf_sweep.search.gp.feasible import LEAST_PROBABILITY, Judged, Limit
+from pgolf_sweep.search.gp.observation import (
+    BELOW,
+    STATE,
+    Fidelity,
+    Observation,
+    Reuse,
+    clipped,
+    completed,
+)
 from pgolf_sweep.search.gp.prior import LEAST_EARLIER, PriorMean, Shifted
 from pgolf_sweep.search.gp.surrogate import Surrogate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import optuna
     from numpy.typing import NDArray
@@ -36,35 +45,11 @@ if TYPE_CHECKING:
     Floats: TypeAlias = NDArray[np.float64]
     Ints: TypeAlias = NDArray[np.intp]
 
-STATE = "gp"
-"""System attribute of a trial that this sampler proposed."""
-
-BELOW = "below"
-"""In that attribute: how many rungs below the objective the trial is to run."""
-
 STARTUP_FINISHED = 5
 """Trials that have finished before the model proposes."""
 
 SHRINK = 0.8
 """Share of each range that the first trials are spread over."""
-
-CLIP = 4.0
-"""Values worse than the median by this many times the distance to the best are clipped there."""
-CLIP_DIVERGED = 2.0
-"""The same where trials diverge."""
-DIVERGED_SHARE = 0.1
-"""Share of values beyond the clip from which on trials are said to diverge."""
-
-UNIFORM, LOCAL, AROUND = 1_500, 1_500, 6
-"""Candidates drawn from the whole space, and around the best few points."""
-
-REFINED, COPIES, REFINED_SD = 8, 120, 0.03
-"""Refinement: the best few candidates, copies of each, and by how much they move."""
-
-KEPT, GOING_ON = 8, 800
-"""Kept trials, the best, that candidates go on from, and how many candidates."""
-LEAST_SHARE = 0.01
-"""Cheaper than this nothing is taken to be."""
 
 REFIT_EACH = 100
 """Up to this many values the hyperparameters are fitted anew for each that is new."""
@@ -73,9 +58,6 @@ REFIT_SHARE = 0.05
 
 MOST_VALUES = 400
 """Values that the model looks at: the best third, the others by lot."""
-
-LEAST_ERROR = 0.005
-"""What the regression of the limit is off by at least."""
 
 START_BLOCK = 512
 """First points that are looked at before the sampler gives up finding one that fits."""
@@ -94,64 +76,6 @@ class Effort:
     design: int = 320
     verified: int = 24
     refined: int = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """What a finished trial says of the objective.
-
-    Attributes:
-        value: The objective; less is better.
-        variance: Variance of the value beside the objective's own noise.
-        feasible: Whether it is within the limit, as measured.
-        below: How many rungs below the objective it was measured.
-    """
-
-    value: float
-    variance: float = 0.0
-    feasible: bool = True
-    below: int = 0
-
-
-class Reuse(Protocol):
-    """Trials whose expensive part others may go on from, at a fraction of the cost."""
-
-    @property
-    def names(self) -> Collection[str]:
-        """Parameters that change only what comes after that part."""
-
-    @property
-    def numbers(self) -> Collection[int]:
-        """Finished trials of which it was kept."""
-
-    @property
-    def share(self) -> float:
-        """Cost of going on, as a share of a whole trial's; one where cost does not count."""
-
-
-class Fidelity(Protocol):
-    """Cheaper rungs on which a trial may run, whose value resembles the objective."""
-
-    @property
-    def depth(self) -> int:
-        """How many there are below the objective."""
-
-    def below(self, trial: FrozenTrial) -> int:
-        """On which of them a trial runs; 0: on none."""
-
-    def costs(self, trials: Sequence[FrozenTrial]) -> Sequence[float]:
-        """What a trial costs on each, from the objective's own on down."""
-
-    @property
-    def ending(self) -> bool:
-        """Whether only trials of the objective itself are worth their cost from now on."""
-
-
-def completed(trial: FrozenTrial) -> Observation | None:
-    """What a trial says by itself: its value if it has one."""
-    if trial.state is not TrialState.COMPLETE or trial.value is None:
-        return None
-    return Observation(trial.value, feasible=all(v <= 0 for v in trial.constraints.values()))
 
 
 class GaussianProcessSampler(BaseSampler):
@@ -193,10 +117,10 @@ class GaussianProcessSampler(BaseSampler):
         self._noise = noise
         self._seed = seed
         self._observe = observe
-        self._effort = effort or Effort()
+        self.effort = effort or Effort()
         self._earlier = earlier
         self._prior: PriorMean | None = None
-        self._reuse = reuse
+        self.reuse = reuse
         self._fidelity = fidelity
         later = frozenset() if reuse is None else frozenset(reuse.names)
         dear = [at for at, d in enumerate(self.encoding.dimensions) if d.name not in later]
@@ -265,17 +189,17 @@ class GaussianProcessSampler(BaseSampler):
         model = self._model(trials, finished, observed)
         kept = self._kept(trials)
         state = {"theta": model.theta.tolist(), "values": len(finished)}
-        search = _Search(self, model, tried, held, rng, kept)
+        search = Candidates(self, model, tried, held, rng, kept)
         row = search.best(np.array(finished), observed)
         if row is None:
-            row = _hold(self.encoding.snapped(rng.random((1, len(self.encoding)))), held)[0]
+            row = hold(self.encoding.snapped(rng.random((1, len(self.encoding)))), held)[0]
         below = 0
         if self._fidelity is not None:
             truest = min(one.below for one in observed)
             below = self._rung_of(row, model, self._fidelity, trials, truest)
             state[BELOW] = below
             below = max(0, below - truest)
-        mean, sd = model.posterior(self._inputs(row[None, :], below))
+        mean, sd = model.posterior(self.inputs(row[None, :], below))
         state |= {"mean": float(mean[0]), "sd": float(sd[0]), "noise": model.noise}
         return row, state | {"redrawn": int(search.passed_over)}
 
@@ -297,7 +221,7 @@ class GaussianProcessSampler(BaseSampler):
         if truest or fidelity.ending:
             return fidelity.depth * (not fidelity.ending)
         belows = np.arange(fidelity.depth + 1)
-        worth = model.worth(self._inputs(np.repeat(row[None, :], len(belows), axis=0), belows))
+        worth = model.worth(self.inputs(np.repeat(row[None, :], len(belows), axis=0), belows))
         return int(np.argmax(worth / np.array(fidelity.costs(trials))))
 
     def _observations(
@@ -336,7 +260,7 @@ class GaussianProcessSampler(BaseSampler):
 
     def _kept(self, trials: Sequence[FrozenTrial]) -> Floats | None:
         """Rows of the trials that others may go on from; None where there are none."""
-        reuse = self._reuse
+        reuse = self.reuse
         if reuse is None or reuse.share >= 1 or len(self.dear) == len(self.encoding):
             return None
         numbers = reuse.numbers
@@ -349,7 +273,8 @@ class GaussianProcessSampler(BaseSampler):
         shown = np.where(exists, rows, 0.5).round(9)[:, self.dear]
         return [row.tobytes() for row in np.ascontiguousarray(shown)]
 
-    def _inputs(self, rows: Floats, below: float | Ints | Floats = 0.0) -> Floats:
+    def inputs(self, rows: Floats, below: float | Ints | Floats = 0.0) -> Floats:
+        """What the model sees of rows, that many rungs below the truest seen."""
         return self.whole(self.encoding.inputs(rows), below)
 
     def whole(self, x: Floats, below: float | Ints | Floats = 0.0) -> Floats:
@@ -372,14 +297,14 @@ class GaussianProcessSampler(BaseSampler):
             values[belows == below] = clipped(values[belows == below])
         truest = int(belows.min())
         extra = np.array([one.variance for one in observed])
-        x = self._inputs(np.array(finished), belows - truest)
+        x = self.inputs(np.array(finished), belows - truest)
         prior = self._prior_mean()
         own = belows == truest
         slope = 0.0 if prior is None else prior.slope(x[own], values[own])
         if prior is not None:
             values = values - slope * prior(x)
         groups = None
-        if self._reuse is not None:
+        if self.reuse is not None:
             keys = self.dear_keys(np.array(finished))
             places = {key: at for at, key in enumerate(dict.fromkeys(keys))}
             groups = [places[key] for key in keys]
@@ -397,7 +322,7 @@ class GaussianProcessSampler(BaseSampler):
         if running:
             on = [self._fidelity.below(t) if self._fidelity else 0 for t in running]
             rows = np.array([self._row(t) for t in running])
-            believed = self._inputs(rows, np.maximum(np.array(on) - truest, 0))
+            believed = self.inputs(rows, np.maximum(np.array(on) - truest, 0))
         model.condition(theta, believed)
         return model if prior is None else Shifted(model, prior, slope)
 
@@ -410,7 +335,7 @@ class GaussianProcessSampler(BaseSampler):
                 rows = np.array([self.encoding.row(answers) for answers, _ in known])
                 values = clipped(np.array([value for _, value in known]))
                 self._prior = PriorMean(
-                    self._inputs(rows), values, noise=self._noise, rungs=self._fidelity is not None
+                    self.inputs(rows), values, noise=self._noise, rungs=self._fidelity is not None
                 )
         return self._prior
 
@@ -433,7 +358,7 @@ class GaussianProcessSampler(BaseSampler):
         best: tuple[float, int, Floats] | None = None
         for place in range(at, at + START_BLOCK):
             point = 0.5 + SHRINK * (sequence.random(1) - 0.5)
-            row = _hold(self.encoding.snapped(point), held)[0]
+            row = hold(self.encoding.snapped(point), held)[0]
             if self.key(row) in tried:
                 continue
             judged = self.judged(row)
@@ -442,7 +367,7 @@ class GaussianProcessSampler(BaseSampler):
             if best is None or judged.fit_probability > best[0]:
                 best = judged.fit_probability, place, row
         if best is None:
-            return _hold(self.encoding.snapped(rng.random((1, len(self.encoding)))), held)[0], {}
+            return hold(self.encoding.snapped(rng.random((1, len(self.encoding)))), held)[0], {}
         return best[2], {"start": at + START_BLOCK - 1, "redrawn": START_BLOCK}
 
     # -- the limit ------------------------------------------------------------------------------
@@ -462,7 +387,7 @@ class GaussianProcessSampler(BaseSampler):
             return Limit(np.empty((0, self.encoding.width)), [])
         rng = np.random.default_rng([self._seed, 0x11])
         rows = self.encoding.snapped(qmc.Sobol(width, scramble=True, rng=rng).random(2**12))
-        rows = rows[: self._effort.design]
+        rows = rows[: self.effort.design]
         judged = [self.judged(row) for row in rows]
         return Limit(self.encoding.inputs(rows), judged)
 
@@ -471,135 +396,6 @@ class GaussianProcessSampler(BaseSampler):
         if self._judge is None:
             return Judged(1.0)
         return self._judge(self.encoding.values(row))
-
-
-class _Search:
-    """Candidates of one proposal."""
-
-    def __init__(
-        self,
-        sampler: GaussianProcessSampler,
-        model: Surrogate | Shifted,
-        tried: set[bytes],
-        held: Mapping[int, float],
-        rng: np.random.Generator,
-        kept: Floats | None = None,
-    ) -> None:
-        self._sampler = sampler
-        self._kept = kept
-        self._cheap = set() if kept is None else set(sampler.dear_keys(kept))
-        self._model = model
-        self._tried = tried
-        self._held = held
-        self._rng = rng
-        self._offset = 0.0
-        """What the judge says of the logarithm of the excess beside the regression."""
-        self.passed_over = False
-        """Whether the most promising row of all cannot fit."""
-
-    def best(self, finished: Floats, observed: Sequence[Observation]) -> Floats | None:
-        """The row with the largest acquisition that fits and is new; None if none is."""
-        sampler = self._sampler
-        encoding, effort = sampler.encoding, sampler._effort
-        mean, _ = self._model.posterior(sampler._inputs(finished))
-        feasible = np.array([one.feasible for one in observed])
-        self._incumbent = float(mean[feasible].min() if feasible.any() else mean.min())
-        order = np.argsort(np.where(feasible, mean, np.inf), kind="stable")[:AROUND]
-        around = np.repeat(finished[order], -(-LOCAL // len(order)), axis=0)[:LOCAL]
-        uniform = self._rng.random((UNIFORM, len(encoding)))
-        rows = np.vstack([encoding.snapped(uniform), encoding.moved(around, self._rng)])
-        if any(one.below for one in observed):
-            rows = np.vstack([rows, finished])  # what was measured on a cheaper rung may go on
-        if self._kept is not None:
-            rows = np.vstack([rows, self._going_on(self._kept)])
-        found = self._verified(_hold(rows, self._held), effort.verified)
-        self.passed_over = self._sampler.judged(self._first).fit_probability == 0.0
-        if not found:
-            return None
-        seeds = np.array([row for _, row in found[:REFINED]])
-        copies = encoding.nudged(np.repeat(seeds, COPIES, axis=0), REFINED_SD, self._rng)
-        goes_on = np.repeat([key in self._cheap for key in sampler.dear_keys(seeds)], COPIES)
-        dear = sampler.dear
-        copies[np.ix_(goes_on, dear)] = np.repeat(seeds, COPIES, axis=0)[np.ix_(goes_on, dear)]
-        found += self._verified(_hold(copies, self._held), effort.refined)
-        return max(found, key=lambda one: one[0])[1]
-
-    def _going_on(self, kept: Floats) -> Floats:
-        """Candidates that go on from the most promising of what was kept."""
-        sampler, encoding = self._sampler, self._sampler.encoding
-        mean, _ = self._model.posterior(sampler._inputs(kept))
-        best = kept[np.argsort(mean, kind="stable")[:KEPT]]
-        rows = np.repeat(best, -(-GOING_ON // len(best)), axis=0)
-        drawn = encoding.snapped(self._rng.random(rows.shape))
-        drawn[:, sampler.dear] = rows[:, sampler.dear]
-        return drawn
-
-    def _prices(self, rows: Floats) -> Floats:
-        """Logarithm of what each row costs, as a share of a whole trial."""
-        reuse = self._sampler._reuse
-        if reuse is None or not self._cheap:
-            return np.zeros(len(rows))
-        cheap = np.array([key in self._cheap for key in self._sampler.dear_keys(rows)])
-        return np.where(cheap, math.log(max(reuse.share, LEAST_SHARE)), 0.0)
-
-    def _verified(self, rows: Floats, most: int) -> list[tuple[float, Floats]]:
-        """The most promising rows that the judge lets pass, with their acquisition, best first."""
-        sampler, limit = self._sampler, self._sampler.limit
-        x = sampler.encoding.inputs(rows)
-        mean, sd = self._model.posterior(sampler.whole(x))
-        gain = log_expected_improvement(mean, sd, self._incumbent) - self._prices(rows)
-        self._first = rows[int(np.argmax(gain))]
-        if limit.excess is None:
-            return self._passed(rows, gain, np.argsort(-gain, kind="stable"), most)
-        excess, error = limit.excess(x), max(limit.excess.error, LEAST_ERROR)
-        for margin in (0.0, 3.0):
-            away = np.maximum(0.0, (excess + self._offset) / error + margin)
-            order = np.argsort(away**2 / 2 - gain, kind="stable")
-            found = self._passed(rows, gain, order, most, excess)
-            if found:
-                return found
-        # What is far below the limit, if anything is.
-        return self._passed(rows, gain, np.argsort(excess, kind="stable"), most, excess)
-
-    def _passed(
-        self, rows: Floats, gain: Floats, order: Ints, most: int, excess: Floats | None = None
-    ) -> list[tuple[float, Floats]]:
-        """Those of the first rows in an order that are new and that the judge lets pass."""
-        sampler = self._sampler
-        found: list[tuple[float, Floats]] = []
-        differences: list[float] = []
-        seen: set[bytes] = set()
-        for at in order:
-            key = sampler.key(rows[at])
-            if key in self._tried or key in seen:
-                continue
-            if len(seen) >= most:
-                break
-            seen.add(key)
-            judged = sampler.judged(rows[at])
-            if excess is not None and judged.log_excess is not None:
-                differences.append(judged.log_excess - float(excess[at]))
-            if judged.fit_probability >= LEAST_PROBABILITY:
-                found.append((float(gain[at]) + math.log(judged.fit_probability), rows[at]))
-        if differences:
-            self._offset = float(np.median(differences))
-        return sorted(found, key=lambda one: -one[0])
-
-
-def clipped(values: Floats) -> Floats:
-    """Values without those that are too bad to matter by how much."""
-    middle, least = float(np.median(values)), float(values.min())
-    for factor in (CLIP, CLIP_DIVERGED):
-        most = middle + factor * (middle - least)
-        if np.mean(values > most) < DIVERGED_SHARE:
-            break
-    return np.minimum(values, most)
-
-
-def _hold(rows: Floats, held: Mapping[int, float]) -> Floats:
-    for at, place in held.items():
-        rows[:, at] = place
-    return rows
 
 
 def _state(trial: FrozenTrial) -> Mapping[str, Any]:

@@ -13,7 +13,8 @@ from optuna.trial import TrialState
 
 from pgolf_sweep.search.gp import GaussianProcessSampler, Judged
 from pgolf_sweep.search.gp.encoding import Encoding
-from pgolf_sweep.search.gp.sampler import STARTUP_FINISHED, clipped
+from pgolf_sweep.search.gp.observation import clipped
+from pgolf_sweep.search.gp.sampler import STARTUP_FINISHED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
