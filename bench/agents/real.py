@@ -29,8 +29,8 @@ from support.sweeps import Bench, Watcher
 
 from pgolf_sweep.core.errors import PgolfError
 from pgolf_sweep.core.paths import StudyPaths
+from pgolf_sweep.driver.opening import open_session
 from pgolf_sweep.driver.proposals import look, pending
-from pgolf_sweep.driver.session import open_session
 from pgolf_sweep.launch.inline import SimulatedClock
 from pgolf_sweep.report.compare import noise_of
 from pgolf_sweep.script.bundle import bundle

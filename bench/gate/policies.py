@@ -29,7 +29,7 @@ from pgolf_sweep.core.paths import StudyPaths, write_json
 from pgolf_sweep.core.record import State
 from pgolf_sweep.core.trial import LogSummary
 from pgolf_sweep.driver.control import Request
-from pgolf_sweep.driver.session import open_session
+from pgolf_sweep.driver.opening import open_session
 from pgolf_sweep.gate.gate import Gate
 from pgolf_sweep.gate.physics.inventory import read_config
 from pgolf_sweep.gate.resources import step_flops

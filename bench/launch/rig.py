@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from pgolf_sweep.core.clock import SystemClock
 from pgolf_sweep.core.paths import StudyPaths
 from pgolf_sweep.driver.driver import Driver, Options
-from pgolf_sweep.driver.session import Session, open_session
+from pgolf_sweep.driver.opening import open_session
 from pgolf_sweep.launch.base import Ended, Started
 from pgolf_sweep.search.study import Study, open_study
 from pgolf_sweep.track.null import NullStudyTracker
+
+if TYPE_CHECKING:
+    from pgolf_sweep.driver.session import Session
 
 SCRIPT = """
 import os, time

@@ -34,7 +34,7 @@ from pgolf_sweep.core.paths import StudyPaths
 from pgolf_sweep.core.trial import LogSummary, StepReport
 from pgolf_sweep.driver.control import Request
 from pgolf_sweep.driver.driver import Driver, Options
-from pgolf_sweep.driver.session import open_session
+from pgolf_sweep.driver.opening import open_session
 from pgolf_sweep.launch.base import Ended
 from pgolf_sweep.launch.inline import Finish, InlineLauncher, SimulatedClock
 from pgolf_sweep.search.sampler import lot

@@ -21,7 +21,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -32,8 +32,11 @@ from smooth import Smooth
 
 from pgolf_sweep.config.types import EarlyTerminate
 from pgolf_sweep.core.record import State
-from pgolf_sweep.driver.session import Session, open_session
+from pgolf_sweep.driver.opening import open_session
 from pgolf_sweep.workflows.simulate import simulate
+
+if TYPE_CHECKING:
+    from pgolf_sweep.driver.session import Session
 
 HERE = Path(__file__).resolve().parent
 MARKS = (24, 48, 64)

@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 
 from pgolf_sweep.core.trial import knob_text
-from pgolf_sweep.driver.session import Session, open_session
+from pgolf_sweep.driver.opening import open_session
 from pgolf_sweep.script.logs.stream import read_log
 from pgolf_sweep.space.domains import Choices, Constant
 from pgolf_sweep.space.space import Space
@@ -41,6 +41,8 @@ from pgolf_sweep.workflows.simulate import simulate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from pgolf_sweep.driver.session import Session
 
 HERE = Path(__file__).resolve().parent
 SWEEP = HERE / "table.yaml"

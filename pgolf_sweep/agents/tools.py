@@ -34,9 +34,9 @@ from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.record import State, counts, ranked
 from pgolf_sweep.core.secrets import visible
 from pgolf_sweep.driver.control import live_driver
+from pgolf_sweep.driver.opening import reopen_session
 from pgolf_sweep.driver.proposals import completed, look, readable
 from pgolf_sweep.driver.proposers import Proposers
-from pgolf_sweep.driver.session import reopen_session
 from pgolf_sweep.gate.plan import fit_share, sample_space
 from pgolf_sweep.report.compare import noise_floor
 from pgolf_sweep.report.read import study_records, study_status

@@ -175,7 +175,7 @@ def define(  # noqa: PLR0915 - a flag each
     from pgolf_sweep.config.sweep_file import check_against_program, load_spec, parse_spec
     from pgolf_sweep.core.errors import DraftError, InputError, SpecError
     from pgolf_sweep.core.paths import write_text
-    from pgolf_sweep.driver.session import open_session
+    from pgolf_sweep.driver.opening import open_session
     from pgolf_sweep.gate.plan import fit_share, sample_space
     from pgolf_sweep.script.program import BUILTIN, load_program
 

@@ -49,7 +49,7 @@ def doctor(
 
     needs = None
     if sweep is not None:
-        from pgolf_sweep.driver.session import open_session
+        from pgolf_sweep.driver.opening import open_session
 
         session = open_session(sweep, data_root=data_root, need_data=False)
         needs = Needs(gpus=session.spec.pgolf.gpus, dataset=session.dataset)

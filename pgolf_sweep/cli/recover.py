@@ -29,7 +29,7 @@ def recover(
     """
     from pgolf_sweep.core.paths import StudyPaths, on_disk
     from pgolf_sweep.driver.control import DriverLock
-    from pgolf_sweep.driver.session import reopen_session
+    from pgolf_sweep.driver.opening import reopen_session
     from pgolf_sweep.launch.remote.dashboard import refuse_copies
     from pgolf_sweep.workflows.recover import needs_recovery
     from pgolf_sweep.workflows.recover import recover as rebuild

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.errors import InputError
-from pgolf_sweep.driver.session import with_program
+from pgolf_sweep.driver.opening import with_program
 from pgolf_sweep.variants.store import as_text, from_text, kept, variant_program
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.paths import StudyPaths
 from pgolf_sweep.core.trial import VerdictKind, parsed_value
-from pgolf_sweep.driver.session import stored_program
+from pgolf_sweep.driver.opening import stored_program
 from pgolf_sweep.gate.gate import Gate
 from pgolf_sweep.gate.store import OUR_TRAINER, append, measured, read_store, user_store
 from pgolf_sweep.launch.remote.dashboard import refuse_copies

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.ledger import Ledger
 from pgolf_sweep.driver.ledger import DECISION, decisions
-from pgolf_sweep.driver.session import reopen_session
+from pgolf_sweep.driver.opening import reopen_session
 from pgolf_sweep.report.alone import one_at_a_time
 from pgolf_sweep.report.compare import compared
 from pgolf_sweep.report.read import study_records

@@ -14,7 +14,7 @@ from pgolf_sweep.config.overrides import NONE, Overrides
 from pgolf_sweep.config.rules import load_rules, preset_names
 from pgolf_sweep.core.errors import InfraError, InputError
 from pgolf_sweep.core.paths import StudyPaths, read_json, write_text
-from pgolf_sweep.driver.session import calibration_store, located_at, read_sweep
+from pgolf_sweep.driver.opening import calibration_store, located_at, read_sweep
 from pgolf_sweep.gate.store import USER
 from pgolf_sweep.launch.remote import dashboard
 from pgolf_sweep.launch.remote.entrypoint import JobPayload

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from pgolf_sweep.core.errors import InfraError, InputError
 from pgolf_sweep.core.record import State, ranked
 from pgolf_sweep.core.trial import CHECKPOINT, CHECKPOINT_FILE, CHECKPOINT_KNOB
+from pgolf_sweep.driver.opening import reopen_session
 from pgolf_sweep.driver.reuse import Trainings, training_of
-from pgolf_sweep.driver.session import reopen_session
 from pgolf_sweep.driver.writer import calibrate
 from pgolf_sweep.launch.node.checkpoints import fetch
 from pgolf_sweep.report.read import study_records

@@ -11,8 +11,8 @@ from pgolf_sweep.config.rules import load_rules
 from pgolf_sweep.config.sweep_file import unnamed_hint
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.trial import VerdictKind
+from pgolf_sweep.driver.opening import calibration_store, open_session
 from pgolf_sweep.driver.proposals import adapted
-from pgolf_sweep.driver.session import Session, calibration_store, open_session
 from pgolf_sweep.gate.gate import Gate
 from pgolf_sweep.gate.physics.inventory import SIZE_KNOBS
 from pgolf_sweep.gate.probed import foreign_of
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pgolf_sweep.core.trial import Interval, KnobValue, Verdict
+    from pgolf_sweep.driver.session import Session
     from pgolf_sweep.gate.physics.predict import GroupSize
     from pgolf_sweep.gate.predictor import ProgramLike
     from pgolf_sweep.gate.suggest import Suggestion

@@ -18,8 +18,8 @@ from pgolf_sweep.core.event_text import event_document, event_text
 from pgolf_sweep.core.paths import StudyPaths, on_disk, write_text
 from pgolf_sweep.core.secrets import masked_url
 from pgolf_sweep.driver.control import DriverLock, Requests, signals_around_a_sweep
+from pgolf_sweep.driver.opening import open_session
 from pgolf_sweep.driver.reuse import Trainings
-from pgolf_sweep.driver.session import open_session
 from pgolf_sweep.driver.sharing.leases import DriverLease, new_driver
 from pgolf_sweep.driver.snapshot import SweepState
 from pgolf_sweep.driver.table import counted

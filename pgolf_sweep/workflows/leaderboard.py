@@ -9,7 +9,7 @@ from pgolf_sweep.config.rules import load_rules
 from pgolf_sweep.core.errors import PgolfError
 from pgolf_sweep.core.paths import StudyPaths
 from pgolf_sweep.driver.ledger import decisions
-from pgolf_sweep.driver.session import reopen_session
+from pgolf_sweep.driver.opening import reopen_session
 from pgolf_sweep.report.proposers import proposer_rows
 from pgolf_sweep.report.read import study_records
 from pgolf_sweep.verify.leaderboard import in_order, study_row, submission_row

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from pgolf_sweep.config.types import NO_RULES
 from pgolf_sweep.driver.budget import budget_text, spending_of
-from pgolf_sweep.driver.session import Session, open_session
+from pgolf_sweep.driver.opening import open_session
+from pgolf_sweep.driver.session import Session
 from pgolf_sweep.gate import plan as planning
 from pgolf_sweep.report.text import duration
 from pgolf_sweep.script.command import ARGS_JSON_FILE, INTERPRETER, PARAMETERS_FILE

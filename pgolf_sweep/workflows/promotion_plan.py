@@ -13,7 +13,7 @@ from pgolf_sweep.config.types import NO_RULES
 from pgolf_sweep.core.errors import InputError, PromotionError
 from pgolf_sweep.core.paths import StudyPaths
 from pgolf_sweep.core.record import SEED_KNOB, State, second_seeds
-from pgolf_sweep.driver.session import reopen_session
+from pgolf_sweep.driver.opening import reopen_session
 from pgolf_sweep.driver.variants import Sessions
 from pgolf_sweep.launch.remote.dashboard import refuse_copies
 from pgolf_sweep.promote.against import rival

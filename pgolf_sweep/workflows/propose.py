@@ -14,8 +14,8 @@ from pgolf_sweep.core.paths import read_json
 from pgolf_sweep.core.record import SEED_KNOB, ranked
 from pgolf_sweep.core.trial import Change, FailureKind, configuration_hash
 from pgolf_sweep.driver.control import live_driver
+from pgolf_sweep.driver.opening import reopen_session
 from pgolf_sweep.driver.proposals import adapted, completed, look, submit
-from pgolf_sweep.driver.session import reopen_session
 from pgolf_sweep.driver.variants import Sessions
 from pgolf_sweep.driver.writer import calibrate
 from pgolf_sweep.report.read import study_records

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.record import SEED_KNOB
 from pgolf_sweep.core.trial import Change
+from pgolf_sweep.driver.opening import reopen_session
 from pgolf_sweep.driver.proposals import adapted, submit
 from pgolf_sweep.driver.seeds import further_seeds
-from pgolf_sweep.driver.session import reopen_session
 from pgolf_sweep.report.compare import repeats, seed_of
 from pgolf_sweep.report.read import study_records
 from pgolf_sweep.workflows.open_runs import OpenRun, configuration_of, open_runs

@@ -13,7 +13,7 @@ from pgolf_sweep.config.sweep_file import parse_spec
 from pgolf_sweep.core.kept import read_spec
 from pgolf_sweep.core.paths import read_json
 from pgolf_sweep.core.record import SCORE
-from pgolf_sweep.driver.session import reopen_session
+from pgolf_sweep.driver.opening import reopen_session
 from pgolf_sweep.driver.variants import Sessions
 from pgolf_sweep.gate.store import USER
 from pgolf_sweep.script.program import BUILTIN

@@ -18,8 +18,9 @@ from pgolf_sweep.core.paths import StudyPaths
 from pgolf_sweep.core.trial import TRAIN, EndCause, LogSummary, StepReport
 from pgolf_sweep.driver.budget import spending_of
 from pgolf_sweep.driver.driver import Driver, Options
+from pgolf_sweep.driver.opening import open_session
 from pgolf_sweep.driver.reuse import Trainings
-from pgolf_sweep.driver.session import Session, open_session
+from pgolf_sweep.driver.session import Session
 from pgolf_sweep.launch.inline import Finish, InlineLauncher, SimulatedClock
 from pgolf_sweep.report.trials import StudyRead
 from pgolf_sweep.track.null import NullStudyTracker

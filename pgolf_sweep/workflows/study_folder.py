@@ -29,7 +29,7 @@ from pgolf_sweep.core.paths import (
 from pgolf_sweep.core.record import SEED_KNOB, State, ranked
 from pgolf_sweep.core.secrets import redacted
 from pgolf_sweep.core.trial import Change
-from pgolf_sweep.driver.session import DamagedError, store_program, stored_program
+from pgolf_sweep.driver.opening import DamagedError, store_program, stored_program
 from pgolf_sweep.driver.table import counted
 from pgolf_sweep.launch.remote.dashboard import refuse_copies
 from pgolf_sweep.report.trials import read_trials

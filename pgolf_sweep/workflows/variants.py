@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.paths import is_inside, read_regular
-from pgolf_sweep.driver.session import stored_program
+from pgolf_sweep.driver.opening import stored_program
 from pgolf_sweep.script.pack import packed_program
 from pgolf_sweep.script.program import MOST_PROGRAM_BYTES, from_files, load_program
 from pgolf_sweep.script.requirements import FILE as REQUIREMENTS

@@ -14,7 +14,7 @@ from pgolf_sweep.core.paths import StudyPaths
 from pgolf_sweep.core.record import State
 from pgolf_sweep.core.trial import TRAIN
 from pgolf_sweep.driver.driver import Driver, Options
-from pgolf_sweep.driver.session import open_session
+from pgolf_sweep.driver.opening import open_session
 from pgolf_sweep.launch.inline import Finish, InlineLauncher, SimulatedClock
 from pgolf_sweep.launch.node.checkpoints import leave, take_over
 from pgolf_sweep.script.logs.stream import read_log

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from pgolf_sweep.cli import app
 from pgolf_sweep.config.sweep_file import load_spec
 from pgolf_sweep.core.errors import InputError, SpecError
-from pgolf_sweep.driver.session import open_session
+from pgolf_sweep.driver.opening import open_session
 
 runner = CliRunner()
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from pgolf_sweep.cli import app
 from pgolf_sweep.core.errors import InputError
-from pgolf_sweep.driver.session import open_session
+from pgolf_sweep.driver.opening import open_session
 from pgolf_sweep.workflows.promotion_plan import promotion_rules
 from pgolf_sweep.workflows.study_folder import prepare_folder
 

@@ -19,7 +19,7 @@ from pgolf_sweep.cli import app
 from pgolf_sweep.cli.common import complete_study
 from pgolf_sweep.core.errors import AnswerNoError, InputError
 from pgolf_sweep.core.paths import write_text
-from pgolf_sweep.driver.session import open_session
+from pgolf_sweep.driver.opening import open_session
 from pgolf_sweep.workflows.study_folder import prepare_folder
 
 STORED = Path(__file__).parents[2] / "data/studies"

@@ -15,7 +15,7 @@ import yaml
 from support.wandb_corpus import CORPUS, TORCHRUN, parameters_of, program_of, said, stub
 
 from pgolf_sweep.config.binding import Binding
-from pgolf_sweep.driver.session import open_session
+from pgolf_sweep.driver.opening import open_session
 from pgolf_sweep.launch.node.environment import environment
 from pgolf_sweep.launch.node.run import PARAMETERS_FILE, command
 

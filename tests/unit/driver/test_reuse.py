@@ -9,8 +9,8 @@ import pytest
 
 from pgolf_sweep.core.paths import StudyPaths
 from pgolf_sweep.core.record import State, TrialRecord
+from pgolf_sweep.driver.opening import open_session
 from pgolf_sweep.driver.reuse import FIRST_SHARE, Trainings, can_reuse, training_of
-from pgolf_sweep.driver.session import open_session
 from pgolf_sweep.workflows.simulate import simulate
 
 SWEEP = """

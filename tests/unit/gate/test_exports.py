@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pgolf_sweep.core.trial import VerdictKind
-from pgolf_sweep.driver.session import open_session
+from pgolf_sweep.driver.opening import open_session
 from pgolf_sweep.gate.exports import MOST_EXPORTS, smaller_exports
 from pgolf_sweep.gate.gate import Gate
 from trainer.export import EXPORT_KNOBS

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from pgolf_sweep.core.errors import InputError
-from pgolf_sweep.driver.session import open_session
+from pgolf_sweep.driver.opening import open_session
 from pgolf_sweep.workflows.fit import DIES_WITH_PARENT, choices, choose, within
 
 SWEEP = """

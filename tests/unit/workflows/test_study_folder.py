@@ -12,7 +12,7 @@ from pgolf_sweep.core.errors import InputError
 from pgolf_sweep.core.paths import StudyPaths, read_json, write_json
 from pgolf_sweep.core.record import State, ranked
 from pgolf_sweep.data import DataSet
-from pgolf_sweep.driver.session import stored_program
+from pgolf_sweep.driver.opening import stored_program
 from pgolf_sweep.nodes.check import look
 from pgolf_sweep.script.pack import packed_program
 from pgolf_sweep.script.program import from_files
