@@ -12,7 +12,8 @@ import pytest
 import yaml
 from support.reference import DOCS, pages
 
-from pgolf_sweep.config.models import ParameterBlock, fields_of
+from pgolf_sweep.config.model_base import fields_of
+from pgolf_sweep.config.models import ParameterBlock
 from pgolf_sweep.config.schema import blocks, sweep_schema
 
 if TYPE_CHECKING:

@@ -32,10 +32,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pgolf_sweep.config.command import Command
-    from pgolf_sweep.config.models import (
-        EarlyTerminateBlock,
+    from pgolf_sweep.config.models import EarlyTerminateBlock, MetricBlock
+    from pgolf_sweep.config.pgolf_model import (
         GateBlock,
-        MetricBlock,
         PgolfModel,
         ResourcesBlock,
         ReuseBlock,

@@ -9,7 +9,8 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from pgolf_sweep.config.models import ParameterBlock, SweepFile, fields_of
+from pgolf_sweep.config.model_base import fields_of
+from pgolf_sweep.config.models import ParameterBlock, SweepFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
 from pgolf_sweep.config.command import Command
-from pgolf_sweep.config.models import (
+from pgolf_sweep.config.models import Method
+from pgolf_sweep.config.pgolf_model import (
     AcceptBlock,
     Budget,
     DataBlock,
     LimitsBlock,
-    Method,
     NodesBlock,
     NotifyBlock,
     ProposerBlock,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from pgolf_sweep.config.models import fields_of
+from pgolf_sweep.config.model_base import fields_of
 from pgolf_sweep.config.yaml_lines import did_you_mean, shown
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from pgolf_sweep.driver.proposals import PROPOSED
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from pgolf_sweep.config.models import ProposerBlock
+    from pgolf_sweep.config.pgolf_model import ProposerBlock
     from pgolf_sweep.core.record import TrialRecord
     from pgolf_sweep.driver.proposals import ProposalRequest
 

@@ -20,7 +20,7 @@ from pgolf_sweep.workflows.repeats import repeat
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pgolf_sweep.config.models import AcceptBlock
+    from pgolf_sweep.config.pgolf_model import AcceptBlock
     from pgolf_sweep.core.paths import StudyPaths
     from pgolf_sweep.report.alone import OneAtATime
     from pgolf_sweep.report.compare import Compared

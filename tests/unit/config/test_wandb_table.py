@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pgolf_sweep.config.models import fields_of
+from pgolf_sweep.config.model_base import fields_of
 from pgolf_sweep.config.schema import blocks
 from pgolf_sweep.config.sweep_file import parse_spec
 from pgolf_sweep.core.errors import SpecError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.sweeps import train
 
-from pgolf_sweep.config.models import ProposerBlock
+from pgolf_sweep.config.pgolf_model import ProposerBlock
 from pgolf_sweep.core.ledger import check_chain, read_ledger
 from pgolf_sweep.core.record import State
 from pgolf_sweep.core.trial import Change, LogSummary
