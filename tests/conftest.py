@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import tempfile
 from pathlib import Path
@@ -21,7 +22,21 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 # What somebody measured on this machine teaches gates that are not asked not to learn.
 os.environ["XDG_DATA_HOME"] = str(Path(tempfile.gettempdir(), f"pgolf-tests-{os.getpid()}"))
 
+# What commands keep to start sooner: of this run, for all of its workers.
+os.environ["XDG_CACHE_HOME"] = str(
+    Path(
+        tempfile.gettempdir(),
+        f"pgolf-caches-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}",
+    )
+)
+
 # A shell starts what runs in the background with these ignored, and nohup does; what the tests
 # start would inherit that, and no Ctrl-C would reach it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_unconfigure() -> None:
+    """Remove the run's folders; another worker that still runs makes the caches again."""
+    for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        shutil.rmtree(os.environ[name], ignore_errors=True)
