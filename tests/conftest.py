@@ -8,6 +8,7 @@ import signal
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from support.clusters import address as address  # noqa: PLC0414 - a fixture is found by its name
 
@@ -34,6 +35,13 @@ os.environ["XDG_CACHE_HOME"] = str(
 # start would inherit that, and no Ctrl-C would reach it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave files without a slow test unread where none but slow ones are asked for."""
+    if config.getoption("markexpr") != "slow" or collection_path.suffix != ".py":
+        return None
+    return "mark.slow" not in collection_path.read_text(encoding="utf-8") or None
 
 
 def pytest_unconfigure() -> None:
