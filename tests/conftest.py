@@ -7,10 +7,13 @@ import shutil
 import signal
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pytest
 from hypothesis import settings
 from support.clusters import address as address  # noqa: PLC0414 - a fixture is found by its name
+
+if TYPE_CHECKING:
+    import pytest
 
 # Machines are shared: how long an example takes says nothing about it.
 settings.register_profile("shared-machine", deadline=None)
