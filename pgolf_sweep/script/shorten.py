@@ -73,15 +73,12 @@ def _simplify_dataclasses(tree: ast.Module) -> None:
             elif part.value:
                 kept.append(ast.copy_location(ast.Assign([part.target], part.value), part))
         node.body = kept or [ast.Pass()]
-    imported = [
-        node
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom) and node.module == "dataclasses"
-    ]
-    for node in imported:
-        node.names = [each for each in node.names if each.name not in {"dataclass", "replace"}]
-        if not node.names:
-            tree.body.remove(node)
+    for statement in list(tree.body):
+        if isinstance(statement, ast.ImportFrom) and statement.module == "dataclasses":
+            others = [n for n in statement.names if n.name not in {"dataclass", "replace"}]
+            statement.names = others
+            if not others:
+                tree.body.remove(statement)
     first = next((at for at, node in enumerate(tree.body) if isinstance(node, ast.ClassDef)), 0)
     tree.body[first:first] = _RECORD if found else []
 

@@ -147,7 +147,8 @@ def rans_table_bytes(codec: str, bits: int, entropy: Floats) -> Floats:
     tables beside Gaussian codes of 1 to 8 bits: 20 to 414 bytes each; this is 0.6 to 1.3 of it.
     """
     base, places = DIGITS.get(bits, (2**bits, 1))
-    return 20 + RANS_LEVEL_BYTES[codec] * np.minimum(base**places, 2 * 2 ** (places * entropy))
+    levels: Floats = np.minimum(base**places, 2 * 2 ** (places * entropy))
+    return 20 + RANS_LEVEL_BYTES[codec] * levels
 
 
 def codes_a_byte(bits: int) -> int:
