@@ -199,6 +199,23 @@ def test_layers_of_mamba_are_counted() -> None:
     assert "AssertionError" not in str(found.notes)
 
 
+def test_axes_are_rearranged_without_the_package_for_it() -> None:
+    moved = HEAD.replace(
+        "x = self.tok_emb(ids)\n",
+        "x = self.tok_emb(ids)\n"
+        "        from einops import rearrange, reduce, repeat\n"
+        "        y = rearrange(x, 'b t (h d) -> b h t d', h=4)\n"
+        "        assert y.shape == (*x.shape[:1], 4, x.shape[1], 8)\n"
+        "        y = repeat(reduce(y, 'b h t d -> b t d', 'mean'), '... d -> ... (h d)', h=4)\n"
+        "        x = x + y\n"
+        "        real = torch.arange(12).view(3, 4)\n"
+        "        assert torch.equal(rearrange(real, 'a (b c) -> c (a b)', b=2),\n"
+        "                           real.view(3, 2, 2).permute(2, 0, 1).reshape(2, 6))\n",
+    )
+    assert moved != HEAD
+    assert not counted(moved + TRAINING).notes
+
+
 def test_a_codec_that_the_nodes_lack_is_not_found() -> None:
     source = (
         "try:\n    import zstandard as better\nexcept ImportError:\n    better = None\n"
