@@ -308,6 +308,7 @@ def test_one_step_shows_that_a_model_without_gradients_evolves() -> None:
     found = counted(frozen)
     assert found.model_params == BLOCKS
     assert found.notes == ()
+    assert found.evolves
     assert exported(frozen).model_bytes > BLOCKS * 0.7
 
 
@@ -322,7 +323,9 @@ def test_tokens_that_are_moved_in_inference_mode_stay_unknown() -> None:
 
 
 def test_a_count_that_the_script_prints_otherwise_is_less_sure() -> None:
-    assert not counted(HEAD + TRAINING).incomplete
+    ordinary = counted(HEAD + TRAINING)
+    assert not ordinary.incomplete
+    assert not ordinary.evolves
     early = (HEAD + TRAINING).replace("import time", 'import time\n    print("model_params:77")')
     found = counted(early)
     assert found.incomplete
