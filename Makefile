@@ -12,6 +12,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # An image's own torch fits its GPU driver: it is kept, and nothing but it is not pinned then.
 TORCH := $(shell $(PYTHON) -c 'from importlib.metadata import version; import sys; v = version("torch").split("."); print("here" if sys.prefix == sys.base_prefix and (int(v[0]), int(v[1])) >= (2, 5) else "")' 2>/dev/null)
 RUN := $(BIN)/pgolf-sweep
+# Images that set it compile every module again in every command.
+export PYTHONDONTWRITEBYTECODE :=
 MINUTES := 60
 SEED := 0
 
@@ -66,7 +68,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 
 types: $(VENV)/.installed-dev
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -28,7 +28,7 @@ from pgolf_sweep.gate import run_based
 from pgolf_sweep.gate.declared import group_of
 from pgolf_sweep.gate.families import Family, family_of
 from pgolf_sweep.gate.gate import Gate
-from pgolf_sweep.gate.grouped import numbers_in
+from pgolf_sweep.gate.grouped import has_few_pieces, numbers_in
 from pgolf_sweep.gate.probed import of_short_run
 from pgolf_sweep.gate.run_based import RunBased
 from pgolf_sweep.gate.script_steps import CONTEST_GPUS, SHORT_STEPS, ScriptSteps
@@ -79,7 +79,9 @@ class Case:
         measured = self.runs._exports[()][-1]
         assert isinstance(measured, run_based._Measured)
         matrices, _ = numbers_in(self.counted.tensors, group_of)
-        return family_of(measured.exported.codec, 8 * measured.per_octave / max(1, matrices))
+        slope = 8 * measured.per_octave / max(1, matrices)
+        few = has_few_pieces(self.counted.tensors, group_of)
+        return family_of(measured.exported.codec, slope, few_pieces=few)
 
     def prediction(self, steps: float | None = None) -> Prediction:
         found = self.runs.predict(self.counted, {}, self.facts["values"], steps)
@@ -266,15 +268,23 @@ def plain(case: Case) -> dict[str, str]:
 
 
 def fitted(cases: Sequence[Case]) -> dict[str, Family]:
-    """Each family's bias and spreads: of records' means, and of runs about them."""
+    """Each family's bias and spreads: of records' means, and of runs about their configuration's.
+
+    Short runs, which are given a spread of their own, teach nothing of long ones.
+    """
     run_based.FAMILIES.clear()
     errors: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    seeds: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     slopes: dict[str, float] = {}
     for case in cases:
+        if case.facts["steps"] < SHORT_STEPS:
+            continue
         measured = case.runs._exports[()][-1]
         slopes[case.family] = measured.per_octave / measured.exported.model_bytes
         expected = case.prediction(case.facts["steps"]).model_bytes / (1 + run_based.OTHER.bias)
-        errors[case.family][case.record].append(case.model_bytes / expected - 1)
+        error = case.model_bytes / expected - 1
+        errors[case.family][case.record].append(error)
+        seeds[case.family][f"{case.record} {case.facts['program']} {plain(case)}"].append(error)
     means = {family: [statistics.mean(one) for one in by_record.values()]
              for family, by_record in errors.items()}  # fmt: skip
     squares = [(one - statistics.median(found)) ** 2 for found in means.values() for one in found
@@ -288,9 +298,9 @@ def fitted(cases: Sequence[Case]) -> dict[str, Family]:
             max(0.0, (one - bias) ** 2 - part) for one, part in zip(found, walked, strict=True)
         )
         variance = (PRIOR_RECORDS * common + own) / (PRIOR_RECORDS + len(found) - 1)
-        within = [(one - statistics.mean(runs)) ** 2 for runs in errors[family].values()
+        within = [(one - statistics.mean(runs)) ** 2 for runs in seeds[family].values()
                   for one in runs if len(runs) > 1]  # fmt: skip
-        free = sum(len(runs) - 1 for runs in errors[family].values())
+        free = sum(len(runs) - 1 for runs in seeds[family].values())
         table[family] = Family(
             bias,
             max(LEAST_SPREAD, math.sqrt(variance * (1 + 1 / len(found)))),

@@ -62,3 +62,13 @@ def numbers_in(tensors: Iterable[ProbedTensor], group_of: Callable[[str], str]) 
         else:
             matrices += tensor.params
     return matrices, vocabulary
+
+
+def has_few_pieces(tensors: Iterable[ProbedTensor], group_of: Callable[[str], str]) -> bool:
+    """Whether each table of the vocabulary has fewer rows than columns: of bytes, for example."""
+    tables = [
+        tensor.shape
+        for tensor in tensors
+        if len(tensor.shape) == 2 and group_of(tensor.name) in {"embed", "head"}
+    ]
+    return bool(tables) and all(rows < columns for rows, columns in tables)

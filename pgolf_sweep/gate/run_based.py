@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pgolf_sweep.gate.calibration import SEED_SHARE
 from pgolf_sweep.gate.families import FAMILIES, OTHER, family_of
-from pgolf_sweep.gate.grouped import groups_of, numbers_in
+from pgolf_sweep.gate.grouped import groups_of, has_few_pieces, numbers_in
 from pgolf_sweep.gate.physics.predict import Prediction
 from pgolf_sweep.gate.physics.spread import GroupUpdate, trained_sigmas
 from pgolf_sweep.gate.scaling import scaled, updates_for
@@ -333,7 +333,9 @@ class RunBased:
     ) -> Prediction:
         exported, per_octave = measured.exported, measured.per_octave
         matrices, vocabulary = numbers_in(counted.tensors, self._group_of)
-        family = FAMILIES.get(family_of(exported.codec, 8 * per_octave / max(1, matrices)), OTHER)
+        few = has_few_pieces(counted.tensors, self._group_of)
+        slope = 8 * per_octave / max(1, matrices)
+        family = FAMILIES.get(family_of(exported.codec, slope, few_pieces=few), OTHER)
         size *= 1 + family.bias
         octaves = MATRIX_OCTAVES if counted.updates else UNSEEN_OCTAVES
         embed = per_octave * vocabulary / matrices if matrices else 0.0

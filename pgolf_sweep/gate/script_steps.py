@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pgolf_sweep.gate.physics.spread import number
 from pgolf_sweep.gate.resources import CPU_FLOPS, Pace
+from pgolf_sweep.script.knobs.knobs import STEP_KNOBS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,7 +50,7 @@ class Steps:
 
 def planned_steps(values: Mapping[str, KnobValue]) -> float:
     """Steps that a configuration asks for, by its knobs with the script's defaults; 0: none."""
-    return number(values, 0.0, "ITERATIONS", "NUM_ITERATIONS", "MAX_STEPS")
+    return number(values, 0.0, *STEP_KNOBS)
 
 
 def is_short(values: Mapping[str, KnobValue], steps: float | None = None) -> bool:

@@ -92,5 +92,6 @@ def budget_text(row: Mapping[str, Any]) -> str:
     if row["reserved_runs"]:
         parts.append(f"{row['reserved_runs']} runs of a promotion kept back")
     if row["trials_left"] is not None:
-        parts.append(f"enough for about {row['trials_left']} more trials")
+        more = "trial" if row["trials_left"] == 1 else "trials"
+        parts.append(f"enough for about {row['trials_left']} more {more}")
     return ", ".join(parts)

@@ -21,6 +21,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pgolf_sweep.core.errors import AnswerNoError, InputError
+from pgolf_sweep.script import packs
 from pgolf_sweep.script.dense import dense_script
 from pgolf_sweep.script.shorten import shortened
 from pgolf_sweep.script.unpack import unpack
@@ -72,7 +73,7 @@ class Packed:
 
 @lru_cache(maxsize=8)
 def pack(script: bytes, *, name: str = "train_gpt.py", ours: bool = False) -> Packed:
-    """Minify and compress a single-file script.
+    """Minify and compress a single-file script, or take what an earlier command made of it.
 
     Args:
         script: Its bytes; a script that is packed already is opened first.
@@ -84,6 +85,34 @@ def pack(script: bytes, *, name: str = "train_gpt.py", ours: bool = False) -> Pa
         InputError: It is not UTF-8, or not Python.
         AnswerNoError: What the packed script carries could not be read back.
     """
+    key = packs.key_of(script, ours=ours)
+    if known := packs.kept(key):
+        return Packed(before_bytes=len(script), **known)
+    made = _packed(script, name, ours=ours)
+    packs.keep(key, made.script, {"minified_bytes": made.minified_bytes, "codec": made.codec})
+    return made
+
+
+def packed_program(program: Program) -> Program:
+    """A program with its script packed; what it reads from the environment stays the same."""
+    script = program.files[program.name]
+    packed = pack(script, name=program.name, ours=program.builtin)
+    plain = script if packed.freed_bytes > 0 else None
+    return replace(program, files={**program.files, program.name: packed.script}, plain=plain)
+
+
+def as_counted(program: Program, wanted: bool | None = None) -> Program:
+    """A program in the form that is run, counted and submitted.
+
+    Args:
+        program: As it was read.
+        wanted: Whether to pack it; None packs our own trainer alone.
+    """
+    packs = program.builtin if wanted is None else wanted
+    return packed_program(program) if packs else program
+
+
+def _packed(script: bytes, name: str, *, ours: bool) -> Packed:
     try:
         text = script.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -110,25 +139,6 @@ def pack(script: bytes, *, name: str = "train_gpt.py", ours: bool = False) -> Pa
         codec=codec,
     )
     return best if best.freed_bytes > 0 else replace(best, script=script, codec="none")
-
-
-def packed_program(program: Program) -> Program:
-    """A program with its script packed; what it reads from the environment stays the same."""
-    script = program.files[program.name]
-    packed = pack(script, name=program.name, ours=program.builtin)
-    plain = script if packed.freed_bytes > 0 else None
-    return replace(program, files={**program.files, program.name: packed.script}, plain=plain)
-
-
-def as_counted(program: Program, wanted: bool | None = None) -> Program:
-    """A program in the form that is run, counted and submitted.
-
-    Args:
-        program: As it was read.
-        wanted: Whether to pack it; None packs our own trainer alone.
-    """
-    packs = program.builtin if wanted is None else wanted
-    return packed_program(program) if packs else program
 
 
 def _minified(text: str, name: str, *, rename_globals: bool) -> str | None:

@@ -20,7 +20,7 @@ from pgolf_sweep.gate.store import measured
 from pgolf_sweep.launch.node.run import BEGINNING, RunOrder
 from pgolf_sweep.launch.node.worker import Worker
 from pgolf_sweep.nodes.check import usable_gpus
-from pgolf_sweep.script.knobs.knobs import worded
+from pgolf_sweep.script.knobs.knobs import STEP_KNOBS, worded
 from pgolf_sweep.script.logs.stream import LogStream
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ TOTAL_SECONDS = 5.0
 """From the line with the model's bytes to that with the artifact's, where a script prints both."""
 SEQUENCES = 8
 """Of a step on a CPU, where the size of a batch does not matter and its time does."""
-STEP_KNOBS = ("ITERATIONS", "NUM_ITERATIONS", "MAX_STEPS")
 _NEEDS_GPU = re.compile(r"cuda|nvidia|\bgpu|triton|nccl", re.IGNORECASE)
 
 

@@ -36,6 +36,8 @@ LAUNCHER_VARIABLES = frozenset(
     }
 )
 """Set by torchrun and the system for each process: no configuration of a trial."""
+STEP_KNOBS = ("ITERATIONS", "NUM_ITERATIONS", "MAX_STEPS")
+"""Names of the knob for how many steps a training makes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from pgolf_sweep.core.trial import knob_text
+from pgolf_sweep.script.knobs.knobs import STEP_KNOBS
 from pgolf_sweep.script.probe.client import KEPT_VARIABLES, helper
 from pgolf_sweep.script.probe.prober import NOT_UNDERSTOOD, ProbedTensor, forged
 
@@ -44,9 +45,11 @@ FORCED_WALLCLOCK = "600"
 SHORTENED = (
     (re.compile(r"^WARMUP_STEPS$"), 2),
     (re.compile(r"CALIB\w*_(BATCHES|SAMPLES|SEQS)$"), 8),
+    (re.compile(r"^POP(ULATION)?_SIZE$"), 2),
 )
-"""Steps that only warm kernels up, or raise a rate, and batches of statistics of what nobody knows:
-each costs a run time, and changes nothing. By knob, the most of them."""
+"""Steps that only warm kernels up, or raise a rate, batches of statistics of what nobody knows, and
+the population of an evolution strategy: each costs a run time, and changes nothing. By knob, the
+most of them."""
 SAME_RATE = 1e-3
 """Relative difference of two rates up to which they are the same: one was measured."""
 
@@ -311,6 +314,10 @@ class Runner:
         for pattern, most in SHORTENED:
             knobs |= {name: str(most) for name, value in given.items()
                       if pattern.search(name) and _number(value) > most}  # fmt: skip
+        counted = self._told(values)
+        if sigmas is not None and isinstance(counted, Counted) and not counted.updates:
+            # No optimizer: nothing skips the updates after the first.
+            knobs |= {name: "1" for name in STEP_KNOBS if name in given}
         return {
             "run": True,
             "folder": str(self._folder / "program"),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import bz2
 import json
 import lzma
+import os
 import subprocess
 import sys
 import zlib
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pgolf_sweep.core.errors import InputError
+from pgolf_sweep.script import packs
 from pgolf_sweep.script.bundle import bundle
 from pgolf_sweep.script.dense import dense_script, is_dense
 from pgolf_sweep.script.knobs.knobs import read_knobs
-from pgolf_sweep.script.pack import as_counted, pack, packed_program
+from pgolf_sweep.script.pack import Packed, as_counted, pack, packed_program
 from pgolf_sweep.script.program import from_files, load_program
 from pgolf_sweep.script.unpack import unpack
 
@@ -168,3 +170,53 @@ def test_our_trainer_packs_shorter_than_others_and_again_the_same() -> None:
     ours = pack(bundle(), ours=True).script
     assert len(ours) < 0.95 * len(pack(bundle()).script)
     assert read_knobs(ours.decode()).keys() == read_knobs(bundle().decode()).keys()
+
+
+@pytest.fixture
+def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    pack.cache_clear()
+    return tmp_path / "pgolf-sweep" / "packed"
+
+
+def repack(script: str) -> Packed:
+    """As the next command does."""
+    pack.cache_clear()
+    return pack(script.encode())
+
+
+def test_next_command_takes_what_packing_made_and_packs_nothing(
+    caches: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = repack(SCRIPT)
+    [file] = caches.iterdir()
+    assert file.stat().st_mode & 0o077 == 0
+    monkeypatch.setattr("pgolf_sweep.script.pack._packed", None)
+    assert repack(SCRIPT) == made
+
+
+@pytest.mark.parametrize("spoil", [b"", b"nonsense", None])
+def test_spoilt_cache_is_packed_again_and_mended(caches: Path, spoil: bytes | None) -> None:
+    made = repack(SCRIPT)
+    [file] = caches.iterdir()
+    kept = file.read_bytes()
+    file.write_bytes(kept[:-9] if spoil is None else spoil)
+    assert repack(SCRIPT) == made
+    assert file.read_bytes() == kept
+
+
+def test_cache_that_cannot_be_written_costs_nothing_but_time(caches: Path) -> None:
+    caches.parent.parent.mkdir(exist_ok=True)
+    caches.parent.write_text("a file where the folder should be")
+    assert repack(SCRIPT) == repack(SCRIPT)
+
+
+def test_cache_keeps_the_newest(caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packs, "MOST_KEPT", 2)
+    for number in range(4):
+        newest = repack(SCRIPT.replace("0.04", f"0.0{number}"))
+        for age, file in enumerate(sorted(caches.iterdir(), key=lambda file: file.stat().st_mtime)):
+            os.utime(file, (age, age))
+    assert len(list(caches.iterdir())) == 2
+    monkeypatch.setattr("pgolf_sweep.script.pack._packed", None)
+    assert repack(SCRIPT.replace("0.04", "0.03")) == newest

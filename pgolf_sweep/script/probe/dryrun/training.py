@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 LEAST_DECAY, MOST_DECAY = 0.9, 1.0
 """A factor between these on a parameter is weight decay."""
 PASSES_UNTRAINED = 10
-"""Passes of data without any optimizer after which there will be none: evolution strategies."""
+"""Passes of data without any optimizer after which there will be none: evolution strategies. Where
+no parameter of the model asks for a gradient, the first pass shows it."""
 
 
 class Watch:
@@ -57,6 +58,7 @@ class Watch:
         self._repeats = Repeats()
         self._measuring = False
         self._passes = 0
+        self._untrained = False
         self._zeros: dict[torch.dtype, Any] = {}
         self._root_of_trained: Any = None
         self._trained: list[Any] = []
@@ -86,21 +88,8 @@ class Watch:
         Args:
             among: Parameters of an optimizer; none accepts any module.
         """
-        if self.root is not None:
-            return
-        wanted = {id(one) for one in among}
-        modules = [one for one in gc.get_objects() if isinstance(one, torch.nn.Module)]
-        inner = {id(child) for one in modules for child in one.children()}
-        best, most = None, 0
-        for one in modules:
-            if id(one) in inner:
-                continue
-            parameters = list(one.parameters())
-            size = sum(tensor.numel() for tensor in parameters)
-            if size > most and (not wanted or any(id(p) in wanted for p in parameters)):
-                best, most = one, size
-        if best is not None:
-            self.root = _unwrapped(best)
+        if self.root is None and (found := _largest(among)) is not None:
+            self.root = _unwrapped(found)
             self._watch_methods(type(self.root))
             self._counted()
 
@@ -246,7 +235,7 @@ class Watch:
             if not (watch._optimizers or PASSES.depth) and any(
                 isinstance(a, Unknown) for a in args
             ):
-                watch._passed_untrained()
+                watch._passed_untrained(self)
             return watch._repeats.call(
                 self, "forward", lambda *a, **k: call(self, *a, **k), args, keywords
             )
@@ -259,15 +248,24 @@ class Watch:
         module.__call__ = called
         module.state_dict = state_dict
 
-    def _passed_untrained(self) -> None:
+    def _passed_untrained(self, module: Any) -> None:
         """Another pass of data, and no optimizer so far."""
         self._passes += 1
-        if self._passes < PASSES_UNTRAINED:
+        if self._passes < PASSES_UNTRAINED and not self._is_frozen(module):
             return
-        if self.root is None:
+        if not self._untrained:
+            self._untrained = True
             self.find()
             self._stepped()
         self._clock.jump()
+
+    def _is_frozen(self, module: Any) -> bool:
+        """Whether this is the whole model, and none of its parameters asks for a gradient."""
+        parameters = list(module.parameters())
+        if not parameters or any(one.requires_grad for one in parameters):
+            return False
+        whole = self.root if self.root is not None else _unwrapped(_largest())
+        return whole is _unwrapped(module)
 
     def _patch_backward(self) -> None:
         tensor: Any = torch.Tensor
@@ -342,6 +340,26 @@ def _notify(told: Callable[[Any], None]) -> Any:
         told(cls)
 
     return subclassed
+
+
+def _largest(among: Iterable[Any] = ()) -> Any:
+    """The largest module that is no part of another and holds one of these; None without any.
+
+    Args:
+        among: Parameters; none accepts any module.
+    """
+    wanted = {id(one) for one in among}
+    modules = [one for one in gc.get_objects() if isinstance(one, torch.nn.Module)]
+    inner = {id(child) for one in modules for child in one.children()}
+    best, most = None, 0
+    for one in modules:
+        if id(one) in inner:
+            continue
+        parameters = list(one.parameters())
+        size = sum(tensor.numel() for tensor in parameters)
+        if size > most and (not wanted or any(id(p) in wanted for p in parameters)):
+            best, most = one, size
+    return best
 
 
 def _unwrapped(module: Any) -> Any:

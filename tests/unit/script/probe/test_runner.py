@@ -263,15 +263,35 @@ def test_linear_attention_and_products_of_two_widths_run_as_on_a_gpu() -> None:
     assert exported(attended + TRAINING).model_bytes > BLOCKS * 0.7
 
 
+def evolving(beginning: str = "") -> str:
+    """A training that makes no optimizer, and begins each step with a line of one's own."""
+    source = TRAINING.replace("torch.optim.AdamW(", "dict(params=")
+    source = source.replace("Muon(matrices", "dict(params=matrices")
+    source = source.replace("    started = ", "    optimizers = []\n    started = ")
+    source = source.replace("loss.backward()", "pass")
+    step = "    for step in range(args.iterations):\n"
+    ended = '        raise RuntimeError("the clock does not end the training")\n'
+    assert step in source
+    assert ended in source
+    return HEAD + source.replace(step, step + beginning).replace(ended, "        pass\n")
+
+
 def test_a_training_without_optimizers_is_counted_and_ends() -> None:
-    evolving = TRAINING.replace("torch.optim.AdamW(", "dict(params=")
-    evolving = evolving.replace("Muon(matrices", "dict(params=matrices")
-    evolving = evolving.replace("    started = ", "    optimizers = []\n    started = ")
-    evolving = HEAD + evolving.replace("loss.backward()", "pass")
-    found = counted(evolving)
+    found = counted(evolving())
     assert found.model_params == BLOCKS
     assert found.updates == ()
-    assert exported(evolving).model_bytes > BLOCKS * 0.7
+    assert exported(evolving()).model_bytes > BLOCKS * 0.7
+
+
+def test_one_step_shows_that_a_model_without_gradients_evolves() -> None:
+    frozen = evolving(
+        "        model.requires_grad_(False)\n"
+        "        if step:\n            raise RuntimeError('a second step')\n"
+    )
+    found = counted(frozen)
+    assert found.model_params == BLOCKS
+    assert found.notes == ()
+    assert exported(frozen).model_bytes > BLOCKS * 0.7
 
 
 def test_tokens_that_are_moved_in_inference_mode_stay_unknown() -> None:
