@@ -141,7 +141,7 @@ class AcceptBlock(Block):
 
     rule: Literal["significant", "greedy", "none"] = "significant"
     """`significant`: better beyond noise; `greedy`: any better mean; `none`: never."""
-    false_keep: Annotated[float, Field(gt=0, lt=0.5)] = 0.002
+    false_keep: Annotated[float, Field(gt=0, lt=0.5)] = 0.001
     """Significant: p, two-sided, below which a better candidate is kept."""
     missed: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
     """Significant: at each run, probability of dropping one that is better by `least_effect`."""

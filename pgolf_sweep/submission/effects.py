@@ -234,7 +234,7 @@ class Accept:
     """
 
     rule: Rule = Rule.SIGNIFICANT
-    false_keep: float = 0.002
+    false_keep: float = 0.001
     missed: float = 0.2
     least_effect: float = 2.0
     most_seeds: int = 8
