@@ -1,6 +1,7 @@
-"""The attention kernel of a GPU, chosen by a measurement at the run's start. Not yet run on one.
+"""The attention kernel of a GPU, chosen by a measurement at the run's start, alike on all ranks.
 
-FA3 is there where `flash_attn_interface` is installed; cuDNN and FA2 come with torch.
+Not yet run on a GPU. FA3 is there where `flash_attn_interface` is installed and torch is 2.13 or
+newer; cuDNN and FA2 come with torch.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import torch
+import torch.distributed as dist
 from torch.nn import attention, functional
 
 from trainer.runtime import Stopwatch
@@ -23,30 +25,42 @@ UNAVAILABLE = ImportError, RuntimeError, ValueError, AttributeError
 """What is raised for a kernel that is not installed, not of this torch, or not for this shape."""
 
 
-def fastest(kernels: dict[str, Callable[[], object]], seconds: Callable[[], float]) -> str:
-    """Switch to the kernel that takes least time, and name it.
+def fastest(
+    kernels: dict[str, Callable[[], object]],
+    seconds: Callable[[], float],
+    device: torch.device,
+    world_size: int = 1,
+) -> str:
+    """Switch to the kernel that takes least time in all ranks' sum, and name it.
+
+    Ranks measure apart, and each by itself might choose another kernel: their steps would differ in
+    time and rounding.
 
     Args:
-        kernels: What switches to each; one that cannot be raises one of `UNAVAILABLE`.
+        kernels: What switches to each; one that cannot be on any rank raises one of `UNAVAILABLE`.
         seconds: What the present one takes; likewise.
+        device: Of the message between the ranks.
+        world_size: Their number.
     """
-    spent: dict[str, float] = {}
-    for name, switch in kernels.items():
+    spent = torch.full((len(kernels),), torch.inf, device=device)
+    for index, switch in enumerate(kernels.values()):
         with suppress(*UNAVAILABLE):
             switch()
-            spent[name] = seconds()
-    best = min(spent, key=spent.__getitem__)
+            spent[index] = seconds()
+    if world_size > 1:
+        dist.all_reduce(spent)
+    best = list(kernels)[int(spent.argmin())]
     kernels[best]()
     return best
 
 
 def switch_flash(name: str) -> None:
-    """Have flash attention compute by FA2, torch's own, or by FA3."""
+    """Have flash attention compute by FA2, torch's own, or by FA3 where this torch knows it."""
     torch.backends.cuda.enable_cudnn_sdp(enabled=name == "cuDNN")
     torch.backends.cuda.enable_flash_sdp(enabled=name != "cuDNN")
     if name == "FA3":
         attention.activate_flash_attention_impl("FA3")
-    else:
+    elif hasattr(attention, "restore_flash_attention_impl"):
         attention.restore_flash_attention_impl()
 
 
@@ -73,4 +87,5 @@ def choose_attention(config: Config, rows: int, device: torch.device) -> str:
         return watch.before
 
     names = ("FA3", "cuDNN", "FA2")
-    return fastest({name: lambda name=name: switch_flash(name) for name in names}, seconds)
+    kernels = {name: lambda name=name: switch_flash(name) for name in names}
+    return fastest(kernels, seconds, device, config.world_size)

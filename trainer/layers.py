@@ -42,9 +42,12 @@ class Linear(nn.Linear):
         elif orthogonal:
             nn.init.orthogonal_(self.weight)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Last dimension from columns to rows."""
-        return adapted(functional.linear(x, self.weight.to(x.dtype)), x, self)
+    def forward(self, x: Tensor, scale_R: Tensor | None = None) -> Tensor:
+        """Last dimension from columns to rows; each row times its scale."""
+        if scale_R is not None and self.lora is None and is_eager(x):  # fewer numbers to scale
+            return functional.linear(x, scale_R[:, None] * self.weight)
+        y = adapted(functional.linear(x, self.weight.to(x.dtype)), x, self)
+        return y if scale_R is None else scale_R.to(x.dtype) * y
 
 
 def rms_norm(x: Tensor) -> Tensor:
@@ -98,15 +101,15 @@ class Attention(nn.Module):
         if config.attn_gate_enabled:
             self.gate = nn.Parameter(torch.zeros(config.num_heads, config.gate_window))
 
-    def forward(self, x_BTD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """What each position gathers from itself and those before it."""
+    def forward(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, out_scale: Tensor) -> Tensor:
+        """What each position gathers from itself and those before it, times a scale a channel."""
         batch, length, width = x_BTD.shape
-        q_BHTE = self.q(x_BTD).view(batch, length, self.heads, -1).transpose(1, 2)
-        k_BKTE = self.k(x_BTD).view(batch, length, self.kv_heads, -1).transpose(1, 2)
+        q_BHTE = rms_norm(self.q(x_BTD).view(batch, length, self.heads, -1)).transpose(1, 2)
+        k_BKTE = rms_norm(self.k(x_BTD).view(batch, length, self.kv_heads, -1)).transpose(1, 2)
         v_BKTE = self.v(x_BTD).view(batch, length, self.kv_heads, -1).transpose(1, 2)
         scale = self.q_scale.to(x_BTD.dtype)[:, None, None]
-        q_BHTE = rotate(rms_norm(q_BHTE), cos, sin) * scale
-        k_BKTE = rotate(rms_norm(k_BKTE), cos, sin)
+        q_BHTE = rotate(q_BHTE, cos, sin) * scale
+        k_BKTE = rotate(k_BKTE, cos, sin)
         y_BHTE = functional.scaled_dot_product_attention(
             q_BHTE, k_BKTE, v_BKTE, is_causal=True, enable_gqa=self.kv_heads != self.heads
         )
@@ -116,7 +119,7 @@ class Attention(nn.Module):
             weight = self.gate.to(x_BTD.dtype)
             open_BTH = functional.linear(x_BTD[..., : weight.size(1)], weight / 2).sigmoid()
             y_BHTE = y_BHTE * open_BTH.transpose(1, 2).unsqueeze(-1)
-        return self.out(y_BHTE.transpose(1, 2).reshape(batch, length, width))
+        return self.out(y_BHTE.transpose(1, 2).reshape(batch, length, width), out_scale)
 
 
 class MLP(nn.Module):
@@ -128,10 +131,10 @@ class MLP(nn.Module):
         self.up = Linear(config.model_dim, config.hidden_dim, orthogonal=config.ortho_init)
         self.down = Linear(config.hidden_dim, config.model_dim, zero=True)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        """Each position by itself."""
+    def forward(self, x_BTD: Tensor, out_scale: Tensor) -> Tensor:
+        """Each position by itself, times a scale a channel."""
         hidden = self.up(x_BTD)
         if not self.slope and is_eager(hidden):
-            return self.down(ReluSquare.apply(hidden))
+            return self.down(ReluSquare.apply(hidden), out_scale)
         active = functional.leaky_relu(hidden, self.slope) if self.slope else hidden.relu()
-        return self.down(active.square())
+        return self.down(active.square(), out_scale)

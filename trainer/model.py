@@ -42,13 +42,12 @@ class Block(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """The stream mixed with the embedding, and what attention adds to it."""
         keep, again = self.resid_mix.to(x_BTD.dtype)
-        x_BTD = keep * x_BTD + again * embedded_BTD
-        added = self.attn(self.normed(x_BTD), cos, sin)
-        return x_BTD, self.attn_scale.to(x_BTD.dtype) * added
+        x_BTD = torch.addcmul(keep * x_BTD, again, embedded_BTD)
+        return x_BTD, self.attn(self.normed(x_BTD), cos, sin, self.attn_scale)
 
     def fed(self, x_BTD: Tensor) -> Tensor:
         """What the MLP adds."""
-        return self.mlp_scale.to(x_BTD.dtype) * self.mlp(self.normed(x_BTD))
+        return self.mlp(self.normed(x_BTD), self.mlp_scale)
 
     def normed(self, x_BTD: Tensor) -> Tensor:
         """Unit rows, smaller in later blocks with LN_SCALE."""

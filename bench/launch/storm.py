@@ -106,7 +106,11 @@ class Storm:
         # Half of the cluster each: without a limit one of them may hold all of it.
         slots = str(max(1, len(self.nodes) // len(FOLDERS)))
         words = ("--wandb", "disabled", "--slots", slots, "--runs", name)
-        env = {"PGOLF_STORAGE": self.database.url, "PGOLF_LEASE_SECONDS": str(LEASE_SECONDS)}
+        env = {
+            "PGOLF_STORAGE": self.database.url,
+            "PGOLF_LEASE_SECONDS": str(LEASE_SECONDS),
+            "PYTHONFAULTHANDLER": "1",  # one that does not end says where it is
+        }
         self.drivers[name] = self.terminal.start_launch(self.file, *words, **env)
 
     # -- faults ---------------------------------------------------------------------------------
@@ -237,7 +241,8 @@ class Storm:
         stop = self.terminal.run("stop", STUDY, "--all", "--runs", "a",
                                  PGOLF_STORAGE=self.database.url)  # fmt: skip
         assert stop.code == 0, stop.err
-        codes = [driver.wait(240.0) for driver in self.drivers.values()]
+        print(stop.out, end="", flush=True)
+        codes = [self.drained(name) for name in FOLDERS]
         self.over.set()
         rows = self.asked("trials", "a")["trials"]
         trained = {row["number"]: row for row in rows if row["attempts"]}
@@ -290,6 +295,17 @@ class Storm:
             "no launch ended with 2 or 4": not (self.endings[2] or self.endings[4]),
             "the drivers' memory is flat": self.is_flat(),
         }
+
+    def drained(self, name: str) -> int | None:
+        """The exit code of a driver that was asked to stop; None where it had to be ended."""
+        driver = self.drivers[name]
+        try:
+            return driver.wait(240.0)
+        except AssertionError:
+            os.kill(driver.pid, signal.SIGABRT)  # Python prints where each of its threads is
+            driver.wait(30.0)
+            print(f"driver {name} did not end:", driver.said[-8000:], sep="\n", flush=True)
+            return None
 
     def both_have_results(self) -> bool:
         self.tend()

@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 SHARE = 0.125
 SHORT = Rung(share=SHARE, gpu_share=1 / 8)
 SHORT_NOISE = 0.001
+EXPORT_MINUTES = 1.25
+"""For which a trial holds its slot that goes on from an earlier training: a dozen for one."""
+KINDS = ("none", "reuse", "faithful", "poor", "reuse-faithful", "reuse-poor")
 OWN = 0.004
 """Standard deviation of what a poor rung says wrong of a configuration alone."""
 
@@ -55,11 +58,15 @@ class Short(Smooth):
 
     Args:
         poor: Whether the rung misleads.
+        shared: Whether what follows a training may be run alone.
         given: Of `Smooth`.
     """
 
-    def __init__(self, session: Session, seed: int, *, poor: bool, **given: Any) -> None:
+    def __init__(
+        self, session: Session, seed: int, *, poor: bool, shared: bool = False, **given: Any
+    ) -> None:
         super().__init__(session, seed, **given)
+        self._shared = shared
         self._poor = poor
         self._seed = seed
         self._other = Smooth(session, seed, **given)
@@ -84,7 +91,7 @@ class Short(Smooth):
         """What `pgolf_sweep.simulate` asks of a run."""
         answer = super().__call__({n: v for n, v in knobs.items() if n != "rung"})
         if "rung" not in knobs:
-            return answer
+            return answer | ({"export_minutes": EXPORT_MINUTES} if self._shared else {})
         own = {n: v for n, v in knobs.items() if n != "rung"}
         score = self.short(own) + self._rng.gauss(0, SHORT_NOISE)
         return answer | {"val_bpb": score, "curve": ()}
@@ -96,7 +103,7 @@ def session_of(kind: str, hours: float, keep: float) -> Session:
     budget = block.budget.model_copy(
         update={"gpu_hours": hours * session.resources.gpus, "reserve": False}
     )
-    rungs = None if kind == "none" else Fidelity(rungs=(SHORT,), keep=keep)
+    rungs = None if kind in {"none", "reuse"} else Fidelity(rungs=(SHORT,), keep=keep)
     block = dataclasses.replace(block, budget=budget, fidelity=rungs, second_seeds=0)
     return dataclasses.replace(session, spec=dataclasses.replace(session.spec, pgolf=block))
 
@@ -111,7 +118,7 @@ def repetition(kind: str, seed: int, hours: float, keep: float) -> dict[str, Any
     """One sweep; with how the rungs agree over all that was tried on the cheaper one."""
     session = session_of(kind, hours, keep)
     truth = open_sweep(HERE / "smooth.yaml", "random", 64)
-    surface = Short(truth, seed, poor=kind == "poor")
+    surface = Short(truth, seed, poor="poor" in kind, shared="reuse" in kind)
     best = best_of(seed)
     began = time.process_time()
     study = simulate(session, surface, seed=seed)
@@ -138,7 +145,7 @@ def repetition(kind: str, seed: int, hours: float, keep: float) -> dict[str, Any
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kinds", nargs="+", default=["none", "faithful", "poor"])
+    parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
     parser.add_argument("--seeds", type=int, default=12)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--hours", type=float, default=4.0)
@@ -150,7 +157,7 @@ def main() -> None:
     found = defaultdict(list)
     for seed in range(options.first, options.first + options.seeds):
         for kind in options.kinds:
-            for keep in options.keep[: 1 if kind == "none" else None]:
+            for keep in options.keep[: 1 if kind in {"none", "reuse"} else None]:
                 row = repetition(kind, seed, options.hours, keep)
                 found[kind, keep].append(row)
                 if options.out is not None:
@@ -161,7 +168,7 @@ def main() -> None:
         error = statistics.stdev(regrets) / math.sqrt(len(regrets)) if len(regrets) > 1 else 0.0
         taus = [row["tau"] for row in rows if row["tau"] is not None]
         print(
-            f"{kind:9} keep {keep:.2f} regret {statistics.mean(regrets):5.1f} +- {error:.1f}  "
+            f"{kind:14} keep {keep:.2f} regret {statistics.mean(regrets):5.1f} +- {error:.1f}  "
             f"whole {statistics.mean(row['whole'] for row in rows):.1f}  screened "
             f"{statistics.mean(row['screened'] for row in rows):.1f}  tau "
             f"{statistics.mean(taus) if taus else math.nan:.2f}  slot-hours "

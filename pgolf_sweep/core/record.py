@@ -311,9 +311,11 @@ def second_seeds(records: Iterable[TrialRecord]) -> dict[int, int]:
     first: dict[str, int] = {}
     asked = []
     for record in records:
+        if record.rung is not None:
+            continue
         if record.seed is not None:
             asked.append(record)
-        elif record.duplicate_of is None and record.rung is None:
+        elif record.duplicate_of is None:
             first.setdefault(record.configuration, record.number)
     if not asked:
         return {}

@@ -164,14 +164,30 @@ class Quota:
         return more if left >= each else min(more, 1.0)
 
     def ending(self) -> bool:
-        """Whether what is left of the budget is one more trial for each slot, or less."""
+        """Whether what is left of the budget is one more trial for each slot, or less.
+
+        Where nothing says what a trial takes, no end is in sight.
+        """
         each, slots = self.seconds_each, self._whole_slots()
+        if not each:
+            return False
         if self.affordable() <= slots:
             return True
-        if self.spending.deadline_at is None or not each:
+        if self.spending.deadline_at is None:
             return False
         now = self.clock.now()
         return self.spending.seconds_to_start(each, slots=slots, now=now) < each
+
+    def awaits_rungs(self) -> bool:
+        """Whether the last trials wait for those that run on cheaper rungs: their scores choose.
+
+        Where a deadline nears nothing waits.
+        """
+        if self.fidelity is None or not self.ending() or self.spending.deadline_at is not None:
+            return False
+        here = [attempt.trial.record for attempt in self.table.running.values()]
+        here += [trial.record for trial in self.table.queued]
+        return any(row.rung is not None for row in [*here, *self.table.probing.values()])
 
     def in_time(self) -> bool:
         """Whether a trial that starts now is expected to end by the deadline."""
@@ -206,8 +222,19 @@ class Quota:
 
     @property
     def seconds_each(self) -> float | None:
-        """What a trial holds its slot for: the median of those that trained, or the estimate."""
-        return self.table.typical_seconds or self.estimate
+        """What a trial holds its slot for: the median of those that trained, or the estimate.
+
+        Where there is neither, as the trials of a cheaper rung and its share of the training say.
+        """
+        return self.table.typical_seconds or self.estimate or self._seconds_by_rungs()
+
+    def _seconds_by_rungs(self) -> float | None:
+        if self.fidelity is None:
+            return None
+        for number, rung in reversed(list(enumerate(self.fidelity.rungs, 1))):
+            if own := self.table.typical_on(number):
+                return own / rung.share
+        return None
 
     def row(self) -> BudgetRow | None:
         """The budget as observers see it; None without one."""

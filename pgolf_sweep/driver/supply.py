@@ -206,6 +206,8 @@ class Supply:
             if self._anchors.waits(self._unfinished()):
                 return
             self._second_seeds.enqueue(self.quota.last_trials() - len(self._held))
+            if self.quota.awaits_rungs() and not self.study.has_waiting():
+                return
             proposal = self.study.ask(ending=self.quota.ending())
             if proposal is None:
                 self.phase.finish("every point of the grid was proposed")

@@ -1,8 +1,10 @@
 """Shorter names inside our own bundled trainer, which a general minifier must leave alone.
 
 A minifier cannot know who calls a function by keyword, or whose attribute a name is. Of the bundle
-all of it is known: every caller is in the file. Three changes are made to its syntax tree:
+all of it is known: every caller is in the file. These changes are made to its syntax tree:
 
+* Annotations go, with the imports and aliases that only they need. A dataclass becomes a plain
+  class that keeps what its constructor is given; a field's default is an attribute of the class.
 * Parameters that no call names become positional-only, so that the minifier may rename them.
 * Those that calls name get short names, in the calls too, unless a foreign function is called with
   a parameter of that name.
@@ -38,11 +40,98 @@ def shortened(text: str) -> str:
         text: Source of the whole program.
     """
     tree = ast.parse(text)
+    _Unannotate(_dataclasses(tree)).visit(tree)
+    _drop_unused(tree)
     _make_positional(tree)
     names = attributes(tree)
     _rename_parameters(tree)
     _Rename(names, _dataclasses(tree)).visit(tree)
+    _simplify_dataclasses(tree)
     return ast.unparse(tree)
+
+
+_RECORD = ast.parse("""
+class Record:
+    def __init__(self, /, **given):
+        self.__dict__ = given
+def replace(record, /, **changes):
+    return type(record)(**record.__dict__ | changes)
+""").body
+
+
+def _simplify_dataclasses(tree: ast.Module) -> None:
+    """Have dataclasses keep what they are given, without a list of it."""
+    found = _dataclasses(tree)
+    for node in _classes(tree):
+        if node.name not in found:
+            continue
+        node.decorator_list, node.bases = [], [ast.Name("Record", ast.Load())]
+        kept: list[ast.stmt] = []
+        for part in node.body:
+            if not isinstance(part, ast.AnnAssign):
+                kept.append(part)
+            elif part.value:
+                kept.append(ast.copy_location(ast.Assign([part.target], part.value), part))
+        node.body = kept or [ast.Pass()]
+    for statement in list(tree.body):
+        if isinstance(statement, ast.ImportFrom) and statement.module == "dataclasses":
+            others = [n for n in statement.names if n.name not in {"dataclass", "replace"}]
+            statement.names = others
+            if not others:
+                tree.body.remove(statement)
+    first = next((at for at, node in enumerate(tree.body) if isinstance(node, ast.ClassDef)), 0)
+    tree.body[first:first] = _RECORD if found else []
+
+
+class _Unannotate(ast.NodeTransformer):
+    """Removes annotations; those of dataclasses, which are made of them, become 0."""
+
+    def __init__(self, dataclasses: frozenset[str]) -> None:
+        self.dataclasses = dataclasses
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        fields = [part for part in node.body if isinstance(part, ast.AnnAssign)]
+        for part in fields if node.name in self.dataclasses else ():
+            part.annotation = ast.Constant(0)
+        return self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
+        if isinstance(node.annotation, ast.Constant):
+            return node
+        if node.value is None:
+            return None
+        return ast.copy_location(ast.Assign([node.target], node.value), node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.returns = None
+        return self.generic_visit(node)
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        node.annotation = None
+        return node
+
+
+def _drop_unused(tree: ast.Module) -> None:
+    """Remove imported names and constants that nothing reads."""
+    read = {
+        node.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
+    for node in list(tree.body):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            node.names = [
+                each for each in node.names if (each.asname or each.name).partition(".")[0] in read
+            ]
+            unused = not node.names
+        else:
+            unused = (
+                isinstance(node, ast.Assign)
+                and isinstance(node.value, ast.Constant)
+                and not {each.id for each in ast.walk(node) if isinstance(each, ast.Name)} & read
+            )
+        if unused:
+            tree.body.remove(node)
 
 
 def _rename_parameters(tree: ast.Module) -> None:

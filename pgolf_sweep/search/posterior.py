@@ -81,15 +81,20 @@ def posteriors(
     groups = [_trained(record.number, source) for record in kept]
     model = Surrogate(x, within, noise=noise, groups=groups)
     model.condition(model.fit([model.prior.means]))
-    mean, sd = model.posterior(x)
+    keys: dict[bytes, int] = {}
+    mean, cov = model.tried([keys.setdefault(row.tobytes(), len(keys)) for row in x])
+    variance = np.maximum(np.diag(cov), 0.0)
+    sd = np.sqrt(variance)
     mean = mean + (scores - within)  # what is too bad for the model is no contender by it
     fits = [at for at, record in enumerate(kept) if record.submittable]
     best = min(fits, key=lambda at: mean[at], default=None)
-    apart = np.zeros(len(kept)) if best is None else model.apart(x, x[best])
-    apart = np.hypot(apart, SMOOTH * model.noise)
+    apart = np.zeros(len(kept))
+    if best is not None:
+        apart = np.sqrt(np.maximum(variance + variance[best] - 2 * cov[best], 0.0))
+    apart = np.hypot(apart, SMOOTH * model.repeats)
     behind = np.zeros(len(kept)) if best is None else mean - mean[best]
     decided = [
-        None if best in {None, at} else _decided(gap, sd_apart, model.noise)
+        None if best in {None, at} else _decided(gap, sd_apart, model.repeats)
         for at, (gap, sd_apart) in enumerate(zip(behind, apart, strict=True))
     ]
     return {

@@ -273,6 +273,11 @@ class Study(StudyReader):
             rung=None if self._rungs is None else self._rungs.rung_of(self._frozen(trial)),
         )
 
+    @reaching
+    def has_waiting(self) -> bool:
+        """Whether a trial is enqueued that nobody has asked for."""
+        return self._waiting()
+
     def _waiting(self) -> bool:
         return bool(self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 

@@ -158,6 +158,9 @@ def launch(
         report(cost_line(session, slots=slots, done=counted(study.records())))
         if mode.note:
             report(mode.note)
+        lease = DriverLease(study, me, SystemClock(), lock.before) if study.shared else None
+        if lease is not None:
+            stack.enter_context(lease.joined())
         if has_run_its_course(session, study):
             launcher: Launcher = stack.enter_context(closing(without_slots()))
         else:
@@ -177,7 +180,7 @@ def launch(
             observer=_Recorder(stack.enter_context(observer), status, events, notices),
             request=requests,
             trainings=trainings,
-            lease=DriverLease(study, me, SystemClock(), lock.before) if study.shared else None,
+            lease=lease,
         )
         stack.callback(shutdown)
         final = driver.run()

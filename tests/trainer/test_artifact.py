@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from trainer.artifact import chosen_coders, code_bytes, pack, pack_body, unpack
+from trainer.artifact import RANS, chosen_coders, code_bytes, pack, pack_body, unpack
 from trainer.config import TrainerError
 from trainer.quantize import Quantized, dequantize, quantize_all
 from trainer.rans import TABLE_BYTES, rans_decode, rans_encode
@@ -44,13 +44,27 @@ def assert_same(got, stored):
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("shuffle", [0, 1])
 @pytest.mark.parametrize("rans", [0, 1])
-def test_unpack_inverts_pack_bit_for_bit(tiny_config, codec, shuffle, rans):
+def test_unpack_inverts_pack_bit_for_bit(tiny_config, monkeypatch, codec, shuffle, rans):
+    monkeypatch.setattr("trainer.artifact.TRIED_BYTES", 0)  # else so small a model goes without
     for bits in range(1, 9):
         config = tiny_config(
             CODEC=codec, BYTE_SHUFFLE=shuffle, MATRIX_BITS=bits, RANS=rans, LQER_RANK=2, QAT_FRAC=1
         )
         stored = quantize_all(config, gaussian_model())
-        assert_same(unpack(pack(config, stored)), stored)
+        blob = pack(config, stored)
+        assert blob[5] & RANS == RANS * rans
+        assert_same(unpack(blob), stored)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_rans_makes_no_model_larger(tiny_config, codec):
+    for bits, width, gains in ((2, 8, False), (8, 24, False), (6, 256, True)):
+        knobs = {"CODEC": codec, "MATRIX_BITS": bits, "EMBED_BITS": bits, "QAT_FRAC": 1}
+        stored = quantize_all(tiny_config(**knobs), gaussian_model(width=width))
+        plain, blob = (pack(tiny_config(**knobs, RANS=rans), stored) for rans in (0, 1))
+        assert len(blob) < len(plain) if gains else blob == plain
+        assert blob[5] & RANS == RANS * gains
+        assert_same(unpack(blob), stored)
 
 
 @settings(
@@ -62,7 +76,10 @@ def test_every_shape_survives(tiny_config, rows, columns, bits):
     rng = np.random.default_rng(rows * 8 + columns)
     weights = rng.standard_normal((rows, columns)).astype(np.float32)
     stored = quantize_all(config, {"embed.weight": weights, "head.weight": -weights})
-    assert_same(unpack(pack(config, stored)), stored)
+    for tried in (0, 2**19):
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("trainer.artifact.TRIED_BYTES", tried)
+            assert_same(unpack(pack(config, stored)), stored)
 
 
 def test_equal_weights_give_equal_bytes(tiny_config):
@@ -110,7 +127,7 @@ def test_rans_takes_noise_and_leaves_repetitions_to_the_codec(tiny_config):
         config = tiny_config(CODEC=codec, RANS=1, EMBED_BITS=6)
         stored = quantize_all(config, weights)
         runs = pack_body(stored, shuffle=True, by_kind=True)[1:]
-        kept, coded = chosen_coders(config, runs)
+        kept, coded = chosen_coders(config, [(run, *rans_encode(run)) for run in runs])
         assert kept[1:] == [runs[1]]
         assert len(coded) > 4
         plain = len(pack(tiny_config(CODEC=codec, EMBED_BITS=6), stored))

@@ -7,16 +7,18 @@ that looks (docs/adr/0006).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pgolf_sweep.core.errors import StorageAwayError
 from pgolf_sweep.driver.control import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from pgolf_sweep.core.clock import Clock
     from pgolf_sweep.core.paths import StudyPaths
@@ -27,6 +29,8 @@ HEARTBEATS_PER_LEASE = 6
 
 _DRIVER = "driver:"
 _REQUEST = "request:"
+_LEFT, _GONE = "left", "gone"
+"""What a driver, or the lock of its folder, says of its end; and what another takes for it."""
 
 
 def new_driver(paths: StudyPaths) -> str:
@@ -123,7 +127,22 @@ class DriverLease:
 
     def leave(self) -> None:
         """Say that this driver ends, so that nobody waits for it."""
-        self._say(left=True)
+        self._say(**{_LEFT: True})
+
+    @contextlib.contextmanager
+    def joined(self) -> Iterator[None]:
+        """From the start of its slots on it is one of the study's drivers: a request reaches it.
+
+        Raises:
+            StorageAwayError: The storage does not answer.
+        """
+        self._say(slots=0)  # the first turn's heartbeat is due all the same
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(StorageAwayError):
+                self.leave()
+            raise
 
     def _say(self, **more: Any) -> None:
         host, _, rest = self.me.partition(":")
@@ -154,7 +173,8 @@ class DriverLease:
             gone.add(self.before)
         for name in gone & at_work.keys():
             # Should it only have been frozen, its next heartbeat takes this back.
-            self.study.set_attribute(_key(_DRIVER, name), at_work[name] | {"left": True})
+            end = _LEFT if name == self.before else _GONE
+            self.study.set_attribute(_key(_DRIVER, name), at_work[name] | {end: True})
         others = at_work.keys() - gone - {self.me}
         self.other_slots = sum(int(at_work[name]["slots"]) for name in others)
         return gone
@@ -171,23 +191,25 @@ def strongest(*requests: Request) -> Request:
 
 
 def drivers(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What each driver that has not left says of itself; it may be dead."""
+    """What each driver at work says of itself; it may be dead."""
     return [
         value
         for key, value in attributes.items()
-        if key.startswith(_DRIVER) and not value.get("left")
+        if key.startswith(_DRIVER) and not (value.get(_LEFT) or value.get(_GONE))
     ]
 
 
 def ask_all(study: Study, request: Request) -> list[str]:
-    """Ask every driver that has not left to drain or to cancel; their names.
+    """Ask every driver to drain or to cancel; the names of those at work.
 
-    A request names the drivers that it is meant for: one that is launched later ignores it.
+    One that is taken for dead is asked too: it may be frozen, or too busy to keep its lease. A
+    request names the driver that it is meant for: one that is launched later ignores it.
     """
-    names = [str(entry["name"]) for entry in drivers(study.attributes())]
-    for name in names:
-        study.set_attribute(_key(_REQUEST, name), request.value)
-    return names
+    attributes = study.attributes()
+    for key, value in attributes.items():
+        if key.startswith(_DRIVER) and not value.get(_LEFT):
+            study.set_attribute(_key(_REQUEST, str(value["name"])), request.value)
+    return [str(entry["name"]) for entry in drivers(attributes)]
 
 
 def _key(kind: str, driver: str) -> str:

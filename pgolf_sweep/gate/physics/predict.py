@@ -111,12 +111,17 @@ class Prediction:
 
 
 def layout(config: Any, parameter: float) -> Layout:
-    """The physics of one layout.
+    """The physics of one layout; with RANS of the shorter of both containers.
 
     Args:
         config: A `trainer.config.Config`.
         parameter: Of its scale rule, as of `entropy.weight_bits`.
     """
+    known = [_layout(config, parameter, rans=rans) for rans in {False, bool(config.rans)}]
+    return min(known, key=lambda each: sum(each.at(0.0).values()))
+
+
+def _layout(config: Any, parameter: float, *, rans: bool) -> Layout:
     rule = ScaleRule(config.quant_scale)
     step_bytes = container.STEP_BITS[config.byte_shuffle] / 8
     float_bytes = container.FLOAT_BITS[config.byte_shuffle] / 8
@@ -146,16 +151,13 @@ def layout(config: Any, parameter: float) -> Layout:
         starts = kind in UNIFORM_START
         weights["start" if starts else kind] += count
         clip = group_clip(config, tensor.group) if rule is ScaleRule.SDCLIP else 0.0
-        few, many, table = _matrix(
-            rule,
-            tensor.bits,
-            columns,
-            clip or parameter,
-            config.codec,
-            starts=starts,
-            rans=config.rans,
+        few, many, entropy, table = _matrix(
+            rule, tensor.bits, columns, clip or parameter, config.codec, starts=starts
         )
         coded = count / 8 * (few + scale * (many - few))
+        if rans:  # a run for each kind, with a table of its own
+            coded = np.minimum(coded, count / 8 * codec_overhead.rans_bits(tensor.bits, entropy))
+            coded += codec_overhead.rans_table_bytes(config.codec, tensor.bits, entropy)
         if kind in {"embed", "head"}:
             vocabulary[kind] = float(coded[0])
         sizes[tensor.group] += coded + rows * step_bytes
@@ -163,7 +165,7 @@ def layout(config: Any, parameter: float) -> Layout:
         ceiling += count / 8 * _most_bits(config.codec, tensor.bits) + 2.1 * rows
         tables.append(table)
         lengths.append(tensor.params / codec_overhead.codes_a_byte(tensor.bits))
-    container_bytes, mixing, switches = _spare(config, found, lengths, tables, kept)
+    container_bytes, mixing, switches = _spare(config, found, lengths, tables, kept, rans=rans)
     spare = container_bytes + mixing + switches
     by_uniform: dict[str, tuple[float, ...]] = {
         name: tuple(sizes[name].tolist()) for name in GROUPS if params[name]
@@ -197,7 +199,13 @@ def coder_name(config: Any) -> str:
 
 
 def _spare(
-    config: Any, found: Census, lengths: list[float], tables: list[Floats], kept: float
+    config: Any,
+    found: Census,
+    lengths: list[float],
+    tables: list[Floats],
+    kept: float,
+    *,
+    rans: bool,
 ) -> tuple[float, float, float]:
     """Bytes that belong to no group: the container's own, those of mixing and of switches.
 
@@ -207,11 +215,11 @@ def _spare(
         lengths: Bytes of one matrix of each kind before compression.
         tables: What the bytes of each kind are.
         kept: Bytes of scales, mixes and steps.
+        rans: Whether codes lie by kind.
     """
     own = found.container_bytes + container.CONSTANT_BYTES + correction_bytes(config, found)
-    if config.rans:  # a run for each kind, with a table of its own
-        codes = (tensor.bits for _, tensor, _ in found.kinds if tensor.quantized)
-        return own + sum(map(codec_overhead.rans_table_bytes, codes)), 0.0, 0.0
+    if rans:
+        return own, 0.0, 0.0
     by_bits = groupby(found.matrices, lambda place: found.kinds[place][1].bits)
     runs = [[(lengths[place], place) for place in run] for _, run in by_bits]
     widths = [(lengths[place], found.kinds[place][1].bits) for place in found.matrices]
@@ -253,21 +261,17 @@ def _matrix(
     codec: str,
     *,
     starts: bool,
-    rans: bool,
-) -> tuple[Floats, Floats, Floats]:
-    """Bits of a weight after compression along `UNIFORM_GRID`, in a small and in a large model.
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Bits of a weight after compression along `UNIFORM_GRID`.
 
-    `starts` says whether the matrix begins uniform, `rans` whether rANS may code it instead. The
-    third answer is what its bytes are.
+    In a small and in a large model; then the bits that it carries, and what its bytes are. `starts`
+    says whether the matrix begins uniform.
     """
     grid = UNIFORM_GRID if starts else UNIFORM_GRID[:1]
     shares = [level_shares(rule, bits, columns, parameter, uniform) for uniform in grid]
     entropy = np.array([entropy_bits(each) for each in shares])
     few, many = codec_overhead.coded_bits(codec, bits, entropy)
-    if rans:
-        ours = codec_overhead.rans_bits(bits, entropy)
-        few, many = np.minimum(few, ours), np.minimum(many, ours)
-    return few, many, container.byte_shares(shares[0], bits)
+    return few, many, entropy, container.byte_shares(shares[0], bits)
 
 
 @cache

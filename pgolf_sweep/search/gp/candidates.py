@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from pgolf_sweep.search.gp.acquisition import log_expected_improvement
-from pgolf_sweep.search.gp.feasible import LEAST_PROBABILITY
+from pgolf_sweep.search.gp.feasible import LAST_RESORT, LEAST_PROBABILITY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,12 +34,29 @@ KEPT, GOING_ON = 8, 800
 LEAST_SHARE = 0.01
 """Cheaper than this nothing is taken to be."""
 
+MARGINS = 0.0, 1.5, 3.0
+"""Of the regression's error, how far below the limit is looked for what surely fits."""
+
+LEAST_APART = 1e-3
+"""Of a value's standard deviation, the least that its difference to another may have."""
+
 LEAST_ERROR = 0.005
 """What the regression of the limit is off by at least."""
 
 
 class Candidates:
-    """Candidates of one proposal."""
+    """Candidates of one proposal.
+
+    Args:
+        sampler: Whose proposal it is.
+        model: Of the objective.
+        tried: Keys of what is not to be proposed again.
+        held: Columns that something else decides, with their places.
+        rng: The proposal's own.
+        kept: Rows that others may go on from at less cost; None: there are none.
+        final: With rungs, at the end: rows whose objective is measured or under way, and which
+            are within the limit; None before that.
+    """
 
     def __init__(
         self,
@@ -49,9 +66,13 @@ class Candidates:
         held: Mapping[int, float],
         rng: np.random.Generator,
         kept: Floats | None = None,
+        final: Floats | None = None,
     ) -> None:
         self._sampler = sampler
         self._kept = kept
+        self._final = final
+        self._point: Floats | None = None
+        """Inputs of what improvement is over, where only its difference to others is known."""
         self._cheap = set() if kept is None else set(sampler.dear_keys(kept))
         self._model = model
         self._tried = tried
@@ -69,6 +90,8 @@ class Candidates:
         mean, _ = self._model.posterior(sampler.inputs(finished))
         feasible = np.array([one.feasible for one in observed])
         self._incumbent = float(mean[feasible].min() if feasible.any() else mean.min())
+        if sampler.fidelity is not None:
+            self._compare(finished, np.where(feasible, mean, np.inf))
         order = np.argsort(np.where(feasible, mean, np.inf), kind="stable")[:AROUND]
         around = np.repeat(finished[order], -(-LOCAL // len(order)), axis=0)[:LOCAL]
         uniform = self._rng.random((UNIFORM, len(encoding)))
@@ -88,6 +111,30 @@ class Candidates:
         copies[np.ix_(goes_on, dear)] = np.repeat(seeds, COPIES, axis=0)[np.ix_(goes_on, dear)]
         found += self._verified(hold(copies, self._held), effort.refined)
         return max(found, key=lambda one: one[0])[1]
+
+    def _compare(self, finished: Floats, mean: Floats) -> None:
+        """Take what improvement is over where there are rungs: their levels are hardly known.
+
+        At the end it is the best of what has the objective or will have it: a score on a cheaper
+        rung is no result. Where nothing has, any is one, and what is sought is the least mean.
+
+        Args:
+            finished: Rows that were measured on any rung.
+            mean: Of the objective there; infinite where the limit is exceeded.
+        """
+        if self._final is None:
+            rows = finished
+        elif len(self._final):
+            rows = self._final
+            mean, _ = self._model.posterior(self._sampler.inputs(rows))
+        else:
+            known = mean[np.isfinite(mean)]
+            self._incumbent = float(known.mean()) if len(known) else self._incumbent
+            return
+        at = int(np.argmin(mean))
+        if math.isfinite(mean[at]):
+            self._incumbent = float(mean[at])
+            self._point = self._sampler.inputs(rows[at : at + 1])[0]
 
     def _going_on(self, kept: Floats) -> Floats:
         """Candidates that go on from the most promising of what was kept."""
@@ -112,22 +159,34 @@ class Candidates:
         sampler, limit = self._sampler, self._sampler.limit
         x = sampler.encoding.inputs(rows)
         mean, sd = self._model.posterior(sampler.whole(x))
+        if self._point is not None:
+            sd = np.maximum(self._model.apart(sampler.whole(x), self._point), LEAST_APART * sd)
         gain = log_expected_improvement(mean, sd, self._incumbent) - self._prices(rows)
         self._first = rows[int(np.argmax(gain))]
         if limit.excess is None:
-            return self._passed(rows, gain, np.argsort(-gain, kind="stable"), most)
+            order = np.argsort(-gain, kind="stable")
+            found = self._passed(rows, gain, order, most)
+            return found or self._passed(rows, gain, order, most, least=LAST_RESORT)
         excess, error = limit.excess(x), max(limit.excess.error, LEAST_ERROR)
-        for margin in (0.0, 3.0):
+        for margin in MARGINS:
             away = np.maximum(0.0, (excess + self._offset) / error + margin)
             order = np.argsort(away**2 / 2 - gain, kind="stable")
             found = self._passed(rows, gain, order, most, excess)
             if found:
                 return found
         # What is far below the limit, if anything is.
-        return self._passed(rows, gain, np.argsort(excess, kind="stable"), most, excess)
+        order = np.argsort(excess, kind="stable")
+        return self._passed(rows, gain, order, most, excess, least=LAST_RESORT)
 
     def _passed(
-        self, rows: Floats, gain: Floats, order: Ints, most: int, excess: Floats | None = None
+        self,
+        rows: Floats,
+        gain: Floats,
+        order: Ints,
+        most: int,
+        excess: Floats | None = None,
+        *,
+        least: float = LEAST_PROBABILITY,
     ) -> list[tuple[float, Floats]]:
         """Those of the first rows in an order that are new and that the judge lets pass."""
         sampler = self._sampler
@@ -144,7 +203,7 @@ class Candidates:
             judged = sampler.judged(rows[at])
             if excess is not None and judged.log_excess is not None:
                 differences.append(judged.log_excess - float(excess[at]))
-            if judged.fit_probability >= LEAST_PROBABILITY:
+            if judged.fit_probability >= least:
                 found.append((float(gain[at]) + math.log(judged.fit_probability), rows[at]))
         if differences:
             self._offset = float(np.median(differences))

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
     Floats: TypeAlias = NDArray[np.float64]
 
-LEAST_PROBABILITY = 0.9
-"""What fits less likely is not proposed."""
+LEAST_PROBABILITY = 0.98
+"""What fits less likely is not proposed: at .9 a slot in forty held what did not fit."""
+LAST_RESORT = 0.9
+"""The same where nothing else is found."""
 
 NEAR_LIMIT = 0.2
 """Logarithm of size over limit within which the regression is to be accurate."""

@@ -82,6 +82,10 @@ class Shifted:
         mean, sd = self._model.posterior(x)
         return mean + self._slope * self._mean(x), sd
 
+    def apart(self, x: Floats, point: Floats) -> Floats:
+        """As of `Surrogate`."""
+        return self._model.apart(x, point)
+
     def worth(self, x: Floats) -> Floats:
         """As of `Surrogate`."""
         return self._model.worth(x)

@@ -121,7 +121,7 @@ class GaussianProcessSampler(BaseSampler):
         self._earlier = earlier
         self._prior: PriorMean | None = None
         self.reuse = reuse
-        self._fidelity = fidelity
+        self.fidelity = fidelity
         later = frozenset() if reuse is None else frozenset(reuse.names)
         dear = [at for at, d in enumerate(self.encoding.dimensions) if d.name not in later]
         self.dear = np.array(dear, dtype=int)
@@ -183,20 +183,23 @@ class GaussianProcessSampler(BaseSampler):
         finished, observed = self._observations(trials)
         if len(finished) < STARTUP_FINISHED:
             first, state = self._first(trials, tried, rng, held)
-            if self._fidelity is not None:
-                state[BELOW] = 0 if self._fidelity.ending else self._fidelity.depth
+            if self.fidelity is not None:
+                state[BELOW] = 0 if self.fidelity.ending else self.fidelity.depth
             return first, state
         model = self._model(trials, finished, observed)
         kept = self._kept(trials)
         state = {"theta": model.theta.tolist(), "values": len(finished)}
-        search = Candidates(self, model, tried, held, rng, kept)
+        final = None
+        if self.fidelity is not None and self.fidelity.ending:
+            final = self._final(trials, finished, observed, self.fidelity)
+        search = Candidates(self, model, tried, held, rng, kept, final)
         row = search.best(np.array(finished), observed)
         if row is None:
             row = hold(self.encoding.snapped(rng.random((1, len(self.encoding)))), held)[0]
         below = 0
-        if self._fidelity is not None:
+        if self.fidelity is not None:
             truest = min(one.below for one in observed)
-            below = self._rung_of(row, model, self._fidelity, trials, truest)
+            below = self._rung_of(row, model, self.fidelity, trials, truest)
             state[BELOW] = below
             below = max(0, below - truest)
         mean, sd = model.posterior(self.inputs(row[None, :], below))
@@ -205,9 +208,20 @@ class GaussianProcessSampler(BaseSampler):
 
     def _may_rise(self, trial: FrozenTrial) -> bool:
         """Whether the objective itself is to be measured now where a cheaper rung was."""
-        return (
-            self._fidelity is not None and self._fidelity.ending and self._fidelity.below(trial) > 0
-        )
+        return self.fidelity is not None and self.fidelity.ending and self.fidelity.below(trial) > 0
+
+    def _final(
+        self,
+        trials: Sequence[FrozenTrial],
+        finished: Sequence[Floats],
+        observed: Sequence[Observation],
+        fidelity: Fidelity,
+    ) -> Floats:
+        """Rows whose objective itself is measured, within the limit, or under way."""
+        pairs = zip(finished, observed, strict=True)
+        rows = [row for row, one in pairs if one.feasible and not one.below]
+        rows += [self._row(t) for t in _running(trials) if not fidelity.below(t)]
+        return np.array(rows).reshape(-1, len(self.encoding))
 
     def _rung_of(
         self,
@@ -280,7 +294,7 @@ class GaussianProcessSampler(BaseSampler):
     def whole(self, x: Floats, below: float | Ints | Floats = 0.0) -> Floats:
         """Inputs with those that are derived, and how many rungs below the truest seen they are."""
         columns = [x, self.limit.derived(x)]
-        if self._fidelity is not None:
+        if self.fidelity is not None:
             columns.append(np.broadcast_to(below, len(x))[:, None])
         return np.hstack(columns)
 
@@ -308,7 +322,7 @@ class GaussianProcessSampler(BaseSampler):
             keys = self.dear_keys(np.array(finished))
             places = {key: at for at, key in enumerate(dict.fromkeys(keys))}
             groups = [places[key] for key in keys]
-        rungs = self._fidelity is not None
+        rungs = self.fidelity is not None
         model = Surrogate(x, values, noise=self._noise, extra=extra, groups=groups, rungs=rungs)
         last = next((t.system_attrs[STATE] for t in reversed(trials) if _has_theta(t)), None)
         theta = model.prior.means
@@ -317,10 +331,10 @@ class GaussianProcessSampler(BaseSampler):
             theta = np.array(last["theta"])
         if last is None or not known or _is_due(last["values"], len(finished)):
             theta = model.fit([theta, model.prior.means] if known else [theta])
-        running = [t for t in trials if t.state is TrialState.RUNNING and t.params]
+        running = _running(trials)
         believed = None
         if running:
-            on = [self._fidelity.below(t) if self._fidelity else 0 for t in running]
+            on = [self.fidelity.below(t) if self.fidelity else 0 for t in running]
             rows = np.array([self._row(t) for t in running])
             believed = self.inputs(rows, np.maximum(np.array(on) - truest, 0))
         model.condition(theta, believed)
@@ -335,7 +349,7 @@ class GaussianProcessSampler(BaseSampler):
                 rows = np.array([self.encoding.row(answers) for answers, _ in known])
                 values = clipped(np.array([value for _, value in known]))
                 self._prior = PriorMean(
-                    self.inputs(rows), values, noise=self._noise, rungs=self._fidelity is not None
+                    self.inputs(rows), values, noise=self._noise, rungs=self.fidelity is not None
                 )
         return self._prior
 
@@ -401,6 +415,10 @@ class GaussianProcessSampler(BaseSampler):
 def _state(trial: FrozenTrial) -> Mapping[str, Any]:
     state: Mapping[str, Any] = trial.system_attrs.get(STATE, {})
     return state
+
+
+def _running(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    return [t for t in trials if t.state is TrialState.RUNNING and t.params]
 
 
 def _has_theta(trial: FrozenTrial) -> bool:

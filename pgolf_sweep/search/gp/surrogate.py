@@ -8,13 +8,14 @@ with phi the first two Legendre polynomials of each input over sqrt(inputs): lea
 decays are bowls, and a bowl is known from a few points. Values of cheaper rungs (short trainings)
 are those of another function that is correlated with the one of interest::
 
-    k((x, r), (x', r')) = s^r s^r' rho^|r - r'| k(x, x') + [r = r' > 0] c
+    k((x, r), (x', r')) = s^r s^r' rho^|r - r'| k(x, x') + [r = r'] c
 
 with r the rungs below the one of interest, s and rho learnt, and c so large that a rung's level
-says nothing (the intrinsic coregionalization of Bonilla et al., 2007). Lengths have priors that
-grow with the number of inputs (Hvarfner et al., 2024, https://arxiv.org/abs/2402.02229); the noise
-has one at what is known of it. Hyperparameters are the posterior's maximum, by an analytic
-gradient.
+says nothing (the intrinsic coregionalization of Bonilla et al., 2007). That of interest has such a
+level too: what is measured there first is what led on the rung below, no sample of the whole.
+Lengths have priors that grow with the number of inputs (Hvarfner et al., 2024,
+https://arxiv.org/abs/2402.02229); the noise has one at what is known of it. Hyperparameters are the
+posterior's maximum, by an analytic gradient.
 """
 
 from __future__ import annotations
@@ -46,12 +47,15 @@ SHARED = 0.95
 """Correlation of the noise of values that share it."""
 BELIEVED = 1e-4
 """Variance of a value that is believed, not measured."""
-LEVEL = 4.0
-"""Variance of a cheaper rung's level beside the mean of its values."""
+LEVEL = 16.0
+"""Variance of a rung's level beside the mean of its values."""
 AGREEMENT, AGREEMENT_SD = 2.0, 1.5
 """Prior of the log odds of rho: .88, between .3 and .99."""
 STRETCH_SD = 0.5
 """Of the prior of ln s, whose mean is 0."""
+OWN_SHARE = 0.75
+"""Of the variance that the fitted noise has beyond the expected, what each configuration has of its
+own: repeats alone would tell it from noise, and there are few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +164,8 @@ def _between(theta: Floats, below: Floats, other: Floats) -> Floats:
 
 
 def _levels(below: Floats, other: Floats) -> Floats:
-    """Variance of the level that values of one cheaper rung share."""
-    return np.where((below[:, None] == other) & (below[:, None] > 0), LEVEL, 0.0)
+    """Variance of the level that values of one rung share."""
+    return np.where(below[:, None] == other, LEVEL, 0.0)
 
 
 def _matern(log_lengths: Floats, squares: Floats) -> tuple[Floats, Floats]:
@@ -213,6 +217,7 @@ class Surrogate:
             self._shared = np.where(at[:, None] == at, SHARED, 0.0)
             np.fill_diagonal(self._shared, 1.0)
         relative = UNKNOWN_NOISE if noise is None else noise / self.sd
+        self._expected = 0.0 if noise is None else noise / self.sd
         self.prior = priors(self._inputs, relative, rungs=rungs)
         self.theta = self.prior.means
 
@@ -310,6 +315,38 @@ class Surrogate:
         apart: Floats = self.sd * np.sqrt(np.maximum(found, 0.0))
         return apart
 
+    def tried(self, same: Sequence[int]) -> tuple[Floats, Floats]:
+        """Posterior of the measured configurations' own scores: mean (n,), covariance (n, n).
+
+        A configuration is more than the smooth function at its inputs. What the fitted noise
+        exceeds the expected by is, as far as `OWN_SHARE`, what each has of its own, which all its
+        repeats show; the rest is noise, which their mean has less of.
+
+        Args:
+            same: Of each value the number of its configuration.
+        """
+        at = np.asarray(same)
+        own = self._own
+        signal = self._covariance(self._x, self._x) + np.where(at[:, None] == at, own, 0.0)
+        noise = (self._noise - own) * self._shared + np.diag(self._extra + JITTER)
+        chol = cholesky(signal + noise, lower=True, check_finite=False)
+        solved = solve_triangular(chol, signal, lower=True, check_finite=False)
+        mean = solved.T @ solve_triangular(chol, self._y, lower=True, check_finite=False)
+        level = self._level(self._x) if self._rungs else self._means[0.0]
+        return level + self.sd * mean, self.sd**2 * (signal - solved.T @ solved)
+
+    @property
+    def repeats(self) -> float:
+        """Standard deviation between repeats of one configuration, in the values' unit."""
+        return math.sqrt(self._noise - self._own) * self.sd
+
+    @property
+    def _own(self) -> float:
+        """Variance of what each configuration has of its own."""
+        if not self._expected:
+            return 0.0
+        return OWN_SHARE * max(0.0, self._noise - self._expected**2)
+
     @property
     def _noise(self) -> float:
         return float(np.exp(2 * self.theta[self._inputs + 2]))
@@ -344,5 +381,5 @@ class Surrogate:
         v, a = np.exp(self.theta[self._inputs : self._inputs + 2])
         prior = v + a * (phi**2).sum(1)
         if below is not None:
-            prior = prior * np.exp(2 * self.theta[-1] * below) + LEVEL * (below > 0)
+            prior = prior * np.exp(2 * self.theta[-1] * below) + LEVEL
         return mean, np.maximum(prior - (solved**2).sum(0), 1e-12)

@@ -66,6 +66,20 @@ def test_an_export_is_carried_over_to_other_shapes(knobs: dict[str, float]) -> N
     assert carried.model_bytes == pytest.approx(ran.model_bytes, rel=0.02)
 
 
+def test_a_table_beside_the_weights_does_not_grow_with_the_model() -> None:
+    table = "torch.randint(0, 255, (90_000,), dtype=torch.uint8)"
+    state = "quantize(model.state_dict())"
+    assert TRAINING.count(state) == 1
+    source = HEAD + TRAINING.replace(state, f"{{**{state}, 'table': {table}}}")
+    foreign = strange(source)
+    size(foreign, **WIDE)
+    small = {"MODEL_DIM": 32}
+    carried = size(foreign, **small)
+    foreign.prepare(small, thorough=True)
+    assert carried.model_bytes == pytest.approx(size(foreign, **small).model_bytes, rel=0.03)
+    assert carried.traits["foreign scaled"] > 0.1 * carried.model_bytes
+
+
 def test_probes_run_in_a_thread_and_the_asker_does_not_wait() -> None:
     foreign = strange(HEAD + TRAINING)
     assert not foreign.answers(WIDE)

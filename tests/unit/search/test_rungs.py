@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
@@ -11,10 +12,13 @@ from support.sweeps import score_of, train
 
 from pgolf_sweep.config.fidelity import Fidelity, Rung
 from pgolf_sweep.core.kept import identity_of
-from pgolf_sweep.core.record import State, TrialRecord, ranked
+from pgolf_sweep.core.record import State, TrialRecord, ranked, second_seeds
 from pgolf_sweep.core.spending import Spending
 from pgolf_sweep.launch.inline import Finish, InlineLauncher
+from pgolf_sweep.report.compare import noise_floor
 from pgolf_sweep.search.rungs import Rungs
+from pgolf_sweep.verify.leaderboard import study_row
+from pgolf_sweep.workflows.promotion_plan import candidates
 from pgolf_sweep.workflows.recover import check_whole, recover
 
 if TYPE_CHECKING:
@@ -29,11 +33,11 @@ STEPS = int(os.environ.get("ITERATIONS", 1000))
 """
 
 
-def short(job) -> Iterable[tuple[float, object]]:
+def short(job, seconds=1.0) -> Iterable[tuple[float, object]]:
     """A trial; on the cheaper rung it takes a tenth and scores a tenth better than it will."""
     if job.spec.rung is None:
         return train(job)
-    steps = list(train(job, seconds=1.0))
+    steps = list(train(job, seconds=seconds))
     delay, end = steps[-1]
     summary = dataclasses.replace(end.summary, val_bpb=end.summary.val_bpb - 0.3)
     return [*steps[:-1], (delay, Finish(summary=summary, model_file_bytes=end.model_file_bytes))]
@@ -182,6 +186,44 @@ def row(number, value, *, rung=1, outcome=State.SCREENED, rate=0.02, **more):
     return TrialRecord(
         number=number, outcome=outcome, knobs=knobs, val_bpb=value, rung=rung, **more
     )
+
+
+def test_a_screened_trial_is_no_result_and_no_repeat(with_rungs):
+    session = with_rungs().session
+    cheap = [row(n, 1.5 + n / 10, rate=0.01 + n / 100) for n in range(2)]
+    same_on_another_seed = dataclasses.replace(cheap[0], number=2, val_bpb=1.4, seed=8)
+    whole = [
+        row(10 + n, 2.5 + n / 10, rate=0.01 + n / 100, rung=None, outcome=State.COMPLETED)
+        for n in range(2)
+    ]
+    rows = [*cheap, same_on_another_seed, *whole]
+    board = study_row("s", Path("s"), rows, session.rules)
+    assert (board.val_bpb, board.seeds) == (2.5, 1)
+    assert [one.number for one in candidates(session, rows)] == [10, 11]
+    assert noise_floor(rows).noise is None, "each ran whole on one seed"
+    repeat = dataclasses.replace(whole[0], number=12, val_bpb=2.52, seed=8)
+    assert second_seeds([*rows, repeat]) == {12: 10}
+    assert noise_floor([*rows, repeat]).noise.runs == 2
+
+
+def test_the_last_whole_trials_wait_for_the_short_ones_that_run(with_rungs):
+    """They are chosen by all the scores that the budget leaves room for."""
+    bench = with_rungs(keep=0.01, run_cap=1000, method="bayes", width="{value: 64}")
+
+    def uneven(job):
+        return short(job, seconds=1 + int(job.key) % 4 / 4)
+
+    driver = bench.driver(simulate=uneven, slots=3, spending=Spending(gpu_hours=60 / 3600))
+    before, waited = None, 0
+    for _ in driver.turns():
+        rows = len(bench_rows(driver))
+        now = rows if driver._quota.awaits_rungs() and driver._quota.wanted() > 0 else None
+        if None not in {before, now}:
+            waited += 1
+            assert now == before, "nothing is proposed meanwhile"
+        before = now
+    assert waited
+    assert len(completed(bench_rows(driver))) >= 3
 
 
 def test_a_share_of_what_ended_goes_on_the_best_first(with_rungs):

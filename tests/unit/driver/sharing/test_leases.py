@@ -448,6 +448,44 @@ def test_stop_all_reaches_those_at_work_and_none_that_come_later(make_bench):
     check_whole(team.records(), 40)
 
 
+def test_stop_all_reaches_one_that_was_taken_for_dead(make_bench):
+    team = Team(make_bench(run_cap=40))
+    frozen, other = team.driver("a"), team.driver("b")
+    a, b = frozen.turns(), other.turns()
+    step(a, 3)
+    while frozen.lease.me in {one["name"] for one in drivers(team.study().attributes())}:
+        next(b)
+    assert [short(name) for name in ask_all(team.study(), Request.DRAIN)] == [short(other.lease.me)]
+    run(a, b)
+    assert frozen.snapshot().state is other.snapshot().state is SweepState.STOPPED
+    assert drivers(team.study().attributes()) == []
+
+
+def test_stop_all_reaches_one_whose_slots_are_starting(make_bench):
+    team = Team(make_bench(run_cap=40))
+    starting = team.driver("a")
+    with starting.lease.joined():
+        assert ask_all(team.study(), Request.DRAIN) == [starting.lease.me]
+        run(starting.turns())
+    assert starting.snapshot().state is SweepState.STOPPED
+    assert not any(r.attempts for r in team.records())
+
+
+def test_one_whose_slots_do_not_start_leaves_the_study(make_bench):
+    team = Team(make_bench(run_cap=40))
+    seen = []
+
+    def start(lease):
+        with lease.joined():
+            seen.extend(drivers(team.study().attributes()))
+            raise InfraError("no cluster")
+
+    with pytest.raises(InfraError):
+        start(team.driver("a").lease)
+    assert len(seen) == 1
+    assert drivers(team.study().attributes()) == []
+
+
 def test_outage_is_sat_out_while_trials_run_on(make_bench):
     team = Team(make_bench(run_cap=8))
     driver = team.driver("a")

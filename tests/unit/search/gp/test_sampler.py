@@ -13,11 +13,11 @@ from optuna.trial import TrialState
 
 from pgolf_sweep.search.gp import GaussianProcessSampler, Judged
 from pgolf_sweep.search.gp.encoding import Encoding
-from pgolf_sweep.search.gp.observation import clipped
+from pgolf_sweep.search.gp.observation import BELOW, STATE, Observation, clipped
 from pgolf_sweep.search.gp.sampler import STARTUP_FINISHED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 SPACE: dict[str, Any] = {
     "width": IntDistribution(32, 256, step=32),
@@ -85,6 +85,61 @@ def test_every_proposal_fits_and_the_boundary_is_not_feared() -> None:
     found = searched(30)
     assert all(size(values) <= LIMIT for values in found)
     assert sum(size(values) > 0.8 * LIMIT for values in found[15:]) >= 5
+
+
+@pytest.mark.parametrize("surest", [1.0, 0.93])
+def test_what_probably_fits_is_proposed_only_where_nothing_surely_does(surest: float) -> None:
+    def unsure(values: Mapping[str, Any]) -> Judged:
+        excess = math.log(size(values) / LIMIT)
+        return Judged((surest if excess < -0.1 else 0.91) * (excess < 0), excess, excess)
+
+    study = optuna.create_study(sampler=GaussianProcessSampler(SPACE, when=WHEN, judge=unsure))
+    told = []
+    for _ in range(12):
+        trial, values = ask(study)
+        study.tell(trial, score(values))
+        told.append(unsure(values).fit_probability)
+    assert min(told[STARTUP_FINISHED:]) >= (1.0 if surest == 1.0 else 0.91)
+
+
+class LastTrials:
+    """One cheaper rung, at the end of a budget."""
+
+    depth = 1
+    ending = True
+
+    def below(self, trial: optuna.trial.FrozenTrial) -> int:
+        return int(trial.user_attrs.get("below", 0))
+
+    def costs(self, trials: Sequence[optuna.trial.FrozenTrial]) -> list[float]:
+        del trials
+        return [1.0, 0.125]
+
+
+def test_at_the_end_what_led_on_the_cheaper_rung_is_run_whole() -> None:
+    fidelity = LastTrials()
+
+    def observed(trial: optuna.trial.FrozenTrial) -> Observation | None:
+        known = trial.value is not None
+        return Observation(trial.value or 0.0, below=fidelity.below(trial)) if known else None
+
+    study = optuna.create_study(sampler=sampler(1))
+    short = []
+    for _ in range(30):
+        trial, values = ask(study)
+        trial.set_user_attr("below", 1)
+        study.tell(trial, score(values) + 0.5)
+        short.append(score(values))
+    study.sampler = GaussianProcessSampler(
+        SPACE, when=WHEN, judge=judge, seed=1, observe=observed, fidelity=fidelity
+    )
+    whole = []
+    for _ in range(4):  # all under way at a time
+        trial, values = ask(study)
+        assert study._storage.get_trial(trial._trial_id).system_attrs[STATE][BELOW] == 0
+        whole.append(score(values))
+    assert whole[0] <= sorted(short)[2]
+    assert sum(value < sorted(short)[len(short) // 2] for value in whole) >= 3
 
 
 def test_it_beats_random_search_by_far() -> None:

@@ -145,6 +145,47 @@ def test_a_faithful_rung_tells_of_the_other_whatever_its_level() -> None:
     assert np.sqrt(np.mean((short - 5.0 - truth) ** 2)) < 0.1
 
 
+def test_a_score_of_what_led_below_is_not_taken_for_the_level_of_all() -> None:
+    x, y = sample(24, 6)
+    first = [int(np.argmin(y))]
+    rows = np.vstack([np.hstack([x, np.ones((24, 1))]), np.hstack([x[first], np.zeros((1, 1))])])
+    model = Surrogate(rows, np.concatenate([y + 5.0, y[first]]), noise=0.01, rungs=True)
+    model.condition(model.fit([model.prior.means]))
+    new, truth = sample(100, 6, seed=9)
+    mean, _ = model.posterior(np.hstack([new, np.zeros((100, 1))]))
+    assert abs(np.mean(mean - truth)) < 0.5 * y.std()
+
+
+def test_what_a_configuration_has_of_its_own_shows_in_all_its_repeats() -> None:
+    x, y = sample(40, 3)
+    own = 0.3
+    x = np.vstack([x, x[:1], x[:1]])
+    y = np.concatenate([[y[0] + own], y[1:] + 0.05 * np.cos(50 * x[1:40, 2]), [y[0] + own] * 2])
+    same = [*range(40), 0, 0]
+    model = Surrogate(x, y, noise=0.01)
+    model.condition(model.fit([model.prior.means]))
+    assert model.noise > 0.02
+    assert 0.01 < model.repeats < model.noise
+    smooth, _ = model.posterior(x)
+    mean, covariance = model.tried(same)
+    assert abs(mean[0] - y[0]) < abs(smooth[0] - y[0])
+    assert mean[0] == pytest.approx(mean[-1])
+    assert covariance[0, 0] == pytest.approx(covariance[0, -1])
+    assert covariance[0, 0] < covariance[1, 1], "three scores know more than one"
+
+
+def test_without_noise_beyond_the_expected_a_configuration_has_nothing_of_its_own() -> None:
+    x, y = sample(30, 3)
+    for noise in (0.5, None):
+        model = Surrogate(x, y, noise=noise)
+        model.condition(model.fit([model.prior.means]))
+        mean, covariance = model.tried(range(30))
+        smooth, sd = model.posterior(x)
+        assert mean == pytest.approx(smooth)
+        assert np.sqrt(np.diag(covariance)) == pytest.approx(sd, rel=1e-4, abs=1e-5)
+        assert model.repeats == pytest.approx(model.noise)
+
+
 def test_a_rung_that_has_nothing_to_do_with_the_other_is_found_out() -> None:
     x, y = sample(60, 3)
     model = on_rungs(y, np.sin(7 * x[:, 2]) - 2 * x[:, 1], x)
