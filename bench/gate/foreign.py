@@ -48,6 +48,8 @@ PRIOR_RECORDS = 1.0
 LEAST_SPREAD, LEAST_SEEDS = 0.003, 0.0005
 HELD, BEFORE, AFTER, DECIDED = (0.97, 0.999), 0.04, 0.01, 0.5
 FURTHER_SECONDS = 0.02
+STRANGE = 0.1
+"""A record that is farther off, relative, teaches no family: its weights are of another kind."""
 
 
 @dataclass(frozen=True)
@@ -285,8 +287,11 @@ def fitted(cases: Sequence[Case]) -> dict[str, Family]:
         error = case.model_bytes / expected - 1
         errors[case.family][case.record].append(error)
         seeds[case.family][f"{case.record} {case.facts['program']} {plain(case)}"].append(error)
-    means = {family: [statistics.mean(one) for one in by_record.values()]
-             for family, by_record in errors.items()}  # fmt: skip
+    means = {
+        family: [mean for one in by_record.values() if abs(mean := statistics.mean(one)) <= STRANGE]
+        for family, by_record in errors.items()
+    }
+    means = {family: found for family, found in means.items() if found}
     squares = [(one - statistics.median(found)) ** 2 for found in means.values() for one in found
                if len(found) > 2]  # fmt: skip
     common = math.fsum(squares) / max(1, len(squares))

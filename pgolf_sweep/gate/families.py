@@ -34,15 +34,15 @@ class Family:
 
 
 FAMILIES: dict[str, Family] = {
-    "brotli fixed": Family(0.0123, 0.0067, 0.0005),
-    "brotli follows": Family(-0.0086, 0.0030, 0.0005),
-    "few pieces": Family(-0.0332, 0.0221, 0.0030),
-    "lzma fixed": Family(0.0062, 0.0067, 0.0034),
-    "lzma follows": Family(-0.0127, 0.0116, 0.0005),
-    "zlib fixed": Family(-0.0024, 0.0071, 0.0015),
-    "zlib follows": Family(-0.0041, 0.0038, 0.0005),
-    "zstd fixed": Family(-0.0051, 0.0073, 0.0042),
-    "zstd follows": Family(0.0005, 0.0293, 0.0061),
+    "brotli fixed": Family(0.0124, 0.0073, 0.0005),
+    "brotli follows": Family(-0.0085, 0.0030, 0.0005),
+    "few pieces": Family(-0.0332, 0.0225, 0.0030),
+    "lzma fixed": Family(0.0060, 0.0073, 0.0034),
+    "lzma follows": Family(-0.0127, 0.0122, 0.0005),
+    "zlib fixed": Family(-0.0024, 0.0077, 0.0015),
+    "zlib follows": Family(-0.0041, 0.0041, 0.0005),
+    "zstd fixed": Family(-0.0109, 0.0173, 0.0040),
+    "zstd follows": Family(0.0004, 0.0294, 0.0062),
 }
 OTHER = Family(0.0, 0.03, 0.005)
 """Of a family that no record is of."""

@@ -29,9 +29,12 @@ SECONDS_TO_EVALUATE = 60.0
 CPU_SECONDS_BESIDE = 4.0
 """All of that for a tiny model on a CPU."""
 _GRAPH = re.compile(
-    r"LAYERS|(^|_)DIM(S|_|$)|MLP|VOCAB|HEADS|HIDDEN|SEQ|BATCH|LOOP|XSA|PARALLEL|GATE|COMPILE"
+    r"LAYERS|(^|_)DIM(S|_|$)|MLP|VOCAB|HEADS|HIDDEN|SEQ|BATCH|ACCUM|LOOP(?!ING_AT)|XSA|PARALLEL|GATE"
+    r"|COMPILE|DTYPE|(^|_)TIE|LN_SCALE|SOFTCAP|QAT|BACKEND_STEPS|POLAR|ROW_NORM"
 )
-"""Knobs with which a compiled graph changes; those of optimizer and schedule do not change it."""
+"""Knobs with which a compiled graph changes, the model's or Muon's: shapes and constants in it.
+
+Rates, decays and schedules do not change it."""
 MOST_BINS = 8
 LEAST_SPREAD = 0.02
 """A size that varies by less is one size: its prediction is not finer."""

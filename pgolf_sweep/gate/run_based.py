@@ -40,6 +40,8 @@ EMBED_OCTAVES = 0.2
 """The same of embeddings and tables, which Adam moves."""
 UNSEEN_OCTAVES = 0.7
 """The same where no optimizer was seen."""
+EVOLVED_STEPS = 1.0
+"""Of an optimizer, as which an evolution strategy's count: its weights stay near their start."""
 NOISE_SHARE = 0.003
 """Spread between configurations of a program once its own error is known."""
 NOISE_OCTAVES = 0.02
@@ -274,6 +276,8 @@ class RunBased:
             for one in counted.updates
         ]  # fmt: skip
         shapes = {tensor.name: tensor.shape for tensor in counted.tensors}
+        if counted.evolves:
+            steps = EVOLVED_STEPS
         return trained_sigmas(shapes, updates, counted.factors, values, steps)
 
     def _measured(

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 GPU_FLOPS = 2.3e14
 """Arithmetic of one H100 a second, attention's products included: 23 % of the peak. Source: the
 median of 48 records on eight of them."""
-GPU_SD = 0.2
-"""Spread of its logarithm: the records' use is 15 to 28 %; 9 of 10 lie within 16 to 27 %."""
+GPU_SD = 0.25
+"""Spread of its logarithm: the root mean square of 55 records; half of them lie within 10 %."""
 CONTEST_GPUS = 8
 DEFAULT_STEPS = 10_000.0
 """Of a script that names none and no wallclock."""

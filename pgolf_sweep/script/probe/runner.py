@@ -117,6 +117,11 @@ class Counted:
     cpu_seconds: float = 0.0
     peak_mib: float = 0.0
 
+    @property
+    def evolves(self) -> bool:
+        """Whether it trained without any optimizer; False where its first update was not seen."""
+        return not self.updates and not self.notes
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredTensor:

@@ -123,6 +123,13 @@ def test_only_a_graph_that_its_node_has_not_met_is_compiled(gate):
     assert compiled_share(widths, 4, 1) > 0.98
     assert compiled_share(widths, 100, 1) == pytest.approx(1 - 0.99**100)
     assert compiled_share(widths, math.inf, 1) == 0.0
+    for knob, values in {
+        "LOGIT_SOFTCAP": (15.0, 30.0), "LN_SCALE": (0, 1), "TIE_EMBEDDINGS": (0, 1),
+        "POLAR_EXPRESS": (0, 1), "QAT_FRAC": (0.0, 0.2), "GRAD_ACCUM_STEPS": (4, 8),
+    }.items():  # fmt: skip
+        assert compiled_share([drawn(**{knob: value}) for value in values], 2, 1) == 0.75, knob
+    looping = [drawn(NUM_LOOPS=2, ENABLE_LOOPING_AT=share) for share in (0.3, 0.4)]
+    assert compiled_share(looping, 2, 1) == 0.5, "the same two graphs"
 
     def cost(slots):
         draws = [drawn(MODEL_DIM=64, NUM_LAYERS=2, **FIXED)]

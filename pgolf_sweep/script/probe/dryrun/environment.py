@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pgolf_sweep.script.probe.dryrun import mamba, starts, surroundings
+from pgolf_sweep.script.probe.dryrun import mamba, rearranging, starts, surroundings
 from pgolf_sweep.script.probe.dryrun.unknown import ATEN, Unknown, unknown
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def install(vocabulary: Callable[[], int]) -> None:
     _patch_compile()
     surroundings.install(vocabulary)
     mamba.install()
+    rearranging.install()
 
 
 def _attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> Any:

@@ -199,6 +199,23 @@ def test_layers_of_mamba_are_counted() -> None:
     assert "AssertionError" not in str(found.notes)
 
 
+def test_axes_are_rearranged_without_the_package_for_it() -> None:
+    moved = HEAD.replace(
+        "x = self.tok_emb(ids)\n",
+        "x = self.tok_emb(ids)\n"
+        "        from einops import rearrange, reduce, repeat\n"
+        "        y = rearrange(x, 'b t (h d) -> b h t d', h=4)\n"
+        "        assert y.shape == (*x.shape[:1], 4, x.shape[1], 8)\n"
+        "        y = repeat(reduce(y, 'b h t d -> b t d', 'mean'), '... d -> ... (h d)', h=4)\n"
+        "        x = x + y\n"
+        "        real = torch.arange(12).view(3, 4)\n"
+        "        assert torch.equal(rearrange(real, 'a (b c) -> c (a b)', b=2),\n"
+        "                           real.view(3, 2, 2).permute(2, 0, 1).reshape(2, 6))\n",
+    )
+    assert moved != HEAD
+    assert not counted(moved + TRAINING).notes
+
+
 def test_a_codec_that_the_nodes_lack_is_not_found() -> None:
     source = (
         "try:\n    import zstandard as better\nexcept ImportError:\n    better = None\n"
@@ -291,6 +308,7 @@ def test_one_step_shows_that_a_model_without_gradients_evolves() -> None:
     found = counted(frozen)
     assert found.model_params == BLOCKS
     assert found.notes == ()
+    assert found.evolves
     assert exported(frozen).model_bytes > BLOCKS * 0.7
 
 
@@ -305,7 +323,9 @@ def test_tokens_that_are_moved_in_inference_mode_stay_unknown() -> None:
 
 
 def test_a_count_that_the_script_prints_otherwise_is_less_sure() -> None:
-    assert not counted(HEAD + TRAINING).incomplete
+    ordinary = counted(HEAD + TRAINING)
+    assert not ordinary.incomplete
+    assert not ordinary.evolves
     early = (HEAD + TRAINING).replace("import time", 'import time\n    print("model_params:77")')
     found = counted(early)
     assert found.incomplete
