@@ -191,7 +191,6 @@ def main() -> None:
             "runs": runs,
             "share_of_three_seeds_each": runs / (3 * len(EDITS)),
             "noise_bpb": None if noise is None else noise.std,
-            "noise_shared": None if noise is None else noise.shared,
             "seconds": round(time.monotonic() - loop.began, 1),
         }
         print(json.dumps(row), flush=True)

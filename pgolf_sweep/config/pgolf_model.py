@@ -141,10 +141,10 @@ class AcceptBlock(Block):
 
     rule: Literal["significant", "greedy", "none"] = "significant"
     """`significant`: better beyond noise; `greedy`: any better mean; `none`: never."""
-    false_keep: Annotated[float, Field(gt=0, lt=0.5)] = 0.002
-    """Significant: probability of keeping a candidate without effect."""
-    missed: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
-    """Significant: probability of dropping one that is better by `least_effect`."""
+    false_keep: Annotated[float, Field(gt=0, lt=0.5)] = 0.001
+    """Significant: p, two-sided, below which a better candidate is kept."""
+    missed: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
+    """Significant: at each run, probability of dropping one that is better by `least_effect`."""
     least_effect: Positive = 2.0
     """Significant: smallest improvement of interest, in standard deviations of one run over
     seeds."""

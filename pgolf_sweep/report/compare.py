@@ -176,21 +176,13 @@ def compared(
     for side in sides:
         _refuse_failed(repeats(records, side.number), side)
     first, second = sides
-    model = fit(runs) if (runs := _runs(records, sides, used)) else None
-    effect = noise = None
-    if model is not None:
-        noise = model.noise
-        if first.val_bpb and second.val_bpb:
-            effect = model.effect(_label(first), _label(second))
+    model = fit(_runs(records, sides, used))
+    noise, effect = model.noise, model.effect(_label(first), _label(second))
     apart = None if effect is None else effect.p_value < LEVEL
     more = None
-    if effect is not None and noise is not None and not apart:
-        more = seeds_more(effect, noise, (len(first.val_bpb), len(second.val_bpb)), level=LEVEL)
-    decision = decide(accept, effect, noise, len(second.trials))
-    if accept.rule is Rule.GREEDY and first.mean_bpb is not None and second.mean_bpb is not None:
-        sign = _sign(records)
-        better = sign * second.mean_bpb < sign * first.mean_bpb
-        decision = Decision.KEEP if better else Decision.DROP
+    if effect is not None and not apart:
+        more = seeds_more(effect, (len(first.val_bpb), len(second.val_bpb)), level=LEVEL)
+    decision = decide(accept, model, _label(first), _label(second), len(second.trials))
     next_runs = _next_runs(first, second, noise) if decision is Decision.MORE else ()
     found = Compared(
         study=study,
@@ -313,13 +305,14 @@ def _pairs(base: Side, candidate: Side) -> tuple[Pair, ...]:
 
 
 def _next_runs(base: Side, candidate: Side, noise: Noise | None) -> tuple[int, ...]:
-    """Which side to run on a further seed: the one that is known worse."""
+    """Which side to run on a further seed: the one known worse, the base if neither is.
+
+    A run of the base serves all later comparisons with it.
+    """
     first, second = len(base.val_bpb), len(candidate.val_bpb)
     if noise is None:
         return (base.number,) * max(1, 3 - first) + ((candidate.number,) if not second else ())
-    if not first:
-        return (base.number, base.number)
-    return (candidate.number,) if second <= first else (base.number,)
+    return (candidate.number,) if second < first else (base.number,)
 
 
 def _turned(effect: Effect) -> Effect:
@@ -421,5 +414,4 @@ def noise_floor(records: Sequence[TrialRecord]) -> NoiseFloor:
 
 def noise_of(records: Sequence[TrialRecord]) -> Noise | None:
     """The study's noise floor, pooled over all that ran on two seeds; None where nothing did."""
-    runs = _runs(records, (), ())
-    return fit(runs).noise if runs else None
+    return fit(_runs(records, (), ())).noise

@@ -142,7 +142,7 @@ def test_seeds_that_accepted_a_trial_are_not_counted_in_the_next_comparison(benc
     assert document["base"]["accepted_on"] == [7]
     assert document["base"]["val_bpb"] == {}
     assert document["decision"] == "more"
-    assert document["next_step"] == "pgolf-sweep repeat study 1 --seeds 2"
+    assert document["next_step"] == "pgolf-sweep repeat study 1 --seeds 1"
     run(bench, "repeat", "study", "1", "--seeds", "2")
     drive_waiting(bench)
     document, _ = compared(bench, "1", "2")

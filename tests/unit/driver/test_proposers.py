@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from support.sweeps import train
 
@@ -12,7 +14,7 @@ from pgolf_sweep.core.trial import Change, LogSummary
 from pgolf_sweep.driver.ledger import contradictions
 from pgolf_sweep.driver.proposals import look, pending, submit
 from pgolf_sweep.driver.proposers import Proposers, in_turn
-from pgolf_sweep.launch.inline import Finish
+from pgolf_sweep.launch.inline import Finish, InlineLauncher
 
 ASKED = {"MODEL_DIM": 96}
 
@@ -185,6 +187,18 @@ def test_a_further_seed_is_never_the_best_and_is_not_pruned(make_bench):
     assert final.best.number == best.number
 
 
+def idle_stretches(records, begin, end):
+    """Longest time without a trial of each slot, by the simulated clock."""
+    spans = {}
+    for row in sorted(records, key=lambda row: row.started_at or 0.0):
+        if row.started_at:
+            spans.setdefault(row.node, [(begin, begin)]).append((row.started_at, row.ended_at))
+    return [
+        max(after - before for (_, before), (after, _) in pairwise([*own, (end, end)]))
+        for own in spans.values()
+    ]
+
+
 def test_two_agents_beside_the_sampler_leave_no_slot_idle_longer(make_bench):
     def run(name, agents):
         bench = make_bench(
@@ -192,11 +206,16 @@ def test_two_agents_beside_the_sampler_leave_no_slot_idle_longer(make_bench):
         )
         for place, agent in enumerate(agents):
             asked(bench, 8, by=agent, first=1 + 20 * place)
-        final = bench.driver(slots=4).run()
-        return final.idle_seconds, bench.study().records()
+        begin = bench.clock.now()
+        launcher = InlineLauncher(4, train, bench.clock, slots_per_node=1)
+        final = bench.driver(launcher=launcher).run()
+        rows = bench.study().records()
+        return final.idle_seconds, idle_stretches(rows, begin, bench.clock.now()), rows
 
-    alone, _ = run("alone", ())
-    shared, rows = run("shared", ("ada", "bob"))
+    idle_alone, alone, _ = run("alone", ())
+    idle_shared, shared, rows = run("shared", ("ada", "bob"))
     assert sum(r.proposer.startswith("propose:") for r in rows) == 16
     assert sum(r.outcome is State.COMPLETED for r in rows) <= 40
-    assert shared <= alone
+    assert len(shared) == len(alone) == 4
+    assert idle_shared <= idle_alone
+    assert max(shared) <= max(alone)
