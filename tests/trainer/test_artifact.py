@@ -150,6 +150,17 @@ def test_size_is_within_three_percent_of_the_codes_entropy(tiny_config, codec, b
     assert entropy_bytes < model_bytes < 1.03 * entropy_bytes + tensor.steps.nbytes
 
 
+def test_a_long_body_is_coded_by_brotli_in_less_time_and_is_read_back(tiny_config, monkeypatch):
+    config = tiny_config(CODEC="brotli")
+    stored = quantize_all(config, gaussian_model(width=96))
+    shortest = pack(config, stored)
+    monkeypatch.setattr("trainer.artifact.LONG_BYTES", 1)
+    blob = pack(config, stored)
+    assert blob != shortest
+    assert len(blob) < 1.002 * len(shortest)
+    assert_same(unpack(blob), stored)
+
+
 def test_few_bits_share_bytes(tiny_config):
     body = {
         bits: sum(map(len, pack_body(quantize_all(config, gaussian_model()), shuffle=True)))
