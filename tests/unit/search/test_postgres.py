@@ -318,7 +318,7 @@ def everything_asked(study, record, number):
     calls = {
         "ask": (), "attribute": ("key",), "attributes": (), "begin_once": ({}, origin),
         "curves": (), "ended_besides": ((),), "enqueue_again": (old,), "enqueue_once": ({}, origin),
-        "importances": (), "note": (record,), "open_rows": (), "posteriors": (),
+        "has_waiting": (), "importances": (), "note": (record,), "open_rows": (), "posteriors": (),
         "proposal": (number,), "rebuild": (record, {}), "records": (), "report": (number, 1, 2.0),
         "requested": (), "set_attribute": ("key", 1), "tell": (record,), "unfinished": (),
         "waiting_points": (),
