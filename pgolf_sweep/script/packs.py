@@ -26,8 +26,8 @@ MOST_KEPT = 64
 """Packed scripts, of some tens of kilobytes each; the oldest go first."""
 
 _MOST_BYTES = 8_000_000
-_MADE_BY = ("pack", "shorten", "dense", "unpack")
-"""Modules that decide what comes out."""
+_MADE_BY = ("pack", "packs", "shorten", "dense", "unpack")
+"""Modules that decide what comes out, and how it is kept."""
 
 
 def folder() -> Path:

@@ -211,6 +211,14 @@ def test_cache_that_cannot_be_written_costs_nothing_but_time(caches: Path) -> No
     assert repack(SCRIPT) == repack(SCRIPT)
 
 
+def test_folder_in_the_place_of_a_kept_script_costs_nothing_but_time(caches: Path) -> None:
+    made = repack(SCRIPT)
+    [file] = caches.iterdir()
+    file.unlink()
+    (file / "inside").mkdir(parents=True)
+    assert repack(SCRIPT) == made
+
+
 def test_cache_keeps_the_newest(caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packs, "MOST_KEPT", 2)
     for number in range(4):
