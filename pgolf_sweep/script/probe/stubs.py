@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pgolf_sweep.script.probe.contain.containment import memory_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 REFUSED = {
     "socket.connect": "opens a network connection",
@@ -199,6 +199,20 @@ class _Module(types.ModuleType):
         if name.startswith("__"):
             raise AttributeError(name)
         return StandIn(f"{self.__name__}.{name}", self.__dict__["_used"])
+
+
+def put_package(name: str, version: str, members: Mapping[str, Mapping[str, object]]) -> None:
+    """Put a package of ours where scripts import it from, for the rest of this process.
+
+    Args:
+        name: The package's.
+        version: That it says it has.
+        members: What its modules hold, by the module's name in it with its dots; "" is itself.
+    """
+    for inner, found in members.items():
+        module = types.ModuleType(name + inner)
+        module.__dict__.update(found, __path__=[], __version__=version)
+        sys.modules[module.__name__] = module
 
 
 def is_stand_in(module: types.ModuleType) -> bool:

@@ -6,14 +6,13 @@ A pass goes through both projections, so that statistics of their inputs can be 
 
 from __future__ import annotations
 
-import sys
-import types
 from typing import Any
 
 import torch
 from torch import nn
 
 from pgolf_sweep.script.probe.dryrun.unknown import Unknown, unknown
+from pgolf_sweep.script.probe.stubs import put_package
 
 
 class Norm(nn.Module):
@@ -131,7 +130,7 @@ def _scanned(*_: Any, return_final_states: bool = False, **given: Any) -> Any:
 
 def install() -> None:
     """Put the layers where scripts import them from, for the rest of this process."""
-    members: dict[str, dict[str, Any]] = {
+    members: dict[str, dict[str, object]] = {
         "": {"Mamba2": Mamba2, "Mamba3": Mamba3},
         ".modules": {},
         ".modules.mamba2": {"Mamba2": Mamba2},
@@ -141,7 +140,4 @@ def install() -> None:
         ".ops.triton.mamba3": {},
         ".ops.triton.mamba3.mamba3_siso_combined": {"mamba3_siso_combined": _scanned},
     }
-    for name, found in members.items():
-        module = types.ModuleType(f"mamba_ssm{name}")
-        module.__dict__.update(found, __path__=[], __version__="2.3.0")
-        sys.modules[module.__name__] = module
+    put_package("mamba_ssm", "2.3.0", members)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 import re
-import sys
-import types
 from typing import Any
 
 from torch import nn
+
+from pgolf_sweep.script.probe.stubs import put_package
 
 _REST = "..."
 
@@ -87,12 +87,9 @@ def _without_rest(groups: list[list[str]], rest: list[str]) -> list[list[str]]:
 
 def install() -> None:
     """Put it where scripts import it from, for the rest of this process."""
-    members: dict[str, dict[str, Any]] = {
+    members: dict[str, dict[str, object]] = {
         "": {"rearrange": rearrange, "repeat": rearrange, "reduce": reduce},
         ".layers": {},
         ".layers.torch": {"Rearrange": Rearrange},
     }
-    for name, found in members.items():
-        module = types.ModuleType(f"einops{name}")
-        module.__dict__.update(found, __path__=[], __version__="0.8.0")
-        sys.modules[module.__name__] = module
+    put_package("einops", "0.8.0", members)
